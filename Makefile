@@ -1,0 +1,50 @@
+# The menu: `make help`. A fresh machine with Python 3.11 or newer and make needs nothing else.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# A relative path on purpose: it works from a folder whose name has spaces.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test check format bench up clean
+
+help: ## Show this menu
+	@grep -hE '^[a-z]+:.*?## ' Makefile | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-8s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml uv.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@$(BIN)/python -m uv sync --quiet --frozen --inexact --all-extras
+	@touch $@
+
+setup: $(STAMP) ## Create .venv and install everything from the lock
+
+demo: setup ## Start the embedded stack, ingest the samples, search, stop
+	@$(BIN)/ingather demo
+
+up: setup ## Run the embedded stack, API and workers in the foreground
+	@$(BIN)/ingather up
+
+test: setup ## Run the whole test suite
+	@$(BIN)/python -m pytest
+
+check: setup ## Lint, format, types, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: setup ## Let the formatter and the fixer do their work
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup ## Measure Ingather beside a plain process pool
+	@$(BIN)/python -m bench.run
+
+clean: ## Remove the environment and caches (data directories stay)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,215 @@
+"""A batch: what was asked for, how far it is, how it ended."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ingather.models.identity import BatchId, TenantId
+
+MAX_DOCUMENTS_PER_WORKFLOW = 1_000
+"""Documents one workflow execution runs itself: one execution is one lock."""
+
+DEFAULT_COLLECTION = "default"
+
+
+class BatchState(StrEnum):
+    """The life of a batch. Open to additions: clients treat an unknown value as running."""
+
+    PENDING = "pending"
+    """Accepted, waits for ``start``."""
+    QUEUED = "queued"
+    """Waits for a place."""
+    RUNNING = "running"
+    PAUSING = "pausing"
+    """No new documents start; those in flight finish."""
+    PAUSED = "paused"
+    RETRYING = "retrying"
+    FINALIZING = "finalizing"
+    """Every document ended; index and report are being completed."""
+    COMPLETED = "completed"
+    COMPLETED_WITH_FAILURES = "completed_with_failures"
+    FAILED = "failed"
+    """Every document failed, or the manifest could not be made."""
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in _FINAL
+
+
+_FINAL = frozenset({BatchState.COMPLETED, BatchState.COMPLETED_WITH_FAILURES, BatchState.FAILED, BatchState.CANCELLED})
+
+
+class Counts(BaseModel):
+    """How many documents stand where. The parts add up to ``total`` in every snapshot."""
+
+    model_config = ConfigDict(frozen=True)
+
+    total: int = 0
+    pending: int = 0
+    in_flight: int = 0
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    cancelled: int = 0
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        parts = self.pending + self.in_flight + self.done + self.failed + self.skipped + self.cancelled
+        if parts != self.total:
+            raise ValueError(f"counts do not add up: {parts} documents in states, {self.total} in total")
+        return self
+
+    @property
+    def ended(self) -> int:
+        return self.done + self.failed + self.skipped + self.cancelled
+
+
+class ProcessingOptions(BaseModel):
+    """How each document of a batch is processed. Resolved at submission, so a new default never changes a running batch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chunk_size: int = Field(default=1_000, ge=50, le=20_000)
+    """Characters."""
+    chunk_overlap: int = Field(default=200, ge=0)
+    """Characters shared by neighbours; less than ``chunk_size``."""
+    quality_threshold: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Text that scores less fails with ``low_quality``; 0 accepts all."""
+    skip_existing: bool = True
+    """Skip content that this collection already has under the same fingerprint."""
+    preserve_structure: bool = True
+    """Break chunks at headings and pages first and keep both as chunk metadata."""
+    max_workers: int = Field(default=48, ge=1, le=48)
+    """Documents in flight at once. Never above 50: each finished activity buffers two events behind one workflow task."""
+    timeout_seconds: float = Field(default=60.0, gt=0, le=3_600)
+    """Wall clock of one parse."""
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> Self:
+        if self.chunk_overlap >= self.chunk_size:
+            raise ValueError(f"chunk_overlap ({self.chunk_overlap}) must be less than chunk_size ({self.chunk_size})")
+        return self
+
+
+class BatchSpec(BaseModel):
+    """Everything that differs between batches. The workflow is the same for all."""
+
+    model_config = ConfigDict(frozen=True)
+
+    batch_id: BatchId
+    tenant_id: TenantId
+    name: str = Field(max_length=255)
+    created_by: str = "anonymous"
+    contract: str = "v1"
+    """The door it came through."""
+    pipeline: str = "ingest"
+    collection: str = DEFAULT_COLLECTION
+    priority: int = Field(default=3, ge=1, le=5)
+    """1 is the most urgent, as in Temporal."""
+    options: ProcessingOptions = ProcessingOptions()
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    submitted_count: int = Field(ge=0)
+    """Things handed in, archives counted as one each."""
+    hold: bool = False
+    """Wait in ``pending`` until ``start``."""
+
+
+class SourceSlice(BaseModel):
+    """Documents of one source: a contiguous range of ordinals, so its counts need no list."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    """``upload``, or the archive's file name."""
+    source_type: str
+    """``upload`` or ``zip``."""
+    first_ordinal: int
+    document_count: int
+
+
+class SourceProgress(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    source_type: str
+    counts: Counts
+
+
+class BatchProblem(BaseModel):
+    """Why a whole batch could not run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    message: str
+    action: str = ""
+
+
+class BatchProgress(BaseModel):
+    """An exact snapshot, answered by the ``progress`` query and kept small in the memo."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: BatchState
+    counts: Counts
+    version: int = 0
+    """Grows with every change, across runs of the same workflow id: the ETag."""
+    priority: int = 3
+    failures_by_code: dict[str, int] = Field(default_factory=dict)
+    in_flight: tuple[int, ...] = ()
+    """Ordinals being worked on, at most 48."""
+    sources: tuple[SourceProgress, ...] = ()
+    retry_round: int = 0
+    indexed: int = 0
+    """Done documents that search can find."""
+    problem: BatchProblem | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class BatchSummary(BaseModel):
+    """How a batch ended: the workflow's result, ``summary.json``, and the catalog's final word."""
+
+    model_config = ConfigDict(frozen=True)
+
+    batch_id: BatchId
+    state: BatchState
+    counts: Counts
+    version: int
+    failures_by_code: dict[str, int] = Field(default_factory=dict)
+    sources: tuple[SourceProgress, ...] = ()
+    retry_round: int = 0
+    report_key: str | None = None
+    problem: BatchProblem | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class BatchRecord(BaseModel):
+    """A batch in the catalog. While it runs, Temporal knows better; this is what is left afterwards."""
+
+    model_config = ConfigDict(frozen=True)
+
+    batch_id: BatchId
+    tenant_id: TenantId
+    spec: BatchSpec
+    state: BatchState
+    counts: Counts
+    version: int = 0
+    name: str
+    priority: int = 3
+    failures_by_code: dict[str, int] = Field(default_factory=dict)
+    sources: tuple[SourceProgress, ...] = ()
+    retry_round: int = 0
+    problem: BatchProblem | None = None
+    request_fingerprint: str | None = None
+    """SHA-256 of the request that made it, to tell a replay from a reused idempotency key."""
+    report_key: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None

@@ -1,0 +1,102 @@
+"""A document: its line in the manifest, its record in the catalog, its outcome in the workflow."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ingather.models.content import BlobRef, Stage
+from ingather.models.identity import BatchId, FileId, Sha256, TenantId
+
+
+class DocumentStatus(StrEnum):
+    """Where a document stands. ``done``, ``failed``, ``skipped`` and ``cancelled`` are ends; only a retry leaves them."""
+
+    PENDING = "pending"
+    IN_FLIGHT = "in_flight"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """The same content was ingested before into this collection with the same fingerprint."""
+    CANCELLED = "cancelled"
+
+
+class DocumentFailure(BaseModel):
+    """Why a document failed, for people and for programs. Never a piece of its text."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    """Stable, from ``ingather.models.errors``."""
+    message: str = Field(max_length=2_000)
+    stage: Stage | None = None
+    action: str = Field(default="", max_length=1_000)
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """Such as ``peak_memory_bytes`` of a killed parser."""
+
+
+class Submitted(BaseModel):
+    """One thing a client handed in, before archives are expanded: a line of ``submission.jsonl``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    filename: str
+    """The client's own name, untouched (at most 10,000 characters of it)."""
+    blob: BlobRef | None = None
+    """Where its bytes lie; None when they could not be taken in, then ``refused`` says why."""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    refused: DocumentFailure | None = None
+
+
+class DocumentRef(BaseModel):
+    """One line of a manifest page."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ordinal: int = Field(ge=0)
+    """0-based position in the batch."""
+    filename: str = Field(min_length=1, max_length=255)
+    """Normalised: NFC, base name, no control characters, at most 255 UTF-8 bytes, unique in the batch."""
+    original_filename: str | None = None
+    """The client's name where normalising changed it."""
+    blob: BlobRef | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    refused: DocumentFailure | None = None
+    """Set where the document was refused before it could run (a bad archive entry, broken base64)."""
+
+
+class DocumentRecord(BaseModel):
+    """A document in the catalog: what outlives the workflow."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file_id: FileId
+    tenant_id: TenantId
+    batch_id: BatchId
+    ordinal: int
+    filename: str
+    original_filename: str | None = None
+    collection: str
+    status: DocumentStatus = DocumentStatus.PENDING
+    attempts: int = 0
+    error: DocumentFailure | None = None
+    sha256: Sha256 | None = None
+    size_bytes: int | None = None
+    media_type: str | None = None
+    page_count: int | None = None
+    chunk_count: int | None = None
+    quality: float | None = None
+    warnings: tuple[str, ...] = ()
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    timings_ms: dict[str, float] = Field(default_factory=dict)
+    """Milliseconds by stage of the attempt that ended it."""
+    raw_key: str | None = None
+    """Object key of the stored bytes, ``raw/{tenant}/{file_id}/{sha256}``."""
+    fingerprint: str | None = None
+    """Pipeline fingerprint its artifacts are kept under."""
+    duplicate_of: FileId | None = None
+    """For a skipped document: the one that was ingested first."""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    indexed_at: datetime | None = None

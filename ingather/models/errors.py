@@ -1,0 +1,380 @@
+"""One closed tree of errors.
+
+A class fixes what never varies: the stable ``code``, whether a retry may cure it, who
+must act, and the HTTP status. An instance carries the facts: what happened, where, and
+what to do. Each edge (activities, API, command line) translates the tree exactly once.
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class Actor(StrEnum):
+    """Who can put it right."""
+
+    SENDER = "sender"
+    """Whoever submitted the document or request."""
+    OPERATOR = "operator"
+    """Whoever runs this deployment."""
+    NOBODY = "nobody"
+    """It passes by itself; a retry is enough."""
+
+
+class IngatherError(Exception):
+    """Root of the tree.
+
+    Args:
+        message: what went wrong and where, in one sentence, without secrets or document text.
+        action: what the reader should do; the class's own advice when omitted.
+        facts: small JSON-ready values for logs and problem details.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+    retryable: ClassVar[bool] = False
+    actor: ClassVar[Actor] = Actor.OPERATOR
+    http_status: ClassVar[int] = 500
+    advice: ClassVar[str] = "Look at the server log for this request id."
+
+    def __init__(self, message: str, *, action: str | None = None, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.action = action or self.advice
+        self.facts = facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.action, self.facts)
+
+
+def _rebuild(cls: type[IngatherError], message: str, action: str, facts: dict[str, Any]) -> IngatherError:
+    return cls(message, action=action, **facts)
+
+
+# --- One document cannot be ingested ------------------------------------------------------
+
+
+class DocumentError(IngatherError):
+    """A result, not an accident: this document fails, its neighbours do not notice."""
+
+    code = "document_failed"
+    title = "Document failed"
+    actor = Actor.SENDER
+    http_status = 422
+    advice = "Check the document and submit it again."
+
+
+class DocumentEncryptedError(DocumentError):
+    code = "encrypted"
+    title = "Document is encrypted"
+    advice = "Remove the password and submit the document again."
+
+
+class DocumentCorruptError(DocumentError):
+    code = "corrupt"
+    title = "Document cannot be read"
+    advice = "Open the file in its own program, save it again and submit the new copy."
+
+
+class DocumentEmptyError(DocumentError):
+    code = "empty"
+    title = "Document has no bytes"
+    advice = "The file has zero bytes: check the upload or the export that made it."
+
+
+class UnsupportedTypeError(DocumentError):
+    code = "unsupported_type"
+    title = "Unsupported document type"
+    advice = "Convert it to PDF, DOCX, PPTX, XLSX, HTML, Markdown, CSV, EML, RTF or plain text."
+
+
+class DocumentTooLargeError(DocumentError):
+    code = "too_large"
+    title = "Document is over a limit"
+    http_status = 413
+    advice = "Split the document, or raise the limit named in the message."
+
+
+class ParserCrashedError(DocumentError):
+    """The parser process died twice on this document; it is quarantined."""
+
+    code = "parser_crashed"
+    title = "Parser crashed"
+    actor = Actor.OPERATOR
+    advice = "The document is quarantined. Report it with its raw object's key; save it in another format to go on."
+
+
+class ParserTimeoutError(DocumentError):
+    code = "parser_timeout"
+    title = "Parser ran out of time"
+    advice = "Split the document, or raise INGATHER_LIMITS__PARSER_SECONDS, then retry this code."
+
+
+class ParserOutOfMemoryError(DocumentError):
+    code = "parser_out_of_memory"
+    title = "Parser ran out of memory"
+    advice = "Split the document, or raise INGATHER_LIMITS__PARSER_MEMORY_BYTES, then retry this code."
+
+
+class LowQualityError(DocumentError):
+    code = "low_quality"
+    title = "Text is below the quality threshold"
+    advice = "Submit a better copy, or lower quality_threshold for this batch."
+
+
+class MetadataInvalidError(DocumentError):
+    code = "metadata_invalid"
+    title = "Metadata does not fit the schema"
+    advice = "Correct the metadata named in the message and submit the document again."
+
+
+class ContentInvalidError(DocumentError):
+    """Inline content that is not what it says it is (base64)."""
+
+    code = "content_invalid"
+    title = "Inline content cannot be decoded"
+    advice = "Send the document's bytes as standard base64."
+
+
+class SourceUnavailableError(DocumentError):
+    """Raised after the source's own retries; ``retry`` by this code tries again."""
+
+    code = "source_unavailable"
+    title = "Document could not be fetched"
+    retryable = True
+    http_status = 502
+    advice = "Check that the source still has the file, then retry this code."
+
+
+class ArchiveError(DocumentError):
+    """A ZIP, or one entry of it, was refused; safe entries go on."""
+
+    code = "archive_refused"
+    title = "Archive refused"
+    advice = "Repack the archive with an ordinary ZIP program."
+
+
+class ArchiveEncryptedError(ArchiveError):
+    code = "archive_encrypted"
+    title = "Archive is encrypted"
+    advice = "Remove the password from the ZIP and submit it again."
+
+
+class ArchiveCorruptError(ArchiveError):
+    code = "archive_corrupt"
+    title = "Archive cannot be read"
+
+
+class ArchiveTooLargeError(ArchiveError):
+    """Unpacked bytes, or the ratio of unpacked to packed, over the limit: a ZIP bomb."""
+
+    code = "archive_too_large"
+    title = "Archive unpacks to too much"
+    http_status = 413
+    advice = "Split the archive, or raise the limit named in the message."
+
+
+class ArchiveTooManyEntriesError(ArchiveError):
+    code = "archive_too_many_entries"
+    title = "Archive has too many entries"
+    http_status = 413
+    advice = "Split the archive, or raise INGATHER_LIMITS__ZIP_ENTRIES."
+
+
+class ArchiveTooDeepError(ArchiveError):
+    code = "archive_too_deep"
+    title = "Archive is nested too deeply"
+    advice = "Unpack the inner archive and submit its files."
+
+
+class ArchiveUnsafePathError(ArchiveError):
+    code = "archive_unsafe_path"
+    title = "Archive entry leaves its folder"
+
+
+class ArchiveSymlinkError(ArchiveError):
+    code = "archive_symlink"
+    title = "Archive entry is a symbolic link"
+    advice = "Pack the file the link points to."
+
+
+class ArchiveDuplicateNameError(ArchiveError):
+    code = "archive_duplicate_name"
+    title = "Archive holds the same name twice"
+
+
+class ArchiveSizeMismatchError(ArchiveError):
+    code = "archive_size_mismatch"
+    title = "Archive entry is not the size it claims"
+
+
+# --- A request cannot be answered as asked ------------------------------------------------
+
+
+class RequestError(IngatherError):
+    code = "bad_request"
+    title = "Request cannot be read"
+    actor = Actor.SENDER
+    http_status = 400
+    advice = "Correct the request as the detail says."
+
+
+class BatchNotFoundError(RequestError):
+    code = "batch_not_found"
+    title = "Batch not found"
+    http_status = 404
+    advice = "Check the id and the tenant; list batches with GET /v1/batches."
+
+
+class DocumentNotFoundError(RequestError):
+    code = "document_not_found"
+    title = "Document not found"
+    http_status = 404
+    advice = "Check the id; list documents with GET /v1/batches/{id}/documents."
+
+
+class TenantNotFoundError(RequestError):
+    code = "tenant_not_found"
+    title = "Tenant not found"
+    http_status = 404
+    advice = "Leave X-Tenant-ID out for the default tenant, or name a registered one."
+
+
+class EmptyBatchError(RequestError):
+    code = "empty_batch"
+    title = "Batch has no documents"
+    http_status = 422
+    advice = "Send at least one document."
+
+
+class BatchTooLargeError(RequestError):
+    code = "batch_too_large"
+    title = "Batch has too many documents"
+    http_status = 413
+    advice = "Split the batch; the limit is listed at GET /v1/limits."
+
+
+class PayloadTooLargeError(RequestError):
+    code = "payload_too_large"
+    title = "Request is over a limit"
+    http_status = 413
+    advice = "Send less in one request; the limits are listed at GET /v1/limits."
+
+
+class UnsupportedMediaTypeError(RequestError):
+    code = "unsupported_media_type"
+    title = "Content type not accepted"
+    http_status = 415
+    advice = "Send multipart/form-data or application/json."
+
+
+class ValidationFailedError(RequestError):
+    code = "validation_failed"
+    title = "Request does not fit the schema"
+    http_status = 422
+    advice = "Correct the fields listed in errors."
+
+
+class IdempotencyKeyReusedError(RequestError):
+    code = "idempotency_key_reused"
+    title = "Idempotency key used with another payload"
+    http_status = 422
+    advice = "Use a new Idempotency-Key for a different request."
+
+
+class InvalidStateError(RequestError):
+    """The batch cannot do that in its state; ``facts['current_status']`` says which it is in."""
+
+    code = "invalid_state"
+    title = "Batch is in another state"
+    http_status = 409
+    advice = "Read the batch's status and choose an action it allows."
+
+
+class InvalidCursorError(RequestError):
+    code = "invalid_cursor"
+    title = "Cursor cannot be used here"
+    advice = "Start again without a cursor, with the filters you want."
+
+
+class TooManyStreamsError(RequestError):
+    code = "too_many_streams"
+    title = "Too many open streams"
+    http_status = 429
+    retryable = True
+    advice = "Close a stream or wait, then connect again."
+
+
+# --- A part we depend on is not there -----------------------------------------------------
+
+
+class DependencyError(IngatherError):
+    """Infrastructure: retried by every activity, 503 at the API."""
+
+    code = "dependency_unavailable"
+    title = "A part of the service is unavailable"
+    retryable = True
+    actor = Actor.OPERATOR
+    http_status = 503
+    advice = "Try again in a moment; `ingather doctor` says which part is down."
+
+
+class StorageUnavailableError(DependencyError):
+    code = "storage_unavailable"
+    title = "Object storage is unavailable"
+
+
+class BlobNotFoundError(DependencyError):
+    """An object that must be there is not. Not cured by waiting."""
+
+    code = "blob_not_found"
+    title = "Stored object is missing"
+    retryable = False
+    http_status = 500
+    advice = "The object was removed behind the service's back: submit the document again."
+
+
+class CatalogUnavailableError(DependencyError):
+    code = "catalog_unavailable"
+    title = "Catalog is unavailable"
+
+
+class IndexUnavailableError(DependencyError):
+    code = "index_unavailable"
+    title = "Search index is unavailable"
+
+
+class EmbedderUnavailableError(DependencyError):
+    code = "embedder_unavailable"
+    title = "Embedding service is unavailable"
+
+
+class EventLogUnavailableError(DependencyError):
+    code = "event_log_unavailable"
+    title = "Event log is unavailable"
+
+
+class EngineUnavailableError(DependencyError):
+    """Temporal cannot be reached, or answers too late."""
+
+    code = "engine_unavailable"
+    title = "Workflow engine is unavailable"
+
+
+class ConfigurationError(IngatherError):
+    """Wrong settings: refuse to start."""
+
+    code = "configuration_error"
+    title = "Settings do not fit"
+    advice = "Correct the setting named in the message."
+
+
+def _walk(cls: type[IngatherError]) -> Iterator[type[IngatherError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _walk(child)
+
+
+def error_classes() -> dict[str, type[IngatherError]]:
+    """Every error class by its stable code, root and intermediate classes included."""
+    return {cls.code: cls for cls in _walk(IngatherError)}

@@ -1,0 +1,44 @@
+"""Who and which: identifiers, and how each is derived so that a retry finds the same one."""
+
+import uuid
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+DEFAULT_TENANT_ID = "00000000-0000-7000-8000-000000000001"
+DEFAULT_TENANT_NAME = "default"
+
+_UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+TenantId = Annotated[str, StringConstraints(pattern=_UUID_PATTERN)]
+"""Lower-case UUID. It starts every object key, Redis key and catalog query."""
+
+BatchId = Annotated[str, StringConstraints(pattern=_UUID_PATTERN)]
+"""Lower-case UUID: version 7 when generated, version 5 when derived from an idempotency key."""
+
+FileId = Annotated[str, StringConstraints(pattern=_UUID_PATTERN)]
+"""Lower-case UUIDv5 of batch id and ordinal; the document's id in every API."""
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 of a document's bytes, lower-case hex."""
+
+
+def file_id_for(batch_id: str, ordinal: int) -> str:
+    """The document's id: UUIDv5 with the batch id as namespace, so every attempt names the same file."""
+    return str(uuid.uuid5(uuid.UUID(batch_id), str(ordinal)))
+
+
+def batch_id_for(tenant_id: str, contract: str, key: str) -> str:
+    """The batch id an idempotency key stands for: UUIDv5 of tenant, contract and the client's key."""
+    return str(uuid.uuid5(uuid.UUID(tenant_id), f"{contract}\n{key}"))
+
+
+def workflow_id_for(batch_id: str) -> str:
+    """Workflow id of a batch; children append ``/{index}``."""
+    return f"batch/{batch_id}"
+
+
+def activity_id_for(ordinal: int, retry_round: int) -> str:
+    """Activity id of one document, as shown in the Temporal UI (``doc-0000042``, ``doc-0000042-r1``)."""
+    suffix = f"-r{retry_round}" if retry_round else ""
+    return f"doc-{ordinal:07d}{suffix}"

@@ -1,0 +1,233 @@
+"""What travels over Temporal: inputs and outputs of workflows and activities, updates, queries.
+
+One model in, one model out. Fields are only ever added, with defaults. No bytes, texts or
+long lists: a claim check instead.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, ProcessingOptions, SourceSlice
+from ingather.models.content import BlobRef, Stage
+from ingather.models.document import DocumentStatus
+from ingather.models.identity import BatchId, TenantId
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+# --- The journal: what happened to a batch, in order --------------------------------------
+
+
+class JournalKind(StrEnum):
+    STATE = "state"
+    """The batch entered ``state``."""
+    STARTED = "started"
+    """A document was handed to a worker."""
+    ENDED = "ended"
+    """A document reached ``status``."""
+
+
+class JournalEntry(Message):
+    """One thing that happened. Its position in the journal orders it; a poller makes an event of it."""
+
+    kind: JournalKind
+    at: datetime
+    ordinal: int | None = None
+    status: DocumentStatus | None = None
+    state: BatchState | None = None
+    code: str | None = None
+    """Error code of a failed document."""
+
+
+class OutcomesPage(Message):
+    """Answer of the ``outcomes(after)`` query: journal entries ``first`` to ``next - 1``, and the progress they lead to.
+
+    ``first > after`` means that older entries were let go (continue-as-new of a much retried batch).
+    """
+
+    first: int
+    next: int
+    entries: tuple[JournalEntry, ...]
+    more: bool
+    """The page is full: ask again from ``next``."""
+    progress: BatchProgress
+
+
+# --- Workflow ------------------------------------------------------------------------------
+
+
+class CarriedState(Message):
+    """What a batch takes with it when it continues as new, so that nothing is asked or counted again."""
+
+    document_count: int
+    statuses: str
+    """One letter a document, by ordinal (``ingather.domain.ledger``)."""
+    failures: dict[str, str] = Field(default_factory=dict)
+    """Failed ordinals by error code, as base64 bitmaps."""
+    unindexed: str = ""
+    """Bitmap of done documents that are not in the index yet."""
+    sources: tuple[SourceSlice, ...] = ()
+    state: BatchState
+    paused: bool
+    priority: int
+    retry_round: int
+    version: int
+    memo_count: int
+    journal_first: int
+    journal: tuple[JournalEntry, ...]
+    handled_requests: tuple[str, ...]
+    created_at: datetime
+    started_at: datetime | None = None
+
+
+class BatchInput(Message):
+    """Input of ``BatchWorkflow``."""
+
+    spec: BatchSpec
+    carried: CarriedState | None = None
+    """Set on continue-as-new."""
+    reopen: bool = False
+    """A closed batch is started again for a retry: take the documents' states from its ledger object."""
+
+
+# --- Updates and signals -------------------------------------------------------------------
+
+
+class ControlRequest(Message):
+    """``start``, ``pause`` and ``resume``."""
+
+    request_id: str = Field(min_length=1, max_length=100)
+    """A repeat of the same id changes nothing and is answered with the present state."""
+
+
+class RetryRequest(ControlRequest):
+    """Which failed documents to run again: all of them, or those that match every filter given."""
+
+    codes: tuple[str, ...] = Field(default=(), max_length=50)
+    ordinals: tuple[int, ...] = Field(default=(), max_length=1_000)
+    include_cancelled: bool = False
+    """Take documents in that a cancel left undone."""
+
+
+class PriorityRequest(ControlRequest):
+    priority: int = Field(ge=1, le=5)
+
+
+class ControlAnswer(Message):
+    """The batch right after the message took effect."""
+
+    state: BatchState
+    progress: BatchProgress
+    affected: int = 0
+    """Documents set back to pending by a retry."""
+
+
+# --- Activities ----------------------------------------------------------------------------
+
+
+class BuildManifestInput(Message):
+    """Expand archives, normalise names, write manifest pages and the catalog's rows."""
+
+    tenant_id: TenantId
+    batch_id: BatchId
+    collection: str
+    max_documents: int
+
+
+class BuildManifestOutput(Message):
+    document_count: int
+    page_count: int
+    sources: tuple[SourceSlice, ...] = ()
+
+
+class ReadManifestInput(Message):
+    tenant_id: TenantId
+    batch_id: BatchId
+    page: int
+
+
+class ReadManifestOutput(Message):
+    """File names of one page, for the summaries people see in the Temporal UI; the references stay in storage."""
+
+    first_ordinal: int
+    filenames: tuple[str, ...]
+
+
+class IngestDocumentInput(Message):
+    tenant_id: TenantId
+    batch_id: BatchId
+    ordinal: int
+    collection: str
+    options: ProcessingOptions
+    retry_round: int = 0
+
+
+class IngestDocumentOutput(Message):
+    """How one document ended. Everything longer is in the catalog."""
+
+    status: DocumentStatus
+    code: str | None = None
+    stage: Stage | None = None
+    """Where it failed."""
+    chunk_count: int = 0
+
+
+class IndexDocumentsInput(Message):
+    """Make finished documents searchable: the ordinals as a base64 bitmap."""
+
+    tenant_id: TenantId
+    batch_id: BatchId
+    collection: str
+    ordinals: str
+
+
+class IndexDocumentsOutput(Message):
+    document_count: int
+    chunk_count: int
+
+
+class FinishBatchInput(Message):
+    """Write report, summary, ledger and the catalog's final word."""
+
+    tenant_id: TenantId
+    batch_id: BatchId
+    summary: BatchSummary
+    ledger: str = ""
+    """One letter a document (``ingather.domain.ledger``); lets a later retry open the batch again."""
+    failures: dict[str, str] = Field(default_factory=dict)
+    sources: tuple[SourceSlice, ...] = ()
+
+
+class FinishBatchOutput(Message):
+    report: BlobRef | None = None
+    report_key: str | None = None
+
+
+class ReopenBatchInput(Message):
+    tenant_id: TenantId
+    batch_id: BatchId
+
+
+class ReopenBatchOutput(Message):
+    """The documents' states as the last run left them."""
+
+    document_count: int
+    ledger: str
+    failures: dict[str, str]
+    sources: tuple[SourceSlice, ...] = ()
+    retry_round: int = 0
+    version: int = 0
+    journal_length: int = 0
+    started_at: datetime | None = None
+
+
+class DocumentHeartbeat(Message):
+    """Heartbeat details of a document: its live stage, seen by ``describe()``."""
+
+    stage: Stage
+    filename: str
+    started_at: datetime

@@ -1,0 +1,104 @@
+"""What outlives a workflow: batches, documents, tenants, in SQL."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from ingather.models.batch import BatchRecord, BatchState, BatchSummary
+from ingather.models.document import DocumentRecord, DocumentStatus
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFilter:
+    """Which batches to list, all conditions together."""
+
+    tenant_id: str
+    states: tuple[BatchState, ...] = ()
+    collection: str | None = None
+    before: tuple[datetime, str] | None = None
+    """Keyset cursor: created at and batch id of the last one seen; newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFilter:
+    """Which documents of a batch to list, in ordinal order."""
+
+    batch_id: str
+    status: DocumentStatus | None = None
+    error_code: str | None = None
+    after_ordinal: int = -1
+
+
+class Catalog(Protocol):
+    """Every write is idempotent. Methods raise ``CatalogUnavailableError``; none blocks the event loop."""
+
+    async def tenant_exists(self, tenant_id: str) -> bool: ...
+
+    async def add_tenant(self, tenant_id: str, name: str) -> None:
+        """Register a tenant; the same id again changes nothing."""
+        ...
+
+    async def add_batch(self, record: BatchRecord) -> tuple[BatchRecord, bool]:
+        """Insert a batch; with an id already there, answer the one there and False."""
+        ...
+
+    async def get_batch(self, batch_id: str, tenant_id: str | None = None) -> BatchRecord | None:
+        """None when unknown, or another tenant's."""
+        ...
+
+    async def list_batches(self, where: BatchFilter, limit: int) -> list[BatchRecord]: ...
+
+    async def set_batch_state(self, batch_id: str, state: BatchState, document_count: int | None = None) -> None:
+        """Note a state (and the total, once known) of a batch under way; for listings only."""
+        ...
+
+    async def edit_batch(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None: ...
+
+    async def finish_batch(self, summary: BatchSummary) -> None:
+        """Write how a batch ended. A later version wins over an earlier one, never the other way."""
+        ...
+
+    async def add_documents(self, records: Sequence[DocumentRecord]) -> None:
+        """Insert rows; those already there stay as they are."""
+        ...
+
+    async def save_outcome(self, record: DocumentRecord) -> None:
+        """Write how a document ended, over whatever an earlier attempt wrote."""
+        ...
+
+    async def mark_indexed(self, file_ids: Sequence[str], at: datetime) -> None: ...
+
+    async def reset_documents(self, batch_id: str, ordinals: Sequence[int]) -> None:
+        """Back to pending, for a retry."""
+        ...
+
+    async def mark_cancelled(self, batch_id: str, ordinals: Sequence[int], at: datetime) -> None: ...
+
+    async def get_document(self, file_id: str, tenant_id: str | None = None) -> DocumentRecord | None: ...
+
+    async def get_documents(self, batch_id: str, ordinals: Sequence[int]) -> list[DocumentRecord]:
+        """In ordinal order; unknown ordinals are left out."""
+        ...
+
+    async def list_documents(self, where: DocumentFilter, limit: int) -> list[DocumentRecord]: ...
+
+    def iterate_documents(self, batch_id: str) -> AsyncIterator[DocumentRecord]:
+        """All of a batch in ordinal order, with flat memory."""
+        ...
+
+    async def find_ingested(self, tenant_id: str, sha256: str, fingerprint: str) -> list[DocumentRecord]:
+        """Documents that are done with this content and fingerprint, in any collection, oldest first, at most 20."""
+        ...
+
+    async def reserve_event_numbers(self, batch_id: str, count: int) -> int:
+        """Set ``count`` event numbers aside for ever; answers the high-water mark before, 0 the first time."""
+        ...
+
+    async def event_high_water(self, batch_id: str) -> int:
+        """Event numbers set aside so far; 0 when nobody ever watched the batch."""
+        ...
+
+    async def check(self) -> None: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,53 @@
+"""What is searched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ingather.models.search import SearchHit, SearchQuery
+from ingather.ports.embedder import Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One document to make searchable: its artifact plus what search filters by."""
+
+    file_id: str
+    batch_id: str
+    collection: str
+    filename: str
+    sha256: str
+    fingerprint: str
+    metadata: dict[str, Any]
+    artifact: bytes = field(repr=False)
+
+
+class ChunkIndex(Protocol):
+    """Chunks with vectors and full text, one set per tenant, collection and content.
+
+    Methods raise ``IndexUnavailableError``; none blocks the event loop.
+    """
+
+    async def upsert(self, tenant_id: str, entries: Sequence[IndexEntry]) -> int:
+        """Add or replace the chunks of documents; answers how many chunks were written.
+
+        Row id is ``{collection}/{sha256}/{fingerprint}/{chunk ordinal}``, so two attempts at
+        once, or a writer killed half-way, never leave a chunk twice.
+        """
+        ...
+
+    async def search(self, query: SearchQuery, vector: Vectors | None) -> list[SearchHit]:
+        """Best chunks first. ``vector`` has shape ``(1, dimensions)``; None searches full text alone."""
+        ...
+
+    async def count(self, tenant_id: str, *, batch_id: str | None = None, collection: str | None = None) -> int:
+        """Chunks in the index."""
+        ...
+
+    async def optimize(self, tenant_id: str) -> None:
+        """Compact files and bring the indices up to date. Safe at any time."""
+        ...
+
+    async def check(self) -> None: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,121 @@
+"""Typed settings, nested by subject, read from ``INGATHER_*`` variables. Only composition roots read them.
+
+Temporal keeps its own standard variables (``TEMPORAL_ADDRESS``, ``TEMPORAL_NAMESPACE``,
+``TEMPORAL_API_KEY``, ``TEMPORAL_TLS_*``), read through ``temporalio.envconfig``.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+class ApiSettings(BaseModel):
+    host: str = "127.0.0.1"
+    port: int = 8000
+    public_url: str | None = None
+    """Base of the links the API hands out; the request's own when None."""
+    cursor_secret: SecretStr | None = None
+    """Signs list cursors; a random one per process when None, so set it where several API processes run."""
+    shutdown_grace: timedelta = timedelta(seconds=5)
+
+
+class S3Settings(BaseModel):
+    endpoint_url: str | None = None
+    region: str = "us-east-1"
+    bucket: str = "ingather"
+    access_key_id: str | None = None
+    secret_access_key: SecretStr | None = None
+
+
+class RedisSettings(BaseModel):
+    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+
+
+class CatalogSettings(BaseModel):
+    url: SecretStr = SecretStr("sqlite:///.ingather/catalog.db")
+    """SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://…``."""
+
+
+class IndexSettings(BaseModel):
+    uri: str = ".ingather/index"
+    """A folder, or ``s3://bucket/prefix`` (then with the S3 settings)."""
+
+
+class EmbedderSettings(BaseModel):
+    kind: Literal["wordllama", "openai"] = "wordllama"
+    """``wordllama`` runs here without a network; ``openai`` is any OpenAI-compatible endpoint."""
+    base_url: str | None = None
+    model: str | None = None
+    api_key: SecretStr | None = None
+    dimensions: int = Field(default=256, ge=8, le=4_096)
+    """Length of the remote model's vectors."""
+
+
+class TemporalUiSettings(BaseModel):
+    url: str | None = None
+    """Base URL of the Temporal Web UI, for links; no links when None."""
+
+
+class WorkerSettings(BaseModel):
+    parser_processes: int = Field(default=0, ge=0, le=64)
+    """Parser processes of one worker; 0 takes one a core."""
+    parser_recycle_after: int = Field(default=500, ge=1)
+    """Documents a parser process handles before a new one takes over."""
+    shutdown_grace: timedelta = timedelta(seconds=60)
+
+
+class Limits(BaseModel):
+    """Every limit, published under the same name at ``/v1/limits``."""
+
+    max_documents_per_batch: int = Field(default=1_000, ge=1, le=1_000)
+    max_file_bytes: int = Field(default=200 * 1000 * 1000, ge=1)
+    max_request_bytes: int = Field(default=5 * GIB, ge=1)
+    """Total of one multipart request."""
+    max_json_bytes: int = Field(default=64 * MIB, ge=1)
+    """One JSON request with inline documents."""
+    max_metadata_bytes: int = Field(default=64 * 1024, ge=1)
+    """Metadata of one document or batch, as JSON."""
+    zip_entries: int = Field(default=20_000, ge=1)
+    zip_unpacked_bytes: int = Field(default=20 * GIB, ge=1)
+    zip_ratio: int = Field(default=100, ge=1)
+    """Unpacked to packed bytes."""
+    zip_depth: int = Field(default=2, ge=1, le=5)
+    """Archives within archives; 1 is none."""
+    parser_seconds: float = Field(default=60.0, gt=0)
+    parser_memory_bytes: int = Field(default=2 * GIB, ge=128 * MIB)
+    parser_pages: int = Field(default=20_000, ge=1)
+    parser_page_pixels: int = Field(default=50_000_000, ge=1)
+    streams_per_client: int = Field(default=500, ge=1)
+    """Event streams open at one time from one tenant."""
+    page_size_default: int = Field(default=50, ge=1)
+    page_size_max: int = Field(default=200, ge=1)
+
+
+class LogSettings(BaseModel):
+    format: Literal["json", "console", "auto"] = "auto"
+    """``auto`` is readable on a terminal and JSON lines elsewhere."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="INGATHER_", env_nested_delimiter="__", extra="ignore", nested_model_default_partial_update=True
+    )
+
+    data_dir: Path = Path(".ingather")
+    api: ApiSettings = ApiSettings()
+    s3: S3Settings = S3Settings()
+    redis: RedisSettings = RedisSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    index: IndexSettings = IndexSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
+    temporal_ui: TemporalUiSettings = TemporalUiSettings()
+    worker: WorkerSettings = WorkerSettings()
+    limits: Limits = Limits()
+    log: LogSettings = LogSettings()
