@@ -1,0 +1,41 @@
+"""Object keys: every one starts with its kind and its tenant, none holds an attempt or a time."""
+
+
+def raw_key(tenant_id: str, file_id: str, sha256: str) -> str:
+    """A document's own bytes."""
+    return f"raw/{tenant_id}/{file_id}/{sha256}"
+
+
+def artifact_key(tenant_id: str, sha256: str, fingerprint: str) -> str:
+    """Chunks with vectors of a content, shared by all documents of the tenant that hold it."""
+    return f"derived/{tenant_id}/{sha256}/{fingerprint}/chunks.arrow"
+
+
+def parsed_key(tenant_id: str, sha256: str, fingerprint: str) -> str:
+    """Chunks without vectors, kept where embedding is a service that may fail: a retry starts there."""
+    return f"derived/{tenant_id}/{sha256}/{fingerprint}/parsed.arrow"
+
+
+def upload_key(tenant_id: str, upload_id: str, part: str) -> str:
+    """Bytes as they came in: a large file of its own, or a pack of small ones (``pack-00001``)."""
+    return f"uploads/{tenant_id}/{upload_id}/{part}"
+
+
+def submission_key(tenant_id: str, batch_id: str) -> str:
+    """What was handed in, one ``Submitted`` a line."""
+    return f"batches/{tenant_id}/{batch_id}/submission.jsonl"
+
+
+def manifest_key(tenant_id: str, batch_id: str, page: int) -> str:
+    """Up to 1,000 ``DocumentRef`` lines."""
+    return f"batches/{tenant_id}/{batch_id}/manifest/{page}.jsonl"
+
+
+def report_key(tenant_id: str, batch_id: str) -> str:
+    """One line a document: how it ended."""
+    return f"batches/{tenant_id}/{batch_id}/report.jsonl"
+
+
+def summary_key(tenant_id: str, batch_id: str) -> str:
+    """How the batch ended, with what a later retry needs to open it again."""
+    return f"batches/{tenant_id}/{batch_id}/summary.json"

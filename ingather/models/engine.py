@@ -1,0 +1,28 @@
+"""Names that the API, the workers and Temporal must agree on."""
+
+from datetime import timedelta
+
+WORKFLOW_QUEUE = "ingather-workflows"
+IO_QUEUE = "ingather-io"
+CPU_QUEUE = "ingather-cpu"
+
+BATCH_WORKFLOW = "BatchWorkflow"
+
+MEMO_PROGRESS = "progress"
+"""Memo field: a ``BatchProgress`` without its in-flight list, for ``describe()`` when no worker answers."""
+
+SEARCH_ATTRIBUTES: dict[str, str] = {
+    "TenantId": "Keyword",
+    "BatchState": "Keyword",
+    "Pipeline": "Keyword",
+    "CreatedBy": "Keyword",
+    "DocumentsTotal": "Int",
+    "DocumentsFailed": "Int",
+}
+"""Custom search attributes and their Temporal types; registered by the stack and by docker-compose."""
+
+MANIFEST_PAGE_SIZE = 1_000
+
+HEARTBEAT_TIMEOUT = timedelta(seconds=10)
+HEARTBEAT_THROTTLE = timedelta(seconds=2)
+"""The SDK waits 0.8 x the timeout unless told otherwise, and cancellation travels with heartbeats."""
