@@ -1,0 +1,1 @@
+"""What touches the world: one small class a concern, its constructor taking ports."""

@@ -1,0 +1,64 @@
+"""Heartbeats in the background, carrying the live stage of a document.
+
+A beat is how Temporal learns that the worker lives, and how the activity learns that it
+was cancelled. The first one goes out only after a second: most documents are done by then.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from temporalio import activity
+
+from ingather.models.content import Stage
+from ingather.models.messages import DocumentHeartbeat
+
+FIRST_BEAT_SECONDS = 1.0
+BEAT_SECONDS = 2.0
+
+
+class StageHeartbeat:
+    """The stage a document is in, beaten until the activity ends."""
+
+    def __init__(self, filename: str) -> None:
+        self._filename = filename
+        self._started_at = datetime.now(UTC)
+        self.stage = Stage.FETCHING
+
+    def enter(self, stage: Stage) -> None:
+        """Note that a stage begins; the next beat tells it."""
+        self.stage = stage
+
+    async def _beat(self) -> None:
+        await asyncio.sleep(FIRST_BEAT_SECONDS)
+        while True:
+            activity.heartbeat(
+                DocumentHeartbeat(stage=self.stage, filename=self._filename, started_at=self._started_at)
+            )
+            await asyncio.sleep(BEAT_SECONDS)
+
+    @asynccontextmanager
+    async def beating(self) -> AsyncIterator["StageHeartbeat"]:
+        """Beat while the block runs."""
+        task = asyncio.create_task(self._beat())
+        try:
+            yield self
+        finally:
+            task.cancel()
+
+
+@asynccontextmanager
+async def beating_plainly() -> AsyncIterator[None]:
+    """Beat without details while a batch-wide activity runs."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
