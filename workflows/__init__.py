@@ -1,0 +1,1 @@
+"""What happens, in what order, whatever crashes. Deterministic and import-light."""

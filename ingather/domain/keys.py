@@ -39,3 +39,8 @@ def report_key(tenant_id: str, batch_id: str) -> str:
 def summary_key(tenant_id: str, batch_id: str) -> str:
     """How the batch ended, with what a later retry needs to open it again."""
     return f"batches/{tenant_id}/{batch_id}/summary.json"
+
+
+def upload_prefix(tenant_id: str, upload_id: str) -> str:
+    """All that came in under one upload."""
+    return f"uploads/{tenant_id}/{upload_id}/"

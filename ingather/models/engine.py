@@ -24,5 +24,5 @@ SEARCH_ATTRIBUTES: dict[str, str] = {
 MANIFEST_PAGE_SIZE = 1_000
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=10)
-HEARTBEAT_THROTTLE = timedelta(seconds=2)
+HEARTBEAT_THROTTLE = timedelta(seconds=1)
 """The SDK waits 0.8 x the timeout unless told otherwise, and cancellation travels with heartbeats."""

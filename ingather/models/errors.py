@@ -146,6 +146,17 @@ class SourceUnavailableError(DocumentError):
     advice = "Check that the source still has the file, then retry this code."
 
 
+class DocumentTimeoutError(DocumentError):
+    """No worker finished the document in any of its attempts."""
+
+    code = "document_timeout"
+    title = "Document was not finished in time"
+    retryable = True
+    actor = Actor.OPERATOR
+    http_status = 504
+    advice = "Check that workers are running (`ingather doctor`), then retry this code."
+
+
 class ArchiveError(DocumentError):
     """A ZIP, or one entry of it, was refused; safe entries go on."""
 
@@ -206,6 +217,19 @@ class ArchiveDuplicateNameError(ArchiveError):
 class ArchiveSizeMismatchError(ArchiveError):
     code = "archive_size_mismatch"
     title = "Archive entry is not the size it claims"
+
+
+class ArchiveOverlapError(ArchiveError):
+    """Entries share packed bytes: a bomb without nesting."""
+
+    code = "archive_overlap"
+    title = "Archive entries lie over each other"
+
+
+class ArchiveUnsupportedCompressionError(ArchiveError):
+    code = "archive_unsupported_compression"
+    title = "Archive entry is packed by an unknown method"
+    advice = "Repack the archive as an ordinary ZIP (method Deflate)."
 
 
 # --- A request cannot be answered as asked ------------------------------------------------

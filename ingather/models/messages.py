@@ -10,7 +10,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, ProcessingOptions, SourceSlice
-from ingather.models.content import BlobRef, Stage
+from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
 from ingather.models.identity import BatchId, TenantId
 
@@ -63,21 +63,18 @@ class OutcomesPage(Message):
 class CarriedState(Message):
     """What a batch takes with it when it continues as new, so that nothing is asked or counted again."""
 
-    document_count: int
-    statuses: str
+    ledger: str
     """One letter a document, by ordinal (``ingather.domain.ledger``)."""
     failures: dict[str, str] = Field(default_factory=dict)
     """Failed ordinals by error code, as base64 bitmaps."""
-    unindexed: str = ""
-    """Bitmap of done documents that are not in the index yet."""
     sources: tuple[SourceSlice, ...] = ()
     state: BatchState
     paused: bool
     priority: int
     retry_round: int
     version: int
-    memo_count: int
     journal_first: int
+    """Position of the oldest entry in ``journal``; older ones were let go."""
     journal: tuple[JournalEntry, ...]
     handled_requests: tuple[str, ...]
     created_at: datetime
@@ -91,7 +88,7 @@ class BatchInput(Message):
     carried: CarriedState | None = None
     """Set on continue-as-new."""
     reopen: bool = False
-    """A closed batch is started again for a retry: take the documents' states from its ledger object."""
+    """A closed batch is started again for a retry: take the documents' states from ``summary.json``."""
 
 
 # --- Updates and signals -------------------------------------------------------------------
@@ -190,39 +187,42 @@ class IndexDocumentsOutput(Message):
     chunk_count: int
 
 
+class ClosedBatch(Message):
+    """``summary.json``: how a batch ended, and all that a later retry needs to open it again."""
+
+    summary: BatchSummary
+    ledger: str
+    """One letter a document (``ingather.domain.ledger``)."""
+    failures: dict[str, str] = Field(default_factory=dict)
+    """Failed ordinals by error code, as base64 bitmaps."""
+    sources: tuple[SourceSlice, ...] = ()
+    journal_length: int = 0
+    created_at: datetime | None = None
+
+
 class FinishBatchInput(Message):
-    """Write report, summary, ledger and the catalog's final word."""
+    """Bring the catalog's rows in line with the ledger, write report and ``summary.json``, close the catalog's record."""
 
     tenant_id: TenantId
     batch_id: BatchId
-    summary: BatchSummary
-    ledger: str = ""
-    """One letter a document (``ingather.domain.ledger``); lets a later retry open the batch again."""
-    failures: dict[str, str] = Field(default_factory=dict)
-    sources: tuple[SourceSlice, ...] = ()
+    closed: ClosedBatch
 
 
 class FinishBatchOutput(Message):
-    report: BlobRef | None = None
-    report_key: str | None = None
+    report_key: str
+
+
+class ResetDocumentsInput(Message):
+    """Set documents of a retry back to pending in the catalog: the ordinals as a base64 bitmap."""
+
+    tenant_id: TenantId
+    batch_id: BatchId
+    ordinals: str
 
 
 class ReopenBatchInput(Message):
     tenant_id: TenantId
     batch_id: BatchId
-
-
-class ReopenBatchOutput(Message):
-    """The documents' states as the last run left them."""
-
-    document_count: int
-    ledger: str
-    failures: dict[str, str]
-    sources: tuple[SourceSlice, ...] = ()
-    retry_round: int = 0
-    version: int = 0
-    journal_length: int = 0
-    started_at: datetime | None = None
 
 
 class DocumentHeartbeat(Message):

@@ -1,0 +1,146 @@
+"""One document: fetched, stored, parsed, chunked, embedded, written.
+
+Idempotent by identity: raw bytes lie under file id and hash, artifacts under hash and
+fingerprint, the outcome under the file id. A second attempt, or two at once, write the
+same things; an attempt after a failure goes on from the first stage without an artifact.
+"""
+
+import structlog
+from temporalio import activity
+
+from activities.failures import to_document_failure, translate_errors
+from activities.heartbeats import StageHeartbeat
+from activities.ingestion import Ingestion, log_end, output_of
+from activities.keyed_locks import KeyedLocks
+from activities.manifest import ManifestReader
+from ingather.domain.fingerprint import pipeline_fingerprint
+from ingather.domain.keys import artifact_key, parsed_key
+from ingather.models.content import PreparedDocument, PrepareRequest, Stage
+from ingather.models.document import DocumentFailure
+from ingather.models.errors import BlobNotFoundError, DocumentEmptyError, DocumentError, IngatherError
+from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
+from ingather.ports.blob_store import BlobStore
+from ingather.ports.catalog import Catalog
+from ingather.ports.document_preparer import DocumentPreparer
+
+log = structlog.get_logger(__name__)
+
+MAX_UNEXPECTED_ATTEMPTS = 4
+"""A bug of our own is tried this often, then it is that document's outcome and nobody else's."""
+
+
+class IngestActivities:
+    def __init__(
+        self, blobs: BlobStore, catalog: Catalog, preparer: DocumentPreparer, manifest: ManifestReader
+    ) -> None:
+        self._blobs = blobs
+        self._catalog = catalog
+        self._preparer = preparer
+        self._manifest = manifest
+        self._same_content = KeyedLocks()
+
+    @activity.defn(name="ingest_document")
+    @translate_errors
+    async def ingest_document(self, request: IngestDocumentInput) -> IngestDocumentOutput:
+        """Ingest one document. That it cannot be ingested is an answer; only infrastructure raises."""
+        document = await self._manifest.document(request.tenant_id, request.batch_id, request.ordinal)
+        async with StageHeartbeat(document.filename).beating() as heartbeat:
+            fingerprint = pipeline_fingerprint(self._preparer.description, request.options)
+            ingestion = Ingestion(request, document, activity.info().attempt, fingerprint, heartbeat.enter)
+            failure = document.refused or await self._attempt(ingestion)
+            if failure is not None:
+                ingestion.fail(failure)
+            record = ingestion.record()
+            await self._catalog.save_outcome(record)
+        log_end(record)
+        return output_of(record)
+
+    async def _attempt(self, ingestion: Ingestion) -> DocumentFailure | None:
+        """Go through the stages; answers why the document failed, if it did."""
+        try:
+            await self._ingest(ingestion)
+        except (DocumentError, BlobNotFoundError) as error:
+            return to_document_failure(error, ingestion.stage)
+        except IngatherError:
+            raise
+        except Exception as error:
+            log.exception("document.unexpected_error", batch_id=ingestion.request.batch_id, file_id=ingestion.file_id)
+            if activity.info().attempt < MAX_UNEXPECTED_ATTEMPTS:
+                raise
+            unexpected = IngatherError(f"An unexpected {type(error).__name__} stopped this document.")
+            return to_document_failure(unexpected, ingestion.stage)
+        return None
+
+    async def _ingest(self, ingestion: Ingestion) -> None:
+        content = await self._fetch(ingestion)
+        ingestion.enter(Stage.STORING)
+        await self._blobs.put(ingestion.raw_key, content)
+        # Identical documents of one batch come together: the second waits, and then finds the first.
+        async with self._same_content.hold(f"{ingestion.request.tenant_id}/{ingestion.sha256}/{ingestion.fingerprint}"):
+            if not await self._take_existing(ingestion):
+                ingestion.done(await self._prepare(ingestion, content))
+
+    async def _fetch(self, ingestion: Ingestion) -> bytes:
+        ingestion.enter(Stage.FETCHING)
+        blob = ingestion.document.blob
+        assert blob is not None  # only a refused document has none
+        if blob.size_bytes == 0:
+            raise DocumentEmptyError(f"{ingestion.document.filename!r} has zero bytes.")
+        return await self._blobs.get(blob.key, offset=blob.offset, size=blob.size_bytes)
+
+    async def _take_existing(self, ingestion: Ingestion) -> bool:
+        """Skip content this collection has; borrow the result where another collection has it."""
+        request = ingestion.request
+        if not request.options.skip_existing:
+            return False
+        records = await self._catalog.find_ingested(request.tenant_id, ingestion.sha256 or "", ingestion.fingerprint)
+        earlier = [
+            record
+            for record in records
+            if record.file_id != ingestion.file_id and (record.quality or 0) >= request.options.quality_threshold
+        ]
+        here = next((record for record in earlier if record.collection == request.collection), None)
+        if here is not None:
+            ingestion.skip(here)
+        elif earlier:
+            ingestion.borrow(earlier[0])
+        return bool(earlier)
+
+    async def _prepare(self, ingestion: Ingestion, content: bytes) -> PreparedDocument:
+        request = ingestion.request
+        address = (request.tenant_id, ingestion.sha256 or "", ingestion.fingerprint)
+        prepared = await self._left_by_earlier_attempt(ingestion)
+        if prepared is None:
+            prepared = await self._preparer.prepare(_prepare_request(ingestion, content), ingestion.enter)
+            if not prepared.embedded:
+                await self._blobs.put(parsed_key(*address), prepared.artifact)
+        if not prepared.embedded:
+            ingestion.enter(Stage.EMBEDDING)
+            prepared = self._preparer.restore(await self._preparer.embed(prepared.artifact))
+        ingestion.enter(Stage.WRITING)
+        await self._blobs.put(artifact_key(*address), prepared.artifact)
+        return prepared
+
+    async def _left_by_earlier_attempt(self, ingestion: Ingestion) -> PreparedDocument | None:
+        if not ingestion.is_repeat:
+            return None
+        request = ingestion.request
+        for key_of in (artifact_key, parsed_key):
+            key = key_of(request.tenant_id, ingestion.sha256 or "", ingestion.fingerprint)
+            if await self._blobs.stat(key) is not None:
+                prepared = self._preparer.restore(await self._blobs.get(key))
+                return prepared if prepared.quality >= request.options.quality_threshold else None
+        return None
+
+
+def _prepare_request(ingestion: Ingestion, content: bytes) -> PrepareRequest:
+    options = ingestion.request.options
+    return PrepareRequest(
+        content=content,
+        filename=ingestion.document.filename,
+        chunk_size=options.chunk_size,
+        chunk_overlap=options.chunk_overlap,
+        quality_threshold=options.quality_threshold,
+        preserve_structure=options.preserve_structure,
+        timeout_seconds=options.timeout_seconds,
+    )

@@ -1,0 +1,144 @@
+"""How far one attempt at a document is: its stage, its timings, and the record it ends in."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from ingather.domain.keys import raw_key
+from ingather.models.content import PreparedDocument, Stage
+from ingather.models.document import DocumentFailure, DocumentRecord, DocumentRef, DocumentStatus
+from ingather.models.identity import file_id_for
+from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
+
+log = structlog.get_logger(__name__)
+
+
+class Ingestion:
+    """Book-keeping of one attempt.
+
+    Args:
+        request: the activity's input.
+        document: its line of the manifest.
+        attempt: 1 for the first.
+        on_stage: told when a stage begins.
+    """
+
+    def __init__(
+        self,
+        request: IngestDocumentInput,
+        document: DocumentRef,
+        attempt: int,
+        fingerprint: str,
+        on_stage: Callable[[Stage], None],
+    ) -> None:
+        self.request = request
+        self.document = document
+        self.fingerprint = fingerprint
+        self.file_id = file_id_for(request.batch_id, document.ordinal)
+        self.sha256 = document.blob.sha256 if document.blob else None
+        self.is_repeat = attempt > 1 or request.retry_round > 0
+        """An earlier attempt may have left artifacts to go on from."""
+        self.stage = Stage.FETCHING
+        self._attempt = attempt
+        self._on_stage = on_stage
+        self._started_at = datetime.now(UTC)
+        self._stage_began = time.perf_counter()
+        self._timings_ms: dict[str, float] = {}
+        self._outcome: dict[str, object] = {}
+
+    @property
+    def raw_key(self) -> str:
+        """Where the document's own bytes lie."""
+        assert self.sha256 is not None  # a refused document is never stored
+        return raw_key(self.request.tenant_id, self.file_id, self.sha256)
+
+    def enter(self, stage: Stage) -> None:
+        """Note that a stage begins, and how long the one before took."""
+        self._close_stage()
+        self.stage = stage
+        self._on_stage(stage)
+
+    def _close_stage(self) -> None:
+        now = time.perf_counter()
+        spent = (now - self._stage_began) * 1_000
+        self._timings_ms[self.stage.value] = round(self._timings_ms.get(self.stage.value, 0.0) + spent, 3)
+        self._stage_began = now
+
+    def done(self, prepared: PreparedDocument) -> None:
+        self._outcome = {
+            "status": DocumentStatus.DONE,
+            "media_type": prepared.media_type,
+            "page_count": prepared.page_count,
+            "chunk_count": prepared.chunk_count,
+            "quality": prepared.quality,
+            "warnings": prepared.warnings,
+        }
+
+    def borrow(self, earlier: DocumentRecord) -> None:
+        """Done with the artifacts of another collection: only index rows are new."""
+        self._outcome = _what_it_is(earlier) | {"status": DocumentStatus.DONE}
+
+    def skip(self, earlier: DocumentRecord) -> None:
+        self._outcome = _what_it_is(earlier) | {
+            "status": DocumentStatus.SKIPPED,
+            "duplicate_of": earlier.duplicate_of or earlier.file_id,
+        }
+
+    def fail(self, failure: DocumentFailure) -> None:
+        self._outcome = {"status": DocumentStatus.FAILED, "error": failure}
+
+    def record(self) -> DocumentRecord:
+        """The document as the catalog keeps it."""
+        self._close_stage()
+        document = self.document
+        return DocumentRecord.model_validate(
+            {
+                "file_id": self.file_id,
+                "tenant_id": self.request.tenant_id,
+                "batch_id": self.request.batch_id,
+                "ordinal": document.ordinal,
+                "filename": document.filename,
+                "original_filename": document.original_filename,
+                "collection": self.request.collection,
+                "attempts": self._attempt,
+                "sha256": self.sha256,
+                "size_bytes": document.blob.size_bytes if document.blob else None,
+                "metadata": document.metadata,
+                "timings_ms": self._timings_ms,
+                "raw_key": self.raw_key if self.sha256 and document.blob and document.blob.size_bytes else None,
+                "fingerprint": self.fingerprint,
+                "started_at": self._started_at,
+                "ended_at": datetime.now(UTC),
+                **self._outcome,
+            }
+        )
+
+
+def output_of(record: DocumentRecord) -> IngestDocumentOutput:
+    """What the workflow hears of a document: everything longer stays in the catalog."""
+    if record.error is None:
+        return IngestDocumentOutput(status=record.status, chunk_count=record.chunk_count or 0)
+    return IngestDocumentOutput(status=record.status, code=record.error.code, stage=record.error.stage)
+
+
+def log_end(record: DocumentRecord) -> None:
+    """One line a document: facts, never text."""
+    facts = {"batch_id": record.batch_id, "tenant_id": record.tenant_id, "ordinal": record.ordinal}
+    if record.error is not None:
+        log.warning(
+            "document.failed", filename=record.filename, code=record.error.code, reason=record.error.message, **facts
+        )
+    else:
+        log.info(f"document.{record.status.value}", filename=record.filename, chunk_count=record.chunk_count, **facts)
+
+
+def _what_it_is(record: DocumentRecord) -> dict[str, object]:
+    return {
+        "media_type": record.media_type,
+        "page_count": record.page_count,
+        "chunk_count": record.chunk_count,
+        "quality": record.quality,
+        "warnings": record.warnings,
+    }

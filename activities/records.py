@@ -1,0 +1,107 @@
+"""What is left of a batch when it ends: the catalog's rows in line with the ledger, a report, a summary."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import structlog
+from temporalio import activity
+
+from activities.failures import translate_errors
+from activities.heartbeats import beating_plainly
+from ingather.domain.bitmap import decode_bitmap
+from ingather.domain.keys import report_key, summary_key, upload_prefix
+from ingather.domain.ledger import Ledger
+from ingather.models.batch import BatchState
+from ingather.models.document import DocumentFailure, DocumentRecord, DocumentStatus
+from ingather.models.errors import error_classes
+from ingather.models.messages import (
+    ClosedBatch,
+    FinishBatchInput,
+    FinishBatchOutput,
+    ReopenBatchInput,
+    ResetDocumentsInput,
+)
+from ingather.ports.blob_store import BlobStore
+from ingather.ports.catalog import Catalog
+
+log = structlog.get_logger(__name__)
+
+
+class RecordActivities:
+    def __init__(self, blobs: BlobStore, catalog: Catalog) -> None:
+        self._blobs = blobs
+        self._catalog = catalog
+
+    @activity.defn(name="finish_batch")
+    @translate_errors
+    async def finish_batch(self, request: FinishBatchInput) -> FinishBatchOutput:
+        """Write the last word everywhere it is read. Safe to repeat: same keys, same content."""
+        key = report_key(request.tenant_id, request.batch_id)
+        closed = request.closed
+        summary = closed.summary.model_copy(update={"report_key": key})
+        async with beating_plainly():
+            await self._reconcile(request.batch_id, closed)
+            await self._blobs.put_stream(key, self._report_lines(request.batch_id))
+            closed = closed.model_copy(update={"summary": summary})
+            await self._blobs.put(
+                summary_key(request.tenant_id, request.batch_id), closed.model_dump_json().encode()
+            )
+            await self._catalog.finish_batch(summary)
+            if summary.counts.failed == summary.counts.cancelled == 0:
+                await self._remove_uploads(request.tenant_id, request.batch_id)
+        log.info(
+            "batch.ended",
+            batch_id=request.batch_id,
+            tenant_id=request.tenant_id,
+            state=summary.state.value,
+            **summary.counts.model_dump(),
+        )
+        return FinishBatchOutput(report_key=key)
+
+    @activity.defn(name="reopen_batch")
+    @translate_errors
+    async def reopen_batch(self, request: ReopenBatchInput) -> ClosedBatch:
+        """The documents' states as the last run left them; the catalog calls the batch running again."""
+        content = await self._blobs.get(summary_key(request.tenant_id, request.batch_id))
+        await self._catalog.set_batch_state(request.batch_id, BatchState.RETRYING)
+        return ClosedBatch.model_validate_json(content)
+
+    @activity.defn(name="reset_documents")
+    @translate_errors
+    async def reset_documents(self, request: ResetDocumentsInput) -> None:
+        """Back to pending, for a retry."""
+        await self._catalog.reset_documents(request.batch_id, list(decode_bitmap(request.ordinals)))
+
+    async def _reconcile(self, batch_id: str, closed: ClosedBatch) -> None:
+        """Where the catalog's row and the ledger differ, the ledger is right.
+
+        They differ for documents that were cancelled, and for those whose attempts all ended
+        without an answer (no worker, storage away for half an hour).
+        """
+        ledger = Ledger.load(closed.ledger, closed.failures)
+        codes = {ordinal: code for code, bitmap in closed.failures.items() for ordinal in decode_bitmap(bitmap)}
+        now = datetime.now(UTC)
+        cancelled: list[int] = []
+        async for record in self._catalog.iterate_documents(batch_id):
+            status = ledger[record.ordinal]
+            if status is DocumentStatus.CANCELLED and record.status is not status:
+                cancelled.append(record.ordinal)
+            elif status is DocumentStatus.FAILED and record.status is not status:
+                await self._catalog.save_outcome(_failed(record, codes[record.ordinal], now))
+        if cancelled:
+            await self._catalog.mark_cancelled(batch_id, cancelled, now)
+
+    async def _report_lines(self, batch_id: str) -> AsyncIterator[bytes]:
+        async for record in self._catalog.iterate_documents(batch_id):
+            yield record.model_dump_json().encode() + b"\n"
+
+    async def _remove_uploads(self, tenant_id: str, batch_id: str) -> None:
+        """Every document has its bytes under its own key now, and none will be fetched again."""
+        async for blob in self._blobs.list(upload_prefix(tenant_id, batch_id)):
+            await self._blobs.delete(blob.key)
+
+
+def _failed(record: DocumentRecord, code: str, now: datetime) -> DocumentRecord:
+    kind = error_classes()[code]
+    failure = DocumentFailure(code=code, message=f"{kind.title} in every attempt.", action=kind.advice)
+    return record.model_copy(update={"status": DocumentStatus.FAILED, "error": failure, "ended_at": now})

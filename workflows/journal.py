@@ -1,0 +1,57 @@
+"""What happened to a batch, in order: the poller reads on from where it was."""
+
+from collections.abc import Iterable
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from ingather.models.batch import BatchState
+    from ingather.models.document import DocumentStatus
+    from ingather.models.messages import JournalEntry, JournalKind
+
+PAGE_SIZE = 1_000
+CARRIED_ENTRIES = 3_000
+"""What a continue-as-new takes along, about 300 KB: under the payload limit with room to spare."""
+
+
+class Journal:
+    """Append-only, positions never used twice for a batch, across runs and retries.
+
+    Args:
+        first: position of the first entry.
+        entries: what an earlier run carried over.
+    """
+
+    def __init__(self, first: int = 0, entries: Iterable[JournalEntry] = ()) -> None:
+        self._first = first
+        self._entries = list(entries)
+
+    @property
+    def first(self) -> int:
+        return self._first
+
+    @property
+    def next(self) -> int:
+        return self._first + len(self._entries)
+
+    def state(self, state: BatchState) -> None:
+        self._entries.append(JournalEntry(kind=JournalKind.STATE, at=workflow.now(), state=state))
+
+    def started(self, ordinal: int) -> None:
+        self._entries.append(JournalEntry(kind=JournalKind.STARTED, at=workflow.now(), ordinal=ordinal))
+
+    def ended(self, ordinal: int, status: DocumentStatus, code: str | None) -> None:
+        self._entries.append(
+            JournalEntry(kind=JournalKind.ENDED, at=workflow.now(), ordinal=ordinal, status=status, code=code)
+        )
+
+    def page(self, after: int) -> tuple[int, tuple[JournalEntry, ...]]:
+        """Position of the first entry answered, and up to ``PAGE_SIZE`` entries from ``after`` on."""
+        start = min(max(after, self._first), self.next)
+        offset = start - self._first
+        return start, tuple(self._entries[offset : offset + PAGE_SIZE])
+
+    def tail(self) -> tuple[int, tuple[JournalEntry, ...]]:
+        """What a continue-as-new carries, and its position."""
+        kept = tuple(self._entries[-CARRIED_ENTRIES:])
+        return self.next - len(kept), kept

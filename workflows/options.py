@@ -1,0 +1,72 @@
+"""Timeouts and retry policies of every activity, in one table.
+
+Infrastructure that is away is waited for: a batch outlives an outage of half an hour
+without losing a document, and past that each one fails with a code a retry can name.
+"""
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityCancellationType, ActivityConfig
+
+from ingather.models.batch import ProcessingOptions
+from ingather.models.engine import CPU_QUEUE, HEARTBEAT_TIMEOUT, IO_QUEUE
+
+_PATIENT = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=30),
+    maximum_attempts=60,
+)
+
+_ENDLESS = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=30),
+)
+
+_STORE_AND_WRITE_SECONDS = 240
+"""What one attempt may take beside parsing: fetch, store, embed, write."""
+
+
+def ingest_options(options: ProcessingOptions) -> ActivityConfig:
+    """One document. Time for two parses, since a crashed parser gets a second chance inside the attempt."""
+    return ActivityConfig(
+        task_queue=CPU_QUEUE,
+        start_to_close_timeout=timedelta(seconds=2 * options.timeout_seconds + _STORE_AND_WRITE_SECONDS),
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        retry_policy=_PATIENT,
+        # Anything less leaves a zombie writing while the batch closes.
+        cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
+
+
+MANIFEST = ActivityConfig(
+    task_queue=IO_QUEUE,
+    start_to_close_timeout=timedelta(hours=2),
+    heartbeat_timeout=HEARTBEAT_TIMEOUT,
+    retry_policy=_ENDLESS,
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+)
+"""Expanding archives can take long and must settle before a cancel is answered."""
+
+PAGE = ActivityConfig(
+    task_queue=IO_QUEUE,
+    start_to_close_timeout=timedelta(seconds=60),
+    retry_policy=_ENDLESS,
+)
+
+INDEX = ActivityConfig(
+    task_queue=IO_QUEUE,
+    start_to_close_timeout=timedelta(minutes=10),
+    heartbeat_timeout=HEARTBEAT_TIMEOUT,
+    retry_policy=_PATIENT,
+)
+
+RECORDS = ActivityConfig(
+    task_queue=IO_QUEUE,
+    start_to_close_timeout=timedelta(minutes=30),
+    heartbeat_timeout=HEARTBEAT_TIMEOUT,
+    retry_policy=_ENDLESS,
+)
+"""The catalog's last word and the report: a batch does not end without them."""

@@ -1,0 +1,24 @@
+"""What a document runs through, by name. A new pipeline is one activity class and one line here."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.ingest import IngestActivities
+    from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How one document is processed, and whether search is to find it afterwards."""
+
+    process_document: Callable[[Any, IngestDocumentInput], Awaitable[IngestDocumentOutput]]
+    indexed: bool
+
+
+PIPELINES = {
+    "ingest": Pipeline(IngestActivities.ingest_document, indexed=True),
+}
