@@ -1,28 +1,47 @@
 """Events of batches in order: memory that can be lost and says so."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ingather.models.batch import BatchProgress
-from ingather.models.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class StreamKey:
+    """Whose batch: the tenant starts every name in the log."""
+
+    tenant_id: str
+    batch_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """An event and the journal position behind it, so another poller can go on from there."""
+    """One event as it is kept: encoded once by the poller, passed on untouched to every watcher."""
 
-    event: Event
-    journal_next: int
+    seq: int
+    type: str
+    body: bytes
+    """The envelope as JSON, exactly as clients see it."""
+    journal_next: int = 0
+    """Journal position behind the event, where another poller goes on."""
+    state: str = ""
+    """State of the batch after the event; empty before the first one is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogRange:
-    """Oldest and latest ``seq`` that can be read; both 0 when the log is empty."""
+    """What of a batch can be read."""
 
-    oldest: int
-    latest: int
+    oldest: int = 0
+    """Lowest ``seq`` that can be read; 0 when the log is empty."""
+    latest: int = 0
     journal_next: int = 0
+    state: str = ""
+    complete: bool = False
+    """The oldest event is the first that the batch ever had."""
+    certain: bool = False
+    """The log has not lost an event since the last append, so the number after ``latest`` is unused."""
 
 
 class EventLog(Protocol):
@@ -31,23 +50,38 @@ class EventLog(Protocol):
     Everything in it can be rebuilt or done without. Methods raise ``EventLogUnavailableError``.
     """
 
-    async def append(self, tenant_id: str, events: Sequence[LoggedEvent]) -> bool:
-        """Append events of one batch; False when a ``seq`` is already there or lies below the latest (another poller was faster)."""
+    async def append(self, key: StreamKey, owner: str, events: Sequence[LoggedEvent], *, first: bool = False) -> bool:
+        """Append events with growing ``seq``, all or none.
+
+        False when ``owner`` no longer holds the lease, or a ``seq`` is not above the latest.
+        ``first`` says that the first of them is the first the batch ever had.
+        """
         ...
 
-    async def read(self, tenant_id: str, batch_id: str, after: int, limit: int) -> list[Event]: ...
-
-    async def range(self, tenant_id: str, batch_id: str) -> LogRange: ...
-
-    def follow(self, keys: "FollowedKeys") -> AsyncIterator[Event]:
-        """Events of all followed batches as they are appended, through one blocking read per process."""
+    async def read(self, key: StreamKey, after: int, limit: int) -> list[LoggedEvent]:
+        """Events above ``after`` in order; empty for an unknown batch."""
         ...
 
-    async def elect(self, batch_id: str, owner: str, lease_seconds: float) -> bool:
-        """Become, or stay, the one poller of a batch."""
+    async def range(self, key: StreamKey) -> LogRange: ...
+
+    async def wait(self, after: Mapping[StreamKey, int], timeout_seconds: float) -> list[tuple[StreamKey, LoggedEvent]]:
+        """The one blocking read of a process: events of all these batches above the given ``seq``.
+
+        Returns empty-handed after ``timeout_seconds`` or ``wake``. One caller at a time.
+        """
         ...
 
-    async def resign(self, batch_id: str, owner: str) -> None: ...
+    async def wake(self) -> None:
+        """Let this process's ``wait`` return now, or the next one at once, because the batches to follow changed."""
+        ...
+
+    async def elect(self, key: StreamKey, owner: str, lease_seconds: float) -> bool:
+        """Become, or stay, the one poller of a batch. False while another owner's lease lasts."""
+        ...
+
+    async def resign(self, key: StreamKey, owner: str) -> None:
+        """Give the lease back; nothing happens when another holds it."""
+        ...
 
     async def put_snapshot(self, batch_id: str, progress: BatchProgress, lease_seconds: float) -> None:
         """Share the poller's latest progress with other processes for a moment."""
@@ -55,18 +89,12 @@ class EventLog(Protocol):
 
     async def get_snapshot(self, batch_id: str) -> BatchProgress | None: ...
 
-    async def check(self) -> None: ...
+    async def drop_snapshot(self, batch_id: str) -> None:
+        """Forget the shared progress, because the batch has ended."""
+        ...
+
+    async def check(self) -> None:
+        """Answer quickly when the log can be used; raise otherwise."""
+        ...
 
     async def close(self) -> None: ...
-
-
-class FollowedKeys(Protocol):
-    """The hub's list of what to follow: it changes while ``follow`` runs."""
-
-    def positions(self) -> dict[tuple[str, str], int]:
-        """Last ``seq`` delivered, by tenant and batch."""
-        ...
-
-    async def changed(self) -> None:
-        """Returns when a batch was added."""
-        ...

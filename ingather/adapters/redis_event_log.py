@@ -1,0 +1,239 @@
+"""Events in Redis (or Valkey): one stream per batch, one blocking read per process.
+
+The id of a stream entry is ``<seq>-0``, so the order of the log is the order of the numbers.
+An append runs as one script: it checks the poller's lease and the last number first, so that
+neither a poller that lost its lease nor a duplicate can write. Streams of several batches
+are read with one command; in a Redis Cluster they would have to share a slot, so this
+adapter is for a single server, with or without replicas.
+"""
+
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
+
+from ingather.models.batch import BatchProgress
+from ingather.models.errors import EventLogUnavailableError
+from ingather.ports.event_log import LoggedEvent, LogRange, StreamKey
+
+_APPEND_LIMIT = 500
+"""Events of one script call; a script holds up every other client of the server."""
+_READ_PER_STREAM = 100
+_LONGEST_WAIT_SECONDS = 5.0
+"""A server that vanished without a word is noticed this soon, plus the socket's own patience."""
+_WAKE_TTL_SECONDS = 60
+_PREFIX = "ingather"
+
+# KEYS: stream, meta, lease. ARGV: owner, cap, ttl in ms, first number or "", server run id,
+# then seq, type, body, journal position and state of each event.
+_APPEND = """
+if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
+local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if top and tonumber(string.match(top[1], '^%d+')) >= tonumber(ARGV[6]) then return 0 end
+for i = 6, #ARGV, 5 do
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], ARGV[i] .. '-0',
+             't', ARGV[i + 1], 'b', ARGV[i + 2], 'n', ARGV[i + 3], 's', ARGV[i + 4])
+end
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[2], 'first', ARGV[4]) end
+redis.call('HSET', KEYS[2], 'run', ARGV[5])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1
+"""
+
+_ELECT = """
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+_RESIGN = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
+
+class RedisEventLog:
+    """Connects on first use. ``close`` ends both clients.
+
+    Args:
+        url: ``redis://`` or ``unix://`` URL.
+        max_events: cap of one batch's stream, approximate: Redis trims whole nodes.
+        ttl_seconds: how long a batch's stream outlives its last event.
+    """
+
+    def __init__(self, url: str, *, max_events: int = 20_000, ttl_seconds: float = 86_400.0) -> None:
+        self._max_events = max_events
+        self._ttl_ms = int(ttl_seconds * 1_000)
+        self._redis = _client(url, socket_timeout=3.0)
+        # A blocked connection of its own: the reads of a process never wait for commands, nor commands for reads.
+        self._feed = _client(url, socket_timeout=_LONGEST_WAIT_SECONDS + 5.0)
+        self._append = self._redis.register_script(_APPEND)
+        self._elect = self._redis.register_script(_ELECT)
+        self._resign = self._redis.register_script(_RESIGN)
+        self._run_id: str | None = None
+        self._wake_key = f"{_PREFIX}:wake:{uuid.uuid4()}"
+        self._wake_seen = "0-0"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    async def append(self, key: StreamKey, owner: str, events: Sequence[LoggedEvent], *, first: bool = False) -> bool:
+        keys = [_stream(key), _meta(key), _lease(key)]
+        for start in range(0, len(events), _APPEND_LIMIT):
+            part = events[start : start + _APPEND_LIMIT]
+            args: list[str | bytes | int] = [owner, self._max_events, self._ttl_ms]
+            args.append(part[0].seq if first and start == 0 else "")
+            async with self._translated():
+                args.append(await self._server_run())
+                for event in part:
+                    args += [event.seq, event.type, event.body, event.journal_next, event.state]
+                if not await self._append(keys=keys, args=args):
+                    return False
+        return True
+
+    async def read(self, key: StreamKey, after: int, limit: int) -> list[LoggedEvent]:
+        async with self._translated():
+            entries: Any = await self._redis.xrange(_stream(key), min=f"{after + 1}-0", max="+", count=limit)
+        return [_event(*entry) for entry in entries]
+
+    async def range(self, key: StreamKey) -> LogRange:
+        async with self._translated():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.xrange(_stream(key), count=1)
+            pipe.xrevrange(_stream(key), count=1)
+            pipe.hmget(_meta(key), "first", "run")
+            pipe.info("server")
+            oldest, latest, (first, run), server = await pipe.execute()
+        if not oldest or not latest:
+            return LogRange()
+        low, high = _event(*oldest[0]), _event(*latest[0])
+        return LogRange(
+            oldest=low.seq,
+            latest=high.seq,
+            journal_next=high.journal_next,
+            state=high.state,
+            complete=first is not None and int(first) == low.seq,
+            # A restarted server may have lost its last second: then the next number may be known to a client.
+            certain=run is not None and run.decode() == str(server["run_id"]),
+        )
+
+    async def wait(self, after: Mapping[StreamKey, int], timeout_seconds: float) -> list[tuple[StreamKey, LoggedEvent]]:
+        names = {_stream(key).encode(): key for key in after}
+        positions: dict[Any, Any] = {_stream(key): f"{seq}-0" for key, seq in after.items()}
+        positions[self._wake_key] = self._wake_seen
+        async with self._translated():
+            block_ms = max(1, int(min(timeout_seconds, _LONGEST_WAIT_SECONDS) * 1_000))
+            answer = await self._feed.xread(positions, count=_READ_PER_STREAM, block=block_ms)
+        found: list[tuple[StreamKey, LoggedEvent]] = []
+        for name, entries in _pairs(answer):
+            followed = names.get(name)
+            if followed is None:
+                self._wake_seen = entries[-1][0].decode()
+            else:
+                found.extend((followed, _event(*entry)) for entry in entries)
+        return found
+
+    async def wake(self) -> None:
+        # A stream, not CLIENT UNBLOCK: a wake-up that comes just before the read is not lost.
+        async with self._translated():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.xadd(self._wake_key, {"w": ""}, maxlen=1)
+            pipe.expire(self._wake_key, _WAKE_TTL_SECONDS)
+            await pipe.execute()
+
+    async def elect(self, key: StreamKey, owner: str, lease_seconds: float) -> bool:
+        async with self._translated():
+            return bool(await self._elect(keys=[_lease(key)], args=[owner, int(lease_seconds * 1_000)]))
+
+    async def resign(self, key: StreamKey, owner: str) -> None:
+        async with self._translated():
+            await self._resign(keys=[_lease(key)], args=[owner])
+
+    async def put_snapshot(self, batch_id: str, progress: BatchProgress, lease_seconds: float) -> None:
+        async with self._translated():
+            await self._redis.set(_snapshot(batch_id), progress.model_dump_json(), px=int(lease_seconds * 1_000))
+
+    async def get_snapshot(self, batch_id: str) -> BatchProgress | None:
+        async with self._translated():
+            body = await self._redis.get(_snapshot(batch_id))
+        return BatchProgress.model_validate_json(body) if body is not None else None
+
+    async def drop_snapshot(self, batch_id: str) -> None:
+        async with self._translated():
+            await self._redis.delete(_snapshot(batch_id))
+
+    async def check(self) -> None:
+        async with self._translated():
+            await self._redis.ping()
+
+    async def close(self) -> None:
+        await self._feed.aclose()
+        await self._redis.aclose()
+
+    async def _server_run(self) -> str:
+        """The server's run id, a new one after each restart; asked once per connection trouble."""
+        if self._run_id is None:
+            self._run_id = str((await self._redis.info("server"))["run_id"])
+        return self._run_id
+
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            self._run_id = None
+            # The vendor's text may quote the URL with its password, so only the kind of error is passed on.
+            raise EventLogUnavailableError(f"Redis did not answer ({type(error).__name__}).") from error
+
+
+def _client(url: str, *, socket_timeout: float | None) -> Redis:
+    return Redis.from_url(
+        url,
+        socket_timeout=socket_timeout,
+        socket_connect_timeout=2.0,
+        # Callers have their own patience: one quick second try covers a connection that went stale in the pool.
+        retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.05), retries=1),
+        health_check_interval=0,
+    )
+
+
+def _stream(key: StreamKey) -> str:
+    return f"{_PREFIX}:{key.tenant_id}:events:{key.batch_id}"
+
+
+def _meta(key: StreamKey) -> str:
+    return f"{_PREFIX}:{key.tenant_id}:events-meta:{key.batch_id}"
+
+
+def _lease(key: StreamKey) -> str:
+    return f"{_PREFIX}:{key.tenant_id}:poller:{key.batch_id}"
+
+
+def _snapshot(batch_id: str) -> str:
+    # By batch alone: whoever reads has looked the batch up within its tenant, and batch ids are UUIDs.
+    return f"{_PREFIX}:progress:{batch_id}"
+
+
+def _pairs(answer: Any) -> list[tuple[bytes, list[Any]]]:
+    """Streams and entries of an XREAD, in either protocol's shape."""
+    return list(answer.items()) if isinstance(answer, dict) else [(name, entries) for name, entries in answer or ()]
+
+
+def _event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> LoggedEvent:
+    return LoggedEvent(
+        seq=int(entry_id.split(b"-", 1)[0]),
+        type=fields[b"t"].decode(),
+        body=fields[b"b"],
+        journal_next=int(fields[b"n"]),
+        state=fields[b"s"].decode(),
+    )
