@@ -35,6 +35,14 @@ class DocumentPreparer(Protocol):
         """What ``prepare`` answered when it made this artifact, so that a retry need not parse again."""
         ...
 
+    async def embed(self, artifact: bytes) -> bytes:
+        """The artifact with its missing vectors filled in; the same bytes where none are missing.
+
+        For documents that ``prepare`` gave back with ``embedded=False``. Idempotent. Raises
+        ``EmbedderUnavailableError``, which a retry may cure, and ``ValueError`` for bytes that are no artifact.
+        """
+        ...
+
     async def close(self) -> None:
         """Stop every process."""
         ...

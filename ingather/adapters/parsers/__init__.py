@@ -1,0 +1,1 @@
+"""One file a format. Each function takes bytes and limits and gives a ``ParsedDocument``, or raises a ``DocumentError``."""

@@ -1,0 +1,128 @@
+"""From what parsers give to one clean text with exact page and heading positions."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from ingather.models.content import Heading, MediaType, PageSpan, ParsedDocument
+
+NO_TEXT = "no_text"
+"""The document could be read and holds no text."""
+
+_UNWANTED = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")
+_LINE_ENDS = re.compile(r"\r\n?|\x0c|\x85|\u2028|\u2029")
+_TRAILING_BLANKS = re.compile(r"[^\S\n]+(?=\n|$)")
+_BLANK_LINES = re.compile(r"\n{3,}")
+_PAGE_BREAK = "\n\n"
+
+
+def tidy(text: str) -> str:
+    """Text without what nobody means: controls, non-characters (pdfium's U+FFFE among them), lone surrogates,
+    blanks at line ends, more than one blank line. Idempotent.
+    """
+    if _UNWANTED.search(text):
+        text = _UNWANTED.sub("", text)
+    text = _LINE_ENDS.sub("\n", text)
+    text = _TRAILING_BLANKS.sub("", text)
+    return _BLANK_LINES.sub("\n\n", text).strip()
+
+
+def one_line(text: str | None) -> str | None:
+    """A title fit for one line of at most 500 characters; None where nothing is left."""
+    if not text:
+        return None
+    return " ".join(_UNWANTED.sub("", text).split())[:500].rstrip() or None
+
+
+def document(
+    media_type: MediaType,
+    text: str,
+    *,
+    headings: Sequence[Heading] = (),
+    title: str | None = None,
+    warnings: Sequence[str] = (),
+) -> ParsedDocument:
+    """A document without pages. ``text`` is tidy already; ``headings`` point into it."""
+    return ParsedDocument(
+        media_type=media_type.value,
+        text=text,
+        headings=tuple(headings),
+        title=one_line(title),
+        warnings=(*warnings, *(() if text else (NO_TEXT,))),
+    )
+
+
+def paged_document(
+    media_type: MediaType,
+    pages: Iterable[str],
+    *,
+    headings: Sequence[tuple[int, int, str]] = (),
+    title: str | None = None,
+    warnings: Sequence[str] = (),
+) -> ParsedDocument:
+    """A document made of pages.
+
+    ``headings`` are ``(page index, level, title)`` in reading order; each is placed where its
+    title stands in the page's text, or at the page's start where it does not.
+    """
+    texts: list[str] = []
+    spans: list[PageSpan] = []
+    position = 0
+    for number, raw in enumerate(pages, 1):
+        text = tidy(raw)
+        # Blank pages keep their number and take no room.
+        if text and position:
+            texts.append(_PAGE_BREAK)
+            position += len(_PAGE_BREAK)
+        spans.append(PageSpan(number, position, position + len(text)))
+        texts.append(text)
+        position += len(text)
+    whole = "".join(texts)
+    return ParsedDocument(
+        media_type=media_type.value,
+        text=whole,
+        pages=tuple(spans),
+        headings=tuple(_place_on_pages(whole, spans, headings)),
+        title=one_line(title),
+        warnings=(*warnings, *(() if whole else (NO_TEXT,))),
+    )
+
+
+def locate_headings(text: str, found: Iterable[tuple[int, str]]) -> list[Heading]:
+    """Place ``(level, title)`` pairs, in reading order, where each title starts a line of ``text``.
+
+    Titles that are not there are left out: another tool's rendering of the text may differ.
+    """
+    headings: list[Heading] = []
+    position = 0
+    for level, raw in found:
+        title = one_line(raw)
+        if not title:
+            continue
+        start = _line_start(text, title, position)
+        if start is not None:
+            headings.append(Heading(level, title, start))
+            position = start + len(title)
+    return headings
+
+
+def _line_start(text: str, title: str, position: int) -> int | None:
+    while (start := text.find(title, position)) >= 0:
+        if start == 0 or text[start - 1] == "\n":
+            return start
+        position = start + 1
+    return None
+
+
+def _place_on_pages(
+    text: str, spans: Sequence[PageSpan], headings: Sequence[tuple[int, int, str]]
+) -> Iterable[Heading]:
+    last = 0
+    for index, level, raw in headings:
+        title = one_line(raw)
+        if not title or not 0 <= index < len(spans):
+            continue
+        span = spans[index]
+        found = text.find(title, max(span.start, last), span.end)
+        start = found if found >= 0 else max(span.start, min(last, span.end))
+        yield Heading(level, title, start)
+        last = max(last, start)
