@@ -1,0 +1,54 @@
+"""Small questions to servers that are starting; no client library is imported for them."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ingather.stack.ports import LOOPBACK
+
+_QUESTION_SECONDS = 2.0
+_INTERVAL_SECONDS = 0.05
+
+
+async def until(check: Callable[[], Awaitable[bool]]) -> None:
+    """Ask again and again until the answer is yes; the caller sets the time limit."""
+    while True:
+        try:
+            async with asyncio.timeout(_QUESTION_SECONDS):
+                if await check():
+                    return
+        except (OSError, TimeoutError, ValueError):
+            pass  # not listening yet, or not answering sensibly yet
+        await asyncio.sleep(_INTERVAL_SECONDS)
+
+
+async def http_get(port: int, path: str) -> tuple[int, bytes]:
+    """Status and body of a loopback GET; raises OSError or ValueError when nobody answers well."""
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    try:
+        request = f"GET {path} HTTP/1.0\r\nHost: {LOOPBACK}:{port}\r\nConnection: close\r\n\r\n"
+        writer.write(request.encode())
+        await writer.drain()
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+    return int(head.split(b" ", 2)[1]) if head else 0, body
+
+
+async def http_json(port: int, path: str) -> dict[str, Any]:
+    """JSON object of a loopback GET; empty unless the status is 200."""
+    status, body = await http_get(port, path)
+    answer = json.loads(body) if status == 200 else {}
+    return answer if isinstance(answer, dict) else {}
+
+
+async def redis_ping(port: int, password: str) -> bool:
+    """Whether the Redis at this port takes the password and has loaded its data."""
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    try:
+        writer.write(f"AUTH {password}\r\nPING\r\n".encode())
+        await writer.drain()
+        return await reader.readline() == b"+OK\r\n" and await reader.readline() == b"+PONG\r\n"
+    finally:
+        writer.close()

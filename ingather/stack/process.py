@@ -1,0 +1,131 @@
+"""One child process: started in a session of its own, dying with us, logging to a file."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 0.05
+_LOG_KEPT_BYTES = 5 * 1024 * 1024
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How to run a part. ``environment`` is added to ours."""
+
+    name: str
+    argv: tuple[str, ...]
+    log_path: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
+    unset: tuple[str, ...] = ()
+    """Variables of ours the part must not see."""
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """What the child runs before exec so that the kernel kills it when we die; Linux only.
+
+    SIGKILL, since some parts take 15 s to honour SIGTERM and every part survives a kill anyway.
+    The kernel ties this to the *thread* that forked: start processes from the main thread only.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # we died between fork and prctl
+            os._exit(1)
+
+    return before_exec
+
+
+class Process:
+    """A running child. Its session is its own, so Ctrl-C at the terminal reaches only us."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self._popen = _spawn(command)
+        self._swept = False
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status (negative: the signal that ended it), or None while it runs."""
+        return self._popen.poll()
+
+    async def wait(self) -> int:
+        """Wait for its end. Polls, which needs neither a thread nor a particular event loop."""
+        while (code := self.returncode) is None:  # noqa: ASYNC110 - nobody else could set an event
+            await asyncio.sleep(_POLL_SECONDS)
+        return code
+
+    async def stop(self, grace_seconds: float) -> None:
+        """SIGTERM, then SIGKILL after the grace; whatever it left in its process group goes too."""
+        try:
+            if self.returncode is None:
+                self._popen.send_signal(signal.SIGTERM)
+                async with asyncio.timeout(grace_seconds):
+                    await self.wait()
+        except TimeoutError:
+            log.debug("part.killed", part=self.command.name, grace_seconds=grace_seconds)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group, at once; harmless when all of it has ended."""
+        if self._swept:
+            return  # the number may belong to somebody else by now
+        self._swept = True
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the group is empty
+            os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait()
+
+
+def _spawn(command: Command) -> subprocess.Popen[bytes]:
+    _shorten(command.log_path)
+    inherited = {name: value for name, value in os.environ.items() if name not in command.unset}
+    with command.log_path.open("ab") as log_file:
+        return subprocess.Popen(
+            command.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log_file,
+            stderr=subprocess.STDOUT,
+            env={**inherited, **command.environment},
+            cwd=command.cwd,
+            start_new_session=True,
+            preexec_fn=_die_with_parent(),  # noqa: PLW1509 - two system calls, nothing that takes a lock
+        )
+
+
+def _shorten(path: Path) -> None:
+    """Keep one older generation of a log that has grown; done at each start of its part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > _LOG_KEPT_BYTES:
+        path.replace(path.with_suffix(".1.log"))
+
+
+def last_lines(path: Path, count: int = 15, width: int = 300) -> str:
+    """The end of a log, for the message about a part that failed."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 64 * 1024))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(line[:width] for line in lines[-count:])

@@ -1,0 +1,108 @@
+"""SeaweedFS as the stack's S3: gateway, filer, volume and master in one process on loopback."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingather.stack.binaries import WEED, find_binary
+from ingather.stack.ports import LOOPBACK
+from ingather.stack.probes import http_get, until
+from ingather.stack.process import Command
+
+REGION = "us-east-1"
+
+_LISTENERS = ("master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc", "s3", "s3.grpc")
+PORTS = tuple(f"s3_{listener}" for listener in _LISTENERS)
+
+_OPTIONS = (
+    "-master.peers=none",  # a single master need not wait for others: one second less at start
+    "-master.telemetry=false",
+    "-master.volumeSizeLimitMB=1024",
+    "-master.volumePreallocate=false",
+    "-volume.max=0",  # as many volumes as the disk has room for
+    "-volume.preStopSeconds=0",
+    "-filer",
+    "-s3",
+    "-s3.iam=false",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
+)
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A SeaweedFS server, keeping its state in ``directory``."""
+
+    directory: Path
+    log_path: Path
+    ports: Mapping[str, int]
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    bucket: str = "ingather"
+    region: str = REGION
+    name: str = "s3"
+    # It answers SIGTERM by waiting 15 s for its own internal connections. A request that was
+    # answered is in its files by then, so waiting longer wins nothing.
+    grace_seconds: float = 1.0
+
+    @property
+    def endpoint_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.ports['s3_s3']}"
+
+    def command(self) -> Command:
+        data = self.directory / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        self.clean_up()  # sockets of a run that was killed
+        argv = [str(find_binary(WEED)), "-logtostderr=true", "server", f"-dir={data.resolve()}"]
+        argv += [f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}", *_OPTIONS, f"-s3.config={self._write_identities()}"]
+        for listener in _LISTENERS:
+            part, _, kind = listener.partition(".")
+            argv.append(f"-{part}.port{'.' + kind if kind else ''}={self.ports['s3_' + listener]}")
+        return Command(self.name, tuple(argv), self.log_path, cwd=self.directory)
+
+    def _write_identities(self) -> Path:
+        path = self.directory / "identities.json"
+        path.touch(mode=0o600)
+        credentials = {"accessKey": self.access_key_id, "secretKey": self.secret_access_key}
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        identity = {"name": "ingather", "credentials": [credentials], "actions": actions}
+        path.write_text(json.dumps({"identities": [identity]}))
+        return path.resolve()
+
+    async def wait_ready(self) -> None:
+        """Ready when the bucket exists and takes an object: the first one makes the server create its volumes."""
+        await until(self._gateway_answers)
+        await asyncio.to_thread(self._prepare_bucket)
+
+    async def _gateway_answers(self) -> bool:
+        status, _ = await http_get(self.ports["s3_s3"], "/healthz")
+        return status == 200
+
+    def _prepare_bucket(self) -> None:
+        # Imported in this thread, while the servers start; at the top it would delay them by a quarter of a second.
+        import boto3  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415
+
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            region_name=self.region,
+            aws_access_key_id=self.access_key_id,
+            aws_secret_access_key=self.secret_access_key,
+            config=Config(retries={"max_attempts": 8, "mode": "standard"}, connect_timeout=2, read_timeout=10),
+        )
+        try:
+            if self.bucket not in {bucket.get("Name") for bucket in client.list_buckets()["Buckets"]}:
+                client.create_bucket(Bucket=self.bucket)
+            client.put_object(Bucket=self.bucket, Key=".ready", Body=b"ready")
+        finally:
+            client.close()
+
+    def clean_up(self) -> None:
+        """Its unix sockets, which it puts into /tmp under the ports' numbers and leaves there."""
+        for listener in _LISTENERS:
+            part, _, kind = listener.partition(".")
+            name = f"seaweedfs-{part}{'-' + kind if kind else ''}-{self.ports['s3_' + listener]}.sock"
+            (Path("/tmp") / name).unlink(missing_ok=True)  # noqa: S108 - its choice, not ours
