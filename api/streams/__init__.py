@@ -1,0 +1,1 @@
+"""What watchers of a batch see: one poller asks, one log keeps, one hub a process hands out."""
