@@ -1,0 +1,1 @@
+"""The commands that speak to a server, one file a subject."""

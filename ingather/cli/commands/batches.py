@@ -1,0 +1,89 @@
+"""Look at batches and steer them: list, show, start, pause, resume, cancel, retry."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from ingather.cli.commands.options import AsJson, BatchId, resolve
+from ingather.cli.commands.watch import finish
+from ingather.cli.connect import connect
+from ingather.cli.console import out, print_json, print_line, say
+from ingather.cli.render import batch_details, batches_table, counts_text
+from ingather.cli.resources import Batch
+
+
+def list_batches(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many to show.")] = 20,
+    status: Annotated[str | None, typer.Option("--status", help="Only batches in this state.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List batches, newest first."""
+    with connect() as client:
+        batches = list(client.batches(limit=limit, status=status))
+    if as_json:
+        for batch in batches:
+            print_json(batch.raw)
+    elif batches:
+        out().print(batches_table(batches))
+    else:
+        say("No batches. Submit one with `ingather submit PATH`.")
+
+
+def show(batch_id: BatchId = "latest", as_json: AsJson = False) -> None:
+    """Show one batch: state, counts, times, links."""
+    with connect() as client:
+        batch = client.batch(resolve(client, batch_id))
+    if as_json:
+        print_json(batch.raw)
+    else:
+        out().print(batch_details(batch))
+
+
+def start(batch_id: BatchId, as_json: AsJson = False) -> None:
+    """Start a batch that was submitted with --hold."""
+    _control(batch_id, "start", as_json=as_json)
+
+
+def pause(batch_id: BatchId, as_json: AsJson = False) -> None:
+    """Pause a batch: documents in flight finish, no new ones start."""
+    _control(batch_id, "pause", as_json=as_json)
+
+
+def resume(batch_id: BatchId, as_json: AsJson = False) -> None:
+    """Resume a paused batch."""
+    _control(batch_id, "resume", as_json=as_json)
+
+
+def cancel(batch_id: BatchId, as_json: AsJson = False) -> None:
+    """Cancel a batch: documents in flight stop, finished ones stay."""
+    _control(batch_id, "cancel", as_json=as_json)
+
+
+def retry(
+    batch_id: BatchId,
+    *,
+    code: Annotated[list[str] | None, typer.Option("--code", help="Only failures with this error code.")] = None,
+    ordinal: Annotated[list[int] | None, typer.Option("--ordinal", help="Only this document, by number.")] = None,
+    include_cancelled: Annotated[
+        bool, typer.Option("--include-cancelled", help="Also documents that a cancel left undone.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch until the batch ended.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run failed documents again: all, or those you name."""
+    body = {"codes": code or [], "ordinals": ordinal or [], "include_cancelled": include_cancelled}
+    batch = _control(batch_id, "retry", body, as_json=as_json)
+    if watch:
+        with connect() as client:
+            finish(client, batch, as_json=as_json)
+
+
+def _control(batch_id: str, action: str, body: Mapping[str, Any] | None = None, *, as_json: bool) -> Batch:
+    with connect() as client:
+        batch = client.control(resolve(client, batch_id), action, body)
+    if as_json:
+        print_json(batch.raw)
+    else:
+        print_line(f"{batch.id}  {batch.status}  {counts_text(batch.counts).plain}")
+    return batch

@@ -1,0 +1,128 @@
+"""What came out: documents, failures, the report, search."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ingather.cli.client import IngatherClient
+from ingather.cli.commands.options import AsJson, BatchId, parse_pairs, resolve
+from ingather.cli.connect import connect
+from ingather.cli.console import clean, out, print_json, print_line, say
+from ingather.cli.errors import CliError
+from ingather.cli.exit_codes import ExitCode
+from ingather.cli.render import (
+    NAMES_PER_FAILURE,
+    documents_table,
+    failures_by_code,
+    failures_view,
+    hit_view,
+    plural,
+    size,
+)
+
+
+def failures(
+    batch_id: BatchId = "latest",
+    code: Annotated[str | None, typer.Option("--code", help="Only this error code.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Name every file.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show failed documents by error code, with what to do."""
+    with connect() as client:
+        identity = resolve(client, batch_id)
+        found = client.documents(identity, status="failed", error_code=code)
+        if as_json:
+            for document in found:
+                print_json(document.raw)
+            return
+        groups = failures_by_code(found)
+    if not groups:
+        say("No failed documents.")
+        return
+    out().print(failures_view(groups, names=None if every else NAMES_PER_FAILURE))
+    say(f"Run them again with: ingather retry {identity}", "dim")
+
+
+def results(
+    batch_id: BatchId = "latest",
+    status: Annotated[str | None, typer.Option("--status", help="Only documents in this state.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write the report here as NDJSON; - is stdout.")
+    ] = None,
+    text: Annotated[int | None, typer.Option("--text", metavar="N", help="Print the text of document N.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what became of each document, or save the report."""
+    with connect() as client:
+        identity = resolve(client, batch_id)
+        if output is not None:
+            _save_report(client, identity, output)
+        elif text is not None:
+            _print_text(client, identity, text)
+        elif as_json:
+            for document in client.documents(identity, status=status):
+                print_json(document.raw)
+        else:
+            documents = sorted(client.documents(identity, status=status), key=lambda document: document.ordinal)
+            out().print(documents_table(documents))
+            chunks = sum(document.chunks or 0 for document in documents)
+            say(f"{len(documents):,} {plural('document', len(documents))}, {chunks:,} {plural('chunk', chunks)}", "dim")
+
+
+def _save_report(client: IngatherClient, batch_id: str, output: Path) -> None:
+    if str(output) == "-":
+        for piece in client.report(batch_id):
+            sys.stdout.buffer.write(piece)
+        sys.stdout.flush()
+        return
+    # Written beside and moved, so that a broken connection leaves no half report under the wanted name.
+    partial = output.with_name(output.name + ".partial")
+    written = 0
+    try:
+        with partial.open("wb") as file:
+            for piece in client.report(batch_id):
+                written += file.write(piece)
+        partial.replace(output)
+    except OSError as error:
+        raise CliError("The report cannot be written", detail=f"{output}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    say(f"Wrote {size(written)} to {output}")
+
+
+def _print_text(client: IngatherClient, batch_id: str, ordinal: int) -> None:
+    for document in client.documents(batch_id):
+        if document.ordinal == ordinal:
+            if "text" not in document.links:
+                raise CliError("This document has no text", detail=f"{document.filename} is {document.status}.")
+            print_line(client.text(document.links["text"]))
+            return
+    raise CliError("There is no such document", detail=f"Number {ordinal}.", exit_code=ExitCode.NOT_FOUND)
+
+
+def search(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A question, or a few words.")],
+    *,
+    collection: Annotated[str | None, typer.Option("--collection", "-c", help="Only in this collection.")] = None,
+    batch: Annotated[str | None, typer.Option("--batch", help="Only in this batch, or `latest`.")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option("--metadata", metavar="K=V", help="Only documents with this metadata.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="How many hits.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Search what was ingested, by meaning and by words."""
+    pairs = parse_pairs(metadata or [], "--metadata")
+    with connect() as client:
+        batch_id = resolve(client, batch) if batch else None
+        hits = client.search(query, collection=collection, batch_id=batch_id, metadata=pairs, limit=limit)
+    if as_json:
+        for hit in hits:
+            print_json(hit.raw)
+    elif hits:
+        for position, hit in enumerate(hits, 1):
+            out().print(hit_view(position, hit))
+    else:
+        say(f"Nothing found for {clean(query)!r}.")

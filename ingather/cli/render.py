@@ -1,0 +1,249 @@
+"""What batches, documents, failures and hits look like to people."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ingather.cli.console import clean, out
+from ingather.cli.resources import Batch, Document, DocumentCounts, Hit
+
+STATUS_STYLES = {
+    "completed": "green",
+    "done": "green",
+    "completed_with_failures": "yellow",
+    "failed": "red",
+    "cancelled": "magenta",
+    "cancelling": "magenta",
+    "skipped": "cyan",
+    "paused": "blue",
+    "pausing": "blue",
+    "running": "bold",
+    "in_flight": "bold",
+}
+
+NAMES_PER_FAILURE = 5
+"""File names shown for each error code before the rest is only counted."""
+
+
+def status_text(status: str) -> Text:
+    return Text(clean(status), STATUS_STYLES.get(status, ""))
+
+
+def counts_text(counts: DocumentCounts) -> Text:
+    """``610 done · 10 failed · …``: only what is not zero, except for done."""
+    parts = [
+        (counts.done, "done", "green"),
+        (counts.failed, "failed", "red"),
+        (counts.skipped, "skipped", "cyan"),
+        (counts.cancelled, "cancelled", "magenta"),
+        (counts.in_flight, "in flight", "bold"),
+        (counts.pending, "pending", "dim"),
+    ]
+    shown = [Text(f"{count:,} {word}", style) for count, word, style in parts if count or word == "done"]
+    return Text(" · ").join(shown)
+
+
+def size(number: int | None) -> str:
+    """Bytes for people, decimal units."""
+    if number is None:
+        return ""
+    value = float(number)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def duration(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def parse_time(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def ago(value: str) -> str:
+    moment = parse_time(value)
+    return f"{duration((datetime.now(UTC) - moment).total_seconds())} ago" if moment else value
+
+
+def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """A table without frames: it can be read, and cut up by other programs."""
+    table = Table(box=box.SIMPLE_HEAD if out().is_terminal else None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=name != "name", overflow="fold")
+    return table
+
+
+def batches_table(batches: Iterable[Batch]) -> Table:
+    table = plain_table("id", "status", "documents", "failed", "created", "name", right=("documents", "failed"))
+    for batch in batches:
+        counts = batch.counts
+        documents = f"{counts.total:,}" if batch.is_final else f"{counts.ended:,}/{counts.total:,}"
+        failed = Text(f"{counts.failed:,}", "red" if counts.failed else "dim")
+        table.add_row(
+            batch.id, status_text(batch.status), documents, failed, ago(batch.created_at), Text(clean(batch.name))
+        )
+    return table
+
+
+def batch_details(batch: Batch) -> RenderableType:
+    """Everything worth knowing about one batch, a line each."""
+    rows: list[tuple[str, Text | str]] = [
+        ("id", batch.id),
+        ("name", Text(clean(batch.name))),
+        ("status", status_text(batch.status)),
+        ("documents", Text(f"{batch.counts.total:,}: ") + counts_text(batch.counts)),
+        ("progress", f"{batch.progress:.0%}"),
+        ("waiting for", Text(clean(batch.waiting_for or ""))),
+        ("collection", Text(clean(batch.collection))),
+        ("priority", str(batch.priority)),
+    ]
+    rows += [
+        (name.removesuffix("_at").replace("_", " "), _moment(batch.raw.get(name)))
+        for name in ("created_at", "started_at", "estimated_completion_at", "ended_at")
+    ]
+    problem = batch.raw.get("problem")
+    if isinstance(problem, dict):
+        rows.append(("problem", Text(clean(f"{problem.get('code')}: {problem.get('message')}"), "red")))
+        rows.append(("what to do", Text(clean(str(problem.get("action") or "")), "cyan")))
+    if batch.stale:
+        rows.append(("note", Text("the engine does not answer right now; these numbers may be a little old", "yellow")))
+    rows += [(name.replace("_", " "), clean(link)) for name, link in batch.links.items() if name != "self"]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        if value:
+            table.add_row(name, value)
+    return table
+
+
+def _moment(value: object) -> str:
+    moment = parse_time(value)
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if moment else ""
+
+
+def documents_table(documents: Iterable[Document]) -> Table:
+    table = plain_table(
+        "#", "file", "status", "type", "size", "pages", "chunks", right=("#", "size", "pages", "chunks")
+    )
+    for document in documents:
+        status = status_text(document.status)
+        if document.error is not None:
+            status = status + Text(f" {clean(document.error.code)}", "red")
+        table.add_row(
+            str(document.ordinal),
+            Text(clean(document.filename)),
+            status,
+            short_type(document.media_type),
+            size(document.size_bytes),
+            "" if document.pages is None else str(document.pages),
+            "" if document.chunks is None else str(document.chunks),
+        )
+    return table
+
+
+_SHORT_TYPES = {
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+    "message/rfc822": "eml",
+    "text/plain": "text",
+}
+
+
+def short_type(media_type: str | None) -> str:
+    """``application/pdf`` as ``pdf``: the long names of office formats fit no column."""
+    if not media_type:
+        return ""
+    return _SHORT_TYPES.get(media_type) or clean(media_type.rpartition("/")[2])
+
+
+def failures_by_code(documents: Iterable[Document]) -> dict[str, list[Document]]:
+    """Failed documents by error code, the most frequent first."""
+    groups: dict[str, list[Document]] = {}
+    for document in documents:
+        groups.setdefault(document.error.code if document.error else "unknown", []).append(document)
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def failures_view(groups: dict[str, list[Document]], *, names: int | None = NAMES_PER_FAILURE) -> RenderableType:
+    """Each error code with its advice and the files it struck."""
+    blocks: list[RenderableType] = []
+    for code, documents in groups.items():
+        advice = next((document.error.action for document in documents if document.error), "")
+        title = Text.assemble(
+            (f"✗ {clean(code)}", "bold red"), f"  {len(documents):,} {plural('document', len(documents))}"
+        )
+        blocks.append(title)
+        if advice:
+            blocks.append(Padding(Text(f"→ {clean(advice)}", "cyan"), (0, 0, 0, 2)))
+        blocks += [Padding(_failure_line(document), (0, 0, 0, 2)) for document in documents[:names]]
+        if names is not None and len(documents) > names:
+            blocks.append(Padding(Text(f"and {len(documents) - names:,} more", "dim"), (0, 0, 0, 2)))
+    return Group(*blocks)
+
+
+def _failure_line(document: Document) -> Text:
+    message = document.error.message if document.error else ""
+    line = Text.assemble((f"#{document.ordinal} ", "dim"), clean(document.filename))
+    return line.append(f": {clean(message)}", "dim") if message else line
+
+
+def outcome_table(batch: Batch, seconds: float | None = None) -> Table:
+    """How a batch ended, on one look."""
+    counts = batch.counts
+    table = Table(box=box.ROUNDED if out().is_terminal else box.ASCII2, header_style="bold")
+    for name in ("documents", "done", "failed", "skipped", "cancelled"):
+        table.add_column(name, justify="right")
+    table.add_column("outcome")
+    values = [(counts.total, ""), (counts.done, "green"), (counts.failed, "red"), (counts.skipped, "cyan")]
+    values.append((counts.cancelled, "magenta"))
+    cells = [Text(f"{count:,}", style if count else "dim") for count, style in values]
+    outcome = status_text(batch.status)
+    if seconds is not None:
+        outcome = outcome + Text(f" in {duration(seconds) if seconds >= 10 else f'{seconds:.1f} s'}", "dim")
+    table.add_row(*cells, outcome)
+    return table
+
+
+def batch_seconds(batch: Batch) -> float | None:
+    """Seconds from start to end, when both are known."""
+    started, ended = parse_time(batch.raw.get("started_at")), parse_time(batch.raw.get("ended_at"))
+    return (ended - started).total_seconds() if started and ended else None
+
+
+def hit_view(position: int, hit: Hit, *, text_limit: int = 500) -> RenderableType:
+    """A search hit: where it stands, then what it says."""
+    place = Text.assemble((f"{position}. ", "dim"), (clean(hit.filename), "bold"))
+    if hit.page is not None:
+        place.append(f", page {hit.page}")
+    if hit.headings:
+        place.append(f" — {clean(' › '.join(hit.headings))}", "cyan")
+    place.append(f"  score {hit.score:.3f}", "dim")
+    words = " ".join(hit.text.split())
+    quote = words if len(words) <= text_limit else words[:text_limit].rsplit(" ", 1)[0] + " …"
+    return Group(place, Padding(Text(clean(quote)), (0, 0, 1, 3)))
+
+
+def plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"

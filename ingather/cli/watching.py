@@ -1,0 +1,283 @@
+"""What a person sees while a batch runs: a live view on a terminal, plain lines elsewhere, JSON Lines for programs."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ingather.cli.client import IngatherClient
+from ingather.cli.console import clean, out, print_json, print_line, say
+from ingather.cli.follow import Audience, Follower
+from ingather.cli.render import (
+    batch_seconds,
+    counts_text,
+    duration,
+    failures_by_code,
+    failures_view,
+    outcome_table,
+    status_text,
+)
+from ingather.cli.resources import FINAL_STATUSES, Batch, DocumentCounts, StreamEvent
+
+RATE_WINDOW = 10.0
+"""Seconds over which documents a second are measured."""
+SHOWN_FILES = 8
+SHOWN_FAILURES = 4
+PLAIN_INTERVAL = 5.0
+"""Seconds between progress lines where there is no terminal."""
+
+_ENDED = {
+    "document.succeeded": "done",
+    "document.failed": "failed",
+    "document.skipped": "skipped",
+    "document.cancelled": "cancelled",
+}
+
+Clock = Callable[[], float]
+
+
+class BatchPicture:
+    """What the events so far say about a batch."""
+
+    def __init__(self, batch: Batch, clock: Clock = time.monotonic) -> None:
+        self.batch_id = batch.id
+        self.name = batch.name
+        self.collection = batch.collection
+        self.status = batch.status
+        self.counts = batch.counts
+        self.waiting_for = batch.waiting_for
+        self.files: dict[int, tuple[str, str, float]] = {}
+        """Ordinal → name, stage, when it started, of the documents being worked on."""
+        self.failures: deque[tuple[str, str, str]] = deque(maxlen=SHOWN_FAILURES)
+        """Name, code and advice of the newest failures."""
+        self._clock = clock
+        self._ended: deque[tuple[float, int]] = deque([(clock(), batch.counts.ended)])
+
+    def apply(self, event: StreamEvent) -> None:
+        data = event.data
+        if event.type == "stream.snapshot":
+            self.files.clear()
+            batch = data.get("batch")
+            self._take_state(batch if isinstance(batch, Mapping) else data)
+        elif event.type.startswith("batch."):
+            self._take_state(data)
+        elif event.type.startswith("document."):
+            self._take_document(event)
+
+    def _take_state(self, data: Mapping[str, Any]) -> None:
+        self.status = str(data.get("status") or data.get("state") or self.status)
+        if "waiting_for" in data:
+            self.waiting_for = data["waiting_for"]
+        if isinstance(data.get("counts"), Mapping):
+            self.counts = DocumentCounts.from_json(data["counts"])
+            self._ended.append((self._clock(), self.counts.ended))
+        for item in data.get("current") or ():
+            if isinstance(item, Mapping) and isinstance(item.get("ordinal"), int):
+                self._take_file(item["ordinal"], item)
+        if self.status in FINAL_STATUSES:
+            self.files.clear()
+
+    def _take_document(self, event: StreamEvent) -> None:
+        ordinal = event.data.get("ordinal")
+        if not isinstance(ordinal, int):
+            return
+        if event.type in _ENDED:
+            self.files.pop(ordinal, None)
+            if event.type == "document.failed":
+                self.failures.appendleft(failure_of(event.data))
+        else:
+            self._take_file(ordinal, event.data)
+
+    def _take_file(self, ordinal: int, data: Mapping[str, Any]) -> None:
+        name, stage, since = self.files.get(ordinal, ("", "", self._clock()))
+        name = str(data.get("filename") or name or f"document {ordinal}")
+        self.files[ordinal] = (name, str(data.get("stage") or stage), since)
+
+    @property
+    def rate(self) -> float:
+        """Documents that ended in a second, over the last ten."""
+        now = self._clock()
+        while len(self._ended) > 2 and now - self._ended[0][0] > RATE_WINDOW:
+            self._ended.popleft()
+        started, before = self._ended[0]
+        ended = self._ended[-1][1] - before
+        return ended / (now - started) if ended > 0 and now > started else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        left = self.counts.total - self.counts.ended
+        return left / self.rate if self.rate and self.status == "running" else None
+
+
+def failure_of(data: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Name, code and advice of a ``document.failed`` event."""
+    error = data.get("error")
+    facts: Mapping[str, Any] = error if isinstance(error, Mapping) else data
+    name = str(data.get("filename") or f"document {data.get('ordinal')}")
+    return name, str(facts.get("code") or "unknown"), str(facts.get("action") or "")
+
+
+# --- A terminal -----------------------------------------------------------------------------
+
+
+class LiveAudience:
+    """Draws the picture eight times a second, in place."""
+
+    def __init__(self, picture: BatchPicture) -> None:
+        self._picture = picture
+        self._note = ""
+
+    def event(self, event: StreamEvent) -> None:
+        self._note = ""
+        self._picture.apply(event)
+
+    def lost(self, reason: str) -> None:
+        self._note = f"Connection lost ({reason}); trying again …"
+
+    def __rich__(self) -> RenderableType:
+        picture = self._picture
+        parts: list[RenderableType] = [self._headline(), self._bar(), self._numbers()]
+        parts += [Padding(line, (0, 0, 0, 2)) for line in self._files()]
+        if picture.failures:
+            parts.append(Text("Newest failures", "bold"))
+            for name, code, action in picture.failures:
+                line = Text.assemble(
+                    ("✗ ", "red"), clean(name), (f"  {clean(code)}", "red"), (f"  {clean(action)}", "cyan")
+                )
+                line.truncate(max(20, out().width - 4), overflow="ellipsis")
+                parts.append(Padding(line, (0, 0, 0, 2)))
+        if self._note:
+            parts.append(Text(clean(self._note), "yellow"))
+        parts.append(Text("Ctrl-C leaves; the batch goes on.", "dim"))
+        return Group(*parts)
+
+    def _headline(self) -> Text:
+        picture = self._picture
+        line = Text.assemble((clean(picture.name or picture.batch_id), "bold"), "  ", status_text(picture.status))
+        if picture.waiting_for:
+            line.append(f"  waiting for {clean(picture.waiting_for)}", "dim")
+        line.truncate(out().width, overflow="ellipsis")
+        return line
+
+    def _bar(self) -> RenderableType:
+        counts = self._picture.counts
+        row = Table.grid(expand=True, padding=(0, 1))
+        row.add_column(ratio=1)
+        row.add_column(no_wrap=True, justify="right")
+        share = f"{counts.ended / counts.total:.0%}" if counts.total else ""
+        waits = not counts.total
+        bar = ProgressBar(total=max(counts.total, 1), completed=counts.ended, pulse=waits)
+        row.add_row(bar, f"{counts.ended:,} of {counts.total:,}  {share}")
+        return row
+
+    def _numbers(self) -> Text:
+        picture = self._picture
+        line = counts_text(picture.counts)
+        if picture.rate and picture.status not in FINAL_STATUSES:
+            line.append(f"   {picture.rate:.1f} documents/s", "bold")
+        if picture.seconds_left is not None:
+            line.append(f", {duration(picture.seconds_left)} left")
+        return line
+
+    def _files(self) -> Iterator[Text]:
+        files = sorted(self._picture.files.values(), key=lambda item: item[2])
+        for name, stage, since in files[:SHOWN_FILES]:
+            waited = time.monotonic() - since
+            line = Text.assemble((f"{clean(stage) or 'working':<10} ", "blue"), clean(name))
+            line.truncate(max(20, out().width - 12), overflow="ellipsis")
+            yield line.append(f"  {waited:.0f} s", "dim") if waited >= 1 else line
+        if len(files) > SHOWN_FILES:
+            yield Text(f"and {len(files) - SHOWN_FILES} more", "dim")
+
+
+# --- A pipe ---------------------------------------------------------------------------------
+
+
+class PlainAudience:
+    """A line for each change of state and each failure, and one for the progress now and then."""
+
+    def __init__(self, picture: BatchPicture, clock: Clock = time.monotonic) -> None:
+        self._picture = picture
+        self._clock = clock
+        self._said_at = -PLAIN_INTERVAL
+        self._said = ""
+
+    def event(self, event: StreamEvent) -> None:
+        before = self._picture.status
+        self._picture.apply(event)
+        if event.type == "document.failed":
+            name, code, action = failure_of(event.data)
+            print_line(f"failed  {name}: {code}. {action}".rstrip())
+        if event.type == "stream.reset":
+            say("The server no longer has the events in between; going on from its present state.")
+        if self._picture.status != before or self._clock() - self._said_at >= PLAIN_INTERVAL:
+            self._progress()
+
+    def lost(self, reason: str) -> None:
+        say(f"Connection lost ({reason}); trying again.")
+
+    def _progress(self) -> None:
+        counts = self._picture.counts
+        line = f"{self._picture.status}  {counts.ended:,} of {counts.total:,}: {counts_text(counts).plain}"
+        if line != self._said:
+            print_line(line)
+        self._said, self._said_at = line, self._clock()
+
+
+class JsonAudience:
+    """Every event as the server sent it, one line each."""
+
+    def event(self, event: StreamEvent) -> None:
+        print_json(event.raw)
+
+    def lost(self, reason: str) -> None:
+        say(f"Connection lost ({reason}); trying again.")
+
+
+# --- Together -------------------------------------------------------------------------------
+
+
+def watch_to_end(client: IngatherClient, batch: Batch, *, as_json: bool, after: int | None = None) -> Batch:
+    """Show a batch until it ended, then its outcome; the caller decides what the outcome means."""
+    follower = Follower(client, batch.id, after=after)
+    if as_json:
+        return follower.run(JsonAudience())
+    with _audience(client, batch) as audience:
+        ended = follower.run(audience)
+    show_outcome(client, ended)
+    return ended
+
+
+@contextmanager
+def _audience(client: IngatherClient, batch: Batch) -> Iterator[Audience]:
+    picture = BatchPicture(batch)
+    if not out().is_terminal:
+        yield PlainAudience(picture)
+        return
+    if batch.counts.failed:
+        for document in client.documents(batch.id, status="failed", limit=SHOWN_FAILURES):
+            picture.failures.append(failure_of(document.raw))
+    live = LiveAudience(picture)
+    # Transient: the outcome table takes its place, and a terminal's history keeps no half-drawn frames.
+    with Live(get_renderable=live.__rich__, console=out(), refresh_per_second=8, transient=True):
+        yield live
+
+
+def show_outcome(client: IngatherClient, batch: Batch) -> None:
+    """How it ended, and each kind of failure with its advice."""
+    out().print(outcome_table(batch, batch_seconds(batch)))
+    problem = batch.raw.get("problem")
+    if isinstance(problem, Mapping):
+        out().print(Text(clean(f"✗ {problem.get('code')}: {problem.get('message')}"), "red"))
+        if problem.get("action"):
+            out().print(Text(clean(f"  → {problem['action']}"), "cyan"))
+    if batch.counts.failed:
+        out().print(failures_view(failures_by_code(client.documents(batch.id, status="failed"))))
