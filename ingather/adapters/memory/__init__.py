@@ -1,0 +1,1 @@
+"""Ports in this process's memory: real adapters for tests and experiments, gone when the process is."""

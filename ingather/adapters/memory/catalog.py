@@ -1,0 +1,175 @@
+"""The catalog in dictionaries."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts
+from ingather.models.document import DocumentRecord, DocumentStatus
+from ingather.models.errors import BatchNotFoundError, TenantNotFoundError
+from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
+from ingather.ports.catalog import BatchFilter, DocumentFilter
+
+_MOST_INGESTED = 20
+
+
+class InMemoryCatalog:
+    """Knows the default tenant from the start."""
+
+    def __init__(self) -> None:
+        self._tenants = {DEFAULT_TENANT_ID: DEFAULT_TENANT_NAME}
+        self._batches: dict[str, BatchRecord] = {}
+        self._documents: dict[str, DocumentRecord] = {}
+        self._ordinals: dict[str, dict[int, str]] = {}
+        """File ids by batch and ordinal."""
+        self._event_numbers: dict[str, int] = {}
+
+    # Tenants
+
+    async def tenant_exists(self, tenant_id: str) -> bool:
+        return tenant_id in self._tenants
+
+    async def add_tenant(self, tenant_id: str, name: str) -> None:
+        self._tenants.setdefault(tenant_id, name)
+
+    # Batches
+
+    async def add_batch(self, record: BatchRecord) -> tuple[BatchRecord, bool]:
+        if record.tenant_id not in self._tenants:
+            raise TenantNotFoundError(f"There is no tenant {record.tenant_id}.")
+        found = self._batches.setdefault(record.batch_id, record)
+        return found, found is record
+
+    async def get_batch(self, batch_id: str, tenant_id: str | None = None) -> BatchRecord | None:
+        found = self._batches.get(batch_id)
+        return found if found is not None and tenant_id in {None, found.tenant_id} else None
+
+    async def list_batches(self, where: BatchFilter, limit: int) -> list[BatchRecord]:
+        found = [
+            record
+            for record in self._batches.values()
+            if record.tenant_id == where.tenant_id
+            and (not where.states or record.state in where.states)
+            and where.collection in {None, record.spec.collection}
+            and (where.before is None or (record.created_at, record.batch_id) < where.before)
+        ]
+        found.sort(key=lambda record: (record.created_at, record.batch_id), reverse=True)
+        return found[:limit]
+
+    async def set_batch_state(self, batch_id: str, state: BatchState, document_count: int | None = None) -> None:
+        counts = {} if document_count is None else {"counts": Counts(total=document_count, pending=document_count)}
+        self._edit_batch(batch_id, {"state": state, **counts})
+
+    async def edit_batch(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None:
+        self._edit_batch(batch_id, _given(name=name, priority=priority))
+
+    async def finish_batch(self, summary: BatchSummary) -> None:
+        found = self._batches.get(summary.batch_id)
+        if found is not None and found.version <= summary.version:
+            self._edit_batch(summary.batch_id, {name: getattr(summary, name) for name in type(summary).model_fields})
+
+    def _edit_batch(self, batch_id: str, changes: dict[str, Any]) -> None:
+        found = self._batches.get(batch_id)
+        if found is not None:
+            self._batches[batch_id] = found.model_copy(update=changes)
+
+    # Documents
+
+    async def add_documents(self, records: Sequence[DocumentRecord]) -> None:
+        for record in records:
+            self._must_have_batch(record)
+        for record in records:
+            if record.file_id not in self._documents:
+                self._store(record)
+
+    async def save_outcome(self, record: DocumentRecord) -> None:
+        self._must_have_batch(record)
+        self._store(record)
+
+    async def mark_indexed(self, file_ids: Sequence[str], at: datetime) -> None:
+        for file_id in file_ids:
+            if file_id in self._documents:
+                self._store(self._documents[file_id].model_copy(update={"indexed_at": at}))
+
+    async def reset_documents(self, batch_id: str, ordinals: Sequence[int]) -> None:
+        changes = {
+            "status": DocumentStatus.PENDING,
+            "error": None,
+            "started_at": None,
+            "ended_at": None,
+            "indexed_at": None,
+            "duplicate_of": None,
+        }
+        for record in self._select(batch_id, ordinals):
+            self._store(record.model_copy(update=changes))
+
+    async def mark_cancelled(self, batch_id: str, ordinals: Sequence[int], at: datetime) -> None:
+        for record in self._select(batch_id, ordinals):
+            changes = {"status": DocumentStatus.CANCELLED, "error": None, "ended_at": at}
+            self._store(record.model_copy(update=changes))
+
+    async def get_document(self, file_id: str, tenant_id: str | None = None) -> DocumentRecord | None:
+        found = self._documents.get(file_id)
+        return found if found is not None and tenant_id in {None, found.tenant_id} else None
+
+    async def get_documents(self, batch_id: str, ordinals: Sequence[int]) -> list[DocumentRecord]:
+        return list(self._select(batch_id, sorted(set(ordinals))))
+
+    async def list_documents(self, where: DocumentFilter, limit: int) -> list[DocumentRecord]:
+        found = [
+            record
+            for record in self._in_order(where.batch_id)
+            if record.ordinal > where.after_ordinal
+            and where.status in {None, record.status}
+            and (where.error_code is None or (record.error is not None and record.error.code == where.error_code))
+        ]
+        return found[:limit]
+
+    async def iterate_documents(self, batch_id: str) -> AsyncIterator[DocumentRecord]:
+        for record in self._in_order(batch_id):
+            yield record
+
+    async def find_ingested(self, tenant_id: str, sha256: str, fingerprint: str) -> list[DocumentRecord]:
+        found = [
+            record
+            for record in self._documents.values()
+            if record.status is DocumentStatus.DONE
+            and (record.tenant_id, record.sha256, record.fingerprint) == (tenant_id, sha256, fingerprint)
+        ]
+        found.sort(key=lambda record: (record.ended_at or datetime.max.replace(tzinfo=UTC), record.file_id))
+        return found[:_MOST_INGESTED]
+
+    def _must_have_batch(self, record: DocumentRecord) -> None:
+        if record.batch_id not in self._batches:
+            raise BatchNotFoundError(f"There is no batch {record.batch_id} for document {record.file_id}.")
+
+    def _store(self, record: DocumentRecord) -> None:
+        self._documents[record.file_id] = record
+        self._ordinals.setdefault(record.batch_id, {})[record.ordinal] = record.file_id
+
+    def _select(self, batch_id: str, ordinals: Sequence[int]) -> Iterator[DocumentRecord]:
+        known = self._ordinals.get(batch_id, {})
+        return (self._documents[known[ordinal]] for ordinal in ordinals if ordinal in known)
+
+    def _in_order(self, batch_id: str) -> list[DocumentRecord]:
+        return list(self._select(batch_id, sorted(self._ordinals.get(batch_id, {}))))
+
+    # Event numbers
+
+    async def reserve_event_numbers(self, batch_id: str, count: int) -> int:
+        before = self._event_numbers.get(batch_id, 0)
+        self._event_numbers[batch_id] = before + count
+        return before
+
+    async def event_high_water(self, batch_id: str) -> int:
+        return self._event_numbers.get(batch_id, 0)
+
+    async def check(self) -> None:
+        """Dictionaries always answer."""
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
