@@ -4,18 +4,19 @@ Every POST carries an idempotency key, so a request that may or may not have arr
 again. Errors come out as ``CliError`` and its children, ready to be shown.
 """
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 from httpx_sse import EventSource
 
-from ingather.cli.errors import ApiProblemError, CliError, ServerTimeoutError, ServerUnreachableError
+from ingather.cli.answers import json_of, raise_for_problem, stream_event
+from ingather.cli.errors import CliError, ServerTimeoutError, ServerUnreachableError
 from ingather.cli.exit_codes import ExitCode
 from ingather.cli.multipart import MultipartUpload, Sent, UploadFile
 from ingather.cli.resources import Batch, Document, Hit, Limits, StreamEvent
@@ -122,7 +123,7 @@ class IngatherClient:
             },
             timeout=httpx.Timeout(UPLOAD_ANSWER_TIMEOUT, connect=5.0, write=120.0),
         )
-        return Batch.from_json(_json_of(response))
+        return Batch.from_json(json_of(response))
 
     # --- Batches ----------------------------------------------------------------------------
 
@@ -132,7 +133,7 @@ class IngatherClient:
             yield Batch.from_json(item)
 
     def batch(self, batch_id: str) -> Batch:
-        return Batch.from_json(self._get_json(f"/v1/batches/{batch_id}"))
+        return Batch.from_json(self._get_json(_batch_path(batch_id)))
 
     def newest_batch(self) -> Batch:
         for batch in self.batches(limit=1):
@@ -148,23 +149,23 @@ class IngatherClient:
         """``start``, ``pause``, ``resume``, ``cancel`` or ``retry``; asking twice is harmless."""
         response = self._send(
             "POST",
-            f"/v1/batches/{batch_id}/{action}",
+            f"{_batch_path(batch_id)}/{action}",
             json_body=dict(body or {}),
             headers={"Idempotency-Key": str(uuid.uuid4())},
         )
-        return Batch.from_json(_json_of(response))
+        return Batch.from_json(json_of(response))
 
     def documents(
         self, batch_id: str, *, status: str | None = None, error_code: str | None = None, limit: int | None = None
     ) -> Iterator[Document]:
         filters = {"status": status, "error_code": error_code}
-        for item in self._pages(f"/v1/batches/{batch_id}/documents", filters, limit):
+        for item in self._pages(f"{_batch_path(batch_id)}/documents", filters, limit):
             yield Document.from_json(item)
 
     def report(self, batch_id: str) -> Iterator[bytes]:
         """The NDJSON report as it arrives, one line a document."""
         request = self._http.build_request(
-            "GET", f"/v1/batches/{batch_id}/report", headers={"Accept": "application/x-ndjson"}
+            "GET", f"{_batch_path(batch_id)}/report", headers={"Accept": "application/x-ndjson"}
         )
         response = self._exchange(lambda: request, stream=True)
         try:
@@ -176,8 +177,9 @@ class IngatherClient:
         finally:
             response.close()
 
-    def text(self, path: str) -> str:
-        """A document's text, by its ``links.text``."""
+    def text(self, batch_id: str, document_id: str) -> str:
+        """A document's whole text, as its chunks quote it."""
+        path = f"{_batch_path(batch_id)}/documents/{quote(document_id, safe='')}/text"
         return self._send("GET", path, headers={"Accept": "text/plain"}).text
 
     def search(
@@ -210,12 +212,12 @@ class IngatherClient:
         if after is not None:
             headers["Last-Event-ID"] = str(after)
         timeout = httpx.Timeout(ANSWER_TIMEOUT, connect=5.0, read=STREAM_SILENCE)
-        with self._http.stream("GET", f"/v1/batches/{batch_id}/events", headers=headers, timeout=timeout) as response:
+        with self._http.stream("GET", f"{_batch_path(batch_id)}/events", headers=headers, timeout=timeout) as response:
             if response.status_code == httpx.codes.NO_CONTENT:
                 yield iter(())
             else:
-                _raise_for_problem(response)
-                yield (_event(sse.event, sse.data) for sse in EventSource(response).iter_sse() if sse.data)
+                raise_for_problem(response)
+                yield (stream_event(sse.event, sse.data) for sse in EventSource(response).iter_sse() if sse.data)
 
     # --- How a request is sent --------------------------------------------------------------
 
@@ -234,7 +236,7 @@ class IngatherClient:
             parameters["cursor"] = page["next_cursor"]
 
     def _get_json(self, path: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        return _json_of(self._send("GET", path, parameters=parameters))
+        return json_of(self._send("GET", path, parameters=parameters))
 
     def _send(
         self,
@@ -280,11 +282,15 @@ class IngatherClient:
                 continue
             wait = _busy_wait(response)
             if wait is None or waited + wait > BUSY_PATIENCE:
-                _raise_for_problem(response)
+                raise_for_problem(response)
                 return response
             response.close()
             self._sleep(wait)
             waited += wait
+
+
+def _batch_path(batch_id: str) -> str:
+    return f"/v1/batches/{quote(batch_id, safe='')}"
 
 
 def _busy_wait(response: httpx.Response) -> float | None:
@@ -295,52 +301,6 @@ def _busy_wait(response: httpx.Response) -> float | None:
         return max(0.1, float(response.headers.get("Retry-After", BUSY_WAIT)))
     except ValueError:
         return BUSY_WAIT
-
-
-def _raise_for_problem(response: httpx.Response) -> None:
-    if not response.is_error and not response.is_redirect:
-        return
-    response.read()
-    try:
-        problem = response.json()
-    except ValueError:
-        problem = None
-    if not isinstance(problem, dict):
-        problem = {"title": f"The server answered {response.status_code} {response.reason_phrase}"}
-        if response.is_redirect:
-            problem["detail"] = f"It points to {response.headers.get('Location')}: is INGATHER_URL complete?"
-    raise ApiProblemError(response.status_code, problem, response.headers.get("X-Request-ID", ""))
-
-
-def _json_of(response: httpx.Response) -> dict[str, Any]:
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise CliError(
-            "This is not an Ingather server",
-            detail=f"{response.request.url} answered with {response.headers.get('Content-Type', 'no content type')}",
-            action="Check INGATHER_URL.",
-        )
-    return answer
-
-
-def _event(name: str, data: str) -> StreamEvent:
-    try:
-        body = json.loads(data)
-    except ValueError:
-        body = {}
-    if not isinstance(body, dict):
-        body = {}
-    seq = body.get("seq")
-    payload = body["data"] if isinstance(body.get("data"), dict) else body
-    return StreamEvent(
-        type=str(body.get("type") or name),
-        seq=seq if isinstance(seq, int) else None,
-        data=payload,
-        raw=body if "type" in body else {"type": name, "data": body},
-    )
 
 
 def _read_timeout(request: httpx.Request) -> float:

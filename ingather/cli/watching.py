@@ -1,10 +1,10 @@
 """What a person sees while a batch runs: a live view on a terminal, plain lines elsewhere, JSON Lines for programs."""
 
+import contextlib
+import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -15,7 +15,9 @@ from rich.text import Text
 
 from ingather.cli.client import IngatherClient
 from ingather.cli.console import clean, out, print_json, print_line, say
+from ingather.cli.errors import CliError
 from ingather.cli.follow import Audience, Follower
+from ingather.cli.picture import KEPT_FAILURES, BatchPicture, Clock, failure_of
 from ingather.cli.render import (
     batch_seconds,
     counts_text,
@@ -25,105 +27,12 @@ from ingather.cli.render import (
     outcome_table,
     status_text,
 )
-from ingather.cli.resources import FINAL_STATUSES, Batch, DocumentCounts, StreamEvent
+from ingather.cli.resources import FINAL_STATUSES, Batch, StreamEvent
 
-RATE_WINDOW = 10.0
-"""Seconds over which documents a second are measured."""
 SHOWN_FILES = 8
-SHOWN_FAILURES = 4
+STAGES_INTERVAL = 1.0
 PLAIN_INTERVAL = 5.0
 """Seconds between progress lines where there is no terminal."""
-
-_ENDED = {
-    "document.succeeded": "done",
-    "document.failed": "failed",
-    "document.skipped": "skipped",
-    "document.cancelled": "cancelled",
-}
-
-Clock = Callable[[], float]
-
-
-class BatchPicture:
-    """What the events so far say about a batch."""
-
-    def __init__(self, batch: Batch, clock: Clock = time.monotonic) -> None:
-        self.batch_id = batch.id
-        self.name = batch.name
-        self.collection = batch.collection
-        self.status = batch.status
-        self.counts = batch.counts
-        self.waiting_for = batch.waiting_for
-        self.files: dict[int, tuple[str, str, float]] = {}
-        """Ordinal → name, stage, when it started, of the documents being worked on."""
-        self.failures: deque[tuple[str, str, str]] = deque(maxlen=SHOWN_FAILURES)
-        """Name, code and advice of the newest failures."""
-        self._clock = clock
-        self._ended: deque[tuple[float, int]] = deque([(clock(), batch.counts.ended)])
-
-    def apply(self, event: StreamEvent) -> None:
-        data = event.data
-        if event.type == "stream.snapshot":
-            self.files.clear()
-            batch = data.get("batch")
-            self._take_state(batch if isinstance(batch, Mapping) else data)
-        elif event.type.startswith("batch."):
-            self._take_state(data)
-        elif event.type.startswith("document."):
-            self._take_document(event)
-
-    def _take_state(self, data: Mapping[str, Any]) -> None:
-        self.status = str(data.get("status") or data.get("state") or self.status)
-        if "waiting_for" in data:
-            self.waiting_for = data["waiting_for"]
-        if isinstance(data.get("counts"), Mapping):
-            self.counts = DocumentCounts.from_json(data["counts"])
-            self._ended.append((self._clock(), self.counts.ended))
-        for item in data.get("current") or ():
-            if isinstance(item, Mapping) and isinstance(item.get("ordinal"), int):
-                self._take_file(item["ordinal"], item)
-        if self.status in FINAL_STATUSES:
-            self.files.clear()
-
-    def _take_document(self, event: StreamEvent) -> None:
-        ordinal = event.data.get("ordinal")
-        if not isinstance(ordinal, int):
-            return
-        if event.type in _ENDED:
-            self.files.pop(ordinal, None)
-            if event.type == "document.failed":
-                self.failures.appendleft(failure_of(event.data))
-        else:
-            self._take_file(ordinal, event.data)
-
-    def _take_file(self, ordinal: int, data: Mapping[str, Any]) -> None:
-        name, stage, since = self.files.get(ordinal, ("", "", self._clock()))
-        name = str(data.get("filename") or name or f"document {ordinal}")
-        self.files[ordinal] = (name, str(data.get("stage") or stage), since)
-
-    @property
-    def rate(self) -> float:
-        """Documents that ended in a second, over the last ten."""
-        now = self._clock()
-        while len(self._ended) > 2 and now - self._ended[0][0] > RATE_WINDOW:
-            self._ended.popleft()
-        started, before = self._ended[0]
-        ended = self._ended[-1][1] - before
-        return ended / (now - started) if ended > 0 and now > started else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        left = self.counts.total - self.counts.ended
-        return left / self.rate if self.rate and self.status == "running" else None
-
-
-def failure_of(data: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Name, code and advice of a ``document.failed`` event."""
-    error = data.get("error")
-    facts: Mapping[str, Any] = error if isinstance(error, Mapping) else data
-    name = str(data.get("filename") or f"document {data.get('ordinal')}")
-    return name, str(facts.get("code") or "unknown"), str(facts.get("action") or "")
-
 
 # --- A terminal -----------------------------------------------------------------------------
 
@@ -194,8 +103,9 @@ class LiveAudience:
             line = Text.assemble((f"{clean(stage) or 'working':<10} ", "blue"), clean(name))
             line.truncate(max(20, out().width - 12), overflow="ellipsis")
             yield line.append(f"  {waited:.0f} s", "dim") if waited >= 1 else line
-        if len(files) > SHOWN_FILES:
-            yield Text(f"and {len(files) - SHOWN_FILES} more", "dim")
+        more = max(len(files), self._picture.counts.in_flight) - SHOWN_FILES
+        if files and more > 0:
+            yield Text(f"and {more} more", "dim")
 
 
 # --- A pipe ---------------------------------------------------------------------------------
@@ -263,12 +173,36 @@ def _audience(client: IngatherClient, batch: Batch) -> Iterator[Audience]:
         yield PlainAudience(picture)
         return
     if batch.counts.failed:
-        for document in client.documents(batch.id, status="failed", limit=SHOWN_FAILURES):
+        for document in client.documents(batch.id, status="failed", limit=KEPT_FAILURES):
             picture.failures.append(failure_of(document.raw))
     live = LiveAudience(picture)
     # Transient: the outcome table takes its place, and a terminal's history keeps no half-drawn frames.
-    with Live(get_renderable=live.__rich__, console=out(), refresh_per_second=8, transient=True):
+    with (
+        Live(get_renderable=live.__rich__, console=out(), refresh_per_second=8, transient=True),
+        _stages_looked_up(client, picture),
+    ):
         yield live
+
+
+@contextmanager
+def _stages_looked_up(client: IngatherClient, picture: BatchPicture) -> Iterator[None]:
+    """Ask every second which documents are in which stage: events tell only beginnings and ends."""
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(STAGES_INTERVAL):
+            if picture.status in FINAL_STATUSES or not picture.counts.in_flight:
+                continue
+            # Decoration only: whatever is wrong with the connection, the event stream tells it.
+            with contextlib.suppress(CliError):
+                picture.take_current(client.documents(picture.batch_id, status="in_flight", limit=SHOWN_FILES * 2))
+
+    # A daemon, so that a slow answer cannot hold up Ctrl-C.
+    threading.Thread(target=look, name="stages", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 def show_outcome(client: IngatherClient, batch: Batch) -> None:

@@ -97,7 +97,7 @@ def _print_text(client: IngatherClient, batch_id: str, ordinal: int) -> None:
         if document.ordinal == ordinal:
             if "text" not in document.links:
                 raise CliError("This document has no text", detail=f"{document.filename} is {document.status}.")
-            print_line(client.text(document.links["text"]))
+            print_line(client.text(batch_id, document.id))
             return
     raise CliError("There is no such document", detail=f"Number {ordinal}.", exit_code=ExitCode.NOT_FOUND)
 

@@ -53,7 +53,7 @@ def submit(
 ) -> None:
     """Submit files, folders or ZIPs as one batch."""
     options = {key: _value(text) for key, text in parse_pairs(option or [], "--option").items()}
-    wanted = {"name": name, "collection": collection, "priority": priority, "hold": hold or None}
+    wanted = {"name": name or _folder_name(paths), "collection": collection, "priority": priority, "hold": hold or None}
     spec: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
     if options:
         spec["options"] = options
@@ -67,8 +67,12 @@ def submit(
         if watch:
             finish(client, batch, as_json=as_json, after=0)
     if not as_json:
-        then = f"ingather start {batch.id}" if hold else f"ingather watch {batch.id}"
-        say(f"Accepted as {batch.id} ({batch.status}). Next: {then}")
+        say(f"Accepted. Next: ingather {'start' if batch.waiting_for == 'start' else 'watch'} {batch.id}", "dim")
+
+
+def _folder_name(paths: Sequence[Path]) -> str | None:
+    """A folder names its batch; several paths, or a file, leave it to the server."""
+    return paths[0].resolve().name[:255] or None if len(paths) == 1 and paths[0].is_dir() else None
 
 
 def _value(text: str) -> Any:

@@ -1,0 +1,109 @@
+"""What the events so far say about a batch."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ingather.cli.resources import FINAL_STATUSES, Batch, Document, DocumentCounts, StreamEvent
+
+RATE_WINDOW = 10.0
+"""Seconds over which documents a second are measured."""
+KEPT_FAILURES = 4
+
+_ENDED = frozenset({"document.succeeded", "document.failed", "document.skipped", "document.cancelled"})
+
+Clock = Callable[[], float]
+
+
+class BatchPicture:
+    """What the events so far say about a batch."""
+
+    def __init__(self, batch: Batch, clock: Clock = time.monotonic) -> None:
+        self.batch_id = batch.id
+        self.name = batch.name
+        self.collection = batch.collection
+        self.status = batch.status
+        self.counts = batch.counts
+        self.waiting_for = batch.waiting_for
+        self.files: dict[int, tuple[str, str, float]] = {}
+        """Ordinal → name, stage, when it started, of the documents being worked on."""
+        self.failures: deque[tuple[str, str, str]] = deque(maxlen=KEPT_FAILURES)
+        """Name, code and advice of the newest failures."""
+        self._clock = clock
+        self._ended: deque[tuple[float, int]] = deque([(clock(), batch.counts.ended)])
+
+    def apply(self, event: StreamEvent) -> None:
+        data = event.data
+        if event.type == "stream.snapshot":
+            self.files.clear()
+            batch = data.get("batch")
+            self._take_state(batch if isinstance(batch, Mapping) else data)
+        elif event.type.startswith("batch."):
+            self._take_state(data)
+        elif event.type.startswith("document."):
+            self._take_document(event)
+
+    def _take_state(self, data: Mapping[str, Any]) -> None:
+        self.status = str(data.get("status") or data.get("state") or self.status)
+        if "waiting_for" in data:
+            self.waiting_for = data["waiting_for"]
+        if isinstance(data.get("counts"), Mapping):
+            self.counts = DocumentCounts.from_json(data["counts"])
+            self._ended.append((self._clock(), self.counts.ended))
+        if self.status in FINAL_STATUSES:
+            self.files.clear()
+
+    def _take_document(self, event: StreamEvent) -> None:
+        ordinal = event.data.get("ordinal")
+        if not isinstance(ordinal, int):
+            return
+        if event.type in _ENDED:
+            self.files.pop(ordinal, None)
+            if event.type == "document.failed":
+                self.failures.appendleft(failure_of(event.data))
+        else:
+            self._take_file(ordinal, event.data)
+
+    def take_current(self, documents: Iterable[Document]) -> None:
+        """What the server says is being worked on right now: the truth about files and stages."""
+        if self.status in FINAL_STATUSES:
+            return
+        now = self._clock()
+        # A new dictionary at once: the view may be reading the old one.
+        self.files = {
+            document.ordinal: (
+                document.filename,
+                document.stage or "",
+                self.files.get(document.ordinal, ("", "", now))[2],
+            )
+            for document in documents
+        }
+
+    def _take_file(self, ordinal: int, data: Mapping[str, Any]) -> None:
+        name, stage, since = self.files.get(ordinal, ("", "", self._clock()))
+        name = str(data.get("filename") or name or f"document {ordinal}")
+        self.files[ordinal] = (name, str(data.get("stage") or stage), since)
+
+    @property
+    def rate(self) -> float:
+        """Documents that ended in a second, over the last ten."""
+        now = self._clock()
+        while len(self._ended) > 2 and now - self._ended[0][0] > RATE_WINDOW:
+            self._ended.popleft()
+        started, before = self._ended[0]
+        ended = self._ended[-1][1] - before
+        return ended / (now - started) if ended > 0 and now > started else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        left = self.counts.total - self.counts.ended
+        return left / self.rate if self.rate and self.status == "running" else None
+
+
+def failure_of(data: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Name, code and advice of a ``document.failed`` event."""
+    error = data.get("error")
+    facts: Mapping[str, Any] = error if isinstance(error, Mapping) else data
+    name = str(data.get("filename") or f"document {data.get('ordinal')}")
+    return name, str(facts.get("code") or "unknown"), str(facts.get("action") or "")
