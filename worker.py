@@ -1,0 +1,151 @@
+"""Worker processes: ports into activities, activities onto task queues, by role.
+
+``python worker.py --roles workflows,io,cpu`` runs any set of roles in one process. SIGTERM
+and SIGINT stop it gracefully: no new work, what is under way finishes or is handed back.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+from temporalio.client import Client
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+
+from activities.index import IndexActivities
+from activities.ingest import IngestActivities
+from activities.manifest import ManifestActivities, ManifestReader
+from activities.records import RecordActivities
+from activities.registry import ActivityClasses, build_activities
+from ingather.adapters.parser_processes import SupervisedPreparer
+from ingather.adapters.zip_archive import ZipArchiveReader
+from ingather.adapters.zip_archive import ZipArchiveReader
+from ingather.bootstrap import Ports, build_embedder, connect, open_ports
+from ingather.logging import configure_logging
+from ingather.models.archive import ArchiveLimits
+from ingather.models.archive import ArchiveLimits
+from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, IO_QUEUE, WORKFLOW_QUEUE
+from ingather.settings import Settings
+from workflows.batch import BatchWorkflow
+from workflows.runner import sandboxed_runner
+
+log = structlog.get_logger(__name__)
+
+ROLES = {"workflows": WORKFLOW_QUEUE, "io": IO_QUEUE, "cpu": CPU_QUEUE}
+
+DOCUMENTS_PER_PARSER = 6
+"""Activities per parser process: one parses while the others fetch and write."""
+
+
+def parse_roles(text: str) -> tuple[str, ...]:
+    """Roles from ``workflows,io,cpu``."""
+    roles = tuple(dict.fromkeys(role.strip() for role in text.split(",")))
+    unknown = [role for role in roles if role not in ROLES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown role {unknown[0]!r}; choose from {', '.join(ROLES)}")
+    return roles
+
+
+def parser_process_count(settings: Settings) -> int:
+    return settings.worker.parser_processes or os.cpu_count() or 1
+
+
+def build_preparer(settings: Settings) -> SupervisedPreparer:
+    """Parser processes with this deployment's limits and embedder."""
+    return SupervisedPreparer(
+        embedder=build_embedder(settings),
+        processes=parser_process_count(settings),
+        memory_limit_bytes=settings.limits.parser_memory_bytes,
+        recycle_after=settings.worker.parser_recycle_after,
+        max_pages=settings.limits.parser_pages,
+    )
+
+
+def archive_limits(settings: Settings) -> ArchiveLimits:
+    """What a submitted archive may cost in this deployment."""
+    limits = settings.limits
+    return ArchiveLimits(
+        entries=limits.zip_entries,
+        unpacked_bytes=limits.zip_unpacked_bytes,
+        ratio=limits.zip_ratio,
+        depth=limits.zip_depth,
+        entry_bytes=limits.max_file_bytes,
+    )
+
+
+def build_worker(client: Client, queue: str, activities: Sequence[Callable[..., Any]], settings: Settings) -> Worker:
+    """One worker of one role. Eager execution stays off: it bypasses fairness."""
+    slots = parser_process_count(settings) * DOCUMENTS_PER_PARSER if queue == CPU_QUEUE else 50
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=[BatchWorkflow] if queue == WORKFLOW_QUEUE else [],
+        activities=activities,
+        workflow_runner=sandboxed_runner(),
+        max_concurrent_activities=slots if activities else None,
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(initial=2, maximum=10),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(initial=2, maximum=16),
+        max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+        default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+        disable_eager_activity_execution=True,
+        graceful_shutdown_timeout=settings.worker.shutdown_grace,
+    )
+
+
+async def run(roles: Sequence[str], settings: Settings) -> None:
+    """Serve the roles' task queues until a signal."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        ports = await stack.enter_async_context(open_ports(settings))
+        preparer = build_preparer(settings)
+        stack.push_async_callback(preparer.close)
+        client = await connect(settings)
+        activities = build_activities(_activity_classes(ports, preparer, settings))
+        for role in roles:
+            queue = ROLES[role]
+            await stack.enter_async_context(build_worker(client, queue, activities.get(queue, []), settings))
+        log.info("worker.started", roles=list(roles), pid=os.getpid())
+        await stop.wait()
+        log.info("worker.stopping", roles=list(roles))
+    log.info("worker.stopped", roles=list(roles))
+
+
+def archive_limits(settings: Settings) -> ArchiveLimits:
+    limits = settings.limits
+    return ArchiveLimits(
+        entries=limits.zip_entries,
+        unpacked_bytes=limits.zip_unpacked_bytes,
+        ratio=limits.zip_ratio,
+        depth=limits.zip_depth,
+        entry_bytes=limits.max_file_bytes,
+    )
+
+
+def _activity_classes(ports: Ports, preparer: SupervisedPreparer, settings: Settings) -> ActivityClasses:
+    return ActivityClasses(
+        ingest=IngestActivities(ports.blobs, ports.catalog, preparer, ManifestReader(ports.blobs)),
+        manifest=ManifestActivities(ports.blobs, ports.catalog, ZipArchiveReader(), archive_limits(settings)),
+        index=IndexActivities(ports.blobs, ports.catalog, ports.index),
+        records=RecordActivities(ports.blobs, ports.catalog),
+    )
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description="Run Ingather workers.")
+    arguments.add_argument(
+        "--roles", type=parse_roles, default=tuple(ROLES), help="any of workflows,io,cpu (default: all)"
+    )
+    roles = arguments.parse_args().roles
+    settings = Settings()
+    configure_logging(settings.log.format, settings.log.level)
+    asyncio.run(run(roles, settings))
+
+
+if __name__ == "__main__":
+    main()

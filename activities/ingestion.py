@@ -131,7 +131,13 @@ def log_end(record: DocumentRecord) -> None:
             "document.failed", filename=record.filename, code=record.error.code, reason=record.error.message, **facts
         )
     else:
-        log.info(f"document.{record.status.value}", filename=record.filename, chunk_count=record.chunk_count, **facts)
+        log.info(
+            "document.ended",
+            filename=record.filename,
+            status=record.status.value,
+            chunk_count=record.chunk_count,
+            **facts,
+        )
 
 
 def _what_it_is(record: DocumentRecord) -> dict[str, object]:

@@ -37,6 +37,7 @@ with workflow.unsafe.imports_passed_through():
         BatchProgress,
         BatchState,
         BatchSummary,
+        SourceSlice,
     )
     from ingather.models.document import DocumentStatus
     from ingather.models.engine import BATCH_WORKFLOW
@@ -55,7 +56,6 @@ with workflow.unsafe.imports_passed_through():
         ReopenBatchInput,
         ResetDocumentsInput,
         RetryRequest,
-        SourceSlice,
     )
     from workflows.documents import DocumentRun
     from workflows.journal import PAGE_SIZE, Journal
@@ -507,4 +507,6 @@ def _problem_of(error: ActivityError) -> BatchProblem:
     if not isinstance(cause, ApplicationError):
         return BatchProblem(code=IngatherError.code, message="The manifest could not be made.")
     facts = cause.details[0] if cause.details else {}
-    return BatchProblem(code=cause.type or IngatherError.code, message=cause.message, action=str(facts.get("action", "")))
+    return BatchProblem(
+        code=cause.type or IngatherError.code, message=cause.message, action=str(facts.get("action", ""))
+    )

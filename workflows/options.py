@@ -5,12 +5,24 @@ without losing a document, and past that each one fails with a code a retry can 
 """
 
 from datetime import timedelta
+from typing import TypedDict
 
 from temporalio.common import RetryPolicy
-from temporalio.workflow import ActivityCancellationType, ActivityConfig
+from temporalio.workflow import ActivityCancellationType
 
 from ingather.models.batch import ProcessingOptions
 from ingather.models.engine import CPU_QUEUE, HEARTBEAT_TIMEOUT, IO_QUEUE
+
+
+class ActivityOptions(TypedDict, total=False):
+    """The part of Temporal's options that belongs in this table; summary and priority vary by call."""
+
+    task_queue: str
+    start_to_close_timeout: timedelta
+    heartbeat_timeout: timedelta
+    retry_policy: RetryPolicy
+    cancellation_type: ActivityCancellationType
+
 
 _PATIENT = RetryPolicy(
     initial_interval=timedelta(seconds=1),
@@ -29,9 +41,9 @@ _STORE_AND_WRITE_SECONDS = 240
 """What one attempt may take beside parsing: fetch, store, embed, write."""
 
 
-def ingest_options(options: ProcessingOptions) -> ActivityConfig:
+def ingest_options(options: ProcessingOptions) -> ActivityOptions:
     """One document. Time for two parses, since a crashed parser gets a second chance inside the attempt."""
-    return ActivityConfig(
+    return ActivityOptions(
         task_queue=CPU_QUEUE,
         start_to_close_timeout=timedelta(seconds=2 * options.timeout_seconds + _STORE_AND_WRITE_SECONDS),
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
@@ -41,7 +53,7 @@ def ingest_options(options: ProcessingOptions) -> ActivityConfig:
     )
 
 
-MANIFEST = ActivityConfig(
+MANIFEST = ActivityOptions(
     task_queue=IO_QUEUE,
     start_to_close_timeout=timedelta(hours=2),
     heartbeat_timeout=HEARTBEAT_TIMEOUT,
@@ -50,20 +62,20 @@ MANIFEST = ActivityConfig(
 )
 """Expanding archives can take long and must settle before a cancel is answered."""
 
-PAGE = ActivityConfig(
+PAGE = ActivityOptions(
     task_queue=IO_QUEUE,
     start_to_close_timeout=timedelta(seconds=60),
     retry_policy=_ENDLESS,
 )
 
-INDEX = ActivityConfig(
+INDEX = ActivityOptions(
     task_queue=IO_QUEUE,
     start_to_close_timeout=timedelta(minutes=10),
     heartbeat_timeout=HEARTBEAT_TIMEOUT,
     retry_policy=_PATIENT,
 )
 
-RECORDS = ActivityConfig(
+RECORDS = ActivityOptions(
     task_queue=IO_QUEUE,
     start_to_close_timeout=timedelta(minutes=30),
     heartbeat_timeout=HEARTBEAT_TIMEOUT,

@@ -90,8 +90,7 @@ def _details(spec: BatchSpec, progress: BatchProgress) -> str:
         "",
         "| pending | in flight | done | failed | skipped | cancelled |",
         "|---|---|---|---|---|---|",
-        f"| {counts.pending} | {counts.in_flight} | {counts.done} | {counts.failed} | {counts.skipped}"
-        f" | {counts.cancelled} |",
+        f"| {counts.pending} | {counts.in_flight} | {counts.done} | {counts.failed} | {counts.skipped} | {counts.cancelled} |",
     ]
     if progress.failures_by_code:
         lines += ["", "Failures: " + ", ".join(f"{code} × {n}" for code, n in progress.failures_by_code.items())]

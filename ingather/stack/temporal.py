@@ -34,6 +34,8 @@ class TemporalServer:
     name: str = "temporal"
     grace_seconds: float = 4.0
     search_attributes: Mapping[str, str] = field(default_factory=lambda: dict(SEARCH_ATTRIBUTES))
+    dynamic_config: Mapping[str, str] = field(default_factory=dict)
+    """Server settings on top of our own."""
 
     @property
     def address(self) -> str:
@@ -56,7 +58,7 @@ class TemporalServer:
             argv += [f"--{option}", str(self.ports[f"temporal{port}"])]
         for pragma, value in _PRAGMAS.items():
             argv += ["--sqlite-pragma", f"{pragma}={value}"]
-        for key, value in _DYNAMIC_CONFIG.items():
+        for key, value in {**_DYNAMIC_CONFIG, **self.dynamic_config}.items():
             argv += ["--dynamic-config-value", f"{key}={value}"]
         for key, value in self.search_attributes.items():
             argv += ["--search-attribute", f"{key}={value}"]
@@ -64,7 +66,7 @@ class TemporalServer:
         own = ("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "TEMPORAL_API_KEY", "TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE")
         return Command(self.name, tuple(argv), self.log_path, unset=own)
 
-    async def wait_ready(self) -> None:
+    async def wait_ready(self, pid: int) -> None:  # noqa: ARG002 - part of the protocol
         """Ready when the namespace knows our search attributes; a workflow start needs them."""
         await until(self._has_search_attributes)
 

@@ -22,9 +22,14 @@ def started(server: Part) -> Iterator[None]:
         server.clean_up()
 
 
-def temporal_server(directory: Path) -> temporal.TemporalServer:
+def temporal_server(directory: Path, **dynamic_config: str) -> temporal.TemporalServer:
     """A Temporal dev server that knows our search attributes."""
-    return temporal.TemporalServer(directory / "temporal", directory / "temporal.log", choose_ports(temporal.PORTS))
+    return temporal.TemporalServer(
+        directory / "temporal",
+        directory / "temporal.log",
+        choose_ports(temporal.PORTS),
+        dynamic_config=dynamic_config,
+    )
 
 
 def s3_server(directory: Path) -> s3.S3Server:

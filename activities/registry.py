@@ -1,0 +1,38 @@
+"""Which activities run on which task queue."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from activities.index import IndexActivities
+from activities.ingest import IngestActivities
+from activities.manifest import ManifestActivities
+from activities.records import RecordActivities
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE
+
+Activity = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class ActivityClasses:
+    """One instance of each, with its ports inside."""
+
+    ingest: IngestActivities
+    manifest: ManifestActivities
+    index: IndexActivities
+    records: RecordActivities
+
+
+def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
+    """Bound activity methods by task queue."""
+    return {
+        CPU_QUEUE: [classes.ingest.ingest_document],
+        IO_QUEUE: [
+            classes.manifest.build_manifest,
+            classes.manifest.read_manifest_page,
+            classes.index.index_documents,
+            classes.records.finish_batch,
+            classes.records.reopen_batch,
+            classes.records.reset_documents,
+        ],
+    }

@@ -1,0 +1,123 @@
+"""Ports from settings, shared by every composition root: workers, API, stack, bench."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfigProfile
+
+from ingather.adapters.cached_blob_store import CachedBlobStore
+from ingather.adapters.lancedb_index import LanceDbChunkIndex
+from ingather.adapters.openai_embedder import OpenAiEmbedder
+from ingather.adapters.redis_event_log import RedisEventLog
+from ingather.adapters.s3.blob_store import S3BlobStore
+from ingather.adapters.sql.catalog import SqlCatalog
+from ingather.adapters.sql.migrate import migrate as migrate_catalog
+from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
+from ingather.models.errors import ConfigurationError
+from ingather.ports.blob_store import BlobStore
+from ingather.ports.catalog import Catalog
+from ingather.ports.chunk_index import ChunkIndex
+from ingather.ports.embedder import Embedder, RemoteEmbedder
+from ingather.ports.event_log import EventLog
+from ingather.settings import MIB, Settings
+
+CACHE_BYTES = 128 * MIB
+"""Packs, manifest pages and fresh artifacts kept in a process."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Everything the core needs from the world, opened."""
+
+    blobs: BlobStore
+    catalog: Catalog
+    index: ChunkIndex
+    events: EventLog
+    embedder: Embedder | RemoteEmbedder
+
+
+@asynccontextmanager
+async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
+    """Open every port; all are closed when the block ends. Nothing connects before it is used."""
+    async with AsyncExitStack() as stack:
+        ports = Ports(
+            blobs=build_blob_store(settings),
+            catalog=SqlCatalog(settings.catalog.url.get_secret_value()),
+            index=build_index(settings),
+            events=RedisEventLog(settings.redis.url.get_secret_value()),
+            embedder=build_embedder(settings),
+        )
+        for port in (ports.blobs, ports.catalog, ports.index, ports.events):
+            stack.push_async_callback(port.close)
+        if isinstance(ports.embedder, OpenAiEmbedder):
+            stack.push_async_callback(ports.embedder.close)
+        yield ports
+
+
+def build_blob_store(settings: Settings) -> BlobStore:
+    """Object storage behind a cache of what never changes."""
+    s3 = settings.s3
+    store = S3BlobStore(
+        endpoint_url=s3.endpoint_url,
+        region=s3.region,
+        bucket=s3.bucket,
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key.get_secret_value() if s3.secret_access_key else None,
+    )
+    return CachedBlobStore(store, max_bytes=CACHE_BYTES)
+
+
+def build_index(settings: Settings) -> ChunkIndex:
+    """The search index, in a folder or on S3 with the S3 settings."""
+    return LanceDbChunkIndex(
+        settings.index.uri,
+        dimensions=build_embedder(settings).dimensions,
+        storage_options=_lance_storage(settings) if urlsplit(settings.index.uri).scheme == "s3" else None,
+    )
+
+
+def _lance_storage(settings: Settings) -> dict[str, str]:
+    s3 = settings.s3
+    options = {"region": s3.region}
+    if s3.endpoint_url:
+        options |= {"endpoint": s3.endpoint_url, "allow_http": str(s3.endpoint_url.startswith("http://")).lower()}
+    if s3.access_key_id and s3.secret_access_key:
+        options |= {
+            "access_key_id": s3.access_key_id,
+            "secret_access_key": s3.secret_access_key.get_secret_value(),
+        }
+    return options
+
+
+def build_embedder(settings: Settings) -> Embedder | RemoteEmbedder:
+    """The model that turns texts into vectors: from the wheel, or behind an OpenAI-compatible endpoint."""
+    embedder = settings.embedder
+    if embedder.kind == "wordllama":
+        return WordLlamaEmbedder()
+    if embedder.base_url is None or embedder.model is None:
+        raise ConfigurationError(
+            "INGATHER_EMBEDDER__KIND is openai, but base URL or model is missing.",
+            action="Set INGATHER_EMBEDDER__BASE_URL and INGATHER_EMBEDDER__MODEL.",
+        )
+    return OpenAiEmbedder(
+        base_url=embedder.base_url,
+        model=embedder.model,
+        api_key=embedder.api_key.get_secret_value() if embedder.api_key else None,
+        dimensions=embedder.dimensions,
+    )
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the catalog's schema up to date. Safe when several processes do it at once."""
+    migrate_catalog(settings.catalog.url.get_secret_value())
+
+
+async def connect(settings: Settings) -> Client:  # noqa: ARG001  # Temporal has variables of its own
+    """A Temporal client from Temporal's standard variables and profile files."""
+    config = ClientConfigProfile.load().to_client_connect_config()
+    config.setdefault("target_host", "127.0.0.1:7233")
+    return await Client.connect(**config, data_converter=pydantic_data_converter)

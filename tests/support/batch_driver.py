@@ -1,0 +1,124 @@
+"""Batches of scripted documents on a real server: started, steered, opened again, cleaned up."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.service import RPCError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, WORKFLOW_QUEUE
+from ingather.models.identity import DEFAULT_TENANT_ID, workflow_id_for
+from ingather.models.messages import BatchInput, ControlAnswer, ControlRequest, RetryRequest
+from tests.support.fake_activities import World
+from tests.support.waiting import until_async
+from workflows.batch import BatchWorkflow
+from workflows.runner import sandboxed_runner
+
+BatchHandle = WorkflowHandle[BatchWorkflow, BatchSummary]
+
+
+def request() -> ControlRequest:
+    return ControlRequest(request_id=uuid.uuid4().hex)
+
+
+def retry(**filters: object) -> RetryRequest:
+    return RetryRequest(request_id=uuid.uuid4().hex, **filters)
+
+
+class BatchDriver:
+    """One batch of one world."""
+
+    def __init__(self, client: Client, world: World) -> None:
+        self.client = client
+        self.world = world
+        self.batch_id = str(uuid.uuid4())
+
+    @property
+    def handle(self) -> BatchHandle:
+        return self.client.get_workflow_handle_for(BatchWorkflow.run, workflow_id_for(self.batch_id))
+
+    def spec(self, **fields: object) -> BatchSpec:
+        return BatchSpec(
+            batch_id=self.batch_id,
+            tenant_id=DEFAULT_TENANT_ID,
+            name="test batch",
+            submitted_count=self.world.document_count,
+            **fields,
+        )
+
+    async def start(self, **fields: object) -> BatchHandle:
+        """Start the batch; answers a handle that follows later runs."""
+        await self.client.start_workflow(
+            BatchWorkflow.run,
+            BatchInput(spec=self.spec(**fields)),
+            id=workflow_id_for(self.batch_id),
+            task_queue=WORKFLOW_QUEUE,
+        )
+        return self.handle
+
+    async def reopen(self, message: RetryRequest) -> ControlAnswer:
+        """Retry a batch that is closed."""
+        return await self.client.execute_update_with_start_workflow(
+            BatchWorkflow.retry,
+            message,
+            start_workflow_operation=WithStartWorkflowOperation(
+                BatchWorkflow.run,
+                BatchInput(spec=self.spec(), reopen=True),
+                id=workflow_id_for(self.batch_id),
+                task_queue=WORKFLOW_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            ),
+        )
+
+    async def reaches(self, state: BatchState) -> BatchProgress:
+        """Wait for a state; answers the progress that shows it."""
+
+        async def there() -> BatchProgress | None:
+            progress = await self.handle.query(BatchWorkflow.progress)
+            return progress if progress.state is state else None
+
+        return await until_async(there)
+
+    async def clean_up(self) -> None:
+        """Leave nothing running for the next test's workers to pick up."""
+        try:
+            await self.handle.terminate("the test is over")
+        except RPCError:
+            return  # it ended by itself, or never began
+
+
+@asynccontextmanager
+async def workers(client: Client, world: World, *, sandbox: bool = False) -> AsyncIterator[None]:
+    """The three workers of a deployment around a world."""
+    runner = sandboxed_runner() if sandbox else UnsandboxedWorkflowRunner()
+    async with AsyncExitStack() as stack:
+        for worker in (
+            Worker(client, task_queue=WORKFLOW_QUEUE, workflows=[BatchWorkflow], workflow_runner=runner),
+            Worker(client, task_queue=IO_QUEUE, activities=world.io_activities()),
+            Worker(
+                client,
+                task_queue=CPU_QUEUE,
+                activities=world.cpu_activities(),
+                max_heartbeat_throttle_interval=timedelta(seconds=0.2),
+                disable_eager_activity_execution=True,
+            ),
+        ):
+            await stack.enter_async_context(worker)
+        yield
+
+
+@asynccontextmanager
+async def driven(client: Client, world: World, *, sandbox: bool = False) -> AsyncIterator[BatchDriver]:
+    """Workers around a world and a driver for one batch in it."""
+    driver = BatchDriver(client, world)
+    async with workers(client, world, sandbox=sandbox):
+        try:
+            yield driver
+        finally:
+            await driver.clean_up()

@@ -1,0 +1,134 @@
+"""Activities under their real names with scripted outcomes: what a batch workflow sees of the world."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from ingather.domain.bitmap import decode_bitmap
+from ingather.models.document import DocumentStatus
+from ingather.models.messages import (
+    BuildManifestInput,
+    BuildManifestOutput,
+    ClosedBatch,
+    FinishBatchInput,
+    FinishBatchOutput,
+    IndexDocumentsInput,
+    IndexDocumentsOutput,
+    IngestDocumentInput,
+    IngestDocumentOutput,
+    ReadManifestInput,
+    ReadManifestOutput,
+    ReopenBatchInput,
+    ResetDocumentsInput,
+    SourceSlice,
+)
+
+DONE = IngestDocumentOutput(status=DocumentStatus.DONE, chunk_count=1)
+
+
+def failed(code: str = "corrupt") -> IngestDocumentOutput:
+    return IngestDocumentOutput(status=DocumentStatus.FAILED, code=code)
+
+
+@dataclass
+class World:
+    """What documents a batch has, how each ends, and what was asked of the world."""
+
+    document_count: int = 3
+    outcome: Callable[[int, int], IngestDocumentOutput] = lambda _ordinal, _round: DONE
+    """Outcome by ordinal and retry round."""
+    manifest_error: ApplicationError | None = None
+    gate: asyncio.Event | None = None
+    """While set and not open, documents wait inside their activity until cancelled."""
+    open_for: int = 0
+    """Documents that pass a closed gate."""
+    waiting: int = 0
+    """Documents that wait at the gate now."""
+    seconds: float = 0.0
+    started: list[int] = field(default_factory=list)
+    indexed: list[list[int]] = field(default_factory=list)
+    resets: list[list[int]] = field(default_factory=list)
+    closed: ClosedBatch | None = None
+    in_flight: int = 0
+    most_in_flight: int = 0
+    calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    @activity.defn(name="build_manifest")
+    async def build_manifest(self, request: BuildManifestInput) -> BuildManifestOutput:
+        self.calls["build_manifest"] += 1
+        if self.manifest_error is not None:
+            raise self.manifest_error
+        upload = SourceSlice(name="upload", source_type="upload", first_ordinal=0, document_count=self.document_count)
+        return BuildManifestOutput(document_count=self.document_count, page_count=1, sources=(upload,))
+
+    @activity.defn(name="read_manifest_page")
+    async def read_manifest_page(self, request: ReadManifestInput) -> ReadManifestOutput:
+        self.calls["read_manifest_page"] += 1
+        return ReadManifestOutput(
+            first_ordinal=0, filenames=tuple(f"document-{n}.txt" for n in range(self.document_count))
+        )
+
+    @activity.defn(name="ingest_document")
+    async def ingest_document(self, request: IngestDocumentInput) -> IngestDocumentOutput:
+        self.started.append(request.ordinal)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self.seconds)
+            await self._pass_gate()
+            return self.outcome(request.ordinal, request.retry_round)
+        finally:
+            self.in_flight -= 1
+
+    async def _pass_gate(self) -> None:
+        if self.gate is None:
+            return
+        if self.open_for:
+            self.open_for -= 1
+            return
+        self.waiting += 1
+        try:
+            while not self.gate.is_set():
+                activity.heartbeat()
+                await asyncio.sleep(0.05)
+        finally:
+            self.waiting -= 1
+
+    @activity.defn(name="index_documents")
+    async def index_documents(self, request: IndexDocumentsInput) -> IndexDocumentsOutput:
+        ordinals = list(decode_bitmap(request.ordinals))
+        self.indexed.append(ordinals)
+        return IndexDocumentsOutput(document_count=len(ordinals), chunk_count=len(ordinals))
+
+    @activity.defn(name="finish_batch")
+    async def finish_batch(self, request: FinishBatchInput) -> FinishBatchOutput:
+        self.calls["finish_batch"] += 1
+        self.closed = request.closed
+        return FinishBatchOutput(report_key="report.jsonl")
+
+    @activity.defn(name="reopen_batch")
+    async def reopen_batch(self, request: ReopenBatchInput) -> ClosedBatch:
+        assert self.closed is not None
+        return self.closed
+
+    @activity.defn(name="reset_documents")
+    async def reset_documents(self, request: ResetDocumentsInput) -> None:
+        self.resets.append(list(decode_bitmap(request.ordinals)))
+
+    def io_activities(self) -> list[Callable[..., Any]]:
+        return [
+            self.build_manifest,
+            self.read_manifest_page,
+            self.index_documents,
+            self.finish_batch,
+            self.reopen_batch,
+            self.reset_documents,
+        ]
+
+    def cpu_activities(self) -> list[Callable[..., Any]]:
+        return [self.ingest_document]

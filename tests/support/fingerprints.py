@@ -1,0 +1,49 @@
+"""The command sequence of a workflow: what a replay compares, in words a person can read."""
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowHistory
+
+from ingather.models.identity import workflow_id_for
+from tests.support.batch_driver import driven
+from tests.support.batch_scenarios import Scenario
+
+_COMMANDS = {
+    EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED: "cancel activity",
+    EventType.EVENT_TYPE_TIMER_STARTED: "start timer",
+    EventType.EVENT_TYPE_TIMER_CANCELED: "cancel timer",
+    EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED: "start child",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: "complete",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: "end as cancelled",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: "fail",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW: "continue as new",
+}
+
+
+def fingerprint(history: WorkflowHistory) -> list[str]:
+    """Commands in order: activities by name, accepted updates by name. Memos and search attributes are left out:
+    how many there are depends on the clock."""
+    words: list[str] = []
+    for event in history.events:
+        if event.HasField("activity_task_scheduled_event_attributes"):
+            words.append(event.activity_task_scheduled_event_attributes.activity_type.name)
+        elif event.HasField("workflow_execution_update_accepted_event_attributes"):
+            accepted = event.workflow_execution_update_accepted_event_attributes
+            words.append(f"update {accepted.accepted_request.input.name}")
+        elif event.event_type in _COMMANDS:
+            words.append(_COMMANDS[event.event_type])
+    return words
+
+
+async def play(client: Client, scenario: Scenario) -> list[WorkflowHistory]:
+    """Play a scenario; answers the history of every run of its workflow, oldest first."""
+    world = scenario.world()
+    async with driven(client, world) as driver:
+        await scenario.play(driver)
+        runs = [
+            (execution.start_time, execution.run_id)
+            async for execution in client.list_workflows(f"WorkflowId = '{workflow_id_for(driver.batch_id)}'")
+        ]
+        return [
+            await client.get_workflow_handle(workflow_id_for(driver.batch_id), run_id=run_id).fetch_history()
+            for _, run_id in sorted(runs)
+        ]

@@ -1,0 +1,57 @@
+"""Yesterday's histories, today's code: a deploy must not break a batch that is running."""
+
+import difflib
+import json
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client, WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+
+from tests.support.batch_scenarios import SCENARIOS
+from tests.support.fingerprints import fingerprint, play
+from workflows.batch import BatchWorkflow
+from workflows.runner import sandboxed_runner
+
+HISTORIES = Path(__file__).parent.parent / "histories"
+FINGERPRINTS = HISTORIES / "fingerprints.json"
+
+REMEDY = """
+What it means: a batch that is running now would fail its next workflow task after this deploy, and hang.
+What to do: guard the change with workflow.patched("…"), so that old histories take the old path. Where no batch
+can be running on the old code, record the histories again, and say in the commit why that is safe:
+    .venv/bin/python -m tests.support.record_histories
+"""
+
+
+def recorded_histories() -> list[Path]:
+    return sorted(path for path in HISTORIES.glob("*.json") if path != FINGERPRINTS)
+
+
+@pytest.mark.parametrize("path", recorded_histories(), ids=lambda path: path.stem)
+async def test_a_recorded_history_replays_without_a_difference(path):
+    """The code of today makes the same commands, in the same order, from the history of yesterday."""
+    replayer = Replayer(
+        workflows=[BatchWorkflow], workflow_runner=sandboxed_runner(), data_converter=pydantic_data_converter
+    )
+    history = WorkflowHistory.from_json(f"batch/{path.stem}", path.read_text())
+
+    result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+
+    assert result.replay_failure is None, f"{path.stem}: {result.replay_failure}\n{REMEDY}"
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_a_scenario_makes_the_commands_it_was_recorded_with(name, request):
+    """Played again on today's code, each path through a batch gives the recorded sequence of commands."""
+    scenario = SCENARIOS[name]
+    address = request.getfixturevalue("short_history_address" if scenario.short_history else "temporal_address")
+    client = await Client.connect(address, data_converter=pydantic_data_converter)
+    recorded = json.loads(FINGERPRINTS.read_text())[name]
+
+    histories = await play(client, scenario)
+
+    found = [word for history in histories for word in fingerprint(history)]
+    difference = "\n".join(difflib.unified_diff(recorded, found, "recorded", "now", lineterm=""))
+    assert found == recorded, f"{name} makes other commands than before:\n{difference}\n{REMEDY}"
