@@ -1,0 +1,161 @@
+"""Composition root of the HTTP API: settings in, an ASGI application out.
+
+``uvicorn --factory api.app:create_app`` serves it. Parts are opened when the server starts and
+closed when it stops; nothing is opened by importing or creating the application.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from urllib.parse import urlsplit
+
+import structlog
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from api import problems
+from api.cursors import CursorCodec
+from api.dependencies import ApiParts, RequestLimits
+from api.engine import BatchEngine
+from api.guard import check_bind_of_this_process
+from api.metrics import ApiMetrics
+from api.middleware import LoopbackGuard, ProblemMiddleware, RequestContextMiddleware
+from api.readiness import Readiness
+from api.routes import batches, documents, search, service_info, submissions
+from api.service.batches import BatchService
+from api.service.control import ControlService
+from api.service.documents import DocumentService
+from api.service.search import SearchService, query_embedder
+from api.service.submission import SubmissionService
+from api.streams.reader import ProgressReader
+from api.uploads import IntakeLimits
+from ingather.bootstrap import Ports, connect, migrate, open_ports
+from ingather.logging import configure_logging
+from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
+from ingather.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+MAX_BODY_BYTES = 1024 * 1024
+"""What a request may carry where nothing else is said; submissions have limits of their own."""
+
+OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
+
+
+class IngatherApi(FastAPI):
+    """FastAPI with our layers around everything, its own body limit and error page included."""
+
+    def __init__(self, *, metrics: ApiMetrics, public_hosts: frozenset[str], lifespan: OpenParts) -> None:
+        self._metrics = metrics
+        self._public_hosts = public_hosts
+
+        @asynccontextmanager
+        async def opened(app: FastAPI) -> AsyncIterator[None]:
+            async with lifespan(app) as parts:
+                app.state.parts = parts
+                yield
+
+        super().__init__(
+            title="Ingather",
+            version=version("ingather"),
+            description="Takes documents in, by the thousand, and loses none.",
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+            max_body_size=MAX_BODY_BYTES,
+            lifespan=opened,
+            responses={"default": problems.problem_document()},
+        )
+
+    def build_middleware_stack(self) -> ASGIApp:
+        inner = super().build_middleware_stack()
+        guarded = LoopbackGuard(ProblemMiddleware(inner), self._public_hosts)
+        return RequestContextMiddleware(guarded, self._metrics)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application as it is served. Raises ``ConfigurationError`` when it would be open to the network."""
+    settings = settings or Settings()
+    check_bind_of_this_process(settings.api.host)
+    configure_logging(settings.log.format, settings.log.level)
+    _silence_access_log()
+    metrics = ApiMetrics()
+
+    @asynccontextmanager
+    async def open_parts(_app: FastAPI) -> AsyncIterator[ApiParts]:
+        async with AsyncExitStack() as stack:
+            await asyncio.to_thread(migrate, settings)
+            ports = await stack.enter_async_context(open_ports(settings))
+            await ports.catalog.add_tenant(DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME)
+            client = await connect(settings)
+            engine = BatchEngine(client)
+            reader = ProgressReader(client, ports.events)
+            parts = build_parts(settings, ports, engine, reader, metrics)
+            log.info("api.opened", namespace=engine.namespace)
+            try:
+                yield parts
+            finally:
+                parts.readiness.is_draining = True
+                log.info("api.closed")
+
+    return build_app(metrics, open_parts, public_url=settings.api.public_url)
+
+
+def build_app(metrics: ApiMetrics, open_parts: OpenParts, *, public_url: str | None = None) -> FastAPI:
+    """The application around parts that somebody else opens."""
+    host = urlsplit(public_url or "").hostname
+    app = IngatherApi(metrics=metrics, public_hosts=frozenset({host} if host else ()), lifespan=open_parts)
+    problems.install(app)
+    for routes in (submissions, batches, documents, search, service_info):
+        app.include_router(routes.router)
+    app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
+    return app
+
+
+def build_parts(
+    settings: Settings, ports: Ports, engine: BatchEngine, reader: ProgressReader, metrics: ApiMetrics
+) -> ApiParts:
+    """Services over ports, with the limits of the settings."""
+    limits = settings.limits
+    batch_service = BatchService(ports.catalog, engine, reader)
+    intake_limits = IntakeLimits(max_documents=limits.max_documents_per_batch, max_file_bytes=limits.max_file_bytes)
+    secret = settings.api.cursor_secret
+    return ApiParts(
+        batches=batch_service,
+        control=ControlService(batch_service, engine),
+        documents=DocumentService(ports.catalog, ports.blobs, engine, batch_service),
+        submissions=SubmissionService(ports.catalog, ports.blobs, engine, batch_service, intake_limits),
+        search=SearchService(ports.index, query_embedder(ports.embedder)),
+        catalog=ports.catalog,
+        readiness=Readiness(
+            {
+                "storage": ports.blobs.check,
+                "catalog": ports.catalog.check,
+                "index": ports.index.check,
+                "events": ports.events.check,
+                "engine": engine.check,
+            }
+        ),
+        metrics=metrics,
+        cursors=CursorCodec(secret.get_secret_value().encode() if secret else secrets.token_bytes(32)),
+        limits=RequestLimits(
+            max_request_bytes=limits.max_request_bytes,
+            max_json_bytes=limits.max_json_bytes,
+            max_metadata_bytes=limits.max_metadata_bytes,
+            page_size_default=limits.page_size_default,
+            page_size_max=limits.page_size_max,
+        ),
+        published_limits=limits.model_dump(mode="json"),
+        public_url=settings.api.public_url,
+        temporal_ui_url=settings.temporal_ui.url,
+        temporal_namespace=engine.namespace,
+    )
+
+
+def _silence_access_log() -> None:
+    """Ours has no query strings; uvicorn's own has."""
+    logging.getLogger("uvicorn.access").disabled = True

@@ -1,0 +1,283 @@
+"""The API's door to Temporal: everything it asks of the engine, and the one place where Temporal's errors become ours."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import structlog
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import (
+    Priority,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from api.problems import error_from_code
+from ingather.models.batch import BatchProgress, BatchSpec, BatchState, Counts
+from ingather.models.engine import BATCH_WORKFLOW, MEMO_PROGRESS, WORKFLOW_QUEUE
+from ingather.models.errors import EngineUnavailableError
+from ingather.models.identity import workflow_id_for
+from ingather.models.messages import BatchInput, ControlAnswer, ControlRequest, DocumentHeartbeat, RetryRequest
+
+log = structlog.get_logger(__name__)
+
+RPC_TIMEOUT = timedelta(seconds=3)
+UPDATE_TIMEOUT = timedelta(seconds=3)
+"""How long a client waits for a synchronous answer, before the message goes as a signal."""
+
+_ACTIVITY_PREFIX = "doc-"
+_COMPLETED_MEANWHILE = "AcceptedUpdateCompletedWorkflow"
+"""The server's word for an update whose workflow ended before it answered."""
+
+
+class Presence(StrEnum):
+    """Whether the engine has a batch."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    MISSING = "missing"
+
+
+class BatchClosedError(Exception):
+    """The message met no open workflow; the caller knows what that means for its action."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What ``describe`` says: needs no worker, and is exact about open and closed."""
+
+    presence: Presence
+    progress: BatchProgress | None = None
+    """From the memo."""
+    was_terminated: bool = False
+    closed_at: datetime | None = None
+
+
+class BatchEngine:
+    """Starts, steers and describes batch workflows. Raises ``EngineUnavailableError``; calls end within seconds."""
+
+    def __init__(self, client: Client, *, update_timeout: timedelta = UPDATE_TIMEOUT) -> None:
+        self._client = client
+        self._update_timeout = update_timeout
+
+    @property
+    def namespace(self) -> str:
+        return self._client.namespace
+
+    async def check(self) -> None:
+        """Answer quickly when Temporal does."""
+        async with _translated():
+            is_serving = await self._client.service_client.check_health(timeout=RPC_TIMEOUT)
+        if not is_serving:
+            raise EngineUnavailableError("The workflow engine is not serving.")
+
+    async def start(self, spec: BatchSpec, created_at: datetime) -> None:
+        """Start a batch's workflow; one that is there already, running or closed, is left alone."""
+        try:
+            async with _translated():
+                await self._client.start_workflow(
+                    BATCH_WORKFLOW,
+                    BatchInput(spec=spec),
+                    id=workflow_id_for(spec.batch_id),
+                    task_queue=WORKFLOW_QUEUE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    memo=_memo(spec, created_at),
+                    search_attributes=_search_attributes(spec),
+                    static_summary=_summary(spec),
+                    priority=_priority(spec),
+                    rpc_timeout=RPC_TIMEOUT,
+                )
+        except WorkflowAlreadyStartedError:
+            log.info("batch.found_closed", batch_id=spec.batch_id)
+
+    async def send(self, batch_id: str, name: str, request: ControlRequest) -> ControlAnswer | None:
+        """Send an update; None when it did not answer in time and went as a signal with the same request id.
+
+        Raises ``BatchClosedError`` when no workflow is open, or the error the workflow refused it with.
+        """
+        handle = self._client.get_workflow_handle(workflow_id_for(batch_id))
+        try:
+            async with _translated(closed_is_known=True), asyncio.timeout(self._update_timeout.total_seconds()):
+                answer: ControlAnswer = await handle.execute_update(
+                    name,
+                    request,
+                    id=f"{name}-{request.request_id}",
+                    result_type=ControlAnswer,
+                    rpc_timeout=self._update_timeout,
+                )
+                return answer
+        except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError):
+            log.info("control.sent_as_signal", batch_id=batch_id, message=name)
+        # The update may still be applied; the request id makes the two one.
+        async with _translated(closed_is_known=True):
+            await handle.signal(f"{name}_signal", request, rpc_timeout=RPC_TIMEOUT)
+        return None
+
+    async def cancel(self, batch_id: str) -> None:
+        """Ask for cancellation. Raises ``BatchClosedError`` when there is nothing open."""
+        async with _translated(closed_is_known=True):
+            await self._client.get_workflow_handle(workflow_id_for(batch_id)).cancel(rpc_timeout=RPC_TIMEOUT)
+
+    async def reopen(self, spec: BatchSpec, created_at: datetime, request: RetryRequest) -> ControlAnswer | None:
+        """Start a closed batch again for a retry; None when the answer did not come in time."""
+        common = {
+            "id": workflow_id_for(spec.batch_id),
+            "task_queue": WORKFLOW_QUEUE,
+            "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
+            "id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            "memo": _memo(spec, created_at),
+            "search_attributes": _search_attributes(spec),
+            "static_summary": _summary(spec),
+            "priority": _priority(spec),
+        }
+        start = BatchInput(spec=spec, reopen=True)
+        try:
+            async with _translated(), asyncio.timeout(self._update_timeout.total_seconds()):
+                answer: ControlAnswer = await self._client.execute_update_with_start_workflow(
+                    "retry",
+                    request,
+                    start_workflow_operation=WithStartWorkflowOperation(BATCH_WORKFLOW, start, **common),
+                    id=f"retry-{request.request_id}",
+                    result_type=ControlAnswer,
+                    rpc_timeout=self._update_timeout,
+                )
+                return answer
+        except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError):
+            log.info("control.sent_as_signal", batch_id=spec.batch_id, message="retry")
+        async with _translated():
+            await self._client.start_workflow(
+                BATCH_WORKFLOW,
+                start,
+                start_signal="retry_signal",
+                start_signal_args=[request],
+                rpc_timeout=RPC_TIMEOUT,
+                **common,
+            )
+        return None
+
+    async def status(self, batch_id: str) -> EngineStatus:
+        """Whether the workflow is open, from ``describe``."""
+        try:
+            async with _translated(closed_is_known=True):
+                description = await self._describe(batch_id)
+        except BatchClosedError:
+            return EngineStatus(Presence.MISSING)
+        is_open = description.status == WorkflowExecutionStatus.RUNNING
+        return EngineStatus(
+            presence=Presence.OPEN if is_open else Presence.CLOSED,
+            progress=await description.memo_value(MEMO_PROGRESS, None, type_hint=BatchProgress),
+            was_terminated=description.status in (WorkflowExecutionStatus.TERMINATED, WorkflowExecutionStatus.FAILED),
+            closed_at=description.close_time,
+        )
+
+    async def running(self, tenant_id: str) -> dict[str, BatchProgress]:
+        """Memos of a tenant's running batches, by batch id; one visibility query, at most a second behind."""
+        found: dict[str, BatchProgress] = {}
+        query = f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus = 'Running' AND TenantId = '{tenant_id}'"
+        async with _translated():
+            async for execution in self._client.list_workflows(query, limit=1_000, rpc_timeout=RPC_TIMEOUT):
+                progress = await execution.memo_value(MEMO_PROGRESS, None, type_hint=BatchProgress)
+                if progress is not None:
+                    found[execution.id.removeprefix("batch/")] = progress
+        return found
+
+    async def heartbeats(self, batch_id: str) -> dict[int, DocumentHeartbeat]:
+        """Last heartbeats of the documents in flight, by ordinal: their live stages."""
+        try:
+            async with _translated(closed_is_known=True):
+                description = await self._describe(batch_id)
+        except BatchClosedError:
+            return {}
+        beats: dict[int, DocumentHeartbeat] = {}
+        for activity in description.raw_description.pending_activities:
+            ordinal = _ordinal(activity.activity_id)
+            if ordinal is None or not activity.HasField("heartbeat_details"):
+                continue
+            [beat, *_] = await self._client.data_converter.decode_wrapper(
+                activity.heartbeat_details, [DocumentHeartbeat]
+            )
+            beats[ordinal] = beat
+        return beats
+
+    async def _describe(self, batch_id: str) -> WorkflowExecutionDescription:
+        handle = self._client.get_workflow_handle(workflow_id_for(batch_id))
+        return await handle.describe(rpc_timeout=RPC_TIMEOUT)
+
+
+@asynccontextmanager
+async def _translated(*, closed_is_known: bool = False) -> AsyncIterator[None]:
+    try:
+        yield
+    except WorkflowUpdateFailedError as error:
+        raise _refusal(error) from error
+    except RPCError as error:
+        if closed_is_known and error.status == RPCStatusCode.NOT_FOUND:
+            raise BatchClosedError from error
+        raise EngineUnavailableError(
+            "The workflow engine did not answer in time.", rpc_status=error.status.name
+        ) from error
+
+
+def _refusal(error: WorkflowUpdateFailedError) -> Exception:
+    """An update that was rejected or failed carries our own error's code and facts."""
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.type == _COMPLETED_MEANWHILE:
+        return BatchClosedError()
+    if not isinstance(cause, ApplicationError) or cause.type is None:
+        return EngineUnavailableError("The workflow engine could not carry the message out.")
+    facts = cause.details[0] if cause.details and isinstance(cause.details[0], Mapping) else {}
+    return error_from_code(cause.type, cause.message, facts)
+
+
+def _ordinal(activity_id: str) -> int | None:
+    number = activity_id.removeprefix(_ACTIVITY_PREFIX).split("-", 1)[0]
+    return int(number) if activity_id.startswith(_ACTIVITY_PREFIX) and number.isdigit() else None
+
+
+def _memo(spec: BatchSpec, created_at: datetime) -> dict[str, Any]:
+    count = spec.submitted_count
+    state = BatchState.PENDING if spec.hold else BatchState.QUEUED
+    counts = Counts(total=count, pending=count)
+    progress = BatchProgress(state=state, counts=counts, priority=spec.priority, created_at=created_at)
+    return {MEMO_PROGRESS: progress}
+
+
+def _search_attributes(spec: BatchSpec) -> TypedSearchAttributes:
+    state = BatchState.PENDING if spec.hold else BatchState.QUEUED
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(SearchAttributeKey.for_keyword("TenantId"), spec.tenant_id),
+            SearchAttributePair(SearchAttributeKey.for_keyword("BatchState"), state.value),
+            SearchAttributePair(SearchAttributeKey.for_keyword("Pipeline"), spec.pipeline),
+            SearchAttributePair(SearchAttributeKey.for_keyword("CreatedBy"), spec.created_by),
+            SearchAttributePair(SearchAttributeKey.for_int("DocumentsTotal"), spec.submitted_count),
+            SearchAttributePair(SearchAttributeKey.for_int("DocumentsFailed"), 0),
+        ]
+    )
+
+
+def _summary(spec: BatchSpec) -> str:
+    """Shown in the Temporal UI; at most 400 bytes."""
+    text = f"{spec.name} · {spec.submitted_count} files → {spec.collection}"
+    return text.encode()[:390].decode(errors="ignore")
+
+
+def _priority(spec: BatchSpec) -> Priority:
+    return Priority(priority_key=spec.priority, fairness_key=spec.tenant_id)

@@ -1,0 +1,113 @@
+"""``/v1/batches/{id}/documents`` and the report."""
+
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Response
+from starlette.responses import StreamingResponse
+
+from api.dependencies import UUID_PATTERN, BatchIdPath, LinksOf, PageSize, Parts, Tenant
+from api.resources import Document, DocumentPage, document_resource
+from ingather.models.document import DocumentRecord, DocumentStatus
+from ingather.models.errors import DocumentNotFoundError, InvalidCursorError
+from ingather.ports.catalog import DocumentFilter
+
+router = APIRouter(prefix="/v1/batches/{batch_id}", tags=["documents"])
+
+NDJSON = "application/x-ndjson"
+
+_UNTRUSTED = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cache-Control": "private, no-cache",
+}
+"""A stored document is somebody else's: a browser must neither guess its type nor run it."""
+
+
+@router.get("/documents")
+async def list_documents(
+    *,
+    parts: Parts,
+    tenant: Tenant,
+    links: LinksOf,
+    batch_id: BatchIdPath,
+    limit: PageSize,
+    status: DocumentStatus | None = None,
+    error_code: Annotated[str | None, Query(max_length=100)] = None,
+    cursor: str | None = None,
+) -> DocumentPage:
+    """Documents of a batch, in ordinal order."""
+    filters = {"tenant": tenant, "batch": batch_id, "status": status, "error_code": error_code}
+    after = _position(parts.cursors.decode(cursor, filters)) if cursor else -1
+    where = DocumentFilter(batch_id=batch_id, status=status, error_code=error_code, after_ordinal=after)
+    found, has_more, last = await parts.documents.page(tenant, where, limit)
+    return DocumentPage(
+        data=[document_resource(document.record, links, stage=document.stage) for document in found],
+        has_more=has_more,
+        next_cursor=parts.cursors.encode([last], filters) if has_more else None,
+    )
+
+
+@router.get("/documents/{file_id}")
+async def read_document(
+    *, parts: Parts, tenant: Tenant, links: LinksOf, batch_id: BatchIdPath, file_id: str
+) -> Document:
+    """One document."""
+    document = await parts.documents.one(tenant, batch_id, _file_id(file_id))
+    return document_resource(document.record, links, stage=document.stage)
+
+
+@router.get("/documents/{file_id}/raw", response_class=StreamingResponse)
+async def read_raw(parts: Parts, tenant: Tenant, batch_id: BatchIdPath, file_id: str) -> Response:
+    """The document's own bytes, as a download."""
+    record, content = await parts.documents.raw(tenant, batch_id, _file_id(file_id))
+    headers = {**_UNTRUSTED, "Content-Disposition": content_disposition(record.filename)}
+    if record.size_bytes is not None:
+        headers["Content-Length"] = str(record.size_bytes)
+    if record.sha256 is not None:
+        headers["ETag"] = f'"{record.sha256}"'
+    return StreamingResponse(content, headers=headers, media_type=_media_type(record))
+
+
+@router.get("/documents/{file_id}/text", response_class=Response)
+async def read_text(parts: Parts, tenant: Tenant, batch_id: BatchIdPath, file_id: str) -> Response:
+    """The document's whole text, as its chunks quote it."""
+    _, text = await parts.documents.text(tenant, batch_id, _file_id(file_id))
+    content = text.encode("utf-8", "replace")
+    return Response(content, headers=_UNTRUSTED, media_type="text/plain; charset=utf-8")
+
+
+@router.get("/report", response_class=StreamingResponse)
+async def read_report(parts: Parts, tenant: Tenant, batch_id: BatchIdPath) -> Response:
+    """One JSON line a document: how it ended, or where it stands while the batch runs."""
+    record, lines = await parts.documents.report(tenant, batch_id)
+    headers = {**_UNTRUSTED, "Content-Disposition": content_disposition(f"{record.batch_id}.jsonl")}
+    return StreamingResponse(lines, headers=headers, media_type=NDJSON)
+
+
+def content_disposition(filename: str) -> str:
+    """A download under its name: plain ASCII for old clients, RFC 8187 for the rest, nothing that breaks a header."""
+    plain = "".join(char if char.isascii() and char.isprintable() and char not in '"\\%' else "_" for char in filename)
+    encoded = quote(filename.encode("utf-8", "replace"), safe="")
+    return f"attachment; filename=\"{plain[:200]}\"; filename*=UTF-8''{encoded}"
+
+
+def _media_type(record: DocumentRecord) -> str:
+    media_type = record.media_type
+    is_usable = media_type is not None and "*" not in media_type and media_type.isascii() and media_type.isprintable()
+    return media_type if media_type and is_usable else "application/octet-stream"
+
+
+def _file_id(file_id: str) -> str:
+    normal = file_id.lower()
+    if not UUID_PATTERN.fullmatch(normal):
+        raise DocumentNotFoundError("No document of this batch has this id.")
+    return normal
+
+
+def _position(position: list[object]) -> int:
+    match position:
+        case [int(ordinal)]:
+            return ordinal
+        case _:
+            raise InvalidCursorError("The cursor belongs to another list.")

@@ -1,0 +1,121 @@
+"""The service about itself: limits, numbers, health, metrics, documentation, the front page."""
+
+from collections import Counter
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from pydantic import BaseModel
+from starlette.responses import HTMLResponse, JSONResponse
+
+from api.dependencies import Parts, Tenant
+from api.metrics import METRICS_MEDIA_TYPE
+from api.problems import known_codes, problem_for_status, render_problem
+
+router = APIRouter()
+
+STATIC_FOLDER = Path(__file__).parent.parent / "static"
+
+
+class Stats(BaseModel):
+    """A tenant's numbers right now."""
+
+    batches_open: dict[str, int]
+    """Open batches by state."""
+    documents_open: int
+    """Documents of open batches that have not ended."""
+    chunks: int
+    """Searchable chunks."""
+
+
+class ProblemKind(BaseModel):
+    """What a problem's ``type`` stands for."""
+
+    code: str
+    status: int
+    title: str
+    action: str
+
+
+@router.get("/v1/limits", tags=["service"])
+async def read_limits(parts: Parts) -> dict[str, Any]:
+    """Every limit, under the name of its setting (`INGATHER_LIMITS__<NAME>`)."""
+    return parts.published_limits
+
+
+@router.get("/v1/stats", tags=["service"])
+async def read_stats(parts: Parts, tenant: Tenant) -> Stats:
+    """A tenant's open batches and searchable chunks."""
+    running = (await parts.batches.running(tenant)).values()
+    return Stats(
+        batches_open=Counter(progress.state.value for progress in running),
+        documents_open=sum(progress.counts.total - progress.counts.ended for progress in running),
+        chunks=await parts.search.count(tenant),
+    )
+
+
+@router.get("/livez", tags=["service"])
+async def read_liveness() -> dict[str, str]:
+    """This process answers. Nothing else is looked at."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", tags=["service"], responses={503: {"description": "Not ready, or shutting down"}})
+async def read_readiness(request: Request, parts: Parts) -> Response:
+    """Whether this process can do its work: every dependency, by name."""
+    if parts.readiness.is_draining:
+        return problem_for_status(request.scope, 503, "The process is shutting down")
+    checks = await parts.readiness.report()
+    if all(result == "ok" for result in checks.values()):
+        return JSONResponse({"status": "ready", "checks": checks})
+    down = [name for name, result in checks.items() if result != "ok"]
+    return render_problem(
+        request.scope,
+        status=503,
+        code="dependency_unavailable",
+        title="A part of the service is unavailable",
+        detail=f"Not ready: {', '.join(down)}.",
+        action="Try again in a moment; `ingather doctor` says which part is down.",
+        facts={"checks": checks},
+    )
+
+
+@router.get("/metrics", tags=["service"])
+async def read_metrics(parts: Parts) -> Response:
+    """Prometheus metrics of this process."""
+    return Response(parts.metrics.render(), media_type=METRICS_MEDIA_TYPE)
+
+
+@router.get("/problems/{code}", tags=["service"])
+async def read_problem_kind(request: Request, code: str) -> Response:
+    """What a problem's code means, and what to do about it."""
+    known = known_codes().get(code)
+    if known is None:
+        return problem_for_status(request.scope, 404)
+    status, title, action = known
+    return JSONResponse(ProblemKind(code=code, status=status, title=title, action=action).model_dump())
+
+
+@router.get("/docs", include_in_schema=False)
+async def read_docs(request: Request) -> HTMLResponse:
+    """Interactive documentation; everything it needs is served from here."""
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title=request.app.title,
+        swagger_js_url="/static/swagger-ui-bundle.js",
+        swagger_css_url="/static/swagger-ui.css",
+        swagger_favicon_url="/static/favicon-32x32.png",
+    )
+
+
+@router.get("/", include_in_schema=False)
+async def read_front_page(request: Request, parts: Parts) -> HTMLResponse:
+    """Where to go from here."""
+    page = Template((STATIC_FOLDER / "index.html").read_text(encoding="utf-8"))
+    link = (
+        f'<a class="card" href="{parts.temporal_ui_url}"><b>Temporal UI</b><span>Every batch as a workflow</span></a>'
+    )
+    ui = link if parts.temporal_ui_url else ""
+    return HTMLResponse(page.substitute(version=request.app.version, temporal_ui=ui))

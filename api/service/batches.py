@@ -1,0 +1,209 @@
+"""Reading batches: the catalog for those that ended, the engine for those that run."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from api.engine import BatchEngine, EngineStatus, Presence
+from api.resources import BatchSnapshot
+from ingather.models.batch import BatchProblem, BatchProgress, BatchRecord, BatchState, BatchSummary, Counts
+from ingather.models.errors import BatchNotFoundError, EngineUnavailableError
+from ingather.ports.catalog import BatchFilter, Catalog
+
+log = structlog.get_logger(__name__)
+
+NOT_STARTED = "not_started"
+"""Problem code of a batch whose submission was interrupted before its workflow began."""
+TERMINATED = "terminated"
+
+_ORPHAN_AGE = timedelta(seconds=60)
+"""A record this old without a workflow will not get one any more."""
+_MEASURABLE = (BatchState.COMPLETED, BatchState.COMPLETED_WITH_FAILURES)
+_WAIT_POLL_SECONDS = 0.2
+_OVERLAY_SECONDS = 1.0
+
+
+class LiveProgress(Protocol):
+    """What the shared reader answers about a batch that runs."""
+
+    @property
+    def progress(self) -> BatchProgress | None: ...
+
+    @property
+    def stale(self) -> bool: ...
+
+    @property
+    def closed(self) -> bool: ...
+
+
+class LiveReader(Protocol):
+    """Reads running batches, one query at a time for everybody (``api.streams.reader``)."""
+
+    async def read(self, batch_id: str) -> LiveProgress: ...
+
+    def note(self, batch_id: str, progress: BatchProgress) -> None:
+        """Take in an answer that came another way, so that the next read is not older."""
+        ...
+
+    def forget(self, batch_id: str) -> None:
+        """What was remembered no longer holds."""
+        ...
+
+
+@dataclass(slots=True)
+class _Overlay:
+    at: float
+    running: dict[str, BatchProgress]
+
+
+class BatchService:
+    """Batches of one tenant at a time; another tenant's are not found."""
+
+    def __init__(self, catalog: Catalog, engine: BatchEngine, reader: LiveReader) -> None:
+        self._catalog = catalog
+        self._engine = engine
+        self._reader = reader
+        self._overlays: dict[str, _Overlay] = {}
+
+    async def record(self, tenant_id: str, batch_id: str) -> BatchRecord:
+        """The catalog's record. Raises ``BatchNotFoundError``."""
+        record = await self._catalog.get_batch(batch_id, tenant_id)
+        if record is None:
+            raise BatchNotFoundError("No batch of this tenant has this id.")
+        return record
+
+    async def snapshot(self, tenant_id: str, batch_id: str) -> BatchSnapshot:
+        """The batch now. ``stale`` when the engine did not answer in time."""
+        record = await self.record(tenant_id, batch_id)
+        if record.state.is_final:
+            return BatchSnapshot.from_record(record)
+        live = await self._reader.read(batch_id)
+        if live.progress is not None and not live.closed:
+            return BatchSnapshot(record=record, progress=live.progress, stale=live.stale)
+        # It ended between the two looks, or the engine has nothing on it.
+        record = await self.record(tenant_id, batch_id)
+        if record.state.is_final:
+            return BatchSnapshot.from_record(record)
+        return await self._settled(record)
+
+    async def wait_for(
+        self, tenant_id: str, batch_id: str, seconds: float, is_reached: Callable[[BatchSnapshot], bool]
+    ) -> BatchSnapshot:
+        """The batch once ``is_reached``, or as it is after ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while True:
+            snapshot = await self.snapshot(tenant_id, batch_id)
+            left = deadline - time.monotonic()
+            if left <= 0 or is_reached(snapshot):
+                return snapshot
+            await asyncio.sleep(min(_WAIT_POLL_SECONDS, left))
+
+    async def page(self, where: BatchFilter, limit: int) -> tuple[list[BatchSnapshot], bool]:
+        """Batches newest first, and whether there are more."""
+        records = await self._catalog.list_batches(where, limit + 1)
+        has_more = len(records) > limit
+        records = records[:limit]
+        if all(record.state.is_final for record in records):
+            return [BatchSnapshot.from_record(record) for record in records], has_more
+        running: dict[str, BatchProgress] | None = None
+        with contextlib.suppress(EngineUnavailableError):
+            running = await self.running(where.tenant_id)
+        return [_overlaid(record, running) for record in records], has_more
+
+    async def seconds_per_document(self, tenant_id: str) -> float | None:
+        """Pace of the tenant's latest ended batches, wall clock; None before the first one ended."""
+        where = BatchFilter(tenant_id=tenant_id, states=_MEASURABLE)
+        seconds, documents = 0.0, 0
+        for record in await self._catalog.list_batches(where, 20):
+            if record.started_at is not None and record.ended_at is not None and record.retry_round == 0:
+                seconds += (record.ended_at - record.started_at).total_seconds()
+                documents += record.counts.ended
+        return seconds / documents if documents else None
+
+    async def note_reopened(self, batch_id: str) -> None:
+        """A closed batch runs again: the catalog's final word no longer holds."""
+        self._reader.forget(batch_id)
+        await self._catalog.set_batch_state(batch_id, BatchState.RETRYING)
+
+    def note_progress(self, batch_id: str, progress: BatchProgress) -> None:
+        """An update answered with the newest numbers there are."""
+        self._reader.note(batch_id, progress)
+
+    async def edit(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None:
+        await self._catalog.edit_batch(batch_id, name=name, priority=priority)
+
+    async def give_up(self, record: BatchRecord) -> None:
+        """Write down that a batch never began."""
+        problem = BatchProblem(
+            code=NOT_STARTED,
+            message="The submission was interrupted before the batch began; no document was processed.",
+            action="Submit it again, with the same Idempotency-Key if it had one.",
+        )
+        await self._finish(record, record.counts, 1, problem)
+
+    async def running(self, tenant_id: str) -> dict[str, BatchProgress]:
+        """Memos of a tenant's running batches, at most a second old. Raises ``EngineUnavailableError``."""
+        known = self._overlays.get(tenant_id)
+        if known is not None and time.monotonic() - known.at < _OVERLAY_SECONDS:
+            return known.running
+        running = await self._engine.running(tenant_id)
+        if len(self._overlays) > 1_000:
+            self._overlays.clear()
+        self._overlays[tenant_id] = _Overlay(time.monotonic(), running)
+        return running
+
+    async def _settled(self, record: BatchRecord) -> BatchSnapshot:
+        """A batch that should run and has no open workflow."""
+        try:
+            status = await self._engine.status(record.batch_id)
+        except EngineUnavailableError:
+            return BatchSnapshot.from_record(record, stale=True)
+        if status.presence is Presence.CLOSED and status.was_terminated:
+            await self._note_terminated(record, status)
+            return BatchSnapshot.from_record(await self.record(record.tenant_id, record.batch_id))
+        if status.presence is Presence.MISSING and datetime.now(UTC) - record.created_at > _ORPHAN_AGE:
+            await self.give_up(record)
+            return BatchSnapshot.from_record(await self.record(record.tenant_id, record.batch_id))
+        if status.progress is not None:
+            return BatchSnapshot(record=record, progress=status.progress, stale=status.presence is Presence.OPEN)
+        return BatchSnapshot.from_record(record)
+
+    async def _note_terminated(self, record: BatchRecord, status: EngineStatus) -> None:
+        progress = status.progress or BatchSnapshot.from_record(record).progress
+        problem = BatchProblem(
+            code=TERMINATED,
+            message="The batch's workflow was ended from outside; documents that had not ended are cancelled.",
+            action="Submit the documents again.",
+        )
+        await self._finish(record, progress.counts, progress.version + 1, problem)
+
+    async def _finish(self, record: BatchRecord, counts: Counts, version: int, problem: BatchProblem) -> None:
+        left = counts.pending + counts.in_flight
+        ended = counts.model_copy(update={"pending": 0, "in_flight": 0, "cancelled": counts.cancelled + left})
+        log.warning("batch.given_up", batch_id=record.batch_id, code=problem.code)
+        await self._catalog.finish_batch(
+            BatchSummary(
+                batch_id=record.batch_id,
+                state=BatchState.FAILED,
+                counts=ended,
+                version=max(version, record.version + 1),
+                problem=problem,
+                started_at=record.started_at,
+                ended_at=datetime.now(UTC),
+            )
+        )
+
+
+def _overlaid(record: BatchRecord, running: dict[str, BatchProgress] | None) -> BatchSnapshot:
+    if record.state.is_final:
+        return BatchSnapshot.from_record(record)
+    progress = (running or {}).get(record.batch_id)
+    if progress is None:
+        return BatchSnapshot.from_record(record, stale=running is None)
+    return BatchSnapshot(record=record, progress=progress)

@@ -1,0 +1,151 @@
+"""Steering batches: idempotent, answered within seconds, refused only where it is impossible."""
+
+import uuid
+from dataclasses import dataclass, replace
+
+from api.engine import BatchClosedError, BatchEngine
+from api.idempotency import ControlKeys, check_key
+from api.resources import BatchSnapshot
+from api.service.batches import BatchService
+from ingather.models.batch import BatchRecord, BatchState
+from ingather.models.errors import InvalidStateError
+from ingather.models.messages import ControlAnswer, ControlRequest, PriorityRequest, RetryRequest
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySelection:
+    """Which documents to run again; everything that failed when nothing is named."""
+
+    codes: tuple[str, ...] = ()
+    ordinals: tuple[int, ...] = ()
+    include_cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Controlled:
+    """The batch after a control message."""
+
+    snapshot: BatchSnapshot
+    was_replayed: bool = False
+
+
+class ControlService:
+    """Every action takes the client's ``Idempotency-Key``, which becomes the message's request id."""
+
+    def __init__(self, batches: BatchService, engine: BatchEngine) -> None:
+        self._batches = batches
+        self._engine = engine
+        self._keys = ControlKeys()
+
+    async def start(self, tenant_id: str, batch_id: str, key: str | None) -> Controlled:
+        return await self._send(tenant_id, batch_id, "start", key)
+
+    async def pause(self, tenant_id: str, batch_id: str, key: str | None) -> Controlled:
+        return await self._send(tenant_id, batch_id, "pause", key)
+
+    async def resume(self, tenant_id: str, batch_id: str, key: str | None) -> Controlled:
+        return await self._send(tenant_id, batch_id, "resume", key)
+
+    async def cancel(self, tenant_id: str, batch_id: str, key: str | None) -> Controlled:
+        """Stop what runs and keep what is done. A cancelled batch may be cancelled again."""
+        record = await self._batches.record(tenant_id, batch_id)
+        _, was_replayed = self._keys.remember(batch_id, check_key(key), "cancel")
+        if not record.state.is_final:
+            try:
+                await self._engine.cancel(batch_id)
+            except BatchClosedError:
+                record = await self._batches.record(tenant_id, batch_id)
+        if record.state.is_final and record.state is not BatchState.CANCELLED:
+            raise _impossible(record, "cancel")
+        self._keys.keep(batch_id, key, "cancel")
+        snapshot = await self._batches.snapshot(tenant_id, batch_id)
+        if not snapshot.is_final:
+            progress = snapshot.progress.model_copy(update={"state": BatchState.CANCELLING})
+            snapshot = replace(snapshot, progress=progress)
+        return Controlled(snapshot, was_replayed)
+
+    async def retry(self, tenant_id: str, batch_id: str, key: str | None, selection: RetrySelection) -> Controlled:
+        """Run failed documents again; opens a closed batch."""
+        record = await self._batches.record(tenant_id, batch_id)
+        payload = f"retry {selection}"
+        request_id, was_replayed = self._keys.remember(batch_id, check_key(key), payload)
+        request = RetryRequest(
+            request_id=request_id,
+            codes=selection.codes,
+            ordinals=selection.ordinals,
+            include_cancelled=selection.include_cancelled,
+        )
+        answer: ControlAnswer | None = None
+        is_closed = record.state.is_final
+        if not is_closed:
+            try:
+                answer = await self._engine.send(batch_id, "retry", request)
+            except BatchClosedError:
+                is_closed = True
+                record = await self._batches.record(tenant_id, batch_id)
+        if is_closed:
+            _check_retryable(record, selection)
+            answer = await self._reopen(record, request)
+        self._keys.keep(batch_id, key, payload)
+        return await self._answered(record, answer, was_replayed=was_replayed)
+
+    async def set_priority(self, tenant_id: str, batch_id: str, priority: int) -> None:
+        """Move a batch ahead or back, in the waiting line and among the tasks."""
+        record = await self._batches.record(tenant_id, batch_id)
+        if record.state.is_final:
+            raise _impossible(record, "re-prioritise")
+        try:
+            await self._engine.send(
+                batch_id, "set_priority", PriorityRequest(request_id=uuid.uuid4().hex, priority=priority)
+            )
+        except BatchClosedError as error:
+            raise _impossible(await self._batches.record(tenant_id, batch_id), "re-prioritise") from error
+        await self._batches.edit(batch_id, priority=priority)
+
+    async def _send(self, tenant_id: str, batch_id: str, action: str, key: str | None) -> Controlled:
+        record = await self._batches.record(tenant_id, batch_id)
+        request_id, was_replayed = self._keys.remember(batch_id, check_key(key), action)
+        if record.state.is_final:
+            raise _impossible(record, action)
+        try:
+            answer = await self._engine.send(batch_id, action, ControlRequest(request_id=request_id))
+        except BatchClosedError as error:
+            raise _impossible(await self._batches.record(tenant_id, batch_id), action) from error
+        self._keys.keep(batch_id, key, action)
+        return await self._answered(record, answer, was_replayed=was_replayed)
+
+    async def _reopen(self, record: BatchRecord, request: RetryRequest) -> ControlAnswer | None:
+        spec = record.spec.model_copy(update={"priority": record.priority, "name": record.name})
+        answer = await self._engine.reopen(spec, record.created_at, request)
+        await self._batches.note_reopened(record.batch_id)
+        return answer
+
+    async def _answered(self, record: BatchRecord, answer: ControlAnswer | None, *, was_replayed: bool) -> Controlled:
+        if answer is not None:
+            self._batches.note_progress(record.batch_id, answer.progress)
+            return Controlled(BatchSnapshot(record=record, progress=answer.progress), was_replayed)
+        snapshot = await self._batches.snapshot(record.tenant_id, record.batch_id)
+        return Controlled(replace(snapshot, stale=True), was_replayed)
+
+
+def _impossible(record: BatchRecord, action: str) -> InvalidStateError:
+    return InvalidStateError(
+        f"The batch is {record.state.value}: it cannot {action} any more.",
+        current_status=record.state.value,
+        wanted=action,
+    )
+
+
+def _check_retryable(record: BatchRecord, selection: RetrySelection) -> None:
+    if record.problem is not None:
+        raise InvalidStateError(
+            "The batch as a whole could not run: submit it again.",
+            current_status=record.state.value,
+            problem=record.problem.code,
+        )
+    has_failed = record.counts.failed > 0
+    has_cancelled = record.counts.cancelled > 0 and selection.include_cancelled
+    if not has_failed and not has_cancelled:
+        raise InvalidStateError(
+            "No document of this batch is left to retry.", current_status=record.state.value, wanted="retry"
+        )

@@ -1,0 +1,128 @@
+"""Reading documents: their records, what is live about them, their bytes, their text, the report."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from api.engine import BatchEngine
+from api.resources import BatchSnapshot
+from api.service.batches import BatchService
+from ingather.domain.keys import artifact_key
+from ingather.models.batch import BatchRecord
+from ingather.models.content import Stage
+from ingather.models.document import DocumentRecord, DocumentStatus
+from ingather.models.errors import BlobNotFoundError, DocumentNotFoundError, EngineUnavailableError
+from ingather.ports.blob_store import BlobStore
+from ingather.ports.catalog import Catalog, DocumentFilter
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDocument:
+    """A record, with the stage it is in while a worker has it."""
+
+    record: DocumentRecord
+    stage: Stage | None = None
+
+
+class DocumentService:
+    """Documents of one batch at a time."""
+
+    def __init__(self, catalog: Catalog, blobs: BlobStore, engine: BatchEngine, batches: BatchService) -> None:
+        self._catalog = catalog
+        self._blobs = blobs
+        self._engine = engine
+        self._batches = batches
+
+    async def page(self, tenant_id: str, where: DocumentFilter, limit: int) -> tuple[list[LiveDocument], bool, int]:
+        """Documents in ordinal order, whether there are more, and the ordinal to go on after."""
+        snapshot = await self._batches.snapshot(tenant_id, where.batch_id)
+        if where.status is DocumentStatus.IN_FLIGHT:
+            records = await self._in_flight(snapshot, where)
+        else:
+            records = await self._catalog.list_documents(where, limit + 1)
+        live = await self._overlaid(snapshot, records[:limit])
+        if where.status is DocumentStatus.PENDING:
+            live = [document for document in live if document.record.status is DocumentStatus.PENDING]
+        last = records[:limit][-1].ordinal if records else where.after_ordinal
+        return live, len(records) > limit, last
+
+    async def one(self, tenant_id: str, batch_id: str, file_id: str) -> LiveDocument:
+        """One document. Raises ``DocumentNotFoundError``."""
+        snapshot = await self._batches.snapshot(tenant_id, batch_id)
+        [document] = await self._overlaid(snapshot, [await self._record(tenant_id, batch_id, file_id)])
+        return document
+
+    async def raw(self, tenant_id: str, batch_id: str, file_id: str) -> tuple[DocumentRecord, AsyncIterator[bytes]]:
+        """The document's own bytes, as a stream."""
+        record = await self._record(tenant_id, batch_id, file_id)
+        if record.raw_key is None or await self._blobs.stat(record.raw_key) is None:
+            raise DocumentNotFoundError(
+                "No bytes of this document are stored (yet).", action="Read its status: it may wait, or be refused."
+            )
+        return record, self._blobs.stream(record.raw_key)
+
+    async def text(self, tenant_id: str, batch_id: str, file_id: str) -> tuple[DocumentRecord, str]:
+        """The document's whole text, as its chunks quote it."""
+        record = await self._record(tenant_id, batch_id, file_id)
+        missing = DocumentNotFoundError(
+            "This document has no text (yet).", action="Read its status: it may wait, or have failed."
+        )
+        if record.sha256 is None or record.fingerprint is None:
+            raise missing
+        try:
+            artifact = await self._blobs.get(artifact_key(tenant_id, record.sha256, record.fingerprint))
+        except BlobNotFoundError as error:
+            raise missing from error
+        return record, await asyncio.to_thread(_text_of, artifact)
+
+    async def report(self, tenant_id: str, batch_id: str) -> tuple[BatchRecord, AsyncIterator[bytes]]:
+        """One JSON line a document: the stored report of an ended batch, else the catalog as it stands."""
+        snapshot = await self._batches.snapshot(tenant_id, batch_id)
+        record = snapshot.record
+        if snapshot.is_final and record.report_key and await self._blobs.stat(record.report_key):
+            return record, self._blobs.stream(record.report_key)
+        return record, self._lines(batch_id)
+
+    async def _lines(self, batch_id: str) -> AsyncIterator[bytes]:
+        async for document in self._catalog.iterate_documents(batch_id):
+            yield document.model_dump_json().encode() + b"\n"
+
+    async def _record(self, tenant_id: str, batch_id: str, file_id: str) -> DocumentRecord:
+        record = await self._catalog.get_document(file_id, tenant_id)
+        if record is None or record.batch_id != batch_id:
+            await self._batches.record(tenant_id, batch_id)
+            raise DocumentNotFoundError("No document of this batch has this id.")
+        return record
+
+    async def _in_flight(self, snapshot: BatchSnapshot, where: DocumentFilter) -> list[DocumentRecord]:
+        ordinals = sorted(number for number in snapshot.progress.in_flight if number > where.after_ordinal)
+        if snapshot.is_final or not ordinals or where.error_code is not None:
+            return []
+        return await self._catalog.get_documents(where.batch_id, ordinals)
+
+    async def _overlaid(self, snapshot: BatchSnapshot, records: Sequence[DocumentRecord]) -> list[LiveDocument]:
+        """Mark what a worker has in its hands; the catalog learns of a document at its end."""
+        flying = set(snapshot.progress.in_flight) if not snapshot.is_final else set()
+        held = {r.ordinal for r in records if r.ordinal in flying and r.status is DocumentStatus.PENDING}
+        if not held:
+            return [LiveDocument(record) for record in records]
+        try:
+            beats = await self._engine.heartbeats(snapshot.record.batch_id)
+        except EngineUnavailableError:
+            beats = {}
+        return [
+            LiveDocument(
+                record.model_copy(update={"status": DocumentStatus.IN_FLIGHT}),
+                beats[record.ordinal].stage if record.ordinal in beats else None,
+            )
+            if record.ordinal in held
+            else LiveDocument(record)
+            for record in records
+        ]
+
+
+def _text_of(artifact: bytes) -> str:
+    # Arrow is large and few ask for texts, so it is loaded by the first who does.
+    from ingather.domain.artifact import read_text  # noqa: PLC0415
+
+    return read_text(artifact)

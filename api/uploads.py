@@ -1,0 +1,278 @@
+"""Taking files in: small ones share pack objects, large ones stream through, memory stays flat.
+
+An intake belongs to one request. Until ``keep`` is called its objects are provisional, and
+``discard`` removes them all.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from ingather.domain.keys import upload_key
+from ingather.models.content import BlobRef, Stage
+from ingather.models.document import DocumentFailure, Submitted
+from ingather.models.errors import BatchTooLargeError, DocumentError, DocumentTooLargeError, StorageUnavailableError
+from ingather.ports.blob_store import BlobStore
+
+log = structlog.get_logger(__name__)
+
+MIB = 1024 * 1024
+SMALL_BYTES = 1 * MIB
+"""Files up to this size share packs: one object for many saves a round trip each."""
+PACK_BYTES = 8 * MIB
+_CHUNKS_AHEAD = 16
+"""Chunks of a large file that may wait for the store before the client is slowed down."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeLimits:
+    max_documents: int
+    max_file_bytes: int
+
+
+@dataclass(slots=True)
+class Taken:
+    """One file that was handed in."""
+
+    filename: str
+    size_bytes: int
+    sha256: str
+    blob: BlobRef | None = None
+    refused: DocumentFailure | None = None
+
+    def submitted(self, metadata: dict[str, Any], refused: DocumentFailure | None = None) -> Submitted:
+        return Submitted(filename=self.filename, blob=self.blob, metadata=metadata, refused=self.refused or refused)
+
+
+class Intake(Protocol):
+    """What a request's files are fed into, one at a time."""
+
+    files: list[Taken]
+
+    async def begin(self, filename: str) -> None: ...
+
+    async def write(self, content: bytes) -> None: ...
+
+    async def end(self) -> None: ...
+
+    async def finish(self) -> None:
+        """All files are in; everything is stored when this returns."""
+        ...
+
+    async def discard(self) -> None:
+        """Remove what was stored. Never raises."""
+        ...
+
+
+def refusal(error: DocumentError) -> DocumentFailure:
+    """A document that is refused before it could run."""
+    return DocumentFailure(
+        code=error.code, message=error.message, stage=Stage.FETCHING, action=error.action, facts=error.facts
+    )
+
+
+class MeasuringIntake:
+    """Reads and hashes, keeps nothing: for replays and dry runs."""
+
+    def __init__(self, limits: IntakeLimits) -> None:
+        self.files: list[Taken] = []
+        self._limits = limits
+        self._filename = ""
+        self._size = 0
+        self._hash = hashlib.sha256()
+
+    async def begin(self, filename: str) -> None:
+        check_count(len(self.files) + 1, self._limits)
+        self._filename, self._size, self._hash = filename, 0, hashlib.sha256()
+
+    async def write(self, content: bytes) -> None:
+        self._size += len(content)
+        if self._size <= self._limits.max_file_bytes:
+            self._hash.update(content)
+
+    async def end(self) -> None:
+        self.files.append(taken(self._filename, self._size, self._hash.hexdigest(), self._limits))
+
+    async def finish(self) -> None:
+        return
+
+    async def discard(self) -> None:
+        return
+
+
+class StoringIntake:
+    """Keeps the files in the blob store under an upload id of its own."""
+
+    def __init__(self, blobs: BlobStore, tenant_id: str, upload_id: str, limits: IntakeLimits) -> None:
+        self.files: list[Taken] = []
+        self._blobs = blobs
+        self._tenant_id = tenant_id
+        self._upload_id = upload_id
+        self._limits = limits
+        self._keys: list[str] = []
+        self._pack = _Pack(self._new_key("pack"))
+        self._storing: asyncio.Task[None] | None = None
+        self._filename = ""
+        self._head = bytearray()
+        self._size = 0
+        self._large: _LargeFile | None = None
+
+    async def begin(self, filename: str) -> None:
+        check_count(len(self.files) + 1, self._limits)
+        self._filename, self._size = filename, 0
+        self._head = bytearray()
+
+    async def write(self, content: bytes) -> None:
+        self._size += len(content)
+        if self._size > self._limits.max_file_bytes:
+            await self._drop_large()
+            self._head = bytearray()
+        elif self._large is not None:
+            await self._large.write(content)
+        else:
+            self._head += content
+            if len(self._head) > SMALL_BYTES:
+                self._large = _LargeFile(self._blobs, self._new_key("file"))
+                head, self._head = bytes(self._head), bytearray()
+                await self._large.write(head)
+
+    async def end(self) -> None:
+        if self._size > self._limits.max_file_bytes:
+            self.files.append(taken(self._filename, self._size, "", self._limits))
+        elif self._large is not None:
+            large, self._large = self._large, None
+            blob = await large.finish()
+            self.files.append(Taken(self._filename, blob.size_bytes, blob.sha256, blob))
+        else:
+            await self._end_small()
+
+    async def finish(self) -> None:
+        await self._store_pack()
+        await self._await_pack()
+
+    async def discard(self) -> None:
+        await self._drop_large()
+        if self._storing is not None:
+            with contextlib.suppress(Exception):
+                await self._storing
+            self._storing = None
+        for key in self._keys:
+            try:
+                await self._blobs.delete(key)
+            except StorageUnavailableError:
+                log.warning("upload.left_behind", key=key)
+
+    async def _end_small(self) -> None:
+        content, self._head = bytes(self._head), bytearray()
+        sha256 = hashlib.sha256(content).hexdigest()
+        if len(self._pack.content) + len(content) > PACK_BYTES:
+            await self._store_pack()
+        offset = len(self._pack.content)
+        self._pack.content += content
+        blob = BlobRef(key=self._pack.key, offset=offset, size_bytes=len(content), sha256=sha256)
+        self._pack.file_count += 1
+        self.files.append(Taken(self._filename, len(content), sha256, blob))
+
+    async def _store_pack(self) -> None:
+        """Send the pack on its way; the next one fills meanwhile."""
+        await self._await_pack()
+        if self._pack.file_count:
+            pack, self._pack = self._pack, _Pack(self._new_key("pack"))
+            self._storing = asyncio.create_task(self._blobs.put(pack.key, bytes(pack.content)))
+
+    async def _await_pack(self) -> None:
+        if self._storing is not None:
+            storing, self._storing = self._storing, None
+            await storing
+
+    async def _drop_large(self) -> None:
+        if self._large is not None:
+            large, self._large = self._large, None
+            await large.abort()
+
+    def _new_key(self, kind: str) -> str:
+        key = upload_key(self._tenant_id, self._upload_id, f"{kind}-{len(self._keys):05d}")
+        self._keys.append(key)
+        return key
+
+
+def check_count(count: int, limits: IntakeLimits) -> None:
+    """Raises ``BatchTooLargeError`` when a batch would hold too many documents."""
+    if count > limits.max_documents:
+        raise BatchTooLargeError(
+            f"A batch holds at most {limits.max_documents:,} documents.",
+            limit="max_documents_per_batch",
+            limit_value=limits.max_documents,
+        )
+
+
+def taken(filename: str, size_bytes: int, sha256: str, limits: IntakeLimits) -> Taken:
+    """A file that was read whole, refused when it is over the limit."""
+    if size_bytes <= limits.max_file_bytes:
+        return Taken(filename, size_bytes, sha256)
+    error = DocumentTooLargeError(
+        f"The file is larger than max_file_bytes ({limits.max_file_bytes:,}).",
+        limit="max_file_bytes",
+        limit_value=limits.max_file_bytes,
+        size_bytes=size_bytes,
+    )
+    return Taken(filename, size_bytes, "", refused=refusal(error))
+
+
+@dataclass(slots=True)
+class _Pack:
+    key: str
+    content: bytearray = field(default_factory=bytearray)
+    file_count: int = 0
+
+
+class _AbortedUploadError(Exception):
+    """Makes ``put_stream`` give up and clean up."""
+
+
+class _LargeFile:
+    """One ``put_stream`` fed from a short queue."""
+
+    def __init__(self, blobs: BlobStore, key: str) -> None:
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(_CHUNKS_AHEAD)
+        self._is_aborted = False
+        self._task = asyncio.create_task(blobs.put_stream(key, self._parts()))
+
+    async def write(self, content: bytes) -> None:
+        await self._put(content)
+
+    async def finish(self) -> BlobRef:
+        await self._put(None)
+        return await self._task
+
+    async def abort(self) -> None:
+        self._is_aborted = True
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._queue.put_nowait(None)
+        # Whatever went wrong before is known to whoever aborts.
+        with contextlib.suppress(Exception):
+            await self._task
+
+    async def _put(self, item: bytes | None) -> None:
+        try:
+            self._queue.put_nowait(item)
+        except asyncio.QueueFull:
+            waiting = asyncio.ensure_future(self._queue.put(item))
+            # A store that failed takes nothing more: wait for whichever comes first.
+            await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                waiting.cancel()
+                await self._task
+                raise StorageUnavailableError("Object storage ended an upload early.") from None
+
+    async def _parts(self) -> AsyncIterator[bytes]:
+        while (item := await self._queue.get()) is not None:
+            yield item
+        if self._is_aborted:
+            raise _AbortedUploadError
