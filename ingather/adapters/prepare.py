@@ -133,6 +133,15 @@ def _corrupt(media_type: MediaType, error: BaseException) -> DocumentCorruptErro
     return DocumentCorruptError(f"{media_type.value} parser gave up with {name}", error_type=name)
 
 
+def warm_up(embedder: Embedder | None) -> None:
+    """Run each parser that loads something at its first use, so that the copies of this process need not."""
+    for filename, content in (("a.txt", b"word"), ("a.md", b"# Word"), ("a.html", b"<html><h1>Word</h1></html>")):
+        request = PrepareRequest(
+            content=content, filename=filename, chunk_size=1_000, chunk_overlap=0, quality_threshold=0.0
+        )
+        prepare_document(request, embedder, ParseLimits(), lambda _stage: None)
+
+
 class _StageClock:
     """Announces each stage and measures how long it took."""
 

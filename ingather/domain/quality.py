@@ -3,10 +3,9 @@
 import re
 
 _WORD = re.compile(r"[^\W_]+")
-_BLANK = re.compile(r"\s+")
 _JUNK = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ufffe\uffff\ue000-\uf8ff]|\\(cid:\\d+\\)")
 _LONGEST_ASCII_WORD = 40
-_SAMPLE_CHARACTERS = 4_096
+_SAMPLE_CHARACTERS = 1_024
 _SAMPLES = 16
 _PUNCTUATION_SHARE = 0.5
 """Punctuation up to this share of the word characters is ordinary writing, tables and code included."""
@@ -23,19 +22,19 @@ def text_quality(text: str) -> float:
     junk = sum(len(found) for found in _JUNK.findall(sample))
     clean = _JUNK.sub(" ", sample) if junk else sample
     words = _WORD.findall(clean)
-    word_characters = sum(map(len, words))
-    doubtful = sum(len(word) for word in words if _is_doubtful(word))
+    lengths = list(map(len, words))
+    word_characters = sum(lengths)
+    doubtful = 0
+    if max(lengths, default=0) > _LONGEST_ASCII_WORD:
+        doubtful = sum(len(word) for word in words if len(word) > _LONGEST_ASCII_WORD and word.isascii())
     # A few single letters are ordinary ("a", "I", initials); many are a sparse table or text that fell apart.
-    scattered = sum(1 for word in words if len(word) == 1 and word.isascii() and word.isalpha())
-    doubtful += max(0, scattered - word_characters // 10) // 2
+    if lengths.count(1) > word_characters // 10:
+        scattered = sum(1 for word in words if len(word) == 1 and word.isascii() and word.isalpha())
+        doubtful += max(0, scattered - word_characters // 10) // 2
     good = max(0, word_characters - doubtful)
-    punctuation = len(_BLANK.sub("", clean)) - word_characters
+    punctuation = sum(map(len, clean.split())) - word_characters
     against = junk + doubtful + max(0.0, punctuation - _PUNCTUATION_SHARE * good)
     return round(good / (good + against), 4) if good else 0.0
-
-
-def _is_doubtful(word: str) -> bool:
-    return len(word) > _LONGEST_ASCII_WORD and word.isascii()
 
 
 def _sample(text: str) -> str:

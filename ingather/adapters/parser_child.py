@@ -1,0 +1,111 @@
+"""A parser process: one document after another until its socket closes. It may die at any line, and nobody is hurt."""
+
+import contextlib
+import os
+import resource
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from ingather.adapters.parser_wire import STAGES, Reply, prepared_head, receive_request, send_reply
+from ingather.adapters.parsers.limits import ParseLimits
+from ingather.models.content import PreparedDocument, PrepareRequest, Stage
+from ingather.models.errors import IngatherError
+from ingather.ports.embedder import Embedder
+
+_BLOATED_SHARE = 4
+"""A process whose document took more than this part of its memory asks to be replaced: heaps rarely shrink."""
+_STAGE_NUMBERS = {stage: number for number, stage in enumerate(STAGES, 1)}
+_BYTES_PER_RSS_UNIT = 1 if sys.platform == "darwin" else 1_024
+
+
+Prepare = Callable[[PrepareRequest, Embedder | None, ParseLimits, Callable[[Stage], None]], PreparedDocument]
+"""``prepare_document``, or what a test puts in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSettings:
+    """What every parser process is held to."""
+
+    memory_bytes: int
+    niceness: int
+    """Parsers yield the processor to the worker that watches them."""
+    limits: ParseLimits
+
+
+def serve(
+    sock: socket.socket,
+    cell: memoryview,
+    prepare: Prepare,
+    embedder: Embedder | None,
+    settings: ChildSettings,
+) -> NoReturn:
+    """Prepare documents until there are no more, then exit.
+
+    Args:
+        sock: where requests come from and replies go to.
+        cell: one byte of memory the worker sees: the number of the stage.
+        prepare: ``prepare_document``, or a test's stand-in.
+        embedder: handed through to ``prepare``.
+        settings: limits.
+    """
+    peak_reset = _open_peak_reset()
+
+    def announce(stage: Stage) -> None:
+        cell[0] = _STAGE_NUMBERS[stage]
+
+    while (request := receive_request(sock)) is not None:
+        _forget(peak_reset)
+        cell[0] = 0
+        reply = _prepared(request, prepare, embedder, settings, announce)
+        send_reply(sock, reply)
+        if reply.outcome in ("out_of_memory", "failed"):
+            break
+        del request, reply
+    os._exit(0)
+
+
+def _prepared(
+    request: PrepareRequest,
+    prepare: Prepare,
+    embedder: Embedder | None,
+    settings: ChildSettings,
+    announce: Callable[[Stage], None],
+) -> Reply:
+    try:
+        prepared = prepare(request, embedder, settings.limits, announce)
+    except IngatherError as error:
+        told = {"code": error.code, "message": error.message, "action": error.action, "facts": error.facts}
+        return Reply("refused", retire=_bloated(settings), error=told)
+    except MemoryError:
+        return Reply("out_of_memory", retire=True, peak_memory_bytes=_peak_memory())
+    except BaseException as error:  # noqa: BLE001 - Rust panics are no Exception, and none may leave this process
+        # An error's message may quote the document, so only its type is told.
+        return Reply("failed", retire=True, error={"type": type(error).__name__}, peak_memory_bytes=_peak_memory())
+    return Reply("prepared", retire=_bloated(settings), prepared=prepared_head(prepared), artifact=prepared.artifact)
+
+
+def _bloated(settings: ChildSettings) -> bool:
+    return _peak_memory() > settings.memory_bytes // _BLOATED_SHARE
+
+
+def _peak_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _BYTES_PER_RSS_UNIT
+
+
+def _open_peak_reset() -> int | None:
+    try:
+        return os.open("/proc/self/clear_refs", os.O_WRONLY)
+    except OSError:
+        return None
+
+
+def _forget(peak_reset: int | None) -> None:
+    """Let the memory peak and the last words be this document's own."""
+    with contextlib.suppress(OSError):
+        if peak_reset is not None:
+            os.write(peak_reset, b"5")
+        os.ftruncate(2, 0)
+        os.lseek(2, 0, os.SEEK_SET)
