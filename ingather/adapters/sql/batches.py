@@ -1,0 +1,106 @@
+"""Rows of batches and tenants: plain functions over a connection inside a transaction."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from ingather.adapters.sql.tables import batches, event_numbers, tenants
+from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts
+from ingather.models.errors import TenantNotFoundError
+from ingather.ports.catalog import BatchFilter
+
+
+def insert_into(dialect_name: str, table: Any) -> Any:
+    """An INSERT that knows ON CONFLICT in this dialect."""
+    return postgresql.insert(table) if dialect_name == "postgresql" else sqlite.insert(table)
+
+
+def tenant_exists(tenant_id: str, connection: Connection) -> bool:
+    return connection.scalar(select(tenants.c.tenant_id).where(tenants.c.tenant_id == tenant_id)) is not None
+
+
+def add_tenant(tenant_id: str, name: str, connection: Connection) -> None:
+    row = {"tenant_id": tenant_id, "name": name, "created_at": datetime.now(UTC)}
+    connection.execute(insert_into(connection.dialect.name, tenants).on_conflict_do_nothing(), row)
+
+
+def add(record: BatchRecord, connection: Connection) -> tuple[BatchRecord, bool]:
+    statement = insert_into(connection.dialect.name, batches).on_conflict_do_nothing().returning(batches.c.batch_id)
+    try:
+        inserted = connection.scalar(statement, _row(record)) is not None
+    except IntegrityError as error:
+        raise TenantNotFoundError(f"There is no tenant {record.tenant_id}.") from error
+    if inserted:
+        return record, True
+    found = get(record.batch_id, None, connection)
+    return (found or record), False
+
+
+def get(batch_id: str, tenant_id: str | None, connection: Connection) -> BatchRecord | None:
+    query = select(batches).where(batches.c.batch_id == batch_id)
+    if tenant_id is not None:
+        query = query.where(batches.c.tenant_id == tenant_id)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else _record(row)
+
+
+def find(where: BatchFilter, limit: int, connection: Connection) -> list[BatchRecord]:
+    query = select(batches).where(batches.c.tenant_id == where.tenant_id)
+    if where.states:
+        query = query.where(batches.c.state.in_(where.states))
+    if where.collection is not None:
+        query = query.where(batches.c.collection == where.collection)
+    if where.before is not None:
+        created_at, batch_id = where.before
+        query = query.where(batches.c.created_at <= created_at)  # lets the index find the place
+        query = query.where(tuple_(batches.c.created_at, batches.c.batch_id) < tuple_(created_at, batch_id))
+    query = query.order_by(batches.c.created_at.desc(), batches.c.batch_id.desc()).limit(limit)
+    return [_record(row) for row in connection.execute(query).mappings()]
+
+
+def set_state(batch_id: str, state: BatchState, document_count: int | None, connection: Connection) -> None:
+    changes: dict[str, Any] = {"state": state}
+    if document_count is not None:
+        changes["counts"] = Counts(total=document_count, pending=document_count).model_dump()
+    connection.execute(update(batches).where(batches.c.batch_id == batch_id).values(changes))
+
+
+def edit(batch_id: str, name: str | None, priority: int | None, connection: Connection) -> None:
+    given = {"name": name, "priority": priority}
+    changes = {column: value for column, value in given.items() if value is not None}
+    if changes:
+        connection.execute(update(batches).where(batches.c.batch_id == batch_id).values(changes))
+
+
+def finish(summary: BatchSummary, connection: Connection) -> None:
+    changes = summary.model_dump(mode="json", exclude={"batch_id", "started_at", "ended_at"})
+    changes |= {"started_at": summary.started_at, "ended_at": summary.ended_at}
+    this_one = batches.c.batch_id == summary.batch_id
+    connection.execute(update(batches).where(this_one, batches.c.version <= summary.version).values(changes))
+
+
+def reserve_event_numbers(batch_id: str, count: int, connection: Connection) -> int:
+    statement = insert_into(connection.dialect.name, event_numbers)
+    statement = statement.on_conflict_do_update(
+        index_elements=["batch_id"], set_={"reserved": event_numbers.c.reserved + statement.excluded.reserved}
+    ).returning(event_numbers.c.reserved)
+    reserved = connection.scalar(statement, {"batch_id": batch_id, "reserved": count})
+    return int(reserved) - count
+
+
+def event_high_water(batch_id: str, connection: Connection) -> int:
+    query = select(event_numbers.c.reserved).where(event_numbers.c.batch_id == batch_id)
+    return connection.scalar(query) or 0
+
+
+def _row(record: BatchRecord) -> dict[str, Any]:
+    row = record.model_dump(mode="json", exclude={"created_at", "started_at", "ended_at"})
+    moments = {name: getattr(record, name) for name in ("created_at", "started_at", "ended_at")}
+    return {**row, **moments, "collection": record.spec.collection}
+
+
+def _record(row: RowMapping) -> BatchRecord:
+    return BatchRecord.model_validate({name: row[name] for name in BatchRecord.model_fields})

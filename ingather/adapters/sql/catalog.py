@@ -1,0 +1,204 @@
+"""The catalog over SQLAlchemy: short transactions on threads, the hot writes in groups."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, Self, TypeVar
+
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+
+from ingather.adapters.sql import batches, documents
+from ingather.adapters.sql.engine import WRITES, open_engine, unavailable
+from ingather.adapters.sql.group_commit import GroupCommit
+from ingather.adapters.sql.tables import tenants
+from ingather.models.batch import BatchRecord, BatchState, BatchSummary
+from ingather.models.document import DocumentRecord
+from ingather.models.errors import BatchNotFoundError
+from ingather.ports.catalog import BatchFilter, DocumentFilter
+
+_Answer = TypeVar("_Answer")
+
+_READERS: Final = 4
+_PAGE: Final = 500
+_GROUP: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _HotWrite:
+    """What the hot path wants written: an outcome, or that documents are indexed."""
+
+    row: dict[str, Any] | None = None
+    marks: tuple[tuple[str, datetime], ...] = ()
+
+
+class SqlCatalog:
+    """The catalog in the database at ``url``, whose tables :func:`ingather.adapters.sql.migrate` made.
+
+    Several processes may share a database. SQLite lets one write at a time, so a process
+    writes on one thread and waits its turn among the others.
+
+    Args:
+        url: ``sqlite:///path`` or ``postgresql+psycopg://…``.
+        linger_seconds: how long an outcome waits for others to be committed with.
+    """
+
+    def __init__(self, url: str, *, linger_seconds: float = 0.005) -> None:
+        writers = 1 if url.startswith("sqlite") else _READERS
+        self._engine = open_engine(url, max_connections=_READERS + writers)
+        self._reading = self._engine.execution_options(**{WRITES: False})
+        self._writing = self._engine.execution_options(**{WRITES: True})
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="catalog-read")
+        self._writers = ThreadPoolExecutor(writers, thread_name_prefix="catalog-write")
+        self._hot = GroupCommit(self._write_group, linger_seconds=linger_seconds, most=_GROUP)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    # Tenants
+
+    async def tenant_exists(self, tenant_id: str) -> bool:
+        return await self._read("look a tenant up", partial(batches.tenant_exists, tenant_id))
+
+    async def add_tenant(self, tenant_id: str, name: str) -> None:
+        await self._write("add a tenant", partial(batches.add_tenant, tenant_id, name))
+
+    # Batches
+
+    async def add_batch(self, record: BatchRecord) -> tuple[BatchRecord, bool]:
+        return await self._write("add a batch", partial(batches.add, record))
+
+    async def get_batch(self, batch_id: str, tenant_id: str | None = None) -> BatchRecord | None:
+        return await self._read("read a batch", partial(batches.get, batch_id, tenant_id))
+
+    async def list_batches(self, where: BatchFilter, limit: int) -> list[BatchRecord]:
+        return await self._read("list batches", partial(batches.find, where, limit))
+
+    async def set_batch_state(self, batch_id: str, state: BatchState, document_count: int | None = None) -> None:
+        await self._write("note a batch's state", partial(batches.set_state, batch_id, state, document_count))
+
+    async def edit_batch(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None:
+        await self._write("edit a batch", partial(batches.edit, batch_id, name, priority))
+
+    async def finish_batch(self, summary: BatchSummary) -> None:
+        await self._write("finish a batch", partial(batches.finish, summary))
+
+    # Documents
+
+    async def add_documents(self, records: Sequence[DocumentRecord]) -> None:
+        await self._write("add documents", partial(documents.add, records))
+
+    async def save_outcome(self, record: DocumentRecord) -> None:
+        await self._hot.add(_HotWrite(row=documents.row_of(record)))
+
+    async def mark_indexed(self, file_ids: Sequence[str], at: datetime) -> None:
+        await self._hot.add(_HotWrite(marks=tuple((file_id, at) for file_id in file_ids)))
+
+    async def reset_documents(self, batch_id: str, ordinals: Sequence[int]) -> None:
+        await self._write("reset documents", partial(documents.reset, batch_id, ordinals))
+
+    async def mark_cancelled(self, batch_id: str, ordinals: Sequence[int], at: datetime) -> None:
+        await self._write("cancel documents", partial(documents.cancel, batch_id, ordinals, at))
+
+    async def get_document(self, file_id: str, tenant_id: str | None = None) -> DocumentRecord | None:
+        return await self._read("read a document", partial(documents.get, file_id, tenant_id))
+
+    async def get_documents(self, batch_id: str, ordinals: Sequence[int]) -> list[DocumentRecord]:
+        return await self._read("read documents", partial(documents.get_many, batch_id, ordinals))
+
+    async def list_documents(self, where: DocumentFilter, limit: int) -> list[DocumentRecord]:
+        return await self._read("list documents", partial(documents.find, where, limit))
+
+    async def iterate_documents(self, batch_id: str) -> AsyncIterator[DocumentRecord]:
+        after = -1
+        while True:
+            page = await self.list_documents(DocumentFilter(batch_id, after_ordinal=after), _PAGE)
+            for record in page:
+                yield record
+            if len(page) < _PAGE:
+                return
+            after = page[-1].ordinal
+
+    async def find_ingested(self, tenant_id: str, sha256: str, fingerprint: str) -> list[DocumentRecord]:
+        return await self._read(
+            "look for earlier documents", partial(documents.find_ingested, tenant_id, sha256, fingerprint)
+        )
+
+    # Event numbers
+
+    async def reserve_event_numbers(self, batch_id: str, count: int) -> int:
+        return await self._write("reserve event numbers", partial(batches.reserve_event_numbers, batch_id, count))
+
+    async def event_high_water(self, batch_id: str) -> int:
+        return await self._read("read event numbers", partial(batches.event_high_water, batch_id))
+
+    async def check(self) -> None:
+        await self._read("answer", lambda connection: connection.scalar(select(tenants.c.tenant_id).limit(1)))
+
+    async def close(self) -> None:
+        await self._hot.close()
+        for threads in (self._writers, self._readers):
+            await asyncio.to_thread(threads.shutdown)
+        self._engine.dispose()
+
+    # Private
+
+    async def _read(self, doing: str, operation: Callable[[Connection], _Answer]) -> _Answer:
+        def run() -> _Answer:
+            with self._reading.connect() as connection:
+                return operation(connection)
+
+        return await self._run(self._readers, doing, run)
+
+    async def _write(self, doing: str, operation: Callable[[Connection], _Answer]) -> _Answer:
+        def run() -> _Answer:
+            with self._writing.begin() as connection:
+                return operation(connection)
+
+        return await self._run(self._writers, doing, run)
+
+    async def _run(self, threads: ThreadPoolExecutor, doing: str, run: Callable[[], _Answer]) -> _Answer:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, run)
+        except SQLAlchemyError as error:
+            raise unavailable(error, doing) from error
+
+    async def _write_group(self, group: Sequence[_HotWrite]) -> Sequence[Exception | None]:
+        return await asyncio.get_running_loop().run_in_executor(self._writers, self._commit_group, group)
+
+    def _commit_group(self, group: Sequence[_HotWrite]) -> Sequence[Exception | None]:
+        """All in one transaction; when a row spoils it, each in one of its own, so that only that row fails."""
+        error = self._commit(group)
+        if error is None or len(group) == 1 or isinstance(error, OperationalError | InterfaceError):
+            return [error and _translated(error, item) for item in group]
+        outcomes = [self._commit([item]) for item in group]
+        return [failed and _translated(failed, item) for failed, item in zip(outcomes, group, strict=True)]
+
+    def _commit(self, group: Sequence[_HotWrite]) -> SQLAlchemyError | None:
+        rows = [item.row for item in group if item.row is not None]
+        marks = [mark for item in group for mark in item.marks]
+        try:
+            with self._writing.begin() as connection:
+                if rows:
+                    documents.save(rows, connection)
+                if marks:
+                    documents.mark_indexed(marks, connection)
+        except SQLAlchemyError as error:
+            return error
+        return None
+
+
+def _translated(error: SQLAlchemyError, item: _HotWrite) -> Exception:
+    if isinstance(error, IntegrityError) and item.row is not None:
+        missing = BatchNotFoundError(f"There is no batch {item.row['batch_id']} for document {item.row['file_id']}.")
+        missing.__cause__ = error
+        return missing
+    translated = unavailable(error, "save documents" if isinstance(error, DBAPIError) else "take a document's row")
+    translated.__cause__ = error
+    return translated

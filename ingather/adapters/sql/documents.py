@@ -1,0 +1,129 @@
+"""Rows of documents: plain functions over a connection inside a transaction."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import Connection, RowMapping, bindparam, func, literal_column, select, update
+from sqlalchemy.exc import IntegrityError
+
+from ingather.adapters.sql.batches import insert_into
+from ingather.adapters.sql.tables import documents
+from ingather.models.document import DocumentRecord, DocumentStatus
+from ingather.models.errors import BatchNotFoundError
+from ingather.ports.catalog import DocumentFilter
+
+_MOST_INGESTED: Final = 20
+_IDS_A_STATEMENT: Final = 500
+_MARK_INDEXED: Final = (
+    update(documents).where(documents.c.file_id == bindparam("id")).values(indexed_at=bindparam("at"))
+)
+_COLUMNS: Final = [documents.c[name] for name in DocumentRecord.model_fields]
+_FIND_INGESTED: Final = (
+    select(*_COLUMNS)
+    .where(
+        # A literal, not a parameter: the partial index is used only where the query shows its condition.
+        documents.c.status == literal_column("'done'"),
+        documents.c.tenant_id == bindparam("tenant_id"),
+        documents.c.sha256 == bindparam("sha256"),
+        documents.c.fingerprint == bindparam("fingerprint"),
+    )
+    .order_by(documents.c.ended_at.asc().nulls_last(), documents.c.file_id)
+    .limit(_MOST_INGESTED)
+)
+
+
+def add(records: Sequence[DocumentRecord], connection: Connection) -> None:
+    if not records:
+        return
+    statement = insert_into(connection.dialect.name, documents).on_conflict_do_nothing(index_elements=["file_id"])
+    try:
+        connection.execute(statement, [row_of(record) for record in records])
+    except IntegrityError as error:
+        raise BatchNotFoundError(f"There is no batch {records[0].batch_id} for its documents.") from error
+
+
+def save(rows: Sequence[dict[str, Any]], connection: Connection) -> None:
+    """Insert or replace whole rows, except that what was indexed stays indexed.
+
+    A retry clears ``indexed_at`` first, so a row that still has it describes the same content:
+    a late write of an earlier attempt must not take it back.
+    """
+    connection.execute(_save_statement(connection.dialect.name), list(rows))
+
+
+@cache
+def _save_statement(dialect_name: str) -> Any:
+    """Built once: putting it together takes longer than running it."""
+    statement = insert_into(dialect_name, documents)
+    new = statement.excluded
+    changes = {column.name: new[column.name] for column in documents.c if not column.primary_key}
+    changes["indexed_at"] = func.coalesce(new.indexed_at, documents.c.indexed_at)
+    return statement.on_conflict_do_update(index_elements=["file_id"], set_=changes)
+
+
+def mark_indexed(marks: Sequence[tuple[str, datetime]], connection: Connection) -> None:
+    connection.execute(_MARK_INDEXED, [{"id": file_id, "at": at} for file_id, at in marks])
+
+
+def reset(batch_id: str, ordinals: Sequence[int], connection: Connection) -> None:
+    cleared = dict.fromkeys(("error", "error_code", "started_at", "ended_at", "indexed_at", "duplicate_of"))
+    _change(batch_id, ordinals, {"status": DocumentStatus.PENDING, **cleared}, connection)
+
+
+def cancel(batch_id: str, ordinals: Sequence[int], at: datetime, connection: Connection) -> None:
+    changes = {"status": DocumentStatus.CANCELLED, "error": None, "error_code": None, "ended_at": at}
+    _change(batch_id, ordinals, changes, connection)
+
+
+def get(file_id: str, tenant_id: str | None, connection: Connection) -> DocumentRecord | None:
+    query = select(*_COLUMNS).where(documents.c.file_id == file_id)
+    if tenant_id is not None:
+        query = query.where(documents.c.tenant_id == tenant_id)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else _record(row)
+
+
+def get_many(batch_id: str, ordinals: Sequence[int], connection: Connection) -> list[DocumentRecord]:
+    found: list[DocumentRecord] = []
+    for some in _slices(sorted(set(ordinals))):
+        query = select(*_COLUMNS).where(documents.c.batch_id == batch_id, documents.c.ordinal.in_(some))
+        found += map(_record, connection.execute(query.order_by(documents.c.ordinal)).mappings())
+    return found
+
+
+def find(where: DocumentFilter, limit: int, connection: Connection) -> list[DocumentRecord]:
+    query = select(*_COLUMNS).where(documents.c.batch_id == where.batch_id, documents.c.ordinal > where.after_ordinal)
+    if where.status is not None:
+        query = query.where(documents.c.status == where.status)
+    if where.error_code is not None:
+        query = query.where(documents.c.error_code == where.error_code)
+    query = query.order_by(documents.c.ordinal).limit(limit)
+    return [_record(row) for row in connection.execute(query).mappings()]
+
+
+def find_ingested(tenant_id: str, sha256: str, fingerprint: str, connection: Connection) -> list[DocumentRecord]:
+    wanted = {"tenant_id": tenant_id, "sha256": sha256, "fingerprint": fingerprint}
+    return [_record(row) for row in connection.execute(_FIND_INGESTED, wanted).mappings()]
+
+
+def row_of(record: DocumentRecord) -> dict[str, Any]:
+    row = record.model_dump()
+    row["error_code"] = record.error.code if record.error else None
+    return row
+
+
+def _record(row: RowMapping) -> DocumentRecord:
+    return DocumentRecord.model_validate(dict(row))
+
+
+def _change(batch_id: str, ordinals: Sequence[int], changes: dict[str, Any], connection: Connection) -> None:
+    for some in _slices(ordinals):
+        these = (documents.c.batch_id == batch_id, documents.c.ordinal.in_(some))
+        connection.execute(update(documents).where(*these).values(changes))
+
+
+def _slices(items: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(items), _IDS_A_STATEMENT):
+        yield items[start : start + _IDS_A_STATEMENT]

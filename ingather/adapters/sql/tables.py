@@ -1,0 +1,99 @@
+"""The catalog's tables. A change here needs a migration beside it; a test compares the two."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text
+
+from ingather.adapters.sql.types import ForeignText, Json, UtcDateTime
+
+metadata: Final = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+tenants: Final = Table(
+    "tenants",
+    metadata,
+    Column("tenant_id", Text, primary_key=True),
+    Column("name", ForeignText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+batches: Final = Table(
+    "batches",
+    metadata,
+    Column("batch_id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), nullable=False),
+    Column("collection", Text, nullable=False),  # also in the spec; here to filter by
+    Column("spec", Json, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("counts", Json, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("name", ForeignText, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("failures_by_code", Json, nullable=False),
+    Column("sources", Json, nullable=False),
+    Column("retry_round", Integer, nullable=False),
+    Column("problem", Json),
+    Column("request_fingerprint", Text),
+    Column("report_key", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Index(None, "tenant_id", "created_at", "batch_id"),  # newest first, by keyset: read backwards
+)
+
+documents: Final = Table(
+    "documents",
+    metadata,
+    Column("file_id", Text, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("batch_id", Text, ForeignKey("batches.batch_id"), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("filename", ForeignText, nullable=False),
+    Column("original_filename", ForeignText),
+    Column("collection", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Json),
+    Column("error_code", Text),  # also in the error; here to filter by
+    Column("sha256", Text),
+    Column("size_bytes", BigInteger),
+    Column("media_type", ForeignText),
+    Column("page_count", BigInteger),
+    Column("chunk_count", BigInteger),
+    Column("quality", Float),
+    Column("warnings", Json, nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("timings_ms", Json, nullable=False),
+    Column("raw_key", Text),
+    Column("fingerprint", Text),
+    Column("duplicate_of", Text),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("indexed_at", UtcDateTime),
+    Index("uq_documents_batch_id_ordinal", "batch_id", "ordinal", unique=True),
+    Index("ix_documents_batch_id_status_error_code", "batch_id", "status", "error_code", "ordinal"),
+)
+
+# Answers "was this content ingested before?" once for every document, so it holds only rows that can say yes.
+Index(
+    "ix_documents_ingested",
+    documents.c.tenant_id,
+    documents.c.sha256,
+    documents.c.fingerprint,
+    sqlite_where=documents.c.status == "done",
+    postgresql_where=documents.c.status == "done",
+)
+
+event_numbers: Final = Table(
+    "event_numbers",
+    metadata,
+    # No foreign key: numbers once used stay used, whatever becomes of the batch.
+    Column("batch_id", Text, primary_key=True),
+    Column("reserved", BigInteger, nullable=False),
+)
