@@ -14,7 +14,7 @@ import orjson
 
 from ingather.models.batch import BatchProgress, BatchState, Counts
 from ingather.models.document import DocumentRecord, DocumentStatus
-from ingather.models.events import Event, EventType
+from ingather.models.events import BATCH_END_EVENTS, Event, EventType
 from ingather.models.identity import file_id_for
 from ingather.models.messages import DocumentHeartbeat, JournalEntry, JournalKind
 
@@ -75,6 +75,10 @@ class Story:
     """Status and attempts last told of each ended document, by ordinal."""
     running: dict[int, datetime] = field(default_factory=dict)
     """When each document that is in flight was started."""
+    version: int = 0
+    """Version of the batch in the last event that ended it."""
+    horizon: datetime | None = None
+    """What happened before was told by events that are no longer there."""
 
     def tell(self, entries: Sequence[JournalEntry], first: int, records: Mapping[int, DocumentRecord]) -> list[Draft]:
         """Drafts of journal entries, the first of them at position ``first``."""
@@ -87,9 +91,13 @@ class Story:
         for record in records:
             if record.status not in _DOCUMENT_EVENTS or record.status is DocumentStatus.IN_FLIGHT:
                 continue
-            if self.ended.get(record.ordinal) != (record.status.value, record.attempts):
-                at = record.ended_at or now
-                drafts.append(self._document(record.ordinal, record.status, at, record, None, journal_next))
+            at = record.ended_at or now
+            told = self.ended.get(record.ordinal)
+            if told is None and self.horizon is not None and at < self.horizon:
+                continue
+            if told != (record.status.value, record.attempts):
+                entry = JournalEntry(kind=JournalKind.ENDED, at=at, ordinal=record.ordinal, status=record.status)
+                drafts.append(self._document(entry, record.status, record, journal_next))
         return sorted(drafts, key=lambda draft: draft.time)
 
     def tell_state(self, state: BatchState, at: datetime, journal_next: int, **data: Any) -> Draft | None:
@@ -108,29 +116,24 @@ class Story:
             event = orjson.loads(body)
             data = event["data"]
             self._note(data["ordinal"], data["status"], data["attempts"], datetime.fromisoformat(event["time"]))
+        elif type_ in BATCH_END_EVENTS:
+            self.version = orjson.loads(body)["data"]["version"]
 
     def _draft(self, entry: JournalEntry, journal_next: int, records: Mapping[int, DocumentRecord]) -> Draft | None:
         if entry.kind is JournalKind.STATE:
             return self.tell_state(entry.state, entry.at, journal_next) if entry.state else None
-        if entry.ordinal is None:
-            return None
         status = entry.status if entry.kind is JournalKind.ENDED else DocumentStatus.IN_FLIGHT
-        if status not in _DOCUMENT_EVENTS:
+        if entry.ordinal is None or status not in _DOCUMENT_EVENTS:
             return None
-        return self._document(entry.ordinal, status, entry.at, records.get(entry.ordinal), entry.code, journal_next)
+        return self._document(entry, status, records.get(entry.ordinal), journal_next)
 
     def _document(
-        self,
-        ordinal: int,
-        status: DocumentStatus,
-        at: datetime,
-        record: DocumentRecord | None,
-        code: str | None,
-        journal_next: int,
+        self, entry: JournalEntry, status: DocumentStatus, record: DocumentRecord | None, journal_next: int
     ) -> Draft:
-        data = document_data(self.batch_id, ordinal, status, record, code)
-        self._note(ordinal, data["status"], data["attempts"], at)
-        return Draft(_DOCUMENT_EVENTS[status], at, data, journal_next, self.state)
+        ordinal = entry.ordinal or 0
+        data = document_data(self.batch_id, ordinal, status, record, entry.code)
+        self._note(ordinal, data["status"], data["attempts"], entry.at)
+        return Draft(_DOCUMENT_EVENTS[status], entry.at, data, journal_next, self.state)
 
     def _note(self, ordinal: int, status: str, attempts: int, at: datetime) -> None:
         if status == DocumentStatus.IN_FLIGHT.value:
@@ -249,6 +252,11 @@ def encode(event: Event) -> bytes:
         "data": event.data,
     }
     return one_line(orjson.dumps(wire, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC))
+
+
+def time_of(body: bytes) -> datetime:
+    """When an encoded event happened."""
+    return datetime.fromisoformat(orjson.loads(body)["time"])
 
 
 def one_line(body: bytes) -> bytes:

@@ -285,6 +285,13 @@ class PayloadTooLargeError(RequestError):
     advice = "Send less in one request; the limits are listed at GET /v1/limits."
 
 
+class NotAcceptableError(RequestError):
+    code = "not_acceptable"
+    title = "Not available in that form"
+    http_status = 406
+    advice = "Ask for one of the media types named in the detail."
+
+
 class UnsupportedMediaTypeError(RequestError):
     code = "unsupported_media_type"
     title = "Content type not accepted"

@@ -1,0 +1,85 @@
+"""How a batch ended, when its workflow can no longer be asked."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from api.engine import BatchEngine, Presence
+from ingather.models.batch import BatchProblem, BatchProgress, BatchRecord, BatchState, Counts
+from ingather.ports.catalog import Catalog
+from ingather.ports.event_log import StreamKey
+
+Settle = Callable[[StreamKey], Awaitable[object]]
+"""Lets the service write the last word on a batch whose workflow was ended from outside."""
+
+SUBMISSION_GRACE = timedelta(seconds=60)
+"""A batch is in the catalog a moment before its workflow starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The last word on a batch."""
+
+    progress: BatchProgress
+    created_at: datetime
+
+
+async def final_progress(key: StreamKey, catalog: Catalog, engine: BatchEngine, settle: Settle) -> Ending | None:
+    """The catalog's last word, or what is left of a workflow that was ended from outside.
+
+    None when the batch may still begin, or runs again.
+    """
+    record = await catalog.get_batch(key.batch_id, key.tenant_id)
+    if record is not None and record.state.is_final:
+        return Ending(from_record(record), record.created_at)
+    status = await engine.status(key.batch_id)
+    if status.presence is Presence.OPEN:
+        return None
+    if record is None:
+        return None
+    if status.presence is Presence.MISSING and datetime.now(UTC) - record.created_at < SUBMISSION_GRACE:
+        return None
+    await settle(key)
+    # It may also have closed properly between the two looks.
+    record = await catalog.get_batch(key.batch_id, key.tenant_id) or record
+    if record.state.is_final:
+        return Ending(from_record(record), record.created_at)
+    return Ending(_cut_short(status.progress or from_record(record), status.closed_at), record.created_at)
+
+
+def from_record(record: BatchRecord) -> BatchProgress:
+    """The catalog's record as a snapshot."""
+    return BatchProgress(
+        state=record.state,
+        counts=record.counts,
+        version=record.version,
+        priority=record.priority,
+        failures_by_code=record.failures_by_code,
+        sources=record.sources,
+        retry_round=record.retry_round,
+        problem=record.problem,
+        created_at=record.created_at,
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+    )
+
+
+def _cut_short(progress: BatchProgress, closed_at: datetime | None) -> BatchProgress:
+    counts = progress.counts
+    unfinished = counts.pending + counts.in_flight
+    settled = counts.model_dump() | {"pending": 0, "in_flight": 0, "cancelled": counts.cancelled + unfinished}
+    problem = BatchProblem(
+        code="terminated",
+        message="The workflow was ended from outside before the batch was finished.",
+        action="Retry the batch; finished documents are kept.",
+    )
+    return progress.model_copy(
+        update={
+            "state": BatchState.FAILED,
+            "counts": Counts(**settled),
+            "problem": problem,
+            "in_flight": (),
+            "version": progress.version + 1,
+            "ended_at": closed_at or progress.ended_at,
+        }
+    )

@@ -1,0 +1,176 @@
+"""Everything a process needs to show batches to watchers, in one object that the application holds."""
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+from typing import Self
+
+import anyio
+import orjson
+from temporalio.client import Client
+
+from api.engine import BatchEngine
+from api.streams.history import HistoryPage
+from api.streams.hub import Hub
+from api.streams.poller import PollerParts
+from api.streams.queries import BatchQueries
+from api.streams.reader import ProgressReader
+from api.streams.session import READY_SECONDS, RenderBatch, StreamSession
+from api.streams.sse import StreamResponse
+from ingather.domain.event_stream import Mode, Start, decide
+from ingather.models.batch import BatchRecord, BatchState
+from ingather.models.errors import EventLogUnavailableError, TooManyStreamsError
+from ingather.models.events import BATCH_END_EVENTS
+from ingather.ports.catalog import Catalog
+from ingather.ports.event_log import EventLog, LogRange, StreamKey
+
+
+class EventStreams:
+    """Opens streams and history pages. ``start`` before the first, ``close`` at the end.
+
+    Args:
+        render_batch: the batch as its resource, by tenant and batch id; it also writes down how a
+            batch ended whose workflow was ended from outside.
+        reader: told when a batch's state changes, so that it does not answer with older numbers.
+        streams_per_tenant: streams of one tenant open at a time in this process.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        log: EventLog,
+        catalog: Catalog,
+        *,
+        render_batch: RenderBatch,
+        reader: ProgressReader,
+        streams_per_tenant: int = 500,
+    ) -> None:
+        self.queries = BatchQueries(client)
+        self._log = log
+        self._render = render_batch
+        parts = PollerParts(
+            queries=self.queries,
+            engine=BatchEngine(client),
+            log=log,
+            catalog=catalog,
+            settle=lambda key: render_batch(key.tenant_id, key.batch_id),
+        )
+        self.hub = Hub(parts, reader.forget)
+        self._streams_per_tenant = streams_per_tenant
+        self._open_by_tenant: Counter[str] = Counter()
+        self._all_closed = asyncio.Event()
+        self._shutdown: anyio.Event | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Begin to follow the log; call it on the event loop that serves requests."""
+        self._shutdown = anyio.Event()
+        self._watch = asyncio.create_task(self._drain_on_shutdown(self._shutdown), name="streams shutdown")
+        self.hub.start()
+
+    @property
+    def draining(self) -> bool:
+        """This process is going away: not ready for more."""
+        return self.hub.draining
+
+    @property
+    def open_count(self) -> int:
+        """Streams open now."""
+        return self._open_by_tenant.total()
+
+    async def drain(self, timeout_seconds: float = 4.0) -> None:
+        """Say farewell on every stream and wait until they are closed. New ones get the farewell at once."""
+        self.hub.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while self.open_count:
+                    self._all_closed.clear()
+                    await self._all_closed.wait()
+
+    async def close(self) -> None:
+        """Stop following and give every lease back."""
+        await self.hub.close()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+
+    async def open(self, record: BatchRecord, cursor: int | None) -> StreamResponse | None:
+        """A stream of the batch after ``cursor``; None when the client has seen all of an ended batch.
+
+        Raises ``TooManyStreamsError`` when the tenant has all its streams open in this process.
+        """
+        key = _key(record)
+        known = await self._told(record)
+        if known is not None and cursor == known.latest:
+            return None
+        maximum = self._streams_per_tenant
+        if self._open_by_tenant[key.tenant_id] >= maximum:
+            raise TooManyStreamsError(
+                f"{maximum} event streams of this tenant are open.", limit="streams_per_client", maximum=maximum
+            )
+        assert self._shutdown is not None, "start() comes before open()"
+        session = StreamSession(key, cursor, hub=self.hub, log=self._log, render=self._render, told=known is not None)
+        self._open_by_tenant[key.tenant_id] += 1
+        return StreamResponse(session.frames(), shutdown=self._shutdown, on_closed=lambda: self._closed(key.tenant_id))
+
+    async def page(self, record: BatchRecord, cursor: int | None, limit: int) -> HistoryPage:
+        """Up to ``limit`` events after ``cursor``, from the first one without one.
+
+        Where the cursor cannot be served the page begins with the oldest event and says so.
+        Raises ``EventLogUnavailableError``.
+        """
+        key = _key(record)
+        if await self._told(record) is not None:
+            return await self._page(key, cursor, limit, ended=True)
+        async with self.hub.subscribe(key) as subscription:
+            await subscription.ready(READY_SECONDS)
+            return await self._page(key, cursor, limit, ended=subscription.batch_ended)
+
+    async def _page(self, key: StreamKey, cursor: int | None, limit: int, *, ended: bool) -> HistoryPage:
+        known = await self._log.range(key)
+        start = decide(cursor or 0, known.oldest, known.latest, complete=known.complete)
+        if start.mode is Mode.RESET:
+            start = Start(Mode.RESET, max(known.oldest - 1, 0), start.reason)
+        events = await self._log.read(key, start.after, limit)
+        reached = events[-1].seq if events else start.after
+        has_more = reached < known.latest
+        return HistoryPage(events, known, start, has_more, ended=ended and not has_more)
+
+    async def _told(self, record: BatchRecord) -> LogRange | None:
+        """What the log holds, when the batch is over and all of it is told."""
+        if not record.state.is_final:
+            return None
+        try:
+            known = await self._log.range(_key(record))
+            if not known.state or not BatchState(known.state).is_final:
+                return None
+            last = await self._log.read(_key(record), known.latest - 1, 1)
+        except EventLogUnavailableError:
+            return None
+        if not last or last[0].type not in BATCH_END_EVENTS:
+            return None
+        # A retry that nobody watched has made the log's last event an old one.
+        return known if orjson.loads(last[0].body)["data"]["version"] >= record.version else None
+
+    def _closed(self, tenant_id: str) -> None:
+        self._open_by_tenant[tenant_id] -= 1
+        if self._open_by_tenant[tenant_id] <= 0:
+            del self._open_by_tenant[tenant_id]
+        if not self._open_by_tenant:
+            self._all_closed.set()
+
+    async def _drain_on_shutdown(self, shutdown: anyio.Event) -> None:
+        # sse-starlette sets it when uvicorn was asked to stop; uvicorn itself would leave streams open.
+        await shutdown.wait()
+        self.hub.drain()
+
+
+def _key(record: BatchRecord) -> StreamKey:
+    return StreamKey(record.tenant_id, record.batch_id)

@@ -1,0 +1,187 @@
+"""One watcher's stream, from the first frame to the last: never a silent gap, never a duplicate.
+
+The order matters: subscribe to the hub, then read history from the log, then drop the live
+events that history had already. An event that does not follow the last one is announced with
+``stream.reset`` and a snapshot.
+"""
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from api.streams.frames import RETRY_MS, comment, control_frame, event_frame, retry_frame
+from api.streams.hub import Frame, Hub, Subscription
+from ingather.domain.event_stream import Mode, Start, decide, gap
+from ingather.models.errors import DependencyError, EventLogUnavailableError
+from ingather.models.events import BATCH_END_EVENTS, ControlFrame
+from ingather.ports.event_log import EventLog, LogRange, StreamKey
+
+log = structlog.get_logger(__name__)
+
+RenderBatch = Callable[[str, str], Awaitable[dict[str, Any]]]
+"""The whole batch as its resource, by tenant and batch id."""
+
+READY_SECONDS = 1.5
+HISTORY_PAGE = 200
+RETRY_SECONDS = 1.0
+WAIT_SECONDS = 30.0
+DRAINING_RETRY_MS = (1_000, 6_000)
+
+
+class StreamSession:
+    """What one client sees.
+
+    Args:
+        cursor: the last event the client saw, as ``parse_cursor`` reads it.
+        told: the batch is over and the log holds its last event, so nothing has to be followed.
+    """
+
+    def __init__(
+        self, key: StreamKey, cursor: int | None, *, hub: Hub, log: EventLog, render: RenderBatch, told: bool
+    ) -> None:
+        self._key = key
+        self._cursor = cursor
+        self._hub = hub
+        self._log = log
+        self._render = render
+        self._told = told
+        self._last: int | None = cursor
+        """The last event this client has; None when any may come next."""
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Encoded frames until the batch ends, the client lags, or this process goes away."""
+        yield retry_frame()
+        if self._told:
+            async for chunk in self._ended():
+                yield chunk
+            return
+        async with self._hub.subscribe(self._key) as subscription:
+            await subscription.ready(READY_SECONDS)
+            async for chunk in self._begin(subscription):
+                yield chunk
+            async for chunk in self._go_on(subscription):
+                yield chunk
+            yield await self._farewell(subscription)
+
+    async def _ended(self) -> AsyncIterator[bytes]:
+        known = await self._range() or LogRange()
+        async for chunk in self._open(known):
+            yield chunk
+        async for chunk in self._history():
+            yield chunk
+        yield self._end()
+
+    # --- Beginning --------------------------------------------------------------------------
+
+    async def _begin(self, subscription: Subscription) -> AsyncIterator[bytes]:
+        known = await self._range()
+        if known is None:
+            yield control_frame(ControlFrame.OPEN, {"mode": Mode.WAITING, "oldest_seq": 0, "latest_seq": 0})
+            yield await self._snapshot()
+            while known is None and not subscription.draining:
+                await subscription.wait(RETRY_SECONDS)
+                known = await self._range()
+        async for chunk in self._open(known or LogRange()):
+            yield chunk
+
+    async def _open(self, known: LogRange) -> AsyncIterator[bytes]:
+        start = decide(self._cursor, known.oldest, known.latest, complete=known.complete)
+        data = {"mode": start.mode, "oldest_seq": known.oldest, "latest_seq": known.latest}
+        yield control_frame(ControlFrame.OPEN, data)
+        if start.mode is Mode.RESET:
+            yield self._reset(start, known)
+        if start.mode is not Mode.REPLAY:
+            yield await self._snapshot()
+        # After a snapshot of a batch without a log, whatever comes first is next.
+        self._last = start.after if start.mode is Mode.REPLAY or known.latest else None
+
+    async def _range(self) -> LogRange | None:
+        try:
+            return await self._log.range(self._key)
+        except EventLogUnavailableError:
+            return None
+
+    # --- Going on ---------------------------------------------------------------------------
+
+    async def _go_on(self, subscription: Subscription) -> AsyncIterator[bytes]:
+        """History until there is none left, then live events; back to history where live ones were missed."""
+        while not subscription.draining and not subscription.lagged:
+            subscription.catch_up()
+            ended = subscription.batch_ended
+            try:
+                async for chunk in self._history(subscription):
+                    yield chunk
+            except EventLogUnavailableError:
+                yield comment("waiting for the event log")
+                await subscription.wait(RETRY_SECONDS)
+                continue
+            if ended:
+                return
+            if subscription.go_live(self._last or 0):
+                async for chunk in self._live(subscription):
+                    yield chunk
+                if self._is_over:
+                    return
+
+    _is_over = False
+
+    async def _history(self, subscription: Subscription | None = None) -> AsyncIterator[bytes]:
+        while subscription is None or not subscription.draining:
+            events = await self._log.read(self._key, self._last or 0, HISTORY_PAGE)
+            frames = [Frame(event.seq, event.type, event_frame(event)) for event in events]
+            async for chunk in self._pass_on(frames):
+                yield chunk
+            if len(events) < HISTORY_PAGE:
+                return
+
+    async def _live(self, subscription: Subscription) -> AsyncIterator[bytes]:
+        while not (subscription.draining or subscription.lagged or subscription.missed or subscription.batch_ended):
+            frames = await subscription.wait(WAIT_SECONDS)
+            async for chunk in self._pass_on(frames):
+                yield chunk
+            if frames and frames[-1].type in BATCH_END_EVENTS:
+                self._is_over = True
+                return
+
+    async def _pass_on(self, frames: list[Frame]) -> AsyncIterator[bytes]:
+        """Frames in one piece where they follow each other; a reset where they do not."""
+        ready: list[bytes] = []
+        for frame in frames:
+            if self._last is not None and gap(self._last, frame.seq):
+                if ready:
+                    yield b"".join(ready)
+                    ready = []
+                yield self._reset(Start(Mode.RESET, self._last, "lost"), LogRange(frame.seq, frames[-1].seq))
+                yield await self._snapshot()
+            ready.append(frame.sse)
+            self._last = frame.seq
+        if ready:
+            yield b"".join(ready)
+
+    # --- Frames -----------------------------------------------------------------------------
+
+    def _reset(self, start: Start, known: LogRange) -> bytes:
+        log.info("stream.reset", batch_id=self._key.batch_id, reason=start.reason, cursor=self._last)
+        data = {"reason": start.reason, "oldest_seq": known.oldest, "latest_seq": known.latest}
+        return control_frame(ControlFrame.RESET, data)
+
+    async def _snapshot(self) -> bytes:
+        try:
+            return control_frame(ControlFrame.SNAPSHOT, await self._render(self._key.tenant_id, self._key.batch_id))
+        except DependencyError as error:
+            # The next batch.progress has absolute numbers, so the stream is worth keeping open.
+            return comment(f"no snapshot: {error.code}")
+
+    async def _farewell(self, subscription: Subscription) -> bytes:
+        if subscription.draining:
+            retry_ms = random.randint(*DRAINING_RETRY_MS)
+            return control_frame(ControlFrame.DRAINING, {"retry_ms": retry_ms}, retry_ms=retry_ms)
+        if subscription.lagged:
+            log.info("stream.lagged", batch_id=self._key.batch_id, cursor=self._last)
+            return control_frame(ControlFrame.LAGGED, {"last_seq": self._last, "retry_ms": RETRY_MS})
+        return self._end()
+
+    def _end(self) -> bytes:
+        return control_frame(ControlFrame.END, {"last_seq": self._last}, cursor=self._last)
