@@ -21,14 +21,18 @@ from activities.ingest import IngestActivities
 from activities.manifest import ManifestActivities, ManifestReader
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
+from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.parser_processes import SupervisedPreparer
+from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.zip_archive import ZipArchiveReader
+from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.zip_archive import ZipArchiveReader
-from ingather.bootstrap import Ports, build_embedder, connect, open_ports
+from ingather.bootstrap import Ports, connect, open_ports
 from ingather.logging import configure_logging
 from ingather.models.archive import ArchiveLimits
 from ingather.models.archive import ArchiveLimits
 from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, IO_QUEUE, WORKFLOW_QUEUE
+from ingather.ports.embedder import Embedder, RemoteEmbedder
 from ingather.settings import Settings
 from workflows.batch import BatchWorkflow
 from workflows.runner import sandboxed_runner
@@ -54,26 +58,16 @@ def parser_process_count(settings: Settings) -> int:
     return settings.worker.parser_processes or os.cpu_count() or 1
 
 
-def build_preparer(settings: Settings) -> SupervisedPreparer:
-    """Parser processes with this deployment's limits and embedder."""
+def build_preparer(embedder: Embedder | RemoteEmbedder, settings: Settings) -> SupervisedPreparer:
+    """Parser processes with this deployment's limits; a local model works inside them, a remote one after them."""
+    is_remote = isinstance(embedder, OpenAiEmbedder)
     return SupervisedPreparer(
-        embedder=build_embedder(settings),
         processes=parser_process_count(settings),
-        memory_limit_bytes=settings.limits.parser_memory_bytes,
+        memory_bytes=settings.limits.parser_memory_bytes,
         recycle_after=settings.worker.parser_recycle_after,
-        max_pages=settings.limits.parser_pages,
-    )
-
-
-def archive_limits(settings: Settings) -> ArchiveLimits:
-    """What a submitted archive may cost in this deployment."""
-    limits = settings.limits
-    return ArchiveLimits(
-        entries=limits.zip_entries,
-        unpacked_bytes=limits.zip_unpacked_bytes,
-        ratio=limits.zip_ratio,
-        depth=limits.zip_depth,
-        entry_bytes=limits.max_file_bytes,
+        embedder=None if is_remote else embedder,
+        remote_embedder=embedder if is_remote else None,
+        limits=ParseLimits(max_pages=settings.limits.parser_pages),
     )
 
 
@@ -103,7 +97,7 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(open_ports(settings))
-        preparer = build_preparer(settings)
+        preparer = build_preparer(ports.embedder, settings)
         stack.push_async_callback(preparer.close)
         client = await connect(settings)
         activities = build_activities(_activity_classes(ports, preparer, settings))
