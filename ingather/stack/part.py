@@ -26,8 +26,8 @@ class Part(Protocol):
         """Write what the process needs to find (configuration, folders) and say how to run it."""
         ...
 
-    async def wait_ready(self) -> None:
-        """Return once the part does its work; the caller sets the time limit."""
+    async def wait_ready(self, pid: int) -> None:
+        """Return once the process ``pid`` of this part does its work; the caller sets the time limit."""
         ...
 
     def clean_up(self) -> None:
@@ -50,7 +50,7 @@ async def start(part: Part, timeout_seconds: float = 30.0) -> Process:
 
 async def wait_until_ready(part: Part, process: Process, timeout_seconds: float) -> None:
     """Return when the part is ready; raises ``PartFailedError`` when it ends or takes too long."""
-    ready = asyncio.ensure_future(part.wait_ready())
+    ready = asyncio.ensure_future(part.wait_ready(process.pid))
     ended = asyncio.ensure_future(process.wait())
     try:
         await asyncio.wait({ready, ended}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)

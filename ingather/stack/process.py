@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +16,6 @@ log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 0.05
 _LOG_KEPT_BYTES = 5 * 1024 * 1024
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +24,7 @@ class Command:
 
     name: str
     argv: tuple[str, ...]
+    """The first is an absolute path."""
     log_path: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
@@ -33,23 +32,25 @@ class Command:
     """Variables of ours the part must not see."""
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    """What the child runs before exec so that the kernel kills it when we die; Linux only.
+# Runs in the child before the part itself: the kernel shall kill it when we die. SIGKILL, since some
+# parts take 15 s to honour SIGTERM and every part survives a kill anyway. A launcher rather than
+# preexec_fn, because forking Python code beside threads can deadlock. Its last check covers our
+# death between fork and prctl.
+_LAUNCHER = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])
+"""
 
-    SIGKILL, since some parts take 15 s to honour SIGTERM and every part survives a kill anyway.
-    The kernel ties this to the *thread* that forked: start processes from the main thread only.
+
+def _dying_with_parent(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The same command, killed by the kernel when the thread that started it ends; Linux only.
+
+    "The thread" is no slip: start processes from the main thread.
     """
     if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def before_exec() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # we died between fork and prctl
-            os._exit(1)
-
-    return before_exec
+        return argv
+    return (sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *argv)
 
 
 class Process:
@@ -102,14 +103,13 @@ def _spawn(command: Command) -> subprocess.Popen[bytes]:
     inherited = {name: value for name, value in os.environ.items() if name not in command.unset}
     with command.log_path.open("ab") as log_file:
         return subprocess.Popen(
-            command.argv,
+            _dying_with_parent(command.argv),
             stdin=subprocess.DEVNULL,
             stdout=log_file,
             stderr=subprocess.STDOUT,
             env={**inherited, **command.environment},
             cwd=command.cwd,
             start_new_session=True,
-            preexec_fn=_die_with_parent(),  # noqa: PLW1509 - two system calls, nothing that takes a lock
         )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ingather.stack.binaries import VALKEY, find_binary
 from ingather.stack.ports import LOOPBACK
+from ingather.stack.private_files import write_private
 from ingather.stack.probes import redis_ping, until
 from ingather.stack.process import Command
 
@@ -45,15 +46,14 @@ class RedisServer:
         """The password goes into a file of ours: command lines are readable by everybody on the machine."""
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / "redis.conf"
-        path.touch(mode=0o600)
-        path.write_text(
-            _CONFIGURATION.format(
-                host=LOOPBACK, port=self.port, password=self.password, directory=self.directory.resolve()
-            )
+        directory = self.directory.resolve()
+        write_private(
+            path,
+            _CONFIGURATION.format(host=LOOPBACK, port=self.port, password=self.password, directory=directory),
         )
         return Command(self.name, (str(find_binary(VALKEY)), str(path.resolve())), self.log_path)
 
-    async def wait_ready(self) -> None:
+    async def wait_ready(self, pid: int) -> None:  # noqa: ARG002 - part of the protocol
         """Ready when it answers with the append-only file loaded."""
         await until(self._answers)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ingather.stack.binaries import WEED, find_binary
 from ingather.stack.ports import LOOPBACK
+from ingather.stack.private_files import write_private
 from ingather.stack.probes import http_get, until
 from ingather.stack.process import Command
 
@@ -40,6 +41,8 @@ class S3Server:
     ports: Mapping[str, int]
     access_key_id: str
     secret_access_key: str = field(repr=False)
+    internal_key: str = field(repr=False)
+    """Signs what gateway, filer and volume tell each other; without it anybody on the machine could read blobs."""
     bucket: str = "ingather"
     region: str = REGION
     name: str = "s3"
@@ -54,6 +57,7 @@ class S3Server:
     def command(self) -> Command:
         data = self.directory / "data"
         data.mkdir(parents=True, exist_ok=True)
+        self._write_security()
         self.clean_up()  # sockets of a run that was killed
         argv = [str(find_binary(WEED)), "-logtostderr=true", "server", f"-dir={data.resolve()}"]
         argv += [f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}", *_OPTIONS, f"-s3.config={self._write_identities()}"]
@@ -62,16 +66,23 @@ class S3Server:
             argv.append(f"-{part}.port{'.' + kind if kind else ''}={self.ports['s3_' + listener]}")
         return Command(self.name, tuple(argv), self.log_path, cwd=self.directory)
 
+    def _write_security(self) -> None:
+        """Found in the working directory, before any that the user or the machine has for other servers."""
+        sections = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+        text = "".join(
+            f'[{section}]\nkey = "{self.internal_key}"\nexpires_after_seconds = 60\n' for section in sections
+        )
+        write_private(self.directory / "security.toml", text)
+
     def _write_identities(self) -> Path:
         path = self.directory / "identities.json"
-        path.touch(mode=0o600)
         credentials = {"accessKey": self.access_key_id, "secretKey": self.secret_access_key}
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
         identity = {"name": "ingather", "credentials": [credentials], "actions": actions}
-        path.write_text(json.dumps({"identities": [identity]}))
+        write_private(path, json.dumps({"identities": [identity]}))
         return path.resolve()
 
-    async def wait_ready(self) -> None:
+    async def wait_ready(self, pid: int) -> None:  # noqa: ARG002 - part of the protocol
         """Ready when the bucket exists and takes an object: the first one makes the server create its volumes."""
         await until(self._gateway_answers)
         await asyncio.to_thread(self._prepare_bucket)

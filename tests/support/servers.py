@@ -40,6 +40,7 @@ def s3_server(directory: Path) -> s3.S3Server:
         choose_ports(s3.PORTS),
         access_key_id=secrets.token_hex(8),
         secret_access_key=secrets.token_hex(16),
+        internal_key=secrets.token_hex(16),
     )
 
 

@@ -1,0 +1,255 @@
+"""The whole embedded stack: servers, catalog, API and workers in one data directory.
+
+Temporal, Redis, S3 and the catalog's schema come up side by side; API and workers follow as soon
+as what they connect to is there. Stopping goes the other way round. Ports and credentials stay
+from one run to the next, so addresses in somebody's shell or browser go on working.
+"""
+
+import asyncio
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from ingather.stack import redis, s3, temporal
+from ingather.stack.directory import DataDirectory
+from ingather.stack.errors import PartFailedError, PortTakenError
+from ingather.stack.ports import LOOPBACK, choose_ports, is_free
+from ingather.stack.private_files import write_private
+from ingather.stack.probes import http_get, until
+from ingather.stack.process import Command, Process, last_lines
+from ingather.stack.roots import WORKER_GRACE_SECONDS, ApiPart, WorkerPart
+from ingather.stack.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_API_PORT = 8000
+_READY_SECONDS = 60.0
+
+
+class LocalStack:
+    """``async with LocalStack(Path(".ingather")) as stack:`` — ready inside the block, gone after it.
+
+    Enter it on the main thread: the kernel ties the parts' lives to the thread that starts them.
+
+    Args:
+        data_dir: made when missing; one stack at a time may use it.
+        api_port: the API's port; None takes the last run's or 8000, or a free one when that is taken.
+        workers: worker processes, each with all roles.
+    """
+
+    def __init__(self, data_dir: Path, api_port: int | None = None, workers: int = 1) -> None:
+        self.directory = DataDirectory(data_dir.absolute())
+        self._wanted_api_port = api_port
+        self._worker_count = workers
+        self._resources = ExitStack()
+        self._supervisor = Supervisor(on_change=self._write_stack_file)
+
+    async def __aenter__(self) -> Self:
+        self._resources.enter_context(self.directory.held())
+        try:
+            self._lay_out()
+            await self._start()
+        except BaseException:
+            await self._shut_down()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._shut_down()
+
+    def _lay_out(self) -> None:
+        """Decide ports, credentials and the parts that follow from them; nothing runs yet."""
+        directory, secrets = self.directory, self.directory.secrets()
+        previous = directory.read_stack_file().get("ports", {})
+        names = (*temporal.PORTS, *s3.PORTS, *redis.PORTS)
+        self._ports = choose_ports(names, previous)
+        self._ports["api"] = choose_api_port(self._wanted_api_port, previous.get("api"), set(self._ports.values()))
+        self.temporal = temporal.TemporalServer(directory.state("temporal"), directory.log("temporal"), self._ports)
+        self.redis = redis.RedisServer(
+            directory.state("redis"), directory.log("redis"), self._ports["redis"], secrets.redis_password
+        )
+        self.s3 = s3.S3Server(
+            directory.state("s3"),
+            directory.log("s3"),
+            self._ports,
+            access_key_id=secrets.s3_access_key_id,
+            secret_access_key=secrets.s3_secret_access_key,
+            internal_key=secrets.s3_internal_key,
+        )
+        self.environment = self._environment(secrets.cursor_secret)
+        self.api = ApiPart(self._ports["api"], directory.log("api"), self.environment)
+        self._workers = [
+            WorkerPart(
+                number, self._ports["temporal_http"], directory.log(f"worker-{number}"), self._worker_environment()
+            )
+            for number in range(1, self._worker_count + 1)
+        ]
+
+    def _environment(self, cursor_secret: str) -> dict[str, str]:
+        """Variables with which any of our processes finds this stack."""
+        directory = self.directory
+        temporal_profile = directory.root / "temporal.toml"
+        return {
+            "INGATHER_DATA_DIR": str(directory.root),
+            "INGATHER_API__HOST": LOOPBACK,
+            "INGATHER_API__PORT": str(self._ports["api"]),
+            "INGATHER_API__CURSOR_SECRET": cursor_secret,
+            "INGATHER_S3__ENDPOINT_URL": self.s3.endpoint_url,
+            "INGATHER_S3__REGION": self.s3.region,
+            "INGATHER_S3__BUCKET": self.s3.bucket,
+            "INGATHER_S3__ACCESS_KEY_ID": self.s3.access_key_id,
+            "INGATHER_S3__SECRET_ACCESS_KEY": self.s3.secret_access_key,
+            "INGATHER_REDIS__URL": self.redis.url,
+            "INGATHER_CATALOG__URL": f"sqlite:///{directory.catalog}",
+            "INGATHER_INDEX__URI": str(directory.index),
+            "INGATHER_TEMPORAL_UI__URL": self.temporal.ui_url,
+            "INGATHER_WORKER__SHUTDOWN_GRACE": str(WORKER_GRACE_SECONDS),
+            "TEMPORAL_ADDRESS": self.temporal.address,
+            "TEMPORAL_NAMESPACE": temporal.NAMESPACE,
+            "TEMPORAL_CONFIG_FILE": str(temporal_profile),
+            "NO_PROXY": ",".join(filter(None, (os.environ.get("NO_PROXY"), LOOPBACK, "localhost"))),
+        }
+
+    def _worker_environment(self) -> dict[str, str]:
+        """Several workers share the cores, unless the number of their parser processes is set."""
+        name = "INGATHER_WORKER__PARSER_PROCESSES"
+        share = max(1, (os.cpu_count() or 1) // self._worker_count)
+        return {**self.environment, name: os.environ.get(name, str(share))}
+
+    async def _start(self) -> None:
+        write_private(
+            Path(self.environment["TEMPORAL_CONFIG_FILE"]),
+            f'[profile.default]\naddress = "{self.temporal.address}"\nnamespace = "{temporal.NAMESPACE}"\n',
+        )
+        self._write_stack_file()
+        async with _first_failure() as together:
+            s3_ready = together.create_task(self._supervisor.add(self.s3))
+            connected_to = [
+                together.create_task(self._supervisor.add(self.temporal)),
+                together.create_task(self._supervisor.add(self.redis)),
+                together.create_task(self._migrate()),
+            ]
+            await asyncio.gather(*connected_to)
+            together.create_task(self._supervisor.add(self.api))
+            await s3_ready
+            for worker in self._workers:
+                together.create_task(self._supervisor.add(worker))
+        await self._wait_ready()
+        log.debug("stack.ready", data_dir=str(self.directory.root))
+
+    async def _migrate(self) -> None:
+        """Bring the catalog's schema up to date, in a process of its own: it loads much that we never need again."""
+        command = Command(
+            "migrate",
+            (sys.executable, "-P", "-m", "ingather.stack.migrate"),
+            self.directory.log("migrate"),
+            self.environment,
+        )
+        process = Process(command)
+        try:
+            code = await process.wait()
+        finally:
+            process.kill()
+        if code != 0:
+            end = last_lines(command.log_path)
+            raise PartFailedError(f"The catalog's schema could not be brought up to date:\n{end}")
+
+    async def _wait_ready(self) -> None:
+        body = b""
+
+        async def answers() -> bool:
+            nonlocal body
+            status, body = await http_get(self.api.port, "/readyz")
+            return status == 200
+
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await until(answers)
+        except TimeoutError:
+            raise PartFailedError(f"The API does not get ready: {body.decode('utf-8', 'replace')[:1000]}") from None
+
+    def describe(self) -> dict[str, Any]:
+        """Addresses, credentials, ports and process ids, as ``stack.json`` holds them."""
+        return {
+            "api": {"url": self.api.url},
+            "temporal": {
+                "address": self.temporal.address,
+                "namespace": temporal.NAMESPACE,
+                "ui_url": self.temporal.ui_url,
+            },
+            "s3": {
+                "endpoint_url": self.s3.endpoint_url,
+                "region": self.s3.region,
+                "bucket": self.s3.bucket,
+                "access_key_id": self.s3.access_key_id,
+                "secret_access_key": self.s3.secret_access_key,
+            },
+            "redis": {"url": self.redis.url},
+            "catalog": {"url": self.environment["INGATHER_CATALOG__URL"]},
+            "index": {"uri": self.environment["INGATHER_INDEX__URI"]},
+            "data_dir": str(self.directory.root),
+            "ports": dict(self._ports),
+            "workers": self._worker_count,
+            "pids": self.pids,
+        }
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by part, with our own as ``up``."""
+        return {"up": os.getpid(), **self._supervisor.pids} if self._supervisor.pids else {}
+
+    def _write_stack_file(self) -> None:
+        self.directory.write_stack_file(self.describe())
+
+    async def _shut_down(self) -> None:
+        """API and workers first, then the servers, which lose nothing by being stopped last. Never interrupted."""
+        try:
+            stopping = asyncio.ensure_future(self._stop_parts())
+            while not stopping.done():
+                try:
+                    await asyncio.shield(stopping)
+                except asyncio.CancelledError:
+                    if stopping.done():
+                        raise
+            stopping.result()
+        finally:
+            self._resources.close()
+
+    async def _stop_parts(self) -> None:
+        if not hasattr(self, "api"):
+            return  # it never got as far as having parts
+        await self._supervisor.stop([self.api.name, *(worker.name for worker in self._workers)])
+        await self._supervisor.stop_all()
+
+
+class _first_failure(asyncio.TaskGroup):  # noqa: N801 - reads as a verb at its one use
+    """A task group that raises its first failure itself instead of a group of one."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await super().__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+
+def choose_api_port(wanted: int | None, previous: int | None, taken: set[int]) -> int:
+    """The API's port; raises ``PortTakenError`` when the one asked for is in use."""
+    if wanted is not None:
+        if not is_free(wanted) or wanted in taken:
+            raise PortTakenError(
+                f"Port {wanted} is in use. Choose another with --port, or leave --port out to take a free one."
+            )
+        return wanted
+    for candidate in (DEFAULT_API_PORT, previous):
+        if candidate is not None and candidate not in taken and is_free(candidate):
+            return candidate
+    return choose_ports(["api"])["api"]
