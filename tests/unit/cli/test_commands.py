@@ -1,0 +1,289 @@
+"""The commands as a shell sees them: stdout, stderr, exit code."""
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ingather.cli.main import MENU
+from tests.support.api_stand_in import BATCH_ID, Answer, StandIn, batch, control, document, event, failed, problem
+from tests.unit.cli.conftest import Run
+
+BATCH = f"/v1/batches/{BATCH_ID}"
+EVENTS = f"{BATCH}/events"
+DOCUMENTS = f"{BATCH}/documents"
+
+
+def page(*items: dict[str, object]) -> Answer:
+    return Answer({"data": list(items), "has_more": False, "next_cursor": None})
+
+
+# --- The menu -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MENU)
+def test_the_menu_says_what_the_command_says(name: str) -> None:
+    """Each line of the menu is the first line of its command's docstring, and the command can be loaded."""
+    entry = MENU[name]
+    assert (entry.callback().__doc__ or "").splitlines()[0] == entry.summary
+
+
+def test_the_menu_loads_no_command() -> None:
+    """`ingather --help` is answered without importing HTTP or any command."""
+    script = "import sys, ingather.cli.main; print('httpx' in sys.modules, 'pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_wrong_option_is_a_usage_error(ingather: Run) -> None:
+    """An option that does not exist ends with exit code 2, on stderr."""
+    outcome = ingather("list", "--wrong")
+    assert outcome.exit_code == 2
+    assert outcome.stdout == ""
+
+
+# --- Reading --------------------------------------------------------------------------------
+
+
+def test_list_as_json_is_a_line_a_batch(ingather: Run, server: StandIn) -> None:
+    """With --json every batch is one line of JSON, as the API gave it."""
+    server.on("GET", "/v1/batches", page(batch(name="one"), batch(name="two")))
+    outcome = ingather("list", "--json")
+    assert [json.loads(line)["name"] for line in outcome.lines] == ["one", "two"]
+    assert outcome.exit_code == 0
+
+
+def test_a_piped_table_is_not_cut(ingather: Run, server: StandIn) -> None:
+    """Without a terminal there is no colour, no frame, and the whole id."""
+    server.on("GET", "/v1/batches", page(batch(name="papers", done=3, failed=1)))
+    outcome = ingather("list")
+    assert BATCH_ID in outcome.stdout
+    assert "\x1b" not in outcome.stdout
+
+
+def test_an_empty_list_talks_on_stderr(ingather: Run, server: StandIn) -> None:
+    """No batches: nothing on stdout, a hint on stderr, exit code 0."""
+    server.on("GET", "/v1/batches", page())
+    outcome = ingather("list")
+    assert (outcome.exit_code, outcome.stdout) == (0, "")
+    assert "ingather submit" in outcome.stderr
+
+
+def test_show_without_an_id_is_the_newest_batch(ingather: Run, server: StandIn) -> None:
+    """`latest` is the default."""
+    server.on("GET", "/v1/batches", page(batch()))
+    server.has_batch(done=2, name="papers")
+    outcome = ingather("show")
+    assert re.search(r"documents\s+2: 2 done", outcome.stdout)
+    assert outcome.exit_code == 0
+
+
+def test_names_cannot_steer_the_terminal(ingather: Run, server: StandIn) -> None:
+    """Escape sequences in a file name are shown as dots."""
+    server.on("GET", DOCUMENTS, page(document(0, filename="\x1b[31mred\x07.pdf")))
+    outcome = ingather("results", BATCH_ID)
+    assert "·[31mred·.pdf" in outcome.stdout
+
+
+def test_failures_are_grouped_with_advice(ingather: Run, server: StandIn) -> None:
+    """One block a code, the most frequent first, the advice once, and only some of the names."""
+    locked = [failed(number) for number in range(7)]
+    server.on("GET", DOCUMENTS, page(failed(9, "corrupt", "Save it again."), *locked))
+    outcome = ingather("failures", BATCH_ID)
+    assert outcome.stdout.index("encrypted  7 documents") < outcome.stdout.index("corrupt  1 document")
+    assert outcome.stdout.count("Remove the password.") == 1
+    assert "and 2 more" in outcome.stdout
+    assert server.received[0].query["status"] == "failed"
+    assert f"ingather retry {BATCH_ID}" in outcome.stderr
+
+
+def test_the_report_is_written_whole_or_not_at_all(ingather: Run, server: StandIn, tmp_path: Path) -> None:
+    """--output saves the NDJSON report; a broken connection leaves no file under that name."""
+    lines = '{"ordinal":0}\n{"ordinal":1}\n'
+    report = Answer(lines, headers={"Content-Type": "application/x-ndjson"})
+    broken = Answer(lines, headers={"Content-Type": "application/x-ndjson"}, breaks=True)
+    server.on("GET", f"{BATCH}/report", broken, report)
+    assert ingather("results", BATCH_ID, "--output", tmp_path / "r.jsonl").exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+    assert ingather("results", BATCH_ID, "--output", tmp_path / "r.jsonl").exit_code == 0
+    assert (tmp_path / "r.jsonl").read_text() == lines
+    assert ingather("results", BATCH_ID, "--output", "-").stdout == lines
+
+
+def test_search_shows_where_the_answer_stands(ingather: Run, server: StandIn) -> None:
+    """A hit has its file, page, headings and score; filters reach the server."""
+    hit = {
+        "text": "Close the dome.",
+        "score": 0.5,
+        "filename": "handbook.pdf",
+        "page": 2,
+        "headings": ["When to close"],
+    }
+    server.on("GET", "/v1/search", Answer({"data": [hit]}))
+    outcome = ingather("search", "wind", "--collection", "c", "--batch", BATCH_ID, "--metadata", "year=2026", "-n", 3)
+    assert "handbook.pdf, page 2 — When to close  score 0.500" in outcome.stdout
+    assert "Close the dome." in outcome.stdout
+    query = server.received[0].query
+    assert (query["q"], query["collection"], query["batch_id"], query["limit"]) == ("wind", "c", BATCH_ID, "3")
+
+
+# --- Errors ---------------------------------------------------------------------------------
+
+
+def test_an_error_is_words_on_stderr(ingather: Run, server: StandIn) -> None:
+    """Title, detail, action and request id; no stack trace; nothing on stdout; the code of its kind."""
+    answer = problem(404, "batch_not_found", "Batch not found", detail="No such id.", action="Check the id.")
+    server.on("GET", BATCH, answer)
+    outcome = ingather("show", BATCH_ID)
+    assert (outcome.exit_code, outcome.stdout) == (4, "")
+    for words in ("Batch not found", "No such id.", "Check the id.", "req-7"):
+        assert words in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+def test_an_error_is_json_where_json_was_asked_for(ingather: Run, server: StandIn) -> None:
+    """With --json stderr holds one object with the same fields."""
+    server.on("GET", BATCH, problem(403, "forbidden", "Not allowed"))
+    outcome = ingather("show", BATCH_ID, "--json")
+    assert outcome.exit_code == 3
+    assert json.loads(outcome.stderr)["error"]["code"] == "forbidden"
+
+
+def test_nobody_there_says_how_to_start_one(ingather: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a server the advice is `ingather up`."""
+    monkeypatch.setenv("INGATHER_URL", "http://127.0.0.1:1")
+    outcome = ingather("list")
+    assert outcome.exit_code == 1
+    assert "ingather up" in outcome.stderr
+
+
+def test_the_stack_of_this_folder_is_found(
+    ingather: Run, server: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without INGATHER_URL the address in ./.ingather/stack.json is used."""
+    monkeypatch.delenv("INGATHER_URL")
+    (tmp_path / ".ingather").mkdir()
+    (tmp_path / ".ingather" / "stack.json").write_text(json.dumps({"api": {"url": server.url}}))
+    server.on("GET", "/v1/batches", page(batch()))
+    assert ingather("list", "--json").exit_code == 0
+
+
+# --- Steering -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["start", "pause", "resume", "cancel"])
+def test_control_shows_the_new_state(ingather: Run, server: StandIn, action: str) -> None:
+    """The answer is the batch right after, on one line."""
+    server.on("POST", f"{BATCH}/{action}", Answer(batch("running", pending=2), 202))
+    outcome = ingather(action, BATCH_ID)
+    assert outcome.stdout == f"{BATCH_ID}  running  0 done · 2 pending\n"
+    assert outcome.exit_code == 0
+
+
+def test_retry_names_what_to_run_again(ingather: Run, server: StandIn) -> None:
+    """Codes and ordinals reach the server as lists."""
+    server.on("POST", f"{BATCH}/retry", Answer(batch("retrying", pending=2), 202))
+    ingather("retry", BATCH_ID, "--code", "corrupt", "--code", "empty", "--ordinal", 3)
+    body = {"codes": ["corrupt", "empty"], "ordinals": [3], "include_cancelled": False}
+    assert server.received[0].json == body
+
+
+# --- Submitting -----------------------------------------------------------------------------
+
+
+def test_submit_prints_the_id_and_nothing_else(ingather: Run, server: StandIn, tmp_path: Path) -> None:
+    """stdout is the batch id, so that a script can take it; the rest is talk."""
+    server.on("POST", "/v1/batches", Answer(batch("queued", pending=1), 202))
+    (tmp_path / "a.txt").write_text("alpha")
+    outcome = ingather("submit", "a.txt", "--collection", "c", "--priority", 1, "--hold", "-o", "chunk_size=500")
+    assert outcome.stdout == f"{BATCH_ID}\n"
+    body = server.requests("POST", "/v1/batches")[0].body.decode()
+    spec = json.loads(re.search(r'name="spec".*?\r\n\r\n(.*?)\r\n', body, re.DOTALL).group(1))
+    assert spec == {"collection": "c", "priority": 1, "hold": True, "options": {"chunk_size": 500}}
+
+
+def test_a_folder_names_its_batch(ingather: Run, server: StandIn, tmp_path: Path) -> None:
+    """`ingather submit papers` makes a batch called papers."""
+    server.on("POST", "/v1/batches", Answer(batch("queued", pending=1), 202))
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "a.txt").write_text("alpha")
+    ingather("submit", "papers")
+    assert '{"name": "papers"}' in server.requests("POST", "/v1/batches")[0].body.decode()
+
+
+def test_too_many_documents_are_refused_before_the_upload(ingather: Run, server: StandIn, tmp_path: Path) -> None:
+    """The limit is the server's own; nothing is sent; exit code 5."""
+    server.on("GET", "/v1/limits", Answer({"max_documents_per_batch": 2}))
+    with zipfile.ZipFile(tmp_path / "three.zip", "w") as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.txt", "x")
+    outcome = ingather("submit", "three.zip")
+    assert outcome.exit_code == 5
+    assert server.requests("POST", "/v1/batches") == []
+
+
+def test_metadata_that_fits_no_file_is_mentioned(ingather: Run, server: StandIn, tmp_path: Path) -> None:
+    """A typing mistake in the metadata does not pass in silence."""
+    server.on("POST", "/v1/batches", Answer(batch("queued", pending=1), 202))
+    (tmp_path / "a.txt").write_text("alpha")
+    (tmp_path / "m.json").write_text('{"b.txt": {"x": 1}}')
+    assert "b.txt" in ingather("submit", "a.txt", "--metadata", "m.json").stderr
+
+
+# --- Watching -------------------------------------------------------------------------------
+
+
+def test_watching_a_good_end(ingather: Run, server: StandIn) -> None:
+    """Plain lines, then the outcome; exit code 0."""
+    server.has_batch(done=2)
+    counts = batch(done=2)["counts"]
+    server.on(
+        "GET", EVENTS, Answer(event(1, "batch.completed", status="completed", counts=counts) + control("stream.end"))
+    )
+    outcome = ingather("watch", BATCH_ID)
+    assert outcome.exit_code == 0
+    assert "completed in 3.0 s" in outcome.stdout
+
+
+def test_watching_an_end_with_failures(ingather: Run, server: StandIn) -> None:
+    """Failed documents are told when they fail and at the end with advice; exit code 6."""
+    server.has_batch(status="completed_with_failures", done=1, failed=1)
+    server.on("GET", DOCUMENTS, page(failed(1)))
+    stream = event(1, "document.failed", ordinal=1, filename="x.pdf", error={"code": "encrypted", "action": "Unlock."})
+    server.on("GET", EVENTS, Answer(stream + control("stream.end")))
+    outcome = ingather("watch", BATCH_ID)
+    assert outcome.exit_code == 6
+    assert "failed  x.pdf: encrypted. Unlock." in outcome.stdout
+    assert "Remove the password." in outcome.stdout
+
+
+def test_a_cancelled_batch_is_not_a_success(ingather: Run, server: StandIn) -> None:
+    """`submit --watch && next` does not go on after a cancel."""
+    server.has_batch(status="cancelled", done=1, cancelled=1)
+    server.on("GET", EVENTS, Answer(control("stream.end")))
+    assert ingather("watch", BATCH_ID).exit_code == 1
+
+
+def test_a_batch_that_could_not_run_says_why(ingather: Run, server: StandIn) -> None:
+    """The problem of the batch as a whole is shown with its advice; exit code 1."""
+    trouble = {"code": "batch_too_large", "message": "1,001 documents.", "action": "Split the batch."}
+    server.has_batch(status="failed", problem=trouble)
+    server.on("GET", EVENTS, Answer(control("stream.end")))
+    outcome = ingather("watch", BATCH_ID)
+    assert outcome.exit_code == 1
+    assert "Split the batch." in outcome.stdout
+
+
+def test_watching_as_json_is_the_events_alone(ingather: Run, server: StandIn) -> None:
+    """With --json every event is a line, as it came, and --after asks for those behind it."""
+    server.has_batch(done=1)
+    stream = event(5, "batch.started", status="running") + event(6, "batch.completed") + control("stream.end")
+    server.on("GET", EVENTS, Answer(stream))
+    outcome = ingather("watch", BATCH_ID, "--json", "--after", 4)
+    assert [json.loads(line)["type"] for line in outcome.lines] == ["batch.started", "batch.completed", "stream.end"]
+    assert json.loads(outcome.lines[0])["seq"] == 5
+    assert server.requests("GET", EVENTS)[0].headers["last-event-id"] == "4"

@@ -1,0 +1,166 @@
+"""What is submitted, under which name, with which metadata."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ingather.cli.errors import CliError
+from ingather.cli.exit_codes import ExitCode
+from ingather.cli.multipart import UploadFile
+from ingather.cli.resources import Limits
+from ingather.cli.selection import check_limits, match_metadata, read_metadata, select
+
+
+def write(path: Path, text: str = "x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def names(*paths: Path) -> list[str]:
+    return [file.name for file in select(paths).files]
+
+
+def test_a_folder_is_taken_whole_and_in_order(tmp_path: Path) -> None:
+    """Every visible file at any depth, named by its path inside the folder, sorted folder by folder."""
+    for name in ("b.txt", "a.txt", "sub/c.txt", "sub/deeper/d.txt"):
+        write(tmp_path / "papers" / name)
+    assert names(tmp_path / "papers") == ["a.txt", "b.txt", "sub/c.txt", "sub/deeper/d.txt"]
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    """What starts with a dot is not submitted, and is not worth a word."""
+    for name in (".git/config", ".DS_Store", "a.txt"):
+        write(tmp_path / name)
+    selection = select([tmp_path])
+    assert [file.name for file in selection.files] == ["a.txt"]
+    assert selection.skipped == ()
+
+
+def test_a_file_named_outright_is_taken_even_if_hidden(tmp_path: Path) -> None:
+    """Whoever names a hidden file means it."""
+    assert names(write(tmp_path / ".notes.txt")) == [".notes.txt"]
+
+
+def test_links_out_of_the_folder_are_left_out_and_named(tmp_path: Path) -> None:
+    """A folder cannot smuggle in what lies outside it: links out, to folders or to nowhere are skipped with a word."""
+    secret = write(tmp_path / "secret.txt")
+    folder = tmp_path / "papers"
+    inside = write(folder / "a.txt")
+    (folder / "inside.txt").symlink_to(inside)
+    (folder / "out.txt").symlink_to(secret)
+    (folder / "nowhere.txt").symlink_to(folder / "missing")
+    (folder / "linked").symlink_to(tmp_path)
+    selection = select([folder])
+    assert [file.name for file in selection.files] == ["a.txt", "inside.txt"]
+    assert len(selection.skipped) == 3
+
+
+def test_a_pipe_in_a_folder_does_not_hang_the_command(tmp_path: Path) -> None:
+    """Only regular files are read."""
+    os.mkfifo(tmp_path / "pipe")
+    write(tmp_path / "a.txt")
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["missing.txt", "empty"])
+def test_nothing_to_submit_is_a_usage_error(tmp_path: Path, name: str) -> None:
+    """A missing path and a folder without files end with exit code 2."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CliError) as caught:
+        select([tmp_path / name])
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+# --- Limits ---------------------------------------------------------------------------------
+
+
+def some_files(count: int) -> list[UploadFile]:
+    return [UploadFile(Path("a.txt"), f"{number}.txt", 10) for number in range(count)]
+
+
+def test_a_thousand_documents_fit() -> None:
+    """Exactly the limit is accepted."""
+    check_limits(some_files(1_000), Limits())
+
+
+def test_one_more_is_refused_with_advice() -> None:
+    """1,001 documents are refused with the limit, the count and a way out."""
+    with pytest.raises(CliError) as caught:
+        check_limits(some_files(1_001), Limits())
+    error = caught.value
+    assert error.exit_code == ExitCode.LIMIT
+    assert "1,001" in error.detail
+    assert "1,000" in error.detail
+    assert "2 parts" in error.action
+
+
+def test_entries_of_an_archive_count(tmp_path: Path) -> None:
+    """A ZIP counts as the documents in it."""
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(11):
+            archive.writestr(f"{number}.txt", "x")
+    with pytest.raises(CliError):
+        check_limits([UploadFile(path, path.name, 1)], Limits(max_documents_per_batch=10))
+
+
+def test_a_broken_archive_is_left_to_the_server(tmp_path: Path) -> None:
+    """What is no ZIP counts as one document; the server says what is wrong with it."""
+    path = write(tmp_path / "broken.zip", "not a zip")
+    check_limits([UploadFile(path, path.name, 1)], Limits(max_documents_per_batch=1))
+
+
+def test_too_many_bytes_are_refused_before_the_upload() -> None:
+    """The total of one request has a limit too."""
+    with pytest.raises(CliError) as caught:
+        check_limits(some_files(2), Limits(max_request_bytes=19))
+    assert caught.value.exit_code == ExitCode.LIMIT
+
+
+# --- Metadata -------------------------------------------------------------------------------
+
+
+def test_metadata_from_csv(tmp_path: Path) -> None:
+    """Each row is a file; an empty cell is no value; a byte order mark does not hide the first column."""
+    path = tmp_path / "m.csv"
+    path.write_text("\ufefffilename,author,year\na.txt,Ines,2026\nb.txt,,2025\n", encoding="utf-8")
+    assert read_metadata(path) == {"a.txt": {"author": "Ines", "year": "2026"}, "b.txt": {"year": "2025"}}
+
+
+def test_metadata_from_json(tmp_path: Path) -> None:
+    """JSON values keep their types."""
+    path = write(tmp_path / "m.json", '{"a.txt": {"year": 2026, "tags": ["x"]}}')
+    assert read_metadata(path) == {"a.txt": {"year": 2026, "tags": ["x"]}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("m.json", "{"), ("m.json", "[]"), ("m.json", '{"a.txt": 1}'), ("m.csv", "file,author\na,b\n"), ("m.csv", "")],
+)
+def test_a_metadata_file_of_another_shape_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    """The error names the file and shows the shape that is wanted."""
+    with pytest.raises(CliError) as caught:
+        read_metadata(write(tmp_path / name, text))
+    assert name in caught.value.detail
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_metadata_finds_its_file_by_path_or_by_name() -> None:
+    """The exact path wins over the bare name; what fits nothing is reported and still sent, for archives."""
+    files = [UploadFile(Path("a"), "sub/a.txt", 1), UploadFile(Path("b"), "b.txt", 1)]
+    metadata = {"sub/a.txt": {"n": 1}, "a.txt": {"n": 2}, "b.txt": {"n": 3}, "in-zip.txt": {"n": 4}}
+    found, unmatched = match_metadata(files, metadata)
+    assert found["sub/a.txt"] == {"n": 1}
+    assert found["b.txt"] == {"n": 3}
+    assert unmatched == ["a.txt", "in-zip.txt"]
+    assert found["in-zip.txt"] == {"n": 4}
+
+
+def test_a_bare_name_reaches_a_file_in_a_folder() -> None:
+    """Metadata written for `a.txt` fits `sub/a.txt`, and is sent under the name the file is sent by."""
+    found, unmatched = match_metadata([UploadFile(Path("a"), "sub/a.txt", 1)], {"a.txt": {"n": 1}})
+    assert found == {"sub/a.txt": {"n": 1}}
+    assert unmatched == []
