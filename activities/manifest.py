@@ -161,9 +161,16 @@ class _ManifestBuild:
         )
 
     async def _submission(self) -> AsyncIterator[bytes]:
-        """The submission's lines, with no more than one of them in memory."""
+        """The submission's lines, with flat memory."""
+        key = submission_key(self._request.tenant_id, self._request.batch_id)
+        stat = await self._blobs.stat(key)
+        if stat is None:
+            raise BlobNotFoundError(f"The submission of batch {self._request.batch_id} is missing.", key=key)
         rest = b""
-        async for piece in self._blobs.stream(submission_key(self._request.tenant_id, self._request.batch_id)):
+        # Window by window instead of one stream: minutes may pass between lines while an archive
+        # is unpacked, and no connection is to wait that long.
+        for offset in range(0, stat.size_bytes, _WINDOW_BYTES):
+            piece = await self._blobs.get(key, offset=offset, size=_WINDOW_BYTES)
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
                 if line:
