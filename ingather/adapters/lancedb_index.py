@@ -1,0 +1,331 @@
+"""The search index in LanceDB: the same code on a folder and on S3.
+
+One table per tenant and vector length. A document's rows are replaced by merging on the row id, so
+writers need no lock between them: LanceDB lets one of two conflicting writers win and the other
+starts over on what the first one left. A writer that dies half-way leaves files nobody refers to.
+
+Rows are found from the moment they are written. Those the full-text index does not cover yet are
+read one by one (30 µs each), so it is brought up to date when enough of them have gathered, or when
+writing pauses; vectors are compared one by one up to 100,000 rows in about 30 ms.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import structlog
+
+from ingather.adapters.lancedb_rows import (
+    HIT_COLUMNS,
+    Replacement,
+    count_condition,
+    hit,
+    replacement_for,
+    row_schema,
+    search_condition,
+)
+from ingather.domain.metadata_pairs import well_formed
+from ingather.domain.ranking import fuse_ranks
+from ingather.models.errors import ConfigurationError, IndexUnavailableError
+from ingather.models.search import SearchHit, SearchQuery
+from ingather.ports.chunk_index import IndexEntry
+from ingather.ports.embedder import Vectors
+
+logger = structlog.get_logger(__name__)
+
+_MIB = 1024 * 1024
+_INDEX_CACHE_BYTES = 128 * _MIB
+_METADATA_CACHE_BYTES = 64 * _MIB
+_CANDIDATES = 50
+"""Rows each ranking contributes at least."""
+_MERGE_ROWS = 8_192
+"""Rows merged at one time: LanceDB checks them on the event loop, which this keeps to milliseconds."""
+_MERGE_ATTEMPTS = 6
+"""On top of LanceDB's own ten: many writers on one document wait for each other here."""
+_OLD_VERSIONS = timedelta(minutes=10)
+"""How long files of replaced versions stay, for readers that still look at them."""
+
+# Upkeep rewrites the table's small files, so it costs more the larger the table is. Waiting for a
+# share of the table keeps the cost of each document the same however many there are.
+_UPKEEP_ROWS = 1_000
+_UPKEEP_SHARE = 16
+_UPKEEP_UPSERTS = 64
+_UPKEEP_IDLE_SECONDS = 2.0
+_UPKEEP_TICK_SECONDS = 0.25
+
+
+@dataclass(slots=True)
+class _Upkeep:
+    """What this process wrote into a table since it last tidied it up."""
+
+    upserts: int = 0
+    rows: int = 0
+    total_rows: int = 0
+    last_write: float = 0.0
+    patience: float = _UPKEEP_IDLE_SECONDS
+    task: asyncio.Task[None] | None = None
+
+    def note(self, rows: int, now: float) -> None:
+        self.upserts += 1
+        self.rows += rows
+        self.last_write = now
+        # Several processes pause together when a batch ends; only the first should tidy up.
+        self.patience = _UPKEEP_IDLE_SECONDS * (1 + random.random())
+
+    def is_due(self, now: float) -> bool:
+        return (
+            self.upserts >= _UPKEEP_UPSERTS
+            or self.rows >= max(_UPKEEP_ROWS, self.total_rows // _UPKEEP_SHARE)
+            or now - self.last_write >= self.patience
+        )
+
+
+class LanceDbChunkIndex:
+    """A ``ChunkIndex`` on a folder or on S3.
+
+    Construction opens nothing; LanceDB itself (1 s and 100 MB to import) is loaded by the first
+    call that needs it, in a thread. Use an instance in one event loop only.
+
+    A chunk belongs to the batch that indexed it last: a batch that skips content because an
+    earlier one ingested it leaves that batch's rows as they are, and filtering by the later batch
+    does not find them.
+
+    Args:
+        uri: a folder, or ``s3://bucket/prefix``.
+        dimensions: length of the vectors; indexes of other lengths live beside it.
+        storage_options: for S3, such as ``aws_endpoint``, ``aws_region``, ``aws_access_key_id``,
+            ``aws_secret_access_key`` and ``allow_http``.
+    """
+
+    def __init__(self, uri: str, dimensions: int, storage_options: dict[str, str] | None = None) -> None:
+        self._uri = uri
+        self._dimensions = dimensions
+        self._storage_options = storage_options
+        self._connection: Any = None
+        self._tables: dict[str, Any] = {}
+        self._upkeep: dict[str, _Upkeep] = {}
+        self._opening = asyncio.Lock()
+        self._writing: dict[str, asyncio.Lock] = {}
+
+    async def upsert(self, tenant_id: str, entries: Sequence[IndexEntry]) -> int:
+        if not entries:
+            return 0
+        replacement = await asyncio.to_thread(replacement_for, entries, self._dimensions)
+        # Writers in one process take turns: conflicting, each would do the other's work again.
+        async with self._writing.setdefault(tenant_id, asyncio.Lock()):
+            with self._translating("writing", tenant_id):
+                table = await self._open(tenant_id, create=True)
+                await _replace(table, replacement)
+        self._note_write(tenant_id, replacement.rows.num_rows)
+        return int(replacement.rows.num_rows)
+
+    async def search(self, query: SearchQuery, vector: Vectors | None) -> list[SearchHit]:
+        if vector is not None and vector.shape != (1, self._dimensions):
+            raise ConfigurationError(
+                f"The query's vector has shape {vector.shape}, the search index takes (1, {self._dimensions})."
+            )
+        with self._translating("searching", query.tenant_id):
+            table = await self._open(query.tenant_id, create=False)
+            if table is None:
+                return []
+            candidates = max(_CANDIDATES, 2 * query.limit)
+            searches = [table.query().nearest_to_text(well_formed(query.text), columns=["text"])]
+            if vector is not None:
+                searches.append(table.query().nearest_to(vector[0]).distance_type("cosine"))
+            where = search_condition(query)
+            if where is not None:
+                searches = [search.where(where) for search in searches]
+            columns = [[*HIT_COLUMNS, "_score"], [*HIT_COLUMNS, "_distance"]]
+            rankings: list[list[dict[str, Any]]] = await asyncio.gather(
+                *(s.select(c).limit(candidates).to_list() for s, c in zip(searches, columns, strict=False))
+            )
+        rows = {row["id"]: row for ranking in rankings for row in ranking}
+        fused = fuse_ranks([[row["id"] for row in ranking] for ranking in rankings])
+        return [hit(rows[row_id], score) for row_id, score in fused[: query.limit]]
+
+    async def count(self, tenant_id: str, *, batch_id: str | None = None, collection: str | None = None) -> int:
+        with self._translating("counting", tenant_id):
+            table = await self._open(tenant_id, create=False)
+            return 0 if table is None else int(await table.count_rows(count_condition(batch_id, collection)))
+
+    async def optimize(self, tenant_id: str) -> None:
+        with self._translating("tidying up", tenant_id):
+            table = await self._open(tenant_id, create=False)
+            if table is not None:
+                await _tidy_up(table)
+
+    async def check(self) -> None:
+        """Raise where a folder cannot be used.
+
+        Asks nothing of S3 before the first use: object storage has its own check, and loading
+        LanceDB for a probe would cost every API process its memory.
+        """
+        if "://" not in self._uri:
+            with self._translating("opening the folder"):
+                await asyncio.to_thread(_check_folder, Path(self._uri))
+        elif self._connection is not None:
+            with self._translating("listing tables"):
+                await self._connection.table_names(limit=1)
+
+    async def close(self) -> None:
+        """Stop upkeep, which can be cut off anywhere, and let go of the tables."""
+        tasks = [upkeep.task for upkeep in self._upkeep.values() if upkeep.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tables.clear()
+        self._connection = None
+
+    async def _open(self, tenant_id: str, *, create: bool) -> Any:
+        """The tenant's table; None where there is none and none is to be made."""
+        table = self._tables.get(tenant_id)
+        if table is not None:
+            return table
+        async with self._opening:
+            if self._connection is None:
+                self._connection = await self._connect()
+            name = f"{tenant_id}-{self._dimensions}"
+            table = await _open_table(self._connection, name)
+            if table is None and create:
+                table = await _create_table(self._connection, name, self._dimensions)
+            if table is not None:
+                self._tables[tenant_id] = table
+            return table
+
+    async def _connect(self) -> Any:
+        # Its warnings ("compaction lost against an update") would stand between our own log lines.
+        os.environ.setdefault("LANCEDB_LOG", "error")
+        lancedb = await asyncio.to_thread(importlib.import_module, "lancedb")
+        return await lancedb.connect_async(
+            self._uri,
+            # Every read looks for what other processes wrote.
+            read_consistency_interval=timedelta(0),
+            storage_options=self._storage_options,
+            # Unasked it would keep up to 7 GB.
+            session=lancedb.Session(
+                index_cache_size_bytes=_INDEX_CACHE_BYTES, metadata_cache_size_bytes=_METADATA_CACHE_BYTES
+            ),
+        )
+
+    def _note_write(self, tenant_id: str, rows: int) -> None:
+        upkeep = self._upkeep.setdefault(tenant_id, _Upkeep())
+        upkeep.note(rows, asyncio.get_running_loop().time())
+        if upkeep.task is None or upkeep.task.done():
+            upkeep.task = asyncio.create_task(self._tend(tenant_id, upkeep))
+
+    async def _tend(self, tenant_id: str, upkeep: _Upkeep) -> None:
+        """Tidy up whenever it is due, until nothing is left to do."""
+        while upkeep.upserts:
+            await asyncio.sleep(_UPKEEP_TICK_SECONDS)
+            if not upkeep.is_due(asyncio.get_running_loop().time()):
+                continue
+            upkeep.upserts = upkeep.rows = 0
+            try:
+                with self._translating("tidying up", tenant_id):
+                    table = await self._open(tenant_id, create=False)
+                    if table is not None and await _has_unindexed_rows(table):
+                        await _tidy_up(table)
+                        upkeep.total_rows = await table.count_rows()
+            except IndexUnavailableError as error:
+                logger.warning("index.upkeep_failed", tenant_id=tenant_id, cause=str(error.__cause__)[:200])
+
+    @contextlib.contextmanager
+    def _translating(self, doing: str, tenant_id: str | None = None) -> Iterator[None]:
+        """LanceDB's errors as ours. Its texts may quote credentials, so they stay in the cause."""
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError) as error:
+            # The table may have been removed behind our back: the next call opens it anew.
+            self._tables.pop(tenant_id or "", None)
+            raise IndexUnavailableError(f"The search index failed while {doing} ({type(error).__name__}).") from error
+
+
+async def _open_table(connection: Any, name: str) -> Any:
+    try:
+        return await connection.open_table(name)
+    except ValueError as error:
+        if "not found" in str(error):
+            return None
+        raise
+
+
+async def _create_table(connection: Any, name: str, dimensions: int) -> Any:
+    """Make the table with its full-text index; several processes may try at once."""
+    index = importlib.import_module("lancedb.index")
+    table = await connection.create_table(name, schema=row_schema(dimensions), exist_ok=True)
+    # ICU also knows where words end in scripts without spaces. Its stop words are those of all
+    # languages together, "dog" and "cat" among them, so none are removed: rare words weigh more anyway.
+    words = index.FTS(base_tokenizer="icu/split", remove_stop_words=False, with_position=False)
+    try:
+        await table.create_index("text", config=words, replace=False)
+    except (RuntimeError, ValueError) as error:
+        if not any(word in str(error) for word in ("already exists", "conflict")):
+            raise
+    return table
+
+
+async def _replace(table: Any, replacement: Replacement) -> None:
+    """Write rows, then remove what else there is of the same documents.
+
+    Merging alone overwrites rows and adds new ones. Rows are left over only where a document had
+    more chunks before, under another fingerprint; then everything is replaced in one step.
+    """
+    rows = replacement.rows
+    for start in range(0, rows.num_rows, _MERGE_ROWS):
+        await _merge(table, rows.slice(start, _MERGE_ROWS))
+    condition = replacement.condition()
+    if await table.count_rows(condition) <= rows.num_rows:
+        return
+    if rows.num_rows:
+        await _merge(table, rows, remove_others_of=condition)
+    else:
+        await table.delete(condition)
+
+
+async def _merge(table: Any, rows: pa.Table, *, remove_others_of: str | None = None) -> None:
+    merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+    if remove_others_of is not None:
+        merge = merge.when_not_matched_by_source_delete(remove_others_of)
+    # With an index LanceDB would not notice rows that another writer is inserting right now.
+    merge = merge.use_index(False)
+    for attempt in range(_MERGE_ATTEMPTS):
+        try:
+            await merge.execute(rows)
+        except (OSError, RuntimeError) as error:
+            if attempt == _MERGE_ATTEMPTS - 1 or not _is_conflict(error):
+                raise
+            await asyncio.sleep(random.uniform(0.05, 0.2) * 2**attempt)
+        else:
+            return
+
+
+def _is_conflict(error: Exception) -> bool:
+    text = str(error).lower()
+    return "conflict" in text or "concurrent" in text
+
+
+async def _has_unindexed_rows(table: Any) -> bool:
+    return any(index.num_unindexed_rows for index in await table.list_indices())
+
+
+async def _tidy_up(table: Any) -> None:
+    """Merge small files, index new rows, drop old versions. Losing against a writer is no failure: later is fine."""
+    try:
+        await table.optimize(cleanup_older_than=_OLD_VERSIONS)
+    except (OSError, RuntimeError) as error:
+        if not _is_conflict(error):
+            raise
+
+
+def _check_folder(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder} cannot be read and written")

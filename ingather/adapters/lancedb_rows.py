@@ -1,0 +1,167 @@
+"""How documents become rows of a LanceDB table, and rows become hits."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+
+from ingather.domain.artifact import decode
+from ingather.domain.metadata_pairs import metadata_pair, well_formed
+from ingather.models.errors import ConfigurationError
+from ingather.models.search import SearchHit, SearchQuery
+from ingather.ports.chunk_index import IndexEntry
+
+HIT_COLUMNS = (
+    "id",
+    "collection",
+    "file_id",
+    "batch_id",
+    "filename",
+    "ordinal",
+    "page",
+    "headings",
+    "text",
+    "metadata",
+)
+"""What a hit shows: everything but the vector and what only filters need."""
+
+
+def row_schema(dimensions: int) -> pa.Schema:
+    """The table's columns.
+
+    ``id`` is ``{collection}/{sha256}/{chunk ordinal}``. As a declared primary key that can never be
+    null it makes LanceDB notice two writers that insert the same row at the same time; without the
+    mark both would succeed, and the row would be there twice.
+    """
+    key = {"lance-schema:unenforced-primary-key": "true"}
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False, metadata=key),
+            pa.field("collection", pa.string()),
+            pa.field("sha256", pa.string()),
+            pa.field("fingerprint", pa.string()),
+            pa.field("file_id", pa.string()),
+            pa.field("batch_id", pa.string()),
+            pa.field("filename", pa.string()),
+            pa.field("ordinal", pa.int32()),
+            pa.field("page", pa.int32()),
+            pa.field("headings", pa.list_(pa.string())),
+            pa.field("text", pa.string()),
+            pa.field("metadata", pa.string()),
+            pa.field("metadata_pairs", pa.list_(pa.string())),
+            pa.field("vector", pa.list_(pa.float32(), dimensions)),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """Rows to write, and the documents they are all the rows of."""
+
+    rows: pa.Table = field(repr=False)
+    documents: tuple[tuple[str, str], ...]
+    """Collection and SHA-256, sorted; among them documents without a single chunk."""
+
+    def condition(self) -> str:
+        """SQL for every row that belongs to one of the documents."""
+        groups = groupby(self.documents, key=lambda document: document[0])
+        return " OR ".join(
+            f"(collection = {_quoted(collection)} AND sha256 IN ({', '.join(_quoted(sha) for _, sha in documents)}))"
+            for collection, documents in groups
+        )
+
+
+def replacement_for(entries: Sequence[IndexEntry], dimensions: int) -> Replacement:
+    """Rows of all documents; of two entries with the same content in one collection the later one counts.
+
+    Raises:
+        ValueError: an artifact cannot be read, or has no vectors yet.
+        ConfigurationError: its vectors are not as long as this index's.
+    """
+    by_document = {(entry.collection, entry.sha256): entry for entry in entries}
+    schema = row_schema(dimensions)
+    tables = [_rows_of(entry, schema) for entry in by_document.values()]
+    return Replacement(rows=pa.concat_tables([schema.empty_table(), *tables]), documents=tuple(sorted(by_document)))
+
+
+def _rows_of(entry: IndexEntry, schema: pa.Schema) -> pa.Table:
+    chunks = decode(entry.artifact).table
+    if chunks.num_rows == 0:
+        return schema.empty_table()
+    _check_vectors(entry, chunks.schema.field("vector").type, schema.field("vector").type)
+    prefix = f"{entry.collection}/{entry.sha256}"
+    pairs = [metadata_pair(key, value) for key, value in entry.metadata.items()]
+    same_in_all = {
+        "collection": entry.collection,
+        "sha256": entry.sha256,
+        "fingerprint": entry.fingerprint,
+        "file_id": entry.file_id,
+        "batch_id": entry.batch_id,
+        "filename": well_formed(entry.filename),
+        "metadata": json.dumps(entry.metadata, separators=(",", ":")),
+        "metadata_pairs": pairs,
+    }
+    columns: dict[str, Any] = {
+        name: pa.array([value] * chunks.num_rows, schema.field(name).type) for name, value in same_in_all.items()
+    }
+    columns["id"] = pa.array([f"{prefix}/{ordinal}" for ordinal in chunks["ordinal"].to_pylist()], pa.string())
+    for name in ("ordinal", "page", "headings", "text", "vector"):
+        columns[name] = chunks[name].cast(schema.field(name).type)
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _check_vectors(entry: IndexEntry, found: pa.DataType, wanted: pa.DataType) -> None:
+    if pa.types.is_null(found):
+        raise ValueError(f"the artifact of document {entry.file_id} has no vectors yet")
+    if found.list_size != wanted.list_size:
+        raise ConfigurationError(
+            f"The artifact of document {entry.file_id} has vectors of {found.list_size} dimensions, "
+            f"the search index takes {wanted.list_size}.",
+            action="Set INGATHER_EMBEDDER__DIMENSIONS to what the model gives.",
+        )
+
+
+def hit(row: dict[str, Any], score: float) -> SearchHit:
+    """A row with ``HIT_COLUMNS`` as the answer to a search."""
+    return SearchHit(
+        text=row["text"],
+        score=score,
+        document_id=row["file_id"],
+        filename=row["filename"],
+        page=row["page"],
+        headings=tuple(row["headings"] or ()),
+        batch_id=row["batch_id"],
+        collection=row["collection"],
+        chunk_ordinal=row["ordinal"],
+        metadata=json.loads(row["metadata"]),
+    )
+
+
+def search_condition(query: SearchQuery) -> str | None:
+    """SQL for the rows a search may answer with; None for all."""
+    pairs = [
+        f"array_has(metadata_pairs, {_quoted(metadata_pair(key, value))})" for key, value in query.metadata.items()
+    ]
+    return _all_of([*_place(query.batch_id, query.collection), *pairs])
+
+
+def count_condition(batch_id: str | None, collection: str | None) -> str | None:
+    """SQL for the rows of a batch, of a collection, or of both."""
+    return _all_of(_place(batch_id, collection))
+
+
+def _place(batch_id: str | None, collection: str | None) -> list[str]:
+    wanted = {"batch_id": batch_id, "collection": collection}
+    return [f"{column} = {_quoted(value)}" for column, value in wanted.items() if value is not None]
+
+
+def _all_of(conditions: list[str]) -> str | None:
+    return " AND ".join(conditions) or None
+
+
+def _quoted(text: str) -> str:
+    """A SQL string literal. LanceDB's SQL has no other escape than the doubled quote."""
+    return "'" + well_formed(text).replace("'", "''") + "'"
