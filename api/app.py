@@ -25,13 +25,13 @@ from api.guard import check_bind_of_this_process
 from api.metrics import ApiMetrics
 from api.middleware import LoopbackGuard, ProblemMiddleware, RequestContextMiddleware
 from api.readiness import Readiness
-from api.routes import batches, documents, search, service_info, submissions
+from api.routes import batches, documents, events, search, service_info, submissions
 from api.service.batches import BatchService
 from api.service.control import ControlService
 from api.service.documents import DocumentService
 from api.service.search import SearchService, query_embedder
 from api.service.submission import SubmissionService
-from api.streams.reader import ProgressReader
+from api.streams import EventStreams, ProgressReader
 from api.uploads import IntakeLimits
 from ingather.bootstrap import Ports, connect, migrate, open_ports
 from ingather.logging import configure_logging
@@ -86,7 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     metrics = ApiMetrics()
 
     @asynccontextmanager
-    async def open_parts(_app: FastAPI) -> AsyncIterator[ApiParts]:
+    async def open_parts(app: FastAPI) -> AsyncIterator[ApiParts]:
         async with AsyncExitStack() as stack:
             await asyncio.to_thread(migrate, settings)
             ports = await stack.enter_async_context(open_ports(settings))
@@ -95,11 +95,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             engine = BatchEngine(client)
             reader = ProgressReader(client, ports.events)
             parts = build_parts(settings, ports, engine, reader, metrics)
+            streams = EventStreams(
+                client,
+                ports.events,
+                ports.catalog,
+                reader=reader,
+                settle=lambda key: parts.batches.snapshot(key.tenant_id, key.batch_id),
+                streams_per_tenant=settings.limits.streams_per_client,
+            )
+            app.state.streams = await stack.enter_async_context(streams)
             log.info("api.opened", namespace=engine.namespace)
             try:
                 yield parts
             finally:
                 parts.readiness.is_draining = True
+                await streams.drain()
                 log.info("api.closed")
 
     return build_app(metrics, open_parts, public_url=settings.api.public_url)
@@ -110,7 +120,7 @@ def build_app(metrics: ApiMetrics, open_parts: OpenParts, *, public_url: str | N
     host = urlsplit(public_url or "").hostname
     app = IngatherApi(metrics=metrics, public_hosts=frozenset({host} if host else ()), lifespan=open_parts)
     problems.install(app)
-    for routes in (submissions, batches, documents, search, service_info):
+    for routes in (submissions, batches, documents, events, search, service_info):
         app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
     return app

@@ -1,11 +1,12 @@
 """What happens to a batch, while it happens: as Server-Sent Events, or as pages of JSON."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
-from api.dependencies import BatchIdPath, PageSize, Parts, Tenant
+from api.dependencies import BatchIdPath, LinksOf, PageSize, Parts, Tenant
+from api.resources import batch_resource
 from api.streams.event_streams import EventStreams
 from api.streams.frames import MEDIA_TYPE
 from ingather.domain.event_stream import parse_cursor
@@ -29,10 +30,12 @@ JSON = "application/json"
     },
 )
 async def follow_batch(
+    *,
     request: Request,
     tenant: Tenant,
     batch_id: BatchIdPath,
     parts: Parts,
+    links: LinksOf,
     limit: PageSize,
     after: Annotated[str | None, Query(description="The `id` of the last event seen; 0 for all of them.")] = None,
     last_event_id: Annotated[str | None, Header(description="As `after`, and before it.")] = None,
@@ -50,7 +53,11 @@ async def follow_batch(
     if form == JSON:
         page = await streams.page(record, cursor, limit)
         return Response(page.encode(), media_type=JSON, headers={"Cache-Control": "no-store"})
-    return await streams.open(record, cursor) or Response(status_code=204)
+
+    async def render() -> dict[str, Any]:
+        return batch_resource(await parts.batches.snapshot(tenant, batch_id), links).model_dump(mode="json")
+
+    return await streams.open(record, cursor, render) or Response(status_code=204)
 
 
 def preferred(accept: str) -> str:
@@ -62,7 +69,7 @@ def preferred(accept: str) -> str:
         wishes[kind] = _weight(weights[0]) if weights else 1.0
 
     def wish(form: str) -> float:
-        ranges = (form, form.split("/")[0] + "/*", "*/*")
+        ranges = (form, form.split("/", 1)[0] + "/*", "*/*")
         return next((wishes[name] for name in ranges if name in wishes), 0.0)
 
     best = max((MEDIA_TYPE, JSON), key=wish)

@@ -10,6 +10,7 @@ import orjson
 from temporalio.client import Client
 
 from api.engine import BatchEngine
+from api.streams.closing import Settle
 from api.streams.history import HistoryPage
 from api.streams.hub import Hub
 from api.streams.poller import PollerParts
@@ -29,8 +30,7 @@ class EventStreams:
     """Opens streams and history pages. ``start`` before the first, ``close`` at the end.
 
     Args:
-        render_batch: the batch as its resource, by tenant and batch id; it also writes down how a
-            batch ended whose workflow was ended from outside.
+        settle: writes down how a batch ended whose workflow was ended from outside.
         reader: told when a batch's state changes, so that it does not answer with older numbers.
         streams_per_tenant: streams of one tenant open at a time in this process.
     """
@@ -41,19 +41,18 @@ class EventStreams:
         log: EventLog,
         catalog: Catalog,
         *,
-        render_batch: RenderBatch,
+        settle: Settle,
         reader: ProgressReader,
         streams_per_tenant: int = 500,
     ) -> None:
         self.queries = BatchQueries(client)
         self._log = log
-        self._render = render_batch
         parts = PollerParts(
             queries=self.queries,
             engine=BatchEngine(client),
             log=log,
             catalog=catalog,
-            settle=lambda key: render_batch(key.tenant_id, key.batch_id),
+            settle=settle,
         )
         self.hub = Hub(parts, reader.forget)
         self._streams_per_tenant = streams_per_tenant
@@ -101,8 +100,8 @@ class EventStreams:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
 
-    async def open(self, record: BatchRecord, cursor: int | None) -> StreamResponse | None:
-        """A stream of the batch after ``cursor``; None when the client has seen all of an ended batch.
+    async def open(self, record: BatchRecord, cursor: int | None, render: RenderBatch) -> StreamResponse | None:
+        """A stream of the batch after ``cursor``, ``render`` giving its snapshots; None when the client has seen all of an ended batch.
 
         Raises ``TooManyStreamsError`` when the tenant has all its streams open in this process.
         """
@@ -116,7 +115,7 @@ class EventStreams:
                 f"{maximum} event streams of this tenant are open.", limit="streams_per_client", maximum=maximum
             )
         assert self._shutdown is not None, "start() comes before open()"
-        session = StreamSession(key, cursor, hub=self.hub, log=self._log, render=self._render, told=known is not None)
+        session = StreamSession(key, cursor, hub=self.hub, log=self._log, render=render, told=known is not None)
         self._open_by_tenant[key.tenant_id] += 1
         return StreamResponse(session.frames(), shutdown=self._shutdown, on_closed=lambda: self._closed(key.tenant_id))
 

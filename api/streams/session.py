@@ -14,14 +14,14 @@ import structlog
 from api.streams.frames import RETRY_MS, comment, control_frame, event_frame, retry_frame
 from api.streams.hub import Frame, Hub, Subscription
 from ingather.domain.event_stream import Mode, Start, decide, gap
-from ingather.models.errors import DependencyError, EventLogUnavailableError
+from ingather.models.errors import EventLogUnavailableError, IngatherError
 from ingather.models.events import BATCH_END_EVENTS, ControlFrame
 from ingather.ports.event_log import EventLog, LogRange, StreamKey
 
 log = structlog.get_logger(__name__)
 
-RenderBatch = Callable[[str, str], Awaitable[dict[str, Any]]]
-"""The whole batch as its resource, by tenant and batch id."""
+RenderBatch = Callable[[], Awaitable[dict[str, Any]]]
+"""The whole batch as its resource, JSON-ready."""
 
 READY_SECONDS = 1.5
 HISTORY_PAGE = 200
@@ -169,8 +169,8 @@ class StreamSession:
 
     async def _snapshot(self) -> bytes:
         try:
-            return control_frame(ControlFrame.SNAPSHOT, await self._render(self._key.tenant_id, self._key.batch_id))
-        except DependencyError as error:
+            return control_frame(ControlFrame.SNAPSHOT, await self._render())
+        except IngatherError as error:
             # The next batch.progress has absolute numbers, so the stream is worth keeping open.
             return comment(f"no snapshot: {error.code}")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from ingather.models.batch import BatchProgress, BatchState, Counts
+from ingather.models.batch import BatchProgress, BatchState
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.events import BATCH_END_EVENTS, Event, EventType
 from ingather.models.identity import file_id_for
@@ -189,7 +189,7 @@ def progress_data(progress: BatchProgress, files: Sequence[dict[str, Any]] = ())
     return {
         "status": progress.state.value,
         "counts": progress.counts.model_dump(),
-        "progress": share(progress.counts),
+        "progress": share(progress),
         "failures_by_code": progress.failures_by_code,
         "indexed": progress.indexed,
         "retry_round": progress.retry_round,
@@ -203,7 +203,7 @@ def final_data(progress: BatchProgress) -> dict[str, Any]:
     problem = progress.problem.model_dump() if progress.problem else None
     return {
         "counts": progress.counts.model_dump(),
-        "progress": share(progress.counts),
+        "progress": share(progress),
         "failures_by_code": progress.failures_by_code,
         "retry_round": progress.retry_round,
         "version": progress.version,
@@ -227,9 +227,12 @@ def live_files(
     ]
 
 
-def share(counts: Counts) -> float:
+def share(progress: BatchProgress) -> float:
     """How much of a batch has ended, 0 to 1."""
-    return round(counts.ended / counts.total, 4) if counts.total else 0.0
+    counts = progress.counts
+    if not counts.total:
+        return 1.0 if progress.state.is_final else 0.0
+    return round(counts.ended / counts.total, 4)
 
 
 def is_waiting(progress: BatchProgress) -> bool:
