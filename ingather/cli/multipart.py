@@ -84,8 +84,8 @@ class MultipartUpload:
 
 
 def _quoted(name: str) -> str:
-    """A file name as browsers write it into the header (HTML5): quote, CR and LF percent-encoded, the rest UTF-8."""
-    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    """A file name as a quoted string, the rest UTF-8. Names never hold line ends: ``selection`` saw to it."""
+    return name.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _read_exactly(file: UploadFile) -> Iterator[bytes]:

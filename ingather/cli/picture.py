@@ -2,10 +2,10 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ingather.cli.resources import FINAL_STATUSES, Batch, Document, DocumentCounts, StreamEvent
+from ingather.cli.resources import FINAL_STATUSES, Batch, DocumentCounts, StreamEvent
 
 RATE_WINDOW = 10.0
 """Seconds over which documents a second are measured."""
@@ -37,20 +37,23 @@ class BatchPicture:
         data = event.data
         if event.type == "stream.snapshot":
             self.files.clear()
-            batch = data.get("batch")
-            self._take_state(batch if isinstance(batch, Mapping) else data)
+            self._take_state(data)
         elif event.type.startswith("batch."):
             self._take_state(data)
         elif event.type.startswith("document."):
             self._take_document(event)
 
     def _take_state(self, data: Mapping[str, Any]) -> None:
-        self.status = str(data.get("status") or data.get("state") or self.status)
-        if "waiting_for" in data:
-            self.waiting_for = data["waiting_for"]
+        status = str(data.get("status") or self.status)
+        if status != self.status or "waiting_for" in data:
+            self.waiting_for = data.get("waiting_for")
+        self.status = status
         if isinstance(data.get("counts"), Mapping):
             self.counts = DocumentCounts.from_json(data["counts"])
             self._ended.append((self._clock(), self.counts.ended))
+        for item in data.get("files") or ():
+            if isinstance(item, Mapping) and isinstance(item.get("ordinal"), int):
+                self._take_file(item["ordinal"], item)
         if self.status in FINAL_STATUSES:
             self.files.clear()
 
@@ -64,21 +67,6 @@ class BatchPicture:
                 self.failures.appendleft(failure_of(event.data))
         else:
             self._take_file(ordinal, event.data)
-
-    def take_current(self, documents: Iterable[Document]) -> None:
-        """What the server says is being worked on right now: the truth about files and stages."""
-        if self.status in FINAL_STATUSES:
-            return
-        now = self._clock()
-        # A new dictionary at once: the view may be reading the old one.
-        self.files = {
-            document.ordinal: (
-                document.filename,
-                document.stage or "",
-                self.files.get(document.ordinal, ("", "", now))[2],
-            )
-            for document in documents
-        }
 
     def _take_file(self, ordinal: int, data: Mapping[str, Any]) -> None:
         name, stage, since = self.files.get(ordinal, ("", "", self._clock()))

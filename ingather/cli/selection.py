@@ -73,7 +73,13 @@ def _file(path: Path, name: str) -> UploadFile:
             detail=f"{path} is neither; use - to read a document from standard input.",
             exit_code=ExitCode.USAGE,
         )
-    return UploadFile(path, name, facts.st_size)
+    return UploadFile(path, _sendable(name), facts.st_size)
+
+
+def _sendable(name: str) -> str:
+    """A name that survives a header: valid UTF-8 without control characters."""
+    whole = name.encode("utf-8", "replace").decode()
+    return "".join(character if character.isprintable() else "_" for character in whole)
 
 
 def _in_folder(folder: Path, skip: Callable[[str], None]) -> Iterator[UploadFile]:
@@ -204,8 +210,8 @@ def match_metadata(
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Metadata by the names that are sent, and the names that fit no file.
 
-    An entry may name a file by its path in the folder or by its last part alone. Names that fit nothing are
-    sent too: they may stand for documents inside an archive.
+    An entry may name a file by its path in the folder or by its last part alone. An archive's metadata is
+    that of every document in it.
     """
     by_name: dict[str, dict[str, Any]] = {}
     used: set[str] = set()
@@ -215,8 +221,7 @@ def match_metadata(
                 by_name[file.name] = metadata[name]
                 used.add(name)
                 break
-    unmatched = [name for name in metadata if name not in used]
-    return by_name | {name: metadata[name] for name in unmatched}, unmatched
+    return by_name, [name for name in metadata if name not in used]
 
 
 def _bad_metadata(path: Path, reason: str) -> CliError:

@@ -1,7 +1,5 @@
 """What a person sees while a batch runs: a live view on a terminal, plain lines elsewhere, JSON Lines for programs."""
 
-import contextlib
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +13,6 @@ from rich.text import Text
 
 from ingather.cli.client import IngatherClient
 from ingather.cli.console import clean, out, print_json, print_line, say
-from ingather.cli.errors import CliError
 from ingather.cli.follow import Audience, Follower
 from ingather.cli.picture import KEPT_FAILURES, BatchPicture, Clock, failure_of
 from ingather.cli.render import (
@@ -30,7 +27,6 @@ from ingather.cli.render import (
 from ingather.cli.resources import FINAL_STATUSES, Batch, StreamEvent
 
 SHOWN_FILES = 8
-STAGES_INTERVAL = 1.0
 PLAIN_INTERVAL = 5.0
 """Seconds between progress lines where there is no terminal."""
 
@@ -177,32 +173,8 @@ def _audience(client: IngatherClient, batch: Batch) -> Iterator[Audience]:
             picture.failures.append(failure_of(document.raw))
     live = LiveAudience(picture)
     # Transient: the outcome table takes its place, and a terminal's history keeps no half-drawn frames.
-    with (
-        Live(get_renderable=live.__rich__, console=out(), refresh_per_second=8, transient=True),
-        _stages_looked_up(client, picture),
-    ):
+    with Live(get_renderable=live.__rich__, console=out(), refresh_per_second=8, transient=True):
         yield live
-
-
-@contextmanager
-def _stages_looked_up(client: IngatherClient, picture: BatchPicture) -> Iterator[None]:
-    """Ask every second which documents are in which stage: events tell only beginnings and ends."""
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(STAGES_INTERVAL):
-            if picture.status in FINAL_STATUSES or not picture.counts.in_flight:
-                continue
-            # Decoration only: whatever is wrong with the connection, the event stream tells it.
-            with contextlib.suppress(CliError):
-                picture.take_current(client.documents(picture.batch_id, status="in_flight", limit=SHOWN_FILES * 2))
-
-    # A daemon, so that a slow answer cannot hold up Ctrl-C.
-    threading.Thread(target=look, name="stages", daemon=True).start()
-    try:
-        yield
-    finally:
-        done.set()
 
 
 def show_outcome(client: IngatherClient, batch: Batch) -> None:

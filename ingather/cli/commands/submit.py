@@ -105,7 +105,7 @@ def _submit(
     by_name, unmatched = match_metadata(selection.files, entries)
     if unmatched:
         names = ", ".join(unmatched[:SHOWN_NAMES]) + (" …" if len(unmatched) > SHOWN_NAMES else "")
-        say(f"Metadata for {len(unmatched):,} {plural('name', len(unmatched))} that no file has: {names}", "yellow")
+        say(f"Not used, because no file has the name: metadata for {names}", "yellow")
     check_limits(selection.files, client.limits())
     count = len(selection.files)
     with _upload_bar(f"{count:,} {plural('file', count)}, {size(selection.total_bytes)}", selection) as sent:

@@ -146,7 +146,7 @@ def test_an_upload_is_a_well_formed_multipart_body(client: IngatherClient, serve
     body = request.body.decode()
     assert body.index('name="spec"') < body.index('name="metadata"') < body.index('filename="a.txt"')
     assert '{"name": "n"}' in body
-    assert 'filename="sub/ü %22x%22.txt"' in body
+    assert 'filename="sub/ü \\"x\\".txt"' in body
     assert body.count("\r\nalpha\r\n") == 2
 
 
