@@ -25,11 +25,8 @@ from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.zip_archive import ZipArchiveReader
-from ingather.adapters.parsers.limits import ParseLimits
-from ingather.adapters.zip_archive import ZipArchiveReader
 from ingather.bootstrap import Ports, connect, open_ports
 from ingather.logging import configure_logging
-from ingather.models.archive import ArchiveLimits
 from ingather.models.archive import ArchiveLimits
 from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, IO_QUEUE, WORKFLOW_QUEUE
 from ingather.ports.embedder import Embedder, RemoteEmbedder
