@@ -21,7 +21,7 @@ SHOWN_LOG_LINES = 15
 
 
 class DemoStack:
-    """`ingather up --port 0 --json`, whose first line of output says where everything is."""
+    """`ingather up --json`, whose first line of output says where everything is."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -39,7 +39,7 @@ class DemoStack:
         command = [sys.executable, "-c", "from ingather.cli.main import main; main()", "up", "--json"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--port", "0", "--data-dir", str(self._data_dir)],
+                [*command, "--data-dir", str(self._data_dir)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -87,9 +87,23 @@ class DemoStack:
             raise self._failed("It did not say where the API is.") from error
 
     def _failed(self, why: str) -> CliError:
+        """The reason, with the child's own error where it told one, else the end of its log."""
+        lines: list[str] = []
         with contextlib.suppress(OSError):
             lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN_LOG_LINES:]
-            why = "\n".join([why, *lines])
+        told = _told_error(lines[-1]) if lines else None
         return CliError(
-            "The embedded stack did not work", detail=why, action="`ingather doctor` checks every part.", code="stack"
+            "The embedded stack did not work",
+            detail="\n".join([why, *(told or lines)]),
+            action="`ingather doctor` checks every part.",
+            code="stack_not_started",
         )
+
+
+def _told_error(line: str) -> list[str] | None:
+    """The words of an error that a command wrote as JSON; None when the line is something else."""
+    try:
+        error = json.loads(line)["error"]
+        return [str(error["title"]), *str(error.get("detail", "")).splitlines()]
+    except (ValueError, KeyError, TypeError):
+        return None
