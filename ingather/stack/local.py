@@ -1,13 +1,12 @@
 """The whole embedded stack: servers, catalog, API and workers in one data directory.
 
-Temporal, Redis, S3 and the catalog's schema come up side by side; API and workers follow as soon
-as what they connect to is there. Stopping goes the other way round. Ports and credentials stay
-from one run to the next, so addresses in somebody's shell or browser go on working.
+Temporal, Redis and S3 come up side by side; the API and then the workers follow as soon as what
+they need is there. Stopping goes the other way round. Ports and credentials stay from one run to
+the next, so addresses in somebody's shell or browser go on working.
 """
 
 import asyncio
 import os
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +20,6 @@ from ingather.stack.errors import PartFailedError, PortTakenError
 from ingather.stack.ports import LOOPBACK, choose_ports, is_free
 from ingather.stack.private_files import write_private
 from ingather.stack.probes import http_get, until
-from ingather.stack.process import Command, Process, last_lines
 from ingather.stack.roots import WORKER_GRACE_SECONDS, ApiPart, WorkerPart
 from ingather.stack.supervisor import Supervisor
 
@@ -110,7 +108,7 @@ class LocalStack:
             "INGATHER_CATALOG__URL": f"sqlite:///{directory.catalog}",
             "INGATHER_INDEX__URI": str(directory.index),
             "INGATHER_TEMPORAL_UI__URL": self.temporal.ui_url,
-            "INGATHER_WORKER__SHUTDOWN_GRACE": str(WORKER_GRACE_SECONDS),
+            "INGATHER_WORKER__SHUTDOWN_GRACE": f"PT{WORKER_GRACE_SECONDS}S",
             "TEMPORAL_ADDRESS": self.temporal.address,
             "TEMPORAL_NAMESPACE": temporal.NAMESPACE,
             "TEMPORAL_CONFIG_FILE": str(temporal_profile),
@@ -131,35 +129,14 @@ class LocalStack:
         self._write_stack_file()
         async with _first_failure() as together:
             s3_ready = together.create_task(self._supervisor.add(self.s3))
-            connected_to = [
-                together.create_task(self._supervisor.add(self.temporal)),
-                together.create_task(self._supervisor.add(self.redis)),
-                together.create_task(self._migrate()),
-            ]
-            await asyncio.gather(*connected_to)
-            together.create_task(self._supervisor.add(self.api))
-            await s3_ready
+            await asyncio.gather(self._supervisor.add(self.temporal), self._supervisor.add(self.redis))
+            # The API brings the catalog's schema up to date before it listens; workers find it as they need it.
+            api_ready = together.create_task(self._supervisor.add(self.api))
+            await asyncio.gather(s3_ready, api_ready)
             for worker in self._workers:
                 together.create_task(self._supervisor.add(worker))
         await self._wait_ready()
         log.debug("stack.ready", data_dir=str(self.directory.root))
-
-    async def _migrate(self) -> None:
-        """Bring the catalog's schema up to date, in a process of its own: it loads much that we never need again."""
-        command = Command(
-            "migrate",
-            (sys.executable, "-P", "-m", "ingather.stack.migrate"),
-            self.directory.log("migrate"),
-            self.environment,
-        )
-        process = Process(command)
-        try:
-            code = await process.wait()
-        finally:
-            process.kill()
-        if code != 0:
-            end = last_lines(command.log_path)
-            raise PartFailedError(f"The catalog's schema could not be brought up to date:\n{end}")
 
     async def _wait_ready(self) -> None:
         body = b""

@@ -1,0 +1,96 @@
+"""``ingather up``: the embedded stack in the foreground, until Ctrl-C or SIGTERM."""
+
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ingather.cli.console import print_json, say, talk
+from ingather.cli.errors import CliError
+from ingather.cli.exit_codes import ExitCode
+from ingather.logging import configure_logging
+from ingather.stack.errors import PortTakenError, StackError
+from ingather.stack.local import DEFAULT_API_PORT, LocalStack
+from ingather.stack.shown import without_credentials
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def up(
+    port: Annotated[
+        int | None, typer.Option(help="Port of API and dashboard; 8000, or a free one.", min=1, max=65535)
+    ] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".ingather"),
+    workers: Annotated[int, typer.Option(help="Worker processes.", min=1, max=64)] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print addresses as one line of JSON.")] = False,
+) -> None:
+    """Run the embedded stack, API and workers in the foreground.
+
+    Ctrl-C or SIGTERM stops all of it; starting again in the same directory goes on where it stopped.
+    """
+    configure_logging("auto", "info")
+    stack = LocalStack(data_dir, api_port=port, workers=workers)
+    try:
+        asyncio.run(_run(stack, as_json=as_json, any_port=port is None))
+    except StackError as error:
+        code = ExitCode.USAGE if isinstance(error, PortTakenError) else ExitCode.ERROR
+        raise _as_cli_error(error, code) from error
+
+
+async def _run(stack: LocalStack, *, as_json: bool, any_port: bool) -> None:
+    """Start, tell where everything is, wait for a signal, stop. A further signal changes nothing."""
+    asked_to_stop = _listen_for_signals()
+    say(f"Starting in {stack.directory.root} …", "dim")
+    opened = contextlib.AsyncExitStack()
+    starting = asyncio.ensure_future(opened.enter_async_context(stack))
+    waiting = asyncio.ensure_future(asked_to_stop.wait())
+    await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return
+    starting.result()
+    async with opened:
+        if as_json:
+            print_json(stack.describe())
+        _show_addresses(stack.describe(), moved=any_port and stack.api.port != DEFAULT_API_PORT)
+        await waiting
+        say("Stopping …", "dim")
+    say("Stopped; nothing is left running.", "dim")
+
+
+def _listen_for_signals() -> asyncio.Event:
+    asked_to_stop = asyncio.Event()
+    for number in _SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
+    return asked_to_stop
+
+
+def _show_addresses(facts: dict[str, Any], *, moved: bool) -> None:
+    if moved:
+        say(f"Port {DEFAULT_API_PORT} is in use, so the API has another one.", "yellow")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    url = facts["api"]["url"]
+    for name, address in (
+        ("API", url),
+        ("API reference", f"{url}/docs"),
+        ("Temporal UI", facts["temporal"]["ui_url"]),
+        ("Temporal", facts["temporal"]["address"]),
+        ("S3", f"{facts['s3']['endpoint_url']}  bucket {facts['s3']['bucket']}"),
+        ("Redis", without_credentials(facts["redis"]["url"])),
+        ("Data and logs", facts["data_dir"]),
+        ("Credentials", f"{facts['data_dir']}/stack.json"),
+    ):
+        table.add_row(name, address)
+    say("Ingather is ready.", "bold green")
+    talk().print(table)
+    say("Ctrl-C stops all of it.", "dim")
+
+
+def _as_cli_error(error: StackError, code: ExitCode) -> CliError:
+    title, _, detail = str(error).partition(". ")
+    return CliError(title, detail=detail, exit_code=code, code="stack_not_started")

@@ -1,0 +1,203 @@
+"""Every check of ``ingather doctor``: what was looked at, whether it is well, what to do when it is not."""
+
+import asyncio
+import importlib
+import shutil
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import httpx
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+
+from ingather.bootstrap import Ports, connect, open_ports
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, SEARCH_ATTRIBUTES, WORKFLOW_QUEUE
+from ingather.models.errors import IngatherError
+from ingather.settings import GIB, Settings
+from ingather.stack.shown import without_credentials
+
+CHECK_SECONDS = 5.0
+LEAST_FREE_BYTES = 2 * GIB
+POLLED_WITHIN = timedelta(minutes=2)
+"""A worker's long poll lasts a minute, so one that lives was seen since."""
+
+LIBRARIES = {
+    "pypdfium2": "pypdfium2",
+    "office-oxide": "office_oxide",
+    "python-docx": "docx",
+    "python-pptx": "pptx",
+    "python-calamine": "python_calamine",
+    "resiliparse": "resiliparse",
+    "charset-normalizer": "charset_normalizer",
+    "striprtf": "striprtf",
+    "semchunk": "semchunk",
+    "wordllama": "wordllama",
+    "lancedb": "lancedb",
+}
+"""Distribution → module of what reads, cuts, embeds and indexes documents."""
+
+_START = "Start it with `ingather up`, or look at its log in the data directory's logs/ folder."
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one check."""
+
+    name: str
+    ok: bool
+    detail: str
+    action: str = ""
+    """What to do; empty when all is well."""
+
+
+class Unwell(Exception):  # noqa: N818 - a finding on its way, not an error
+    """Raised by a check: what is wrong and what to do."""
+
+    def __init__(self, detail: str, action: str) -> None:
+        super().__init__(detail)
+        self.action = action
+
+
+async def examine(settings: Settings, api_url: str) -> list[Finding]:
+    """Run every check, side by side where they do not depend on each other."""
+    async with AsyncExitStack() as stack:
+        ports = await stack.enter_async_context(open_ports(settings))
+        engine = await _engine(settings)
+        checks: dict[str, Awaitable[str]] = {
+            "disk": asyncio.to_thread(check_disk, settings.data_dir),
+            "libraries": asyncio.to_thread(check_libraries),
+            **_port_checks(ports, settings),
+            "temporal": _check_temporal(engine),
+            **{f"queue {queue}": _check_queue(engine, queue) for queue in (WORKFLOW_QUEUE, IO_QUEUE, CPU_QUEUE)},
+            "temporal ui": _check_page(settings.temporal_ui.url, "Temporal UI"),
+            "api": _check_api(api_url),
+        }
+        return list(await asyncio.gather(*(_finding(name, check) for name, check in checks.items())))
+
+
+def _port_checks(ports: Ports, settings: Settings) -> dict[str, Awaitable[str]]:
+    def check(ask: Callable[[], Awaitable[None]], where: str) -> Awaitable[str]:
+        async def asked() -> str:
+            await ask()
+            return where
+
+        return asked()
+
+    return {
+        "storage": check(ports.blobs.check, f"{settings.s3.endpoint_url or 'AWS S3'} bucket {settings.s3.bucket}"),
+        "redis": check(ports.events.check, without_credentials(settings.redis.url.get_secret_value())),
+        "catalog": check(ports.catalog.check, without_credentials(settings.catalog.url.get_secret_value())),
+        "index": check(ports.index.check, settings.index.uri),
+    }
+
+
+async def _finding(name: str, check: Awaitable[str]) -> Finding:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return Finding(name, ok=True, detail=await check)
+    except TimeoutError:
+        return Finding(name, ok=False, detail=f"no answer within {CHECK_SECONDS:g} seconds", action=_START)
+    except Unwell as unwell:
+        return Finding(name, ok=False, detail=str(unwell), action=unwell.action)
+    except IngatherError as error:
+        return Finding(name, ok=False, detail=error.message, action=error.action)
+    except Exception as error:  # noqa: BLE001 - whatever a vendor raises: this part does not work, others may
+        return Finding(name, ok=False, detail=f"{type(error).__name__}: {error}"[:300], action=_START)
+
+
+def check_disk(data_dir: Path) -> str:
+    """Free space under the data directory, or its nearest parent that exists."""
+    place = next(path for path in (data_dir.absolute(), *data_dir.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    text = f"{free / GIB:.1f} GiB free at {place}"
+    if free < LEAST_FREE_BYTES:
+        raise Unwell(text, "Make room, or choose another place with --data-dir.")
+    return text
+
+
+def check_libraries() -> str:
+    """Import every library that reads, cuts, embeds or indexes documents."""
+    versions = []
+    for distribution, module in LIBRARIES.items():
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise Unwell(f"{distribution}: {error}", 'Install again: pip install "ingather[local]"') from error
+        versions.append(f"{distribution} {metadata.version(distribution)}")
+    return ", ".join(versions)
+
+
+async def _engine(settings: Settings) -> Client | None:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await connect(settings)
+    except (RuntimeError, OSError, TimeoutError):
+        return None
+
+
+def _connected(engine: Client | None) -> Client:
+    if engine is None:
+        raise Unwell("Temporal does not answer", _START)
+    return engine
+
+
+async def _check_temporal(engine: Client | None) -> str:
+    client = _connected(engine)
+    request = ListSearchAttributesRequest(namespace=client.namespace)
+    answer = await client.operator_service.list_search_attributes(request)
+    if missing := sorted(set(SEARCH_ATTRIBUTES) - set(answer.custom_attributes)):
+        commands = "; ".join(
+            f"temporal operator search-attribute create --name {name} --type {SEARCH_ATTRIBUTES[name]}"
+            for name in missing
+        )
+        raise Unwell(f"namespace {client.namespace} lacks the search attributes {', '.join(missing)}", commands)
+    return f"{client.service_client.config.target_host} namespace {client.namespace}"
+
+
+async def _check_queue(engine: Client | None, queue: str) -> str:
+    client = _connected(engine)
+    kind = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW if queue == WORKFLOW_QUEUE else TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
+    )
+    answer = await client.workflow_service.describe_task_queue(request)
+    oldest = datetime.now(UTC) - POLLED_WITHIN
+    live = [p.identity for p in answer.pollers if p.last_access_time.ToDatetime(tzinfo=UTC) >= oldest]
+    if not live:
+        raise Unwell("no worker polls it", f"Start one: python worker.py --roles {queue.removeprefix('ingather-')}")
+    return f"polled by {', '.join(sorted(live))}"
+
+
+async def _check_page(url: str | None, name: str) -> str:
+    if url is None:
+        return "not configured (INGATHER_TEMPORAL_UI__URL); nothing links to it"
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(url, follow_redirects=True)
+    if answer.status_code >= 400:
+        raise Unwell(f"{name} at {url} answered {answer.status_code}", _START)
+    return url
+
+
+async def _check_api(url: str) -> str:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        try:
+            answer = await client.get(f"{url}/readyz")
+        except httpx.TransportError as error:
+            raise Unwell(f"{url} does not answer ({type(error).__name__})", _START) from error
+    if answer.status_code != 200:
+        raise Unwell(f"{url}/readyz answered {answer.status_code}: {answer.text[:300]}", "Repair the parts it names.")
+    return url
+
+
+def as_json(finding: Finding) -> dict[str, Any]:
+    """For ``--json``."""
+    fields = {"name": finding.name, "ok": finding.ok, "detail": finding.detail}
+    return {**fields, "action": finding.action} if finding.action else fields
