@@ -1,0 +1,111 @@
+"""``make bench``: a plain process pool and Ingather end to end, side by side in one run.
+
+Both do the same documents on the same cores, in turns, so that a machine whose speed drifts
+changes the seconds but not the ratio.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.end_to_end import EndToEndResult, run_batch
+from bench.pool import PoolResult, run_pool
+from bench.workload import Workload, corpus, small_texts
+from ingather.stack.local import LocalStack
+
+RESULTS = Path(__file__).parent / "results"
+
+
+async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Every workload, ``rounds`` times, pool and Ingather in turns."""
+    cores = os.cpu_count() or 1
+    report: dict[str, Any] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cores": cores, "cpu": _cpu_name(), "python": platform.python_version()},
+        "workloads": {},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        async with LocalStack(scratch / "stack") as stack:
+            await asyncio.to_thread(_warm_stack, scratch, stack.describe())
+            for name in arguments.workloads:
+                rounds = [
+                    await asyncio.to_thread(_round, name, number, scratch, stack.describe(), arguments)
+                    for number in range(arguments.rounds)
+                ]
+                report["workloads"][name] = _summary([entry for entry in rounds if entry is not None])
+    return report
+
+
+def _warm_stack(scratch: Path, stack: dict[str, Any]) -> None:
+    """A first small batch: model, pollers and caches are as in a stack that has been up for a while."""
+    run_batch(small_texts(scratch / "warm", 50, seed=0), stack, "warm-up")
+
+
+def _round(
+    name: str, number: int, scratch: Path, stack: dict[str, Any], arguments: argparse.Namespace
+) -> tuple[PoolResult, EndToEndResult] | None:
+    workload = _workload(name, number, scratch, arguments)
+    if workload is None:
+        print("corpus: not found, left out (set INGATHER_CORPUS)")
+        return None
+    pool = run_pool(workload, scratch / "pool" / name / str(number), os.cpu_count() or 1)
+    ours = run_batch(workload, stack, f"{name.replace(' ', '-')}-{number}")
+    print(
+        f"{name} {number + 1}: pool {pool.rate:.0f}/s, Ingather {ours.rate:.0f}/s "
+        f"({ours.rate / pool.rate:.0%}), {pool.done} and {ours.done} of {len(workload.files)} done"
+    )
+    return pool, ours
+
+
+def _workload(name: str, number: int, scratch: Path, arguments: argparse.Namespace) -> Workload | None:
+    if name == "texts":
+        return small_texts(scratch / f"texts-{number}", arguments.texts, seed=number + 1)
+    return corpus(arguments.corpus)
+
+
+def _summary(rounds: list[tuple[PoolResult, EndToEndResult]]) -> dict[str, Any]:
+    if not rounds:
+        return {}
+    last = rounds[-1][1]
+    return {
+        "documents": last.documents,
+        "pool_per_second": [round(pool.rate, 1) for pool, _ in rounds],
+        "ingather_per_second": [round(ours.rate, 1) for _, ours in rounds],
+        "ratio_median": round(statistics.median(ours.rate / pool.rate for pool, ours in rounds), 3),
+        "last_round": asdict(last),
+    }
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--texts", type=int, default=500, help="how many small texts")
+    parser.add_argument("--corpus", type=Path, default=None, help="folder with files/ (default: INGATHER_CORPUS)")
+    parser.add_argument("--workloads", nargs="+", default=["texts", "corpus"], choices=["texts", "corpus"])
+    parser.add_argument("--output", type=Path, default=None, help="JSON file for the figures")
+    arguments = parser.parse_args()
+    report = asyncio.run(measure(arguments))
+    text = json.dumps(report, indent=2)
+    if arguments.output:
+        arguments.output.write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
