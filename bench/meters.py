@@ -28,9 +28,7 @@ def processes_by_part(pids: dict[str, int]) -> dict[str, list[psutil.Process]]:
 
 def cpu_seconds(pids: dict[str, int]) -> dict[str, float]:
     """User and system time by part, ended children that were waited for included."""
-    return {
-        part: sum(_cpu(process) for process in processes) for part, processes in processes_by_part(pids).items()
-    }
+    return {part: sum(_cpu(process) for process in processes) for part, processes in processes_by_part(pids).items()}
 
 
 def _cpu(process: psutil.Process) -> float:

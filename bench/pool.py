@@ -73,9 +73,7 @@ def run_pool(workload: Workload, target: Path, processes: int) -> PoolResult:
     with ProcessPoolExecutor(processes, initializer=_warm_up) as pool:
         list(pool.map(time.sleep, [0.2] * processes * 2))
         began = time.perf_counter()
-        futures = [
-            pool.submit(_ingest, path, target, ordinal, batch_id) for ordinal, path in enumerate(workload.files)
-        ]
+        futures = [pool.submit(_ingest, path, target, ordinal, batch_id) for ordinal, path in enumerate(workload.files)]
         done = sum(future.result() for future in futures)
         seconds = time.perf_counter() - began
     return PoolResult(seconds, len(workload.files), done)

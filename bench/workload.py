@@ -6,12 +6,70 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_WORDS = (
-    "observatory telescope mirror shutter night sky cloud calibration exposure filter detector guide star focus "
-    "dome wind humidity log schedule operator visitor safety cable pump cooling nitrogen archive reduction pipeline "
-    "spectrum galaxy cluster survey catalogue magnitude epoch transit occultation comet asteroid orbit ephemeris "
-    "the a of and to in is on with for by from at as it that this was are be"
-).split()
+_WORDS = [
+    "observatory",
+    "telescope",
+    "mirror",
+    "shutter",
+    "night",
+    "sky",
+    "cloud",
+    "calibration",
+    "exposure",
+    "filter",
+    "detector",
+    "guide",
+    "star",
+    "focus",
+    "dome",
+    "wind",
+    "humidity",
+    "log",
+    "schedule",
+    "operator",
+    "visitor",
+    "safety",
+    "cable",
+    "pump",
+    "cooling",
+    "nitrogen",
+    "archive",
+    "reduction",
+    "pipeline",
+    "spectrum",
+    "galaxy",
+    "cluster",
+    "survey",
+    "catalogue",
+    "magnitude",
+    "epoch",
+    "transit",
+    "occultation",
+    "comet",
+    "asteroid",
+    "orbit",
+    "ephemeris",
+    "the",
+    "a",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "on",
+    "with",
+    "for",
+    "by",
+    "from",
+    "at",
+    "as",
+    "it",
+    "that",
+    "this",
+    "was",
+    "are",
+    "be",
+]
 
 
 @dataclass(frozen=True)
