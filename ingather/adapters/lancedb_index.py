@@ -173,7 +173,7 @@ class LanceDbChunkIndex:
                 await asyncio.to_thread(_check_folder, Path(self._uri))
         elif self._connection is not None:
             with self._translating("listing tables"):
-                await self._connection.table_names(limit=1)
+                await self._connection.list_tables(limit=1)
 
     async def close(self) -> None:
         """Stop upkeep, which can be cut off anywhere, and let go of the tables."""
