@@ -84,6 +84,10 @@ class InMemoryCatalog:
 
     async def save_outcome(self, record: DocumentRecord) -> None:
         self._must_have_batch(record)
+        found = self._documents.get(record.file_id)
+        if found is not None and record.indexed_at is None:
+            # A retry clears it first, so this is the late write of an earlier attempt: same content, same chunks.
+            record = record.model_copy(update={"indexed_at": found.indexed_at})
         self._store(record)
 
     async def mark_indexed(self, file_ids: Sequence[str], at: datetime) -> None:

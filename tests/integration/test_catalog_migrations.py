@@ -1,0 +1,118 @@
+"""Migrations: the tables they make are the tables the code expects, whoever comes first."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, text
+
+from ingather.adapters.sql import SqlCatalog, migrate
+from ingather.adapters.sql.tables import metadata
+from ingather.models.errors import ConfigurationError
+from tests.support.catalog_records import batch_record, done_record
+from tests.support.postgres import new_database
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request, tmp_path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/a folder/catalog.db"
+    return new_database(request.getfixturevalue("postgres_sockets"))
+
+
+def test_migrations_make_the_tables_the_code_expects(empty_url):
+    """After all migrations the database and ``tables.py`` do not differ; a new column needs a new revision."""
+    migrate(empty_url)
+    engine = create_engine(empty_url)
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata)
+        rows = connection.execute(text("SELECT * FROM tenants")).all()
+    engine.dispose()
+    assert differences == []
+    assert len(rows) == 1
+
+
+def test_migrating_again_changes_nothing(empty_url):
+    """A second run finds nothing to do."""
+    migrate(empty_url)
+    migrate(empty_url)
+
+
+def test_processes_that_migrate_at_once_all_succeed(empty_url):
+    """Five processes that start on an empty database at the same moment end with one set of tables."""
+    code = "import sys; from ingather.adapters.sql import migrate; sys.stdin.readline(); migrate(sys.argv[1])"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, empty_url], stdin=subprocess.PIPE, cwd=Path(__file__).parents[2])
+        for _ in range(5)
+    ]
+    time.sleep(1)
+    for process in processes:
+        process.stdin.close()
+    for process in processes:
+        process.wait()
+    assert [process.returncode for process in processes] == [0] * 5
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "mysql://root:very-secret@host/db", "not a url: very-secret"]
+)
+def test_a_url_that_cannot_work_is_refused(url):
+    """A catalog that processes cannot share, or that is no database we know, is a configuration error."""
+    with pytest.raises(ConfigurationError) as raised:
+        migrate(url)
+    assert "very-secret" not in str(raised.value)
+
+
+async def test_a_writer_waits_for_the_lock(tmp_path):
+    """While another process holds SQLite's write lock, writes wait for it and readers do not."""
+    url = f"sqlite:///{tmp_path}/catalog.db"
+    migrate(url)
+    async with SqlCatalog(url) as catalog:
+        record, _ = await catalog.add_batch(batch_record())
+        held, release = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            other = sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            held.set()
+            release.wait()
+            other.execute("COMMIT")
+            other.close()
+
+        holder = asyncio.create_task(asyncio.to_thread(hold))
+        await asyncio.to_thread(held.wait)
+        saving = asyncio.create_task(catalog.save_outcome(done_record(record.batch_id)))
+        await asyncio.sleep(0.5)
+        assert await catalog.get_batch(record.batch_id) == record
+        assert not saving.done()
+        release.set()
+        await saving
+        await holder
+
+
+def test_sqlite_keeps_a_write_ahead_log_and_uses_its_indices(tmp_path):
+    """The file is in WAL mode, and the questions asked for every document are answered from an index."""
+    migrate(f"sqlite:///{tmp_path}/catalog.db")
+    with sqlite3.connect(tmp_path / "catalog.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        plans = {
+            "ix_documents_ingested": "SELECT * FROM documents WHERE status = 'done' AND tenant_id = ? AND sha256 = ?"
+            " AND fingerprint = ? ORDER BY ended_at",
+            "uq_documents_batch_id_ordinal": "SELECT * FROM documents WHERE batch_id = ? AND ordinal > ?"
+            " ORDER BY ordinal LIMIT 10",
+            "ix_documents_batch_id_status_error_code": "SELECT * FROM documents WHERE batch_id = ? AND status = ?"
+            " AND error_code = ? AND ordinal > ? ORDER BY ordinal",
+            "ix_batches_tenant_id_created_at_batch_id": "SELECT * FROM batches WHERE tenant_id = ? AND created_at <= ?"
+            " AND (created_at, batch_id) < (?, ?) ORDER BY created_at DESC, batch_id DESC LIMIT 50",
+        }
+        for index, query in plans.items():
+            steps = connection.execute("EXPLAIN QUERY PLAN " + query, ("",) * query.count("?")).fetchall()
+            assert index in steps[0][3], steps
+    connection.close()

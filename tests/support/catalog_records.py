@@ -1,0 +1,36 @@
+"""Records for catalog tests; only what matters to a test is named."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts
+from ingather.models.document import DocumentRecord
+from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for
+
+NOON = datetime(2026, 3, 4, 12, 0, 0, 123456, tzinfo=UTC)
+SHA = "ab" * 32
+
+
+def batch_record(**changes: Any) -> BatchRecord:
+    batch_id = changes.pop("batch_id", None) or str(uuid.uuid4())
+    tenant_id = changes.pop("tenant_id", DEFAULT_TENANT_ID)
+    collection = changes.pop("collection", "default")
+    spec = BatchSpec(batch_id=batch_id, tenant_id=tenant_id, name="Invoices", collection=collection, submitted_count=3)
+    given = {"state": BatchState.QUEUED, "counts": Counts(), "name": "Invoices", "created_at": NOON} | changes
+    return BatchRecord(batch_id=batch_id, tenant_id=tenant_id, spec=spec, **given)
+
+
+def document_record(batch_id: str, ordinal: int = 0, **changes: Any) -> DocumentRecord:
+    given = {
+        "file_id": file_id_for(batch_id, ordinal),
+        "tenant_id": DEFAULT_TENANT_ID,
+        "filename": f"file-{ordinal}.txt",
+        "collection": "default",
+    }
+    return DocumentRecord(batch_id=batch_id, ordinal=ordinal, **given | changes)
+
+
+def done_record(batch_id: str, ordinal: int = 0, **changes: Any) -> DocumentRecord:
+    given = {"status": "done", "sha256": SHA, "fingerprint": "f1", "ended_at": NOON, "chunk_count": 3, "attempts": 1}
+    return document_record(batch_id, ordinal, **given | changes)
