@@ -153,14 +153,23 @@ def text_bom(content: bytes) -> str | None:
 
 
 def wide_encoding(content: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a byte order mark, told by where its zero bytes stand."""
-    sample = content[: 4_096 - (4_096 % 4)]
-    if len(sample) < 4 or len(content) % 2:
+    """UTF-16 or UTF-32 without a byte order mark, told by where its zero bytes stand, if it then reads as text."""
+    sample = content[:4_096]
+    if len(sample) < 4 or len(sample) % 2:
         return None
+    codec = _wide_codec(sample)
+    if codec is None:
+        return None
+    text = sample.decode(codec, errors="replace")
+    unreadable = sum(1 for character in text if character == "\ufffd" or (character < " " and not character.isspace()))
+    return codec if unreadable <= len(text) * _CONTROL_SHARE else None
+
+
+def _wide_codec(sample: bytes) -> str | None:
     zeros = [sample[i::4].count(0) / max(1, len(sample[i::4])) for i in range(4)]
-    if len(content) % 4 == 0 and zeros[2] > 0.9 and zeros[3] > 0.95 and zeros[0] < 0.1:
+    if len(sample) % 4 == 0 and zeros[2] > 0.9 and zeros[3] > 0.95 and zeros[0] < 0.1:
         return "utf-32-le"
-    if len(content) % 4 == 0 and zeros[0] > 0.95 and zeros[1] > 0.9 and zeros[3] < 0.1:
+    if len(sample) % 4 == 0 and zeros[0] > 0.95 and zeros[1] > 0.9 and zeros[3] < 0.1:
         return "utf-32-be"
     even, odd = (zeros[0] + zeros[2]) / 2, (zeros[1] + zeros[3]) / 2
     if odd > 0.4 and even < 0.05:
