@@ -194,7 +194,8 @@ def install(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return problem_for_status(request.scope, error.status_code, headers=error.headers)
+        headers = {"Allow": _allowed(app, request.scope)} if error.status_code == 405 else error.headers
+        return problem_for_status(request.scope, error.status_code, headers=headers)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -211,6 +212,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
+
+
+def _allowed(app: FastAPI, scope: Scope) -> str:
+    """Every method of the path: routing itself names those of the first route alone."""
+    methods: set[str] = set()
+    for template, operations in app.openapi()["paths"].items():
+        pattern = re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(template))
+        if re.fullmatch(pattern, scope["path"]):
+            methods |= {method.upper() for method in operations}
+    return ", ".join(sorted(methods))
 
 
 def _summary(problems: Sequence[FieldProblem]) -> str:

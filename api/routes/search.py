@@ -1,5 +1,6 @@
 """``/v1/search``: questions to the index."""
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -11,7 +12,7 @@ from ingather.models.search import SearchHit, SearchQuery
 
 router = APIRouter(prefix="/v1/search", tags=["search"])
 
-_METADATA_PREFIX = "metadata."
+_METADATA_FILTER = re.compile(r"metadata\[(.{1,200})\]")
 
 
 class SearchAnswer(BaseModel):
@@ -31,11 +32,11 @@ async def search(
     batch_id: Annotated[str | None, Query(max_length=36)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 10,
 ) -> SearchAnswer:
-    """Hybrid search: vectors and full text. Filter by metadata with `metadata.<name>=<value>`."""
+    """Hybrid search: vectors and full text. Filter by metadata with `metadata[<name>]=<value>`."""
     metadata = {
-        name.removeprefix(_METADATA_PREFIX): value
+        match.group(1): value
         for name, value in request.query_params.items()
-        if name.startswith(_METADATA_PREFIX)
+        if (match := _METADATA_FILTER.fullmatch(name))
     }
     if len(metadata) > 20:
         raise invalid("query:metadata", "A search takes at most 20 metadata filters.", "too_many_filters")

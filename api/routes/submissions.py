@@ -10,6 +10,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from api.body import RequestBody
 from api.dependencies import ApiParts, IdempotencyKey, LinksOf, Parts, Tenant, WaitSeconds, require_not_draining
 from api.multipart import MAX_NAME_CHARACTERS, PartBegins, PartData, boundary_of, read_parts
 from api.preview import PreviewIntake, SubmissionPreview, preview_resource
@@ -31,12 +32,8 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 UNLIMITED_BODY = 1 << 50
 """The framework's own limit is off here: ours differ by content type and count as the bytes arrive."""
-BODY_IDLE_SECONDS = 60.0
-"""A body that brings nothing for so long has stopped."""
 MAX_FIELD_BYTES = 16 * 1024 * 1024
 """The ``metadata`` field of a multipart request; it is held in memory."""
-_DRAIN_BYTES = 64 * 1024 * 1024
-_DRAIN_SECONDS = 3.0
 _THREAD_BYTES = 256 * 1024
 """JSON larger than this is parsed in a thread, so that others are answered meanwhile."""
 
@@ -111,7 +108,7 @@ async def submit_batch(
 ) -> Response:
     """Submit documents as a batch. Answers 202 once it is durable and started."""
     require_not_draining(parts)
-    feed = _feed_of(request, parts)
+    body, feed = _feed_of(request, parts)
     try:
         with parts.metrics.uploads_open.track_inprogress():
             if dry_run:
@@ -119,8 +116,8 @@ async def submit_batch(
                 preview = preview_resource(await parts.submissions.preview(tenant, intake, feed), intake)
                 return Response(orjson.dumps(preview.model_dump(mode="json")), media_type="application/json")
             accepted = await parts.submissions.submit(tenant, idempotency_key, feed)
-    except BaseException:
-        await _drain(request)
+    except Exception:
+        await body.drain()
         raise
     headers = {"Idempotency-Replayed": "true"} if accepted.was_replayed else {}
     if not accepted.was_replayed:
@@ -132,57 +129,19 @@ async def submit_batch(
     return batch_response(snapshot, links, 200 if wait and snapshot.is_final else 202, headers)
 
 
-def _feed_of(request: Request, parts: ApiParts) -> Feed:
+def _feed_of(request: Request, parts: ApiParts) -> tuple[RequestBody, Feed]:
     content_type = request.headers.get("content-type", "")
     kind = content_type.split(";", 1)[0].strip().lower()
     if kind == "multipart/form-data":
         boundary = boundary_of(content_type)
         if boundary is None:
             raise RequestError("The multipart Content-Type names no boundary.")
-        body = _limited(request, parts.limits.max_request_bytes, "max_request_bytes")
-        return _MultipartFeed(body, boundary, parts.limits.max_metadata_bytes).read
+        body = RequestBody(request, parts.limits.max_request_bytes, "max_request_bytes")
+        return body, _MultipartFeed(body.chunks(), boundary, parts.limits.max_metadata_bytes).read
     if kind == "application/json":
-        body = _limited(request, parts.limits.max_json_bytes, "max_json_bytes")
-        return _JsonFeed(body, parts).read
+        body = RequestBody(request, parts.limits.max_json_bytes, "max_json_bytes")
+        return body, _JsonFeed(body.chunks(), parts).read
     raise UnsupportedMediaTypeError("A batch is submitted as multipart/form-data or application/json.")
-
-
-async def _limited(request: Request, limit: int, name: str) -> AsyncIterator[bytes]:
-    """The body as it arrives, up to a limit and while it does arrive."""
-    too_large = PayloadTooLargeError(
-        f"The request is larger than {name} ({limit:,} bytes).", limit=name, limit_value=limit
-    )
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise too_large
-    received = 0
-    chunks = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(BODY_IDLE_SECONDS):
-                chunk = await anext(chunks, None)
-        except TimeoutError as error:
-            raise RequestError("The body stopped arriving; nothing was started.") from error
-        if chunk is None:
-            return
-        received += len(chunk)
-        if received > limit:
-            raise too_large
-        yield chunk
-
-
-async def _drain(request: Request) -> None:
-    """Read on for a moment after a refusal: many clients look for the answer only once they have sent all."""
-    read = 0
-    try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while read < _DRAIN_BYTES:
-                message = await request.receive()
-                read += len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body", False):
-                    return
-    except Exception:  # noqa: BLE001  # the refusal itself is what counts
-        return
 
 
 class _MultipartFeed:

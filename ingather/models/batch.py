@@ -91,7 +91,7 @@ class ProcessingOptions(BaseModel):
     @model_validator(mode="after")
     def _overlap_fits(self) -> Self:
         if self.chunk_overlap >= self.chunk_size:
-            raise ValueError(f"chunk_overlap ({self.chunk_overlap}) must be less than chunk_size ({self.chunk_size})")
+            raise ValueError("chunk_overlap must be less than chunk_size")
         return self
 
 

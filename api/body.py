@@ -1,0 +1,73 @@
+"""A request's body as it arrives: limited in size, and in how long it may be silent."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from ingather.models.errors import PayloadTooLargeError, RequestError
+
+IDLE_SECONDS = 60.0
+"""A body that brings nothing for so long has stopped."""
+_DRAIN_BYTES = 64 * 1024 * 1024
+_DRAIN_SECONDS = 3.0
+
+
+class RequestBody:
+    """Chunks straight from the server; nothing is kept.
+
+    Args:
+        request: whose body nobody has read yet.
+        limit: bytes, counted as they arrive.
+        limit_name: the setting behind it, for the refusal.
+    """
+
+    def __init__(self, request: Request, limit: int, limit_name: str) -> None:
+        self._request = request
+        self._limit = limit
+        self._limit_name = limit_name
+        self._received = 0
+        self._is_over = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Raises ``PayloadTooLargeError``, ``RequestError`` when it stops arriving, ``ClientDisconnect``."""
+        announced = self._request.headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > self._limit:
+            raise self._too_large()
+        while not self._is_over:
+            chunk = await self._next()
+            self._received += len(chunk)
+            if self._received > self._limit:
+                raise self._too_large()
+            yield chunk
+
+    async def drain(self) -> None:
+        """Read on for a moment after a refusal: many clients look for the answer only once they have sent all."""
+        drained = 0
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while not self._is_over and drained < _DRAIN_BYTES:
+                    drained += len(await self._next())
+        except (TimeoutError, ClientDisconnect, RequestError):
+            return
+
+    async def _next(self) -> bytes:
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                message = await self._request.receive()
+        except TimeoutError as error:
+            raise RequestError("The body stopped arriving; nothing was started.") from error
+        if message["type"] == "http.disconnect":
+            self._is_over = True
+            raise ClientDisconnect
+        self._is_over = not message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        return chunk
+
+    def _too_large(self) -> PayloadTooLargeError:
+        return PayloadTooLargeError(
+            f"The request is larger than {self._limit_name} ({self._limit:,} bytes).",
+            limit=self._limit_name,
+            limit_value=self._limit,
+        )

@@ -1,0 +1,200 @@
+"""The API in this process: memory adapters behind it, and a stand-in for the workflow engine that keeps its rules."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+
+from api.app import build_app, build_parts
+from api.dependencies import ApiParts
+from api.engine import BatchClosedError, EngineStatus, Presence
+from api.metrics import ApiMetrics
+from ingather.adapters.memory.blob_store import InMemoryBlobStore
+from ingather.adapters.memory.catalog import InMemoryCatalog
+from ingather.adapters.memory.chunk_index import InMemoryChunkIndex
+from ingather.adapters.memory.event_log import InMemoryEventLog
+from ingather.bootstrap import Ports
+from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, Counts
+from ingather.models.errors import EngineUnavailableError, InvalidStateError
+from ingather.models.messages import ControlAnswer, ControlRequest, DocumentHeartbeat, RetryRequest
+from ingather.settings import Settings
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the shared reader answers."""
+
+    progress: BatchProgress | None
+    stale: bool = False
+    closed: bool = False
+
+
+@dataclass
+class EngineStandIn:
+    """Batches as workflows would have them; a batch starts running as soon as it is started."""
+
+    open: dict[str, BatchProgress] = field(default_factory=dict)
+    specs: dict[str, BatchSpec] = field(default_factory=dict)
+    messages: list[tuple[str, str, ControlRequest | None]] = field(default_factory=list)
+    beats: dict[int, DocumentHeartbeat] = field(default_factory=dict)
+    is_down: bool = False
+    fails_to_start: bool = False
+    answers_late: bool = False
+    namespace: str = "default"
+
+    async def check(self) -> None:
+        if self.is_down:
+            raise EngineUnavailableError("The workflow engine did not answer in time.")
+
+    async def start(self, spec: BatchSpec, created_at: datetime) -> None:
+        await self.check()
+        if self.fails_to_start:
+            raise EngineUnavailableError("The workflow engine did not answer in time.")
+        count = spec.submitted_count
+        state = BatchState.PENDING if spec.hold else BatchState.RUNNING
+        self.specs.setdefault(spec.batch_id, spec)
+        self.open.setdefault(
+            spec.batch_id,
+            BatchProgress(
+                state=state,
+                counts=Counts(total=count, pending=count),
+                version=1,
+                priority=spec.priority,
+                created_at=created_at,
+                started_at=None if spec.hold else datetime.now(UTC),
+            ),
+        )
+
+    async def send(self, batch_id: str, name: str, request: ControlRequest) -> ControlAnswer | None:
+        await self.check()
+        progress = self._open(batch_id)
+        self.messages.append((batch_id, name, request))
+        state = {
+            "start": BatchState.RUNNING,
+            "pause": BatchState.PAUSED,
+            "resume": BatchState.RUNNING,
+            "retry": BatchState.RETRYING,
+        }.get(name, progress.state)
+        if name != "start" and progress.state is BatchState.PENDING:
+            raise InvalidStateError("The batch was not started.", current_status=progress.state.value)
+        changes: dict[str, Any] = {"state": state, "version": progress.version + 1}
+        if name == "set_priority":
+            changes["priority"] = request.priority
+        self.open[batch_id] = progress.model_copy(update=changes)
+        return None if self.answers_late else ControlAnswer(state=state, progress=self.open[batch_id])
+
+    async def cancel(self, batch_id: str) -> None:
+        await self.check()
+        self._open(batch_id)
+        self.messages.append((batch_id, "cancel", None))
+
+    async def reopen(self, spec: BatchSpec, created_at: datetime, request: RetryRequest) -> ControlAnswer | None:
+        self.messages.append((spec.batch_id, "reopen", request))
+        await self.start(spec, created_at)
+        progress = self.open[spec.batch_id].model_copy(update={"state": BatchState.RETRYING, "version": 9})
+        self.open[spec.batch_id] = progress
+        return ControlAnswer(state=progress.state, progress=progress, affected=1)
+
+    async def status(self, batch_id: str) -> EngineStatus:
+        await self.check()
+        if batch_id in self.open:
+            return EngineStatus(Presence.OPEN, self.open[batch_id])
+        return EngineStatus(Presence.CLOSED if batch_id in self.specs else Presence.MISSING)
+
+    async def running(self, tenant_id: str) -> dict[str, BatchProgress]:
+        await self.check()
+        return {key: value for key, value in self.open.items() if self.specs[key].tenant_id == tenant_id}
+
+    async def heartbeats(self, batch_id: str) -> dict[int, DocumentHeartbeat]:
+        return self.beats
+
+    # The reader's side
+
+    async def read(self, batch_id: str) -> Live:
+        progress = self.open.get(batch_id)
+        return Live(progress, stale=self.is_down, closed=progress is None)
+
+    def note(self, batch_id: str, progress: BatchProgress) -> None: ...
+
+    def forget(self, batch_id: str) -> None: ...
+
+    def _open(self, batch_id: str) -> BatchProgress:
+        if batch_id not in self.open:
+            raise BatchClosedError
+        return self.open[batch_id]
+
+
+class TwoNumberEmbedder:
+    """Enough of a model to ask a question with."""
+
+    name = "two-numbers"
+    dimensions = 2
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        return np.array([[1.0, 0.0]] * len(texts), dtype=np.float32)
+
+
+@dataclass
+class ApiInProcess:
+    """The application with what stands behind it."""
+
+    app: FastAPI
+    http: httpx.AsyncClient
+    engine: EngineStandIn
+    blobs: InMemoryBlobStore
+    catalog: InMemoryCatalog
+    index: InMemoryChunkIndex
+    parts: ApiParts
+
+    async def submit(self, **body: Any) -> dict[str, Any]:
+        """Submit a small batch as JSON and answer the resource."""
+        body.setdefault("documents", [{"filename": "a.txt", "content": "aGVsbG8="}])
+        response = await self.http.post("/v1/batches", json=body)
+        assert response.status_code == 202, response.text
+        return response.json()
+
+    async def end(self, batch_id: str, state: BatchState, **counts: int) -> None:
+        """Let a batch end, as its last activity would write it."""
+        version = self.engine.open.pop(batch_id).version + 1
+        total = sum(counts.values())
+        now = datetime.now(UTC)
+        await self.catalog.finish_batch(
+            BatchSummary(
+                batch_id=batch_id,
+                state=state,
+                counts=Counts(total=total, **counts),
+                version=version,
+                started_at=now,
+                ended_at=now,
+            )
+        )
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        return [stat.key async for stat in self.blobs.list(prefix)]
+
+
+@asynccontextmanager
+async def api_in_process(settings: Settings | None = None) -> AsyncIterator[ApiInProcess]:
+    """The API over memory adapters, reachable through ``http``."""
+    settings = settings or Settings()
+    engine, metrics = EngineStandIn(), ApiMetrics()
+    blobs, catalog, index = InMemoryBlobStore(), InMemoryCatalog(), InMemoryChunkIndex()
+    ports = Ports(blobs=blobs, catalog=catalog, index=index, events=InMemoryEventLog(), embedder=TwoNumberEmbedder())
+    parts = build_parts(settings, ports, engine, engine, metrics)
+
+    @asynccontextmanager
+    async def open_parts(_app: FastAPI) -> AsyncIterator[ApiParts]:
+        yield parts
+
+    app = build_app(metrics, open_parts)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://api.test") as http,
+    ):
+        yield ApiInProcess(app, http, engine, blobs, catalog, index, parts)

@@ -1,0 +1,308 @@
+"""Reading and steering batches over HTTP."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from api.engine import EngineStatus, Presence
+from ingather.models.batch import BatchProgress, BatchState, Counts
+from ingather.models.identity import file_id_for
+
+OTHER_TENANT = "11111111-1111-7111-8111-111111111111"
+UNKNOWN = "22222222-2222-7222-8222-222222222222"
+
+
+def seconds_ago(seconds: float) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=seconds)
+
+
+async def test_a_running_batch_shows_the_engines_numbers(api):
+    """Counts, progress, links and an estimate, live."""
+    batch = await api.submit(name="live", documents=[{"filename": "a", "content": "YQ=="}] * 4)
+    api.engine.open[batch["id"]] = BatchProgress(
+        state=BatchState.RUNNING, counts=Counts(total=4, pending=1, in_flight=1, done=2), version=7,
+        started_at=seconds_ago(10),
+    )  # fmt: skip
+
+    seen = (await api.http.get(f"/v1/batches/{batch['id']}")).json()
+    assert (seen["status"], seen["progress"], seen["counts"]["done"], seen["stale"]) == ("running", 0.5, 2, False)
+    left = datetime.fromisoformat(seen["estimated_completion_at"]) - datetime.now(UTC)
+    assert timedelta(seconds=8) < left < timedelta(seconds=11)
+    assert seen["links"]["events"] == f"http://api.test/v1/batches/{batch['id']}/events"
+
+
+async def test_links_lead_to_the_temporal_ui(api):
+    """A deep link to the batch's own page, the id escaped."""
+    api.parts.temporal_ui_url = "http://127.0.0.1:8233/"
+    batch = await api.submit()
+    expected = f"http://127.0.0.1:8233/namespaces/default/workflows/batch%2F{batch['id']}"
+    assert batch["links"]["temporal_ui"] == expected
+
+
+async def test_an_ended_batch_needs_no_engine(api):
+    """The catalog has the last word, exactly."""
+    batch = await api.submit()
+    await api.end(batch["id"], BatchState.COMPLETED_WITH_FAILURES, done=2, failed=1)
+    api.engine.is_down = True
+
+    seen = (await api.http.get(f"/v1/batches/{batch['id']}")).json()
+    assert (seen["status"], seen["progress"], seen["stale"]) == ("completed_with_failures", 1.0, False)
+    assert seen["counts"]["total"] == 3
+
+
+async def test_a_silent_engine_makes_the_answer_stale(api):
+    """The last known numbers, and the answer says so."""
+    batch = await api.submit()
+    api.engine.is_down = True
+    assert (await api.http.get(f"/v1/batches/{batch['id']}")).json()["stale"] is True
+    assert (await api.http.get("/v1/batches")).json()["data"][0]["stale"] is True
+
+
+@pytest.mark.parametrize("path", [UNKNOWN, "nonsense", "%00", f"{UNKNOWN}/documents", f"{UNKNOWN}/report", "x" * 3_000])
+async def test_an_unknown_batch_is_not_found(api, path):
+    """404 batch_not_found, whatever the id looks like."""
+    response = await api.http.get(f"/v1/batches/{path}")
+    assert (response.status_code, response.json()["code"]) == (404, "batch_not_found")
+
+
+async def test_another_tenants_batch_is_not_found(api):
+    """Reading, listing, steering: it does not exist."""
+    await api.catalog.add_tenant(OTHER_TENANT, "other")
+    batch = await api.submit()
+    headers = {"X-Tenant-ID": OTHER_TENANT}
+
+    for method, path in (
+        ("GET", ""),
+        ("POST", "/pause"),
+        ("POST", "/cancel"),
+        ("GET", "/documents"),
+        ("GET", "/report"),
+    ):
+        response = await api.http.request(method, f"/v1/batches/{batch['id']}{path}", headers=headers)
+        assert (response.status_code, response.json()["code"]) == (404, "batch_not_found")
+    assert (await api.http.get("/v1/batches", headers=headers)).json()["data"] == []
+
+
+@pytest.mark.parametrize("tenant", [UNKNOWN, "not-a-uuid", "'; DROP TABLE"])
+async def test_an_unknown_tenant_is_not_found(api, tenant):
+    """404 tenant_not_found."""
+    response = await api.http.get("/v1/batches", headers={"X-Tenant-ID": tenant})
+    assert (response.status_code, response.json()["code"]) == (404, "tenant_not_found")
+
+
+async def test_lists_are_paged_newest_first(api):
+    """Every batch once, over opaque cursors."""
+    made = [(await api.submit(name=f"batch {n}"))["id"] for n in range(5)]
+    seen, cursor = [], None
+    while True:
+        parameters = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = (await api.http.get("/v1/batches", params=parameters)).json()
+        seen += [batch["id"] for batch in page["data"]]
+        cursor = page["next_cursor"]
+        if not page["has_more"]:
+            break
+
+    assert seen == list(reversed(made))
+    assert cursor is None
+
+
+async def test_lists_are_filtered_by_status_and_collection(api):
+    """Both together; unknown states are refused."""
+    first = await api.submit(collection="a")
+    await api.submit(collection="b")
+    await api.end(first["id"], BatchState.COMPLETED, done=1)
+
+    found = (await api.http.get("/v1/batches?status=completed,failed&collection=a")).json()["data"]
+    assert [batch["id"] for batch in found] == [first["id"]]
+    assert (await api.http.get("/v1/batches?status=completed&collection=b")).json()["data"] == []
+    refused = await api.http.get("/v1/batches?status=sleeping")
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "query:status")
+
+
+async def test_a_cursor_holds_for_its_own_filters_only(api):
+    """Another filter, another tenant or a changed cursor: 400 invalid_cursor."""
+    for _ in range(3):
+        await api.submit()
+    cursor = (await api.http.get("/v1/batches?limit=1")).json()["next_cursor"]
+
+    for query in (f"collection=x&cursor={cursor}", f"cursor={cursor[:-2]}zz", "cursor=%F0", "cursor=abc"):
+        response = await api.http.get(f"/v1/batches?{query}")
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")
+
+
+async def test_the_list_overlays_running_batches(api):
+    """Numbers come from one look at the engine for the whole page."""
+    batch = await api.submit()
+    progress = api.engine.open[batch["id"]]
+    api.engine.open[batch["id"]] = progress.model_copy(update={"state": BatchState.PAUSED, "version": 5})
+    [seen] = (await api.http.get("/v1/batches")).json()["data"]
+    assert (seen["status"], seen["waiting_for"]) == ("paused", "resume")
+
+
+async def test_an_unchanged_batch_is_304(api):
+    """ETag in, nothing out; after a change the whole batch again."""
+    batch = await api.submit()
+    first = await api.http.get(f"/v1/batches/{batch['id']}")
+    etag = first.headers["etag"]
+    same = await api.http.get(f"/v1/batches/{batch['id']}", headers={"If-None-Match": etag})
+    assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", etag)
+
+    await api.http.patch(f"/v1/batches/{batch['id']}", json={"name": "renamed"})
+    changed = await api.http.get(f"/v1/batches/{batch['id']}", headers={"If-None-Match": etag})
+    assert (changed.status_code, changed.json()["name"]) == (200, "renamed")
+
+
+async def test_a_long_poll_ends_with_a_change_or_its_time(api):
+    """`Prefer: wait` with `If-None-Match`."""
+    batch = await api.submit()
+    path = f"/v1/batches/{batch['id']}"
+    etag = (await api.http.get(path)).headers["etag"]
+    waited = await api.http.get(path, headers={"If-None-Match": etag, "Prefer": "wait=1"})
+    assert (waited.status_code, waited.headers["preference-applied"]) == (304, "wait=1")
+
+    await api.end(batch["id"], BatchState.COMPLETED, done=1)
+    ended = await api.http.get(path, headers={"If-None-Match": etag, "Prefer": "respond-async, wait=20"})
+    assert ended.json()["status"] == "completed"
+
+
+async def test_control_is_idempotent_and_answers_the_batch(api):
+    """pause, pause, resume: 202 with the whole batch each time."""
+    batch = await api.submit()
+    path = f"/v1/batches/{batch['id']}"
+    states = [(await api.http.post(f"{path}/{action}")) for action in ("pause", "pause", "resume")]
+    assert [response.status_code for response in states] == [202, 202, 202]
+    assert [response.json()["status"] for response in states] == ["paused", "paused", "running"]
+
+
+async def test_a_held_batch_starts(api):
+    """start makes it run; pausing it before that is 409 with the current status."""
+    batch = await api.submit(hold=True)
+    path = f"/v1/batches/{batch['id']}"
+    refused = await api.http.post(f"{path}/pause")
+    assert (refused.status_code, refused.json()["code"], refused.json()["current_status"]) == (
+        409, "invalid_state", "pending",
+    )  # fmt: skip
+    assert (await api.http.post(f"{path}/start")).json()["status"] == "running"
+
+
+@pytest.mark.parametrize("action", ["start", "pause", "resume", "cancel"])
+async def test_an_ended_batch_cannot_be_steered(api, action):
+    """409 invalid_state with its status."""
+    batch = await api.submit()
+    await api.end(batch["id"], BatchState.COMPLETED, done=1)
+    response = await api.http.post(f"/v1/batches/{batch['id']}/{action}")
+    assert (response.status_code, response.json()["current_status"]) == (409, "completed")
+
+
+async def test_a_batch_that_ends_meanwhile_is_409_too(api):
+    """The catalog still called it running; the engine had closed it."""
+    batch = await api.submit()
+    del api.engine.open[batch["id"]]
+    response = await api.http.post(f"/v1/batches/{batch['id']}/pause")
+    assert (response.status_code, response.json()["code"]) == (409, "invalid_state")
+
+
+async def test_cancel_is_on_its_way_at_once_and_repeatable(api):
+    """cancelling while it runs; a cancelled batch may be cancelled again."""
+    batch = await api.submit()
+    path = f"/v1/batches/{batch['id']}/cancel"
+    assert (await api.http.post(path)).json()["status"] == "cancelling"
+    await api.end(batch["id"], BatchState.CANCELLED, cancelled=1)
+    again = await api.http.post(path)
+    assert (again.status_code, again.json()["status"]) == (202, "cancelled")
+
+
+async def test_retry_of_a_closed_batch_opens_it_again(api):
+    """All that failed, or a selection."""
+    batch = await api.submit()
+    await api.end(batch["id"], BatchState.COMPLETED_WITH_FAILURES, done=1, failed=2)
+    path = f"/v1/batches/{batch['id']}/retry"
+    response = await api.http.post(path, json={"codes": ["encrypted"], "ordinals": [1]})
+
+    assert (response.status_code, response.json()["status"]) == (202, "retrying")
+    _, name, request = api.engine.messages[-1]
+    assert (name, request.codes, request.ordinals) == ("reopen", ("encrypted",), (1,))
+    assert (await api.http.get(f"/v1/batches/{batch['id']}")).json()["status"] == "retrying"
+
+
+async def test_retry_without_failures_is_409(api):
+    """There is nothing to do."""
+    batch = await api.submit()
+    await api.end(batch["id"], BatchState.COMPLETED, done=1)
+    response = await api.http.post(f"/v1/batches/{batch['id']}/retry")
+    assert (response.status_code, response.json()["code"]) == (409, "invalid_state")
+
+
+async def test_a_late_answer_is_202_and_stale(api):
+    """The message went as a signal; the batch is as it was last seen."""
+    batch = await api.submit()
+    api.engine.answers_late = True
+    response = await api.http.post(f"/v1/batches/{batch['id']}/pause")
+    assert (response.status_code, response.json()["stale"]) == (202, True)
+
+
+async def test_a_control_key_is_the_messages_request_id(api):
+    """The same key gives the same request id and is marked; another payload is refused."""
+    batch = await api.submit()
+    await api.end(batch["id"], BatchState.FAILED, failed=1)
+    path = f"/v1/batches/{batch['id']}/retry"
+    headers = {"Idempotency-Key": "k"}
+    first = await api.http.post(path, json={"codes": ["empty"]}, headers=headers)
+    second = await api.http.post(path, json={"codes": ["empty"]}, headers=headers)
+    other = await api.http.post(path, json={"codes": ["corrupt"]}, headers=headers)
+
+    assert (first.headers.get("idempotency-replayed"), second.headers["idempotency-replayed"]) == (None, "true")
+    ids = {request.request_id for _, _, request in api.engine.messages}
+    assert len(ids) == 1
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_priority_and_name_can_be_edited(api):
+    """Priority goes to the engine; a wrong one is refused, and so is one for an ended batch."""
+    batch = await api.submit()
+    path = f"/v1/batches/{batch['id']}"
+    edited = (await api.http.patch(path, json={"priority": 1, "name": "first"})).json()
+    assert (edited["priority"], edited["name"]) == (1, "first")
+    for body in ({"priority": 9}, {}, {"state": "done"}, {"name": ""}):
+        assert (await api.http.patch(path, json=body)).status_code == 422
+    await api.end(batch["id"], BatchState.COMPLETED, done=1)
+    assert (await api.http.patch(path, json={"priority": 2})).status_code == 409
+    assert (await api.http.patch(path, json={"name": "last"})).json()["name"] == "last"
+
+
+async def test_a_submission_that_never_began_ends_as_failed(api):
+    """A minute later nothing will start it: the batch says what happened and what to do."""
+    batch = await api.submit()
+    api.engine.open.clear()
+    api.engine.specs.clear()
+    record = await api.catalog.get_batch(batch["id"])
+    young = (await api.http.get(f"/v1/batches/{batch['id']}")).json()
+    assert young["status"] == "queued"
+
+    api.catalog._batches[batch["id"]] = record.model_copy(update={"created_at": seconds_ago(120)})
+    old = (await api.http.get(f"/v1/batches/{batch['id']}")).json()
+    assert (old["status"], old["problem"]["code"], old["counts"]["cancelled"]) == ("failed", "not_started", 1)
+
+
+async def test_a_terminated_batch_ends_as_failed(api):
+    """Somebody ended its workflow in the Temporal UI: it does not look as if it were running for ever."""
+    batch = await api.submit()
+    progress = api.engine.open.pop(batch["id"])
+
+    async def status(batch_id):
+        return EngineStatus(Presence.CLOSED, progress, was_terminated=True)
+
+    api.engine.status = status
+    seen = (await api.http.get(f"/v1/batches/{batch['id']}")).json()
+    assert (seen["status"], seen["problem"]["code"]) == ("failed", "terminated")
+    retry = await api.http.post(f"/v1/batches/{batch['id']}/retry", json={"include_cancelled": True})
+    assert retry.status_code == 409
+
+
+async def test_document_ids_name_documents_of_their_batch(api):
+    """An unknown document is document_not_found."""
+    batch = await api.submit()
+    for file_id in (file_id_for(batch["id"], 99), "x"):
+        for tail in ("", "/raw", "/text"):
+            response = await api.http.get(f"/v1/batches/{batch['id']}/documents/{file_id}{tail}")
+            assert (response.status_code, response.json()["code"]) == (404, "document_not_found")

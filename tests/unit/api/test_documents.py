@@ -1,0 +1,146 @@
+"""Reading documents: lists, bytes, texts, the report."""
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from api.routes.documents import content_disposition
+from ingather.domain.artifact import encode
+from ingather.domain.keys import artifact_key
+from ingather.models.batch import BatchProgress, BatchState, Counts
+from ingather.models.content import ParsedDocument, Stage
+from ingather.models.document import DocumentFailure, DocumentRecord, DocumentStatus
+from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for
+from ingather.models.messages import DocumentHeartbeat
+from tests.support.api import ApiInProcess
+
+
+def row(batch_id: str, ordinal: int, status: DocumentStatus = DocumentStatus.PENDING, **changes) -> DocumentRecord:
+    return DocumentRecord(
+        file_id=file_id_for(batch_id, ordinal),
+        tenant_id=DEFAULT_TENANT_ID,
+        batch_id=batch_id,
+        ordinal=ordinal,
+        filename=f"{ordinal}.pdf",
+        collection="default",
+        status=status,
+        **changes,
+    )
+
+
+async def batch_of_five(api: ApiInProcess) -> str:
+    """done, failed, two in flight by the engine's word, pending."""
+    batch = await api.submit(documents=[{"filename": "a", "content": "YQ=="}] * 5)
+    failure = DocumentFailure(code="encrypted", message="It is locked.", stage=Stage.PARSING, action="Unlock it.")
+    await api.catalog.add_documents(
+        [
+            row(batch["id"], 0, DocumentStatus.DONE, page_count=3, chunk_count=9),
+            row(batch["id"], 1, DocumentStatus.FAILED, error=failure),
+            *(row(batch["id"], ordinal) for ordinal in (2, 3, 4)),
+        ]
+    )
+    api.engine.open[batch["id"]] = BatchProgress(
+        state=BatchState.RUNNING, counts=Counts(total=5, done=1, failed=1, in_flight=2, pending=1), in_flight=(2, 3)
+    )
+    api.engine.beats[2] = DocumentHeartbeat(stage=Stage.EMBEDDING, filename="2.pdf", started_at=datetime.now(UTC))
+    return batch["id"]
+
+
+async def test_a_list_shows_what_is_in_flight_and_where(api):
+    """The catalog knows ends; the engine knows what a worker has in its hands."""
+    batch_id = await batch_of_five(api)
+    data = (await api.http.get(f"/v1/batches/{batch_id}/documents")).json()["data"]
+
+    assert [document["status"] for document in data] == ["done", "failed", "in_flight", "in_flight", "pending"]
+    assert (data[2]["stage"], data[3]["stage"]) == ("embedding", None)
+    assert (data[0]["pages"], data[0]["chunks"]) == (3, 9)
+    assert data[1]["error"] == {
+        "code": "encrypted", "message": "It is locked.", "stage": "parsing", "action": "Unlock it.",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "ordinals"),
+    [
+        ("status=done", [0]), ("status=failed", [1]), ("error_code=encrypted", [1]), ("error_code=empty", []),
+        ("status=in_flight", [2, 3]), ("status=pending", [4]), ("status=cancelled", []),
+    ],
+)  # fmt: skip
+async def test_lists_are_filtered(api, query, ordinals):
+    """By status, live ones included, and by error code."""
+    batch_id = await batch_of_five(api)
+    data = (await api.http.get(f"/v1/batches/{batch_id}/documents?{query}")).json()["data"]
+    assert [document["ordinal"] for document in data] == ordinals
+
+
+async def test_lists_are_paged_in_ordinal_order(api):
+    """Every document once, whatever the page size; filters go with the cursor."""
+    batch_id = await batch_of_five(api)
+    for query in ("", "status=pending&"):
+        seen, cursor = [], ""
+        while cursor is not None:
+            page = (await api.http.get(f"/v1/batches/{batch_id}/documents?{query}limit=2{cursor}")).json()
+            seen += [document["ordinal"] for document in page["data"]]
+            cursor = f"&cursor={page['next_cursor']}" if page["has_more"] else None
+        assert seen == ([4] if query else [0, 1, 2, 3, 4])
+    cursor = (await api.http.get(f"/v1/batches/{batch_id}/documents?limit=1")).json()["next_cursor"]
+    other = await api.http.get(f"/v1/batches/{batch_id}/documents?status=done&cursor={cursor}")
+    assert (other.status_code, other.json()["code"]) == (400, "invalid_cursor")
+
+
+async def test_raw_bytes_are_a_download_a_browser_does_not_run(api):
+    """attachment, nosniff, a sandbox, and the name in both spellings."""
+    batch = await api.submit()
+    record = row(
+        batch["id"], 0, DocumentStatus.DONE, raw_key="raw/x", size_bytes=5, sha256="a" * 64, media_type="text/html"
+    ).model_copy(update={"filename": 'ü "q"\\.html'})
+    await api.catalog.add_documents([record])
+    await api.blobs.put("raw/x", b"<hi/>")
+    response = await api.http.get(f"/v1/batches/{batch['id']}/documents/{record.file_id}/raw")
+
+    assert (response.content, response.headers["content-type"]) == (b"<hi/>", "text/html; charset=utf-8")
+    assert response.headers["content-length"] == "5"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in response.headers["content-security-policy"]
+    expected = "attachment; filename=\"_ _q__.html\"; filename*=UTF-8''%C3%BC%20%22q%22%5C.html"
+    assert response.headers["content-disposition"] == expected
+
+
+def test_a_name_cannot_break_out_of_its_header():
+    """No control character, quote or line break survives unescaped."""
+    header = content_disposition('a"\r\nSet-Cookie: x=1\x00\ud800')
+    assert "\r" not in header
+    assert "\n" not in header
+    assert header.count('"') == 2
+    header.encode("ascii")
+
+
+async def test_the_text_comes_from_the_artifact(api):
+    """As its chunks quote it; a document without one has none (yet)."""
+    batch = await api.submit()
+    done = row(batch["id"], 0, DocumentStatus.DONE, sha256="a" * 64, fingerprint="f")
+    await api.catalog.add_documents([done, row(batch["id"], 1)])
+    parsed = ParsedDocument(media_type="text/plain", text="Grüße\nan alle")
+    artifact = encode(parsed, [], np.zeros((0, 2), np.float32), quality=1.0, embedder="e", versions={})
+    await api.blobs.put(artifact_key(DEFAULT_TENANT_ID, "a" * 64, "f"), artifact)
+
+    path = f"/v1/batches/{batch['id']}/documents"
+    response = await api.http.get(f"{path}/{done.file_id}/text")
+    assert (response.text, response.headers["content-type"]) == ("Grüße\nan alle", "text/plain; charset=utf-8")
+    assert (await api.http.get(f"{path}/{file_id_for(batch['id'], 1)}/text")).status_code == 404
+    assert (await api.http.get(f"{path}/{file_id_for(batch['id'], 1)}/raw")).status_code == 404
+
+
+async def test_the_report_is_streamed_while_the_batch_runs_and_after(api):
+    """NDJSON from the catalog first, from the stored report once it is there."""
+    batch_id = await batch_of_five(api)
+    running = await api.http.get(f"/v1/batches/{batch_id}/report")
+    assert running.headers["content-type"] == "application/x-ndjson"
+    assert [json.loads(line)["status"] for line in running.text.splitlines()][:2] == ["done", "failed"]
+
+    await api.end(batch_id, BatchState.COMPLETED_WITH_FAILURES, done=4, failed=1)
+    await api.blobs.put("report", b'{"stored":true}\n')
+    api.catalog._batches[batch_id] = api.catalog._batches[batch_id].model_copy(update={"report_key": "report"})
+    assert (await api.http.get(f"/v1/batches/{batch_id}/report")).text == '{"stored":true}\n'
