@@ -198,14 +198,19 @@ class Hub:
     # --- Pollers ------------------------------------------------------------------------------
 
     def _keep_polling(self, channel: Channel) -> None:
-        if channel.polling is not None and not channel.polling.done():
-            return
+        before = channel.polling
         if channel.poller.ended:
             # The batch was over when it was last looked at; a retry may have opened it again.
             channel.poller = Poller(channel.key, self._parts, self._owner)
-        channel.polling = self._spawn(self._poll(channel, channel.poller), f"poller {channel.key.batch_id}")
+        elif before is not None and not before.done():
+            return
+        work = self._poll(channel, channel.poller, before)
+        channel.polling = self._spawn(work, f"poller {channel.key.batch_id}")
 
-    async def _poll(self, channel: Channel, poller: Poller) -> None:
+    async def _poll(self, channel: Channel, poller: Poller, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            # Its lease is given back first.
+            await asyncio.wait([before])
         try:
             await poller.run()
             for subscription in channel.subscriptions:

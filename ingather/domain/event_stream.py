@@ -43,6 +43,7 @@ _DOCUMENT_EVENTS = {
     DocumentStatus.CANCELLED: EventType.DOCUMENT_CANCELLED,
 }
 
+_DOCUMENT_ENDS = frozenset(_DOCUMENT_EVENTS) - {DocumentStatus.IN_FLIGHT}
 _HALTED = frozenset({BatchState.PAUSING, BatchState.PAUSED})
 _GOING = frozenset({BatchState.RUNNING, BatchState.RETRYING})
 _WAITING = frozenset({BatchState.PENDING, BatchState.QUEUED})
@@ -86,19 +87,24 @@ class Story:
         return [draft for draft in drafts if draft is not None]
 
     def tell_missed(self, records: Iterable[DocumentRecord], journal_next: int, now: datetime) -> list[Draft]:
-        """Drafts of ends that the catalog knows and no event has told, oldest first."""
+        """Drafts of what the catalog knows and no event has told, oldest first: ends, and starts where their time is known."""
         drafts = []
         for record in records:
-            if record.status not in _DOCUMENT_EVENTS or record.status is DocumentStatus.IN_FLIGHT:
-                continue
-            at = record.ended_at or now
-            told = self.ended.get(record.ordinal)
-            if told is None and self.horizon is not None and at < self.horizon:
-                continue
-            if told != (record.status.value, record.attempts):
-                entry = JournalEntry(kind=JournalKind.ENDED, at=at, ordinal=record.ordinal, status=record.status)
-                drafts.append(self._document(entry, record.status, record, journal_next))
+            if record.status in _DOCUMENT_ENDS and not self._was_told(record, record.ended_at or now):
+                if record.started_at is not None and record.ordinal not in self.running:
+                    start = JournalEntry(kind=JournalKind.STARTED, at=record.started_at, ordinal=record.ordinal)
+                    drafts.append(self._document(start, DocumentStatus.IN_FLIGHT, record, journal_next))
+                at = record.ended_at or now
+                end = JournalEntry(kind=JournalKind.ENDED, at=at, ordinal=record.ordinal, status=record.status)
+                drafts.append(self._document(end, record.status, record, journal_next))
+        # Stable, so a start stays before the end of the same moment.
         return sorted(drafts, key=lambda draft: draft.time)
+
+    def _was_told(self, record: DocumentRecord, at: datetime) -> bool:
+        told = self.ended.get(record.ordinal)
+        if told is None:
+            return self.horizon is not None and at < self.horizon
+        return told == (record.status.value, record.attempts)
 
     def tell_state(self, state: BatchState, at: datetime, journal_next: int, **data: Any) -> Draft | None:
         """The draft of a new state; None where no event stands for it."""

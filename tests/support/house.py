@@ -1,0 +1,49 @@
+"""The streams of one API process (or several) around a scripted batch."""
+
+import asyncio
+
+from api.streams.hub import Hub
+from api.streams.session import StreamSession
+from ingather.domain.event_stream import parse_cursor
+from ingather.ports.event_log import EventLog
+from tests.support.scripted_batch import ScriptedBatch
+from tests.support.watching import Watcher
+
+
+class House:
+    """One API process (or several) around a batch."""
+
+    def __init__(self, batch: ScriptedBatch, log: EventLog) -> None:
+        self.batch = batch
+        self.log = log
+        self.changed: list[str] = []
+        self.hubs: list[Hub] = []
+        self.watchers: list[Watcher] = []
+        self.hub = self.open_hub()
+
+    def open_hub(self) -> Hub:
+        hub = Hub(self.batch.parts(self.log), self.changed.append)
+        hub.start()
+        self.hubs.append(hub)
+        return hub
+
+    def watch(self, cursor: str | None = None, *, hub: Hub | None = None, told: bool = False) -> Watcher:
+        session = StreamSession(
+            self.batch.key,
+            parse_cursor(cursor),
+            hub=hub or self.hub,
+            log=self.log,
+            render=self.render,
+            told=told,
+        )
+        watcher = Watcher(session.frames())
+        self.watchers.append(watcher)
+        return watcher
+
+    async def render(self) -> dict[str, object]:
+        return {"id": self.batch.key.batch_id, "counts": self.batch.counts.model_dump()}
+
+    async def close(self) -> None:
+        for watcher in self.watchers:
+            await watcher.leave()
+        await asyncio.gather(*(hub.close() for hub in self.hubs))
