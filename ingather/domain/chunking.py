@@ -73,14 +73,15 @@ def _cut(text: str, section: Span, size: int, overlap: int) -> Iterator[Span]:
     if end - start <= size:
         yield start, end
         return
-    previous = start
+    before: int | None = None
     for cut_start, cut_end in _semantic_spans(text[start:end], size - overlap):
         inner_start, inner_end = _trimmed(text, start + cut_start, start + cut_end)
         if inner_start == inner_end:
             continue
-        reached = _reach_back(text, inner_start, max(previous, inner_start - overlap))
-        yield reached, inner_end
-        previous = inner_start
+        # Beyond the start of the chunk before, reaching back would only repeat it whole.
+        reached = inner_start if before is None else max(before + 1, inner_start - overlap)
+        before = _reach_back(text, inner_start, reached)
+        yield before, inner_end
 
 
 def _semantic_spans(text: str, size: int) -> list[Span]:
