@@ -108,7 +108,8 @@ async def _finding(name: str, check: Awaitable[str]) -> Finding:
     except Unwell as unwell:
         return Finding(name, ok=False, detail=str(unwell), action=unwell.action)
     except IngatherError as error:
-        return Finding(name, ok=False, detail=error.message, action=error.action)
+        # "Try again" is advice for whoever uses the part; whoever asks here wants it to run.
+        return Finding(name, ok=False, detail=error.message, action=_START if error.retryable else error.action)
     except Exception as error:  # noqa: BLE001 - whatever a vendor raises: this part does not work, others may
         return Finding(name, ok=False, detail=f"{type(error).__name__}: {error}"[:300], action=_START)
 

@@ -1,7 +1,7 @@
 """The whole embedded stack: servers, catalog, API and workers in one data directory.
 
-Temporal, Redis and S3 come up side by side; the API and then the workers follow as soon as what
-they need is there. Stopping goes the other way round. Ports and credentials stay from one run to
+Temporal, Redis and S3 come up side by side; API and workers follow as soon as what they need to
+start is there. Stopping goes the other way round. Ports and credentials stay from one run to
 the next, so addresses in somebody's shell or browser go on working.
 """
 
@@ -17,6 +17,7 @@ import structlog
 from ingather.stack import redis, s3, temporal
 from ingather.stack.directory import DataDirectory
 from ingather.stack.errors import PartFailedError, PortTakenError
+from ingather.stack.part import Part
 from ingather.stack.ports import LOOPBACK, choose_ports, is_free
 from ingather.stack.private_files import write_private
 from ingather.stack.probes import http_get, until
@@ -128,13 +129,13 @@ class LocalStack:
         )
         self._write_stack_file()
         async with _first_failure() as together:
-            s3_ready = together.create_task(self._supervisor.add(self.s3))
+            together.create_task(self._supervisor.add(self.s3))
             await asyncio.gather(self._supervisor.add(self.temporal), self._supervisor.add(self.redis))
-            # The API brings the catalog's schema up to date before it listens; workers find it as they need it.
-            api_ready = together.create_task(self._supervisor.add(self.api))
-            await asyncio.gather(s3_ready, api_ready)
-            for worker in self._workers:
-                together.create_task(self._supervisor.add(worker))
+            # These two are needed to start at all. S3, slowest to come, and the catalog's schema, which the API
+            # brings up to date, are there by the time our own processes have loaded; if not, activities try again.
+            parts: list[Part] = [self.api, *self._workers]
+            for part in parts:
+                together.create_task(self._supervisor.add(part))
         await self._wait_ready()
         log.debug("stack.ready", data_dir=str(self.directory.root))
 
