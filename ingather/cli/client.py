@@ -29,6 +29,8 @@ STREAM_SILENCE = 45.0
 """Seconds without a byte after which a stream counts as lost; the server sends a comment every 15."""
 CONNECT_WAITS = (0.2, 0.5, 1.0)
 """Seconds between attempts while nobody answers at all."""
+RESTART_WAITS = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0)
+"""Seconds between attempts when a server that did answer is gone: it is probably being restarted."""
 BUSY_PATIENCE = 60.0
 """Seconds of ``Retry-After`` (and our own waits) we sit out in total before a 429 or 503 is the answer."""
 BUSY_WAIT = 2.0
@@ -61,6 +63,7 @@ class IngatherClient:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._sleep = sleep
+        self._has_answered = False
         headers = {"User-Agent": "ingather-cli", "Accept": "application/json"}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
@@ -275,11 +278,13 @@ class IngatherClient:
                     raise ServerUnreachableError(self.base_url, "no connection within 5 seconds") from error
                 raise ServerTimeoutError(str(request.url.copy_with(query=None)), _read_timeout(request)) from error
             except httpx.TransportError as error:
-                if attempt >= len(CONNECT_WAITS):
+                waits = RESTART_WAITS if self._has_answered else CONNECT_WAITS
+                if attempt >= len(waits):
                     raise ServerUnreachableError(self.base_url, _reason(error)) from error
-                self._sleep(CONNECT_WAITS[attempt])
+                self._sleep(waits[attempt])
                 attempt += 1
                 continue
+            self._has_answered = True
             wait = _busy_wait(response)
             if wait is None or waited + wait > BUSY_PATIENCE:
                 raise_for_problem(response)

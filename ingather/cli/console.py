@@ -11,8 +11,8 @@ from rich.text import Text
 
 from ingather.cli.errors import CliError
 
-PIPE_WIDTH = 160
-"""Columns of a table that nobody's window limits."""
+PIPE_WIDTH = 1_000
+"""Columns where no window limits a line: a program gets each whole."""
 
 
 @cache

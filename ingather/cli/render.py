@@ -89,7 +89,9 @@ def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
     """A table without frames: it can be read, and cut up by other programs."""
     table = Table(box=box.SIMPLE_HEAD if out().is_terminal else None, pad_edge=False, header_style="bold")
     for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=name != "name", overflow="fold")
+        # On a narrow terminal names give way; numbers and ids never lose a digit.
+        is_name = name in ("file", "name")
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=not is_name, overflow="fold")
     return table
 
 
@@ -196,10 +198,10 @@ def failures_view(groups: dict[str, list[Document]], *, names: int | None = NAME
         )
         blocks.append(title)
         if advice:
-            blocks.append(Padding(Text(f"→ {clean(advice)}", "cyan"), (0, 0, 0, 2)))
-        blocks += [Padding(_failure_line(document), (0, 0, 0, 2)) for document in documents[:names]]
+            blocks.append(Padding(Text(f"→ {clean(advice)}", "cyan"), (0, 0, 0, 2), expand=False))
+        blocks += [Padding(_failure_line(document), (0, 0, 0, 2), expand=False) for document in documents[:names]]
         if names is not None and len(documents) > names:
-            blocks.append(Padding(Text(f"and {len(documents) - names:,} more", "dim"), (0, 0, 0, 2)))
+            blocks.append(Padding(Text(f"and {len(documents) - names:,} more", "dim"), (0, 0, 0, 2), expand=False))
     return Group(*blocks)
 
 
@@ -242,7 +244,7 @@ def hit_view(position: int, hit: Hit, *, text_limit: int = 500) -> RenderableTyp
     place.append(f"  score {hit.score:.3f}", "dim")
     words = " ".join(hit.text.split())
     quote = words if len(words) <= text_limit else words[:text_limit].rsplit(" ", 1)[0] + " …"
-    return Group(place, Padding(Text(clean(quote)), (0, 0, 1, 3)))
+    return Group(place, Padding(Text(clean(quote)), (0, 0, 1, 3), expand=False))
 
 
 def plural(word: str, count: int) -> str:

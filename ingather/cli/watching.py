@@ -50,7 +50,7 @@ class LiveAudience:
     def __rich__(self) -> RenderableType:
         picture = self._picture
         parts: list[RenderableType] = [self._headline(), self._bar(), self._numbers()]
-        parts += [Padding(line, (0, 0, 0, 2)) for line in self._files()]
+        parts += [Padding(line, (0, 0, 0, 2), expand=False) for line in self._files()]
         if picture.failures:
             parts.append(Text("Newest failures", "bold"))
             for name, code, action in picture.failures:
@@ -58,7 +58,7 @@ class LiveAudience:
                     ("✗ ", "red"), clean(name), (f"  {clean(code)}", "red"), (f"  {clean(action)}", "cyan")
                 )
                 line.truncate(max(20, out().width - 4), overflow="ellipsis")
-                parts.append(Padding(line, (0, 0, 0, 2)))
+                parts.append(Padding(line, (0, 0, 0, 2), expand=False))
         if self._note:
             parts.append(Text(clean(self._note), "yellow"))
         parts.append(Text("Ctrl-C leaves; the batch goes on.", "dim"))
@@ -86,14 +86,17 @@ class LiveAudience:
     def _numbers(self) -> Text:
         picture = self._picture
         line = counts_text(picture.counts)
-        if picture.rate and picture.status not in FINAL_STATUSES:
+        # What was measured before a connection broke says nothing about now.
+        is_known = not self._note and picture.status not in FINAL_STATUSES
+        if is_known and picture.rate:
             line.append(f"   {picture.rate:.1f} documents/s", "bold")
-        if picture.seconds_left is not None:
+        if is_known and picture.seconds_left is not None:
             line.append(f", {duration(picture.seconds_left)} left")
         return line
 
     def _files(self) -> Iterator[Text]:
-        files = sorted(self._picture.files.values(), key=lambda item: item[2])
+        # Those a worker reports on first: the others wait for one.
+        files = sorted(self._picture.files.values(), key=lambda item: (not item[1], item[2]))
         for name, stage, since in files[:SHOWN_FILES]:
             waited = time.monotonic() - since
             line = Text.assemble((f"{clean(stage) or 'working':<10} ", "blue"), clean(name))

@@ -27,7 +27,7 @@ EXPECTED: dict[str, str] = {
 }
 """``done``, or the error code a document fails with, by the file name it has in a batch (an archive's entries without folders)."""
 
-QUESTION = "At what wind speed must the dome be closed?"
+QUESTION = "When must the dome be closed because of wind?"
 """A question that the samples answer."""
 
 ANSWER_FILES = frozenset({"operations-handbook.pdf", "weather-policy.html"})

@@ -85,6 +85,22 @@ def test_an_absent_server_is_tried_again_and_then_named(waits: list[float]) -> N
     assert "ingather up" in caught.value.action
 
 
+def test_a_server_that_is_being_restarted_is_waited_for(waits: list[float]) -> None:
+    """Once a server has answered, a refused connection is tried again for a quarter of a minute."""
+    answers = [httpx.Response(200, json=batch())]
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if not answers:
+            raise httpx.ConnectError("refused")
+        return answers.pop()
+
+    with IngatherClient("http://server", transport=httpx.MockTransport(handle), sleep=waits.append) as client:
+        client.batch(BATCH_ID)
+        with pytest.raises(ServerUnreachableError):
+            client.batch(BATCH_ID)
+    assert sum(waits) > 15
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [
