@@ -43,6 +43,9 @@ log = structlog.get_logger(__name__)
 MAX_BODY_BYTES = 1024 * 1024
 """What a request may carry where nothing else is said; submissions have limits of their own."""
 
+CACHE_BYTES = 16 * 1024 * 1024
+"""Objects kept in memory: little, because this process writes uploads once and seldom reads them."""
+
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
 
 
@@ -89,7 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def open_parts(app: FastAPI) -> AsyncIterator[ApiParts]:
         async with AsyncExitStack() as stack:
             await asyncio.to_thread(migrate, settings)
-            ports = await stack.enter_async_context(open_ports(settings))
+            ports = await stack.enter_async_context(open_ports(settings, cache_bytes=CACHE_BYTES))
             await ports.catalog.add_tenant(DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME)
             client = await connect(settings)
             engine = BatchEngine(client)
@@ -104,11 +107,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 streams_per_tenant=settings.limits.streams_per_client,
             )
             app.state.streams = await stack.enter_async_context(streams)
+            parts.readiness.drains_with(lambda: streams.draining)
             log.info("api.opened", namespace=engine.namespace)
             try:
                 yield parts
             finally:
-                parts.readiness.is_draining = True
                 await streams.drain()
                 log.info("api.closed")
 

@@ -16,7 +16,16 @@ class Readiness:
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self._checks = dict(checks)
-        self.is_draining = False
+        self._drains: Callable[[], bool] = lambda: False
+
+    @property
+    def is_draining(self) -> bool:
+        """The process is going away."""
+        return self._drains()
+
+    def drains_with(self, drains: Callable[[], bool]) -> None:
+        """Ask this, from now on, whether the process is going away."""
+        self._drains = drains
 
     async def report(self) -> dict[str, str]:
         """``ok`` or what is wrong, by part."""

@@ -41,11 +41,11 @@ class Ports:
 
 
 @asynccontextmanager
-async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
+async def open_ports(settings: Settings, *, cache_bytes: int = CACHE_BYTES) -> AsyncIterator[Ports]:
     """Open every port; all are closed when the block ends. Nothing connects before it is used."""
     async with AsyncExitStack() as stack:
         ports = Ports(
-            blobs=build_blob_store(settings),
+            blobs=build_blob_store(settings, cache_bytes=cache_bytes),
             catalog=SqlCatalog(settings.catalog.url.get_secret_value()),
             index=build_index(settings),
             events=RedisEventLog(settings.redis.url.get_secret_value()),
@@ -58,7 +58,7 @@ async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
         yield ports
 
 
-def build_blob_store(settings: Settings) -> BlobStore:
+def build_blob_store(settings: Settings, *, cache_bytes: int = CACHE_BYTES) -> BlobStore:
     """Object storage behind a cache of what never changes."""
     s3 = settings.s3
     store = S3BlobStore(
@@ -68,7 +68,7 @@ def build_blob_store(settings: Settings) -> BlobStore:
         access_key_id=s3.access_key_id,
         secret_access_key=s3.secret_access_key.get_secret_value() if s3.secret_access_key else None,
     )
-    return CachedBlobStore(store, max_bytes=CACHE_BYTES)
+    return CachedBlobStore(store, max_bytes=cache_bytes)
 
 
 def build_index(settings: Settings) -> ChunkIndex:

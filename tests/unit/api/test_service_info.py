@@ -33,7 +33,7 @@ async def test_alive_is_not_ready(api):
 
 async def test_a_draining_process_takes_no_new_batches(api):
     """readyz says so, submissions are 503, the rest is answered."""
-    api.parts.readiness.is_draining = True
+    api.parts.readiness.drains_with(lambda: True)
     assert (await api.http.get("/readyz")).status_code == 503
     body = {"documents": [{"filename": "a", "content": "YQ=="}]}
     assert (await api.http.post("/v1/batches", json=body)).status_code == 503
