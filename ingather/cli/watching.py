@@ -24,9 +24,11 @@ from ingather.cli.render import (
     outcome_table,
     status_text,
 )
-from ingather.cli.resources import FINAL_STATUSES, Batch, StreamEvent
+from ingather.cli.resources import Batch, StreamEvent
 
 SHOWN_FILES = 8
+MOVING = frozenset({"running", "retrying", "finalizing"})
+"""States in which a pace means something."""
 PLAIN_INTERVAL = 5.0
 """Seconds between progress lines where there is no terminal."""
 
@@ -87,7 +89,7 @@ class LiveAudience:
         picture = self._picture
         line = counts_text(picture.counts)
         # What was measured before a connection broke says nothing about now.
-        is_known = not self._note and picture.status not in FINAL_STATUSES
+        is_known = not self._note and picture.status in MOVING
         if is_known and picture.rate:
             line.append(f"   {picture.rate:.1f} documents/s", "bold")
         if is_known and picture.seconds_left is not None:
