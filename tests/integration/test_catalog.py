@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.sql import SqlCatalog, migrate
@@ -478,6 +479,21 @@ async def test_nothing_is_lost_when_the_catalog_closes(database_url):
     await asyncio.gather(*saving)
     async with SqlCatalog(database_url) as catalog:
         assert len(await catalog.list_documents(DocumentFilter(record.batch_id), 100)) == 30
+
+
+@pytest.mark.parametrize("kind", ["postgres"])
+async def test_a_server_that_was_restarted_is_found_again(catalog, database_url):
+    """Connections that broke while they were idle are replaced before a caller notices."""
+    record, _ = await catalog.add_batch(batch_record())
+    await asyncio.gather(*(catalog.get_batch(record.batch_id) for _ in range(10)))
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"))
+    engine.dispose()
+    for _ in range(5):
+        assert await catalog.get_batch(record.batch_id) == record
+    await catalog.save_outcome(done_record(record.batch_id))
 
 
 async def test_an_unreachable_server_is_unavailable():

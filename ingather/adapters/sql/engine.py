@@ -43,7 +43,8 @@ def open_engine(url: str, *, max_connections: int) -> Engine:
         return engine
     if backend == "postgresql":
         options = {"connect_timeout": 5, "options": f"-c statement_timeout={_STATEMENT_SECONDS * 1000}"}
-        return create_engine(parsed, connect_args=options, **arguments)
+        # The ping finds out that the server was restarted before a caller does.
+        return create_engine(parsed, connect_args=options, pool_pre_ping=True, **arguments)
     raise ConfigurationError(f"INGATHER_CATALOG__URL names {backend}; the catalog knows sqlite and postgresql.")
 
 
