@@ -22,6 +22,7 @@ from api.cursors import CursorCodec
 from api.dependencies import ApiParts, RequestLimits
 from api.engine import BatchEngine
 from api.guard import check_bind_of_this_process
+from api.memory import return_large_buffers_to_the_system
 from api.metrics import ApiMetrics
 from api.middleware import LoopbackGuard, ProblemMiddleware, RequestContextMiddleware
 from api.readiness import Readiness
@@ -43,7 +44,7 @@ log = structlog.get_logger(__name__)
 MAX_BODY_BYTES = 1024 * 1024
 """What a request may carry where nothing else is said; submissions have limits of their own."""
 
-CACHE_BYTES = 16 * 1024 * 1024
+CACHE_BYTES = 1024 * 1024
 """Objects kept in memory: little, because this process writes uploads once and seldom reads them."""
 
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
@@ -86,6 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     check_bind_of_this_process(settings.api.host)
     configure_logging(settings.log.format, settings.log.level)
     _silence_access_log()
+    return_large_buffers_to_the_system()
     metrics = ApiMetrics()
 
     @asynccontextmanager

@@ -10,7 +10,7 @@ from ingather.models.errors import PayloadTooLargeError, RequestError
 
 IDLE_SECONDS = 60.0
 """A body that brings nothing for so long has stopped."""
-_DRAIN_BYTES = 64 * 1024 * 1024
+_DRAIN_BYTES = 512 * 1024 * 1024
 _DRAIN_SECONDS = 3.0
 
 

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 MIB = 1024 * 1024
 SMALL_BYTES = 1 * MIB
 """Files up to this size share packs: one object for many saves a round trip each."""
-PACK_BYTES = 8 * MIB
+PACK_BYTES = 4 * MIB
 _CHUNKS_AHEAD = 16
 """Chunks of a large file that may wait for the store before the client is slowed down."""
 
@@ -170,20 +170,18 @@ class StoringIntake:
     async def _end_small(self) -> None:
         content, self._head = bytes(self._head), bytearray()
         sha256 = hashlib.sha256(content).hexdigest()
-        if len(self._pack.content) + len(content) > PACK_BYTES:
+        if self._pack.size + len(content) > PACK_BYTES:
             await self._store_pack()
-        offset = len(self._pack.content)
-        self._pack.content += content
+        offset = self._pack.append(content)
         blob = BlobRef(key=self._pack.key, offset=offset, size_bytes=len(content), sha256=sha256)
-        self._pack.file_count += 1
         self.files.append(Taken(self._filename, len(content), sha256, blob))
 
     async def _store_pack(self) -> None:
         """Send the pack on its way; the next one fills meanwhile."""
         await self._await_pack()
-        if self._pack.file_count:
+        if self._pack.pieces:
             pack, self._pack = self._pack, _Pack(self._new_key("pack"))
-            self._storing = asyncio.create_task(self._blobs.put(pack.key, bytes(pack.content)))
+            self._storing = asyncio.create_task(self._blobs.put(pack.key, pack.take()))
 
     async def _await_pack(self) -> None:
         if self._storing is not None:
@@ -227,8 +225,21 @@ def taken(filename: str, size_bytes: int, sha256: str, limits: IntakeLimits) -> 
 @dataclass(slots=True)
 class _Pack:
     key: str
-    content: bytearray = field(default_factory=bytearray)
-    file_count: int = 0
+    pieces: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def append(self, content: bytes) -> int:
+        """Add a file; answers where it starts."""
+        offset = self.size
+        self.pieces.append(content)
+        self.size += len(content)
+        return offset
+
+    def take(self) -> bytes:
+        """The whole pack, once: its pieces are let go."""
+        content = b"".join(self.pieces)
+        self.pieces.clear()
+        return content
 
 
 class _AbortedUploadError(Exception):

@@ -78,14 +78,14 @@ async def test_a_large_file_is_streamed_to_an_object_of_its_own(api):
     assert "/pack-" in lines[0].blob.key
 
 
-async def test_packs_hold_at_most_eight_megabytes(api):
+async def test_packs_hold_at_most_four_megabytes(api):
     """Many small files become a few objects."""
     files = [(f"{n}.bin", bytes([n]) * 900_000) for n in range(20)]
     response = await api.http.post("/v1/batches", **form(*files))
 
     lines = await submission(api, response.json()["id"])
     assert [await bytes_of(api, line) for line in lines] == [content for _, content in files]
-    assert len({line.blob.key for line in lines}) == 3
+    assert len({line.blob.key for line in lines}) == 5
 
 
 async def test_a_file_over_the_limit_is_refused_alone(small_api):

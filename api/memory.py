@@ -1,0 +1,25 @@
+"""Keeping the process small while gigabytes pass through it."""
+
+import ctypes
+import sys
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_LARGE_BYTES = 256 * 1024
+_ARENAS = 2
+
+
+def return_large_buffers_to_the_system() -> None:
+    """Tell glibc to map every large buffer on its own, and to use few arenas.
+
+    By default it moves the border upwards with every large buffer that is freed, until the 8 MiB
+    parts of an upload come from heaps that are never given back: 90 MB in small files left the
+    process 200 MB larger. Elsewhere than with glibc nothing is done.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return
+    mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+    mallopt(_M_TRIM_THRESHOLD, _LARGE_BYTES)
+    mallopt(_M_ARENA_MAX, _ARENAS)
