@@ -111,7 +111,6 @@ class SupervisedPreparer:
         lost = 0
         while True:
             child = await self._pool.take(fresh=bool(deaths))
-            first_document = child.documents == 0
             try:
                 return await self._run(child, request, on_stage)
             except _ServerLostError as error:
@@ -120,11 +119,12 @@ class SupervisedPreparer:
                     raise DependencyError("parser processes keep being killed from outside") from error
             except _ChildDiedError as death:
                 deaths.append(death)
-                out_of_memory = self._ran_out_of_memory(death)
+                last = len(deaths) == _ATTEMPTS
+                out_of_memory = self._ran_out_of_memory(death, last=last)
                 log.warning("parser.died", out_of_memory=out_of_memory, attempt=len(deaths), **_facts(death))
-                if out_of_memory and (first_document or len(deaths) == _ATTEMPTS):
+                if out_of_memory:
                     raise self._out_of_memory_error(request, death) from death
-                if len(deaths) == _ATTEMPTS:
+                if last:
                     raise _crashed_error(request, death) from death
 
     async def embed(self, artifact: bytes) -> bytes:
@@ -228,15 +228,16 @@ class SupervisedPreparer:
             peak_memory_bytes=ended.peak_memory_bytes if ended else None,
         )
 
-    def _ran_out_of_memory(self, death: _ChildDiedError) -> bool:
+    def _ran_out_of_memory(self, death: _ChildDiedError, *, last: bool) -> bool:
         ended = death.ended
         if ended is None:
             return False
-        # Nobody but the kernel's own out-of-memory killer, or an operator, kills with 9: our own kills end elsewhere.
+        # Our own kills end elsewhere. One SIGKILL may be an operator's; a second one on the same document is
+        # the kernel's out-of-memory killer, which takes parsers first.
         return (
             ended.says_out_of_memory
-            or ended.signal == _SIGKILL
             or ended.peak_memory_bytes >= _NEARLY_ALL_MEMORY * self._memory_bytes
+            or (last and ended.signal == _SIGKILL)
         )
 
     def _out_of_memory_error(self, request: PrepareRequest, death: _ChildDiedError) -> ParserOutOfMemoryError:

@@ -18,6 +18,7 @@ from ingather.models.content import Chunk, Heading, ParsedDocument
 _SHORT_SECTION_SHARE = 5
 """A section under a fifth of the chunk size joins the next one, where both fit."""
 _WORD_SEARCH_CHARACTERS = 60
+_WINDOW_CHARACTERS = 200_000
 
 Span = tuple[int, int]
 
@@ -74,8 +75,8 @@ def _cut(text: str, section: Span, size: int, overlap: int) -> Iterator[Span]:
         yield start, end
         return
     before: int | None = None
-    for cut_start, cut_end in _semantic_spans(text[start:end], size - overlap):
-        inner_start, inner_end = _trimmed(text, start + cut_start, start + cut_end)
+    for cut_start, cut_end in _semantic_spans(text, start, end, size - overlap):
+        inner_start, inner_end = _trimmed(text, cut_start, cut_end)
         if inner_start == inner_end:
             continue
         # Beyond the start of the chunk before, reaching back would only repeat it whole.
@@ -84,13 +85,29 @@ def _cut(text: str, section: Span, size: int, overlap: int) -> Iterator[Span]:
         yield before, inner_end
 
 
-def _semantic_spans(text: str, size: int) -> list[Span]:
-    try:
-        _, offsets = semantic_chunk(text, chunk_size=size, token_counter=len, memoize=False, offsets=True)
-    except RecursionError:
-        # Whitespace runs of ever new lengths nest one level each; such a text is cut by the ruler.
-        return [(i, min(i + size, len(text))) for i in range(0, len(text), size)]
-    return cast("list[Span]", offsets)
+def _semantic_spans(text: str, start: int, end: int, size: int) -> Iterator[Span]:
+    for window_start, window_end in _windows(text, start, end, size):
+        window = text[window_start:window_end]
+        try:
+            _, offsets = semantic_chunk(window, chunk_size=size, token_counter=len, memoize=False, offsets=True)
+        except RecursionError:
+            # Whitespace runs of ever new lengths nest one level each; such a text is cut by the ruler.
+            offsets = [(i, min(i + size, len(window))) for i in range(0, len(window), size)]
+        for cut_start, cut_end in cast("list[Span]", offsets):
+            yield window_start + cut_start, window_start + cut_end
+
+
+def _windows(text: str, start: int, end: int, size: int) -> Iterator[Span]:
+    """Parts of a huge section, ending at a blank line, a line or a word: semchunk needs memory by the character."""
+    reach = max(_WINDOW_CHARACTERS, 10 * size)
+    while end - start > reach:
+        limit = start + reach
+        cut = next(
+            (at for mark in ("\n\n", "\n", " ") if (at := text.rfind(mark, limit - reach // 5, limit)) > 0), limit
+        )
+        yield start, cut
+        start = cut
+    yield start, end
 
 
 def _reach_back(text: str, start: int, earliest: int) -> int:

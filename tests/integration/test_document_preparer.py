@@ -263,6 +263,16 @@ class TestAccidents:
         with pytest.raises(ParserOutOfMemoryError):
             await accidents.prepare(request(b"allocate"), ignore)
 
+    async def test_kill_of_a_busy_parser_costs_nothing(self, accidents: SupervisedPreparer, tmp_path: Path) -> None:
+        """A SIGKILL from outside is no failure of the document; two on the same one are the kernel's, for memory."""
+        told = tmp_path / "pid"
+        task = asyncio.create_task(accidents.prepare(request(f"hang-once {told}".encode()), ignore))
+        await eventually(lambda: told.exists() and told.read_text() != "")
+        os.kill(int(told.read_text()), signal.SIGKILL)
+        assert (await task).chunk_count == 1
+        with pytest.raises(ParserOutOfMemoryError):
+            await accidents.prepare(request(b"be-killed"), ignore)
+
     async def test_wall_clock_limit(self, accidents: SupervisedPreparer) -> None:
         """A parser that never ends is killed at the limit; the failure tells where it was."""
         started = time.monotonic()

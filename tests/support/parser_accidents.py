@@ -1,11 +1,12 @@
 """Stand-ins for ``prepare_document`` that do to their process what broken documents do to native parsers.
 
 A document's content says what happens: ``crash``, ``crash-unless-fresh <path>``, ``hang <path>``,
-``eat-memory``, ``allocate``, ``panic``, ``raise``, ``exit``, ``slow``; anything else is prepared as usual.
+``hang-once <path>``, ``eat-memory``, ``allocate``, ``panic``, ``raise``, ``be-killed``, ``exit``, ``slow``; anything else is prepared as usual.
 """
 
 import ctypes
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,11 @@ def _hang(argument: str) -> None:
         pass
 
 
+def _hang_once(argument: str) -> None:
+    if not Path(argument).exists():
+        _hang(argument)
+
+
 def _eat_memory(_argument: str) -> None:
     eaten = []
     while True:
@@ -63,10 +69,12 @@ _ACCIDENTS: dict[str, Callable[[str], object]] = {
     "crash": lambda _argument: ctypes.string_at(0),
     "crash-unless-fresh": _crash_unless_fresh,
     "hang": _hang,
+    "hang-once": _hang_once,
     "eat-memory": _eat_memory,
     "allocate": _fail_an_allocation,
     "panic": _panic,
     "raise": _raise,
+    "be-killed": lambda _argument: os.kill(os.getpid(), signal.SIGKILL),
     "exit": lambda _argument: os._exit(3),
     "slow": lambda _argument: time.sleep(0.35),
 }

@@ -118,3 +118,13 @@ def test_text_that_nests_without_end_is_cut_by_the_ruler() -> None:
     chunks = chunk_document(document(text), size=100, overlap=0)
     assert all(len(chunk.text) <= 100 for chunk in chunks)
     assert sum(chunk.text.count("x") for chunk in chunks) == 1_500
+
+
+@pytest.mark.parametrize("unit", ["The dome opens at dusk. ", "天文台的圆顶在日落时打开", "line\n", "x"])
+def test_huge_sections_are_cut_without_loss(unit: str) -> None:
+    """A section of a million characters is worked through in parts, and no character goes missing between them."""
+    text = (unit * (1_000_000 // len(unit))).strip()
+    chunks = chunk_document(document(text), size=1_000, overlap=0)
+    assert "".join("".join(texts(chunks)).split()) == "".join(text.split())
+    assert max(len(chunk.text) for chunk in chunks) <= 1_000
+    assert sum(len(chunk.text) for chunk in chunks) / len(chunks) > 400
