@@ -127,6 +127,7 @@ class S3BlobStore:
         )
 
     async def list(self, prefix: str) -> AsyncIterator[BlobStat]:
+        """In the server's order: by key, except that SeaweedFS lists a folder before names that continue its own."""
         request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": prefix}
         while True:
             page = await self._boto.call("list", prefix, partial(_list_page, request))

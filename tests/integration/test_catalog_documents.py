@@ -1,0 +1,186 @@
+"""The catalog's contract for documents: memory, SQLite and PostgreSQL."""
+
+import asyncio
+import uuid
+from datetime import timedelta
+
+import pytest
+
+from ingather.models.content import Stage
+from ingather.models.document import DocumentFailure, DocumentStatus
+from ingather.models.errors import BatchNotFoundError
+from ingather.models.identity import DEFAULT_TENANT_ID
+from ingather.ports.catalog import DocumentFilter
+from tests.support.catalog_records import NOON, SHA, document_record, done_record
+
+OTHER_TENANT = "11111111-1111-7111-8111-111111111111"
+SECOND = timedelta(seconds=1)
+
+
+async def test_a_document_is_read_as_it_was_written(catalog, batch_id):
+    """Every field of an outcome comes back."""
+    record = document_record(
+        batch_id,
+        3,
+        filename="résumé 🎉.pdf",
+        original_filename="../résumé 🎉.pdf",
+        status=DocumentStatus.FAILED,
+        attempts=2,
+        error=DocumentFailure(
+            code="parser_out_of_memory", message="too big", stage=Stage.PARSING, action="split", facts={"peak": 2**40}
+        ),
+        sha256=SHA,
+        size_bytes=2**40,
+        media_type="application/pdf",
+        page_count=4,
+        chunk_count=0,
+        quality=0.25,
+        warnings=("no_text",),
+        metadata={"author": {"name": "Zoë", "tags": [1, None, True, 2.5]}},
+        timings_ms={"parsing": 12.5},
+        raw_key="raw/key",
+        fingerprint="f1",
+        duplicate_of=document_record(batch_id, 1).file_id,
+        started_at=NOON,
+        ended_at=NOON + SECOND,
+        indexed_at=NOON + 2 * SECOND,
+    )
+    await catalog.save_outcome(record)
+    assert await catalog.get_document(record.file_id) == record
+    assert await catalog.get_document(record.file_id, record.tenant_id) == record
+    assert await catalog.get_document(record.file_id, OTHER_TENANT) is None
+    assert await catalog.get_document(document_record(batch_id, 9).file_id) is None
+
+
+async def test_adding_documents_again_keeps_their_outcomes(catalog, batch_id):
+    """A second attempt of the manifest inserts what is missing and leaves the rest as it is."""
+    await catalog.add_documents([])
+    await catalog.add_documents([document_record(batch_id, ordinal) for ordinal in range(3)])
+    await catalog.save_outcome(done_record(batch_id, 1))
+    await catalog.add_documents([document_record(batch_id, ordinal) for ordinal in range(5)])
+    found = await catalog.list_documents(DocumentFilter(batch_id), 10)
+    assert [record.status for record in found] == ["pending", "done", "pending", "pending", "pending"]
+
+
+async def test_the_last_outcome_counts(catalog, batch_id):
+    """A later outcome replaces an earlier one whole."""
+    failure = DocumentFailure(code="corrupt", message="broken")
+    await catalog.save_outcome(document_record(batch_id, status=DocumentStatus.FAILED, error=failure))
+    await catalog.save_outcome(done_record(batch_id))
+    assert await catalog.get_document(document_record(batch_id).file_id) == done_record(batch_id)
+
+
+async def test_a_late_outcome_does_not_take_the_index_back(catalog, batch_id):
+    """A write of an earlier attempt that arrives after indexing leaves the document indexed; a retry clears it."""
+    record = done_record(batch_id)
+    await catalog.save_outcome(record)
+    await catalog.mark_indexed([record.file_id], NOON + SECOND)
+    await catalog.save_outcome(record)
+    assert (await catalog.get_document(record.file_id)).indexed_at == NOON + SECOND
+    await catalog.reset_documents(batch_id, [0])
+    await catalog.save_outcome(record)
+    assert (await catalog.get_document(record.file_id)).indexed_at is None
+
+
+async def test_documents_are_marked_as_indexed(catalog, batch_id):
+    """Marking touches the named documents alone; unknown and no ids are no error."""
+    for ordinal in range(3):
+        await catalog.save_outcome(done_record(batch_id, ordinal))
+    ids = [done_record(batch_id, ordinal).file_id for ordinal in (0, 2, 99)]
+    await catalog.mark_indexed(ids, NOON)
+    await catalog.mark_indexed([], NOON)
+    found = await catalog.get_documents(batch_id, [0, 1, 2])
+    assert [record.indexed_at for record in found] == [NOON, None, NOON]
+
+
+async def test_documents_are_filtered_in_ordinal_order(catalog, batch_id):
+    """Status and error code narrow a listing; the cursor is the last ordinal seen."""
+    codes = ["corrupt", "empty", None, "corrupt", None, "corrupt"]
+    for ordinal, code in enumerate(codes):
+        failure = code and DocumentFailure(code=code, message="m")
+        record = done_record(batch_id, ordinal, status="failed" if code else "done", error=failure)
+        await catalog.save_outcome(record)
+
+    async def ordinals(limit=10, **where):
+        return [record.ordinal for record in await catalog.list_documents(DocumentFilter(batch_id, **where), limit)]
+
+    assert await ordinals() == [0, 1, 2, 3, 4, 5]
+    assert await ordinals(limit=2, after_ordinal=1) == [2, 3]
+    assert await ordinals(status=DocumentStatus.DONE) == [2, 4]
+    assert await ordinals(error_code="corrupt") == [0, 3, 5]
+    assert await ordinals(status=DocumentStatus.FAILED, error_code="corrupt", after_ordinal=0) == [3, 5]
+
+
+async def test_documents_are_found_by_ordinal(catalog, batch_id):
+    """In ordinal order, each once, and what is unknown is left out."""
+    await catalog.add_documents([document_record(batch_id, ordinal) for ordinal in range(700)])
+    wanted = [*range(600, 100, -1), 5, 5, 9_999]
+    found = await catalog.get_documents(batch_id, wanted)
+    assert [record.ordinal for record in found] == [5, *range(101, 601)]
+    assert await catalog.get_documents(batch_id, []) == []
+
+
+async def test_a_whole_batch_is_iterated(catalog, batch_id):
+    """More documents than one page holds come in order, each once."""
+    await catalog.add_documents([document_record(batch_id, ordinal) for ordinal in reversed(range(1_003))])
+    assert [record.ordinal async for record in catalog.iterate_documents(batch_id)] == list(range(1_003))
+
+
+async def test_a_retry_sets_documents_back(catalog, batch_id):
+    """Reset documents are pending without error or end; what was learned of their content stays."""
+    failure = DocumentFailure(code="corrupt", message="broken")
+    for ordinal in (0, 1):
+        await catalog.save_outcome(done_record(batch_id, ordinal, status="failed", error=failure))
+    await catalog.reset_documents(batch_id, [1, 77])
+    kept, reset = await catalog.get_documents(batch_id, [0, 1])
+    assert kept.error == failure
+    assert (reset.status, reset.error, reset.ended_at, reset.sha256) == (DocumentStatus.PENDING, None, None, SHA)
+    assert await catalog.list_documents(DocumentFilter(batch_id, error_code="corrupt"), 10) == [kept]
+
+
+async def test_cancelled_documents_say_when(catalog, batch_id):
+    """A cancel marks the named documents and leaves the others."""
+    await catalog.add_documents([document_record(batch_id, ordinal) for ordinal in range(1_000)])
+    await catalog.mark_cancelled(batch_id, range(10, 1_000), NOON)
+    found = await catalog.list_documents(DocumentFilter(batch_id, status=DocumentStatus.CANCELLED), 2_000)
+    assert [record.ordinal for record in found] == list(range(10, 1_000))
+    assert {record.ended_at for record in found} == {NOON}
+
+
+async def test_content_ingested_before_is_found(catalog, batch_id):
+    """Done documents of the same tenant, content and fingerprint, oldest first, at most twenty."""
+    for ordinal in range(30):
+        await catalog.save_outcome(done_record(batch_id, ordinal, ended_at=NOON - SECOND * ordinal))
+    for ordinal, other in [(40, {"status": "failed"}), (41, {"sha256": "cd" * 32}), (42, {"fingerprint": "f2"})]:
+        await catalog.save_outcome(done_record(batch_id, ordinal, ended_at=NOON - timedelta(days=1), **other))
+    found = await catalog.find_ingested(DEFAULT_TENANT_ID, SHA, "f1")
+    assert [record.ordinal for record in found] == list(range(29, 9, -1))
+    assert await catalog.find_ingested(OTHER_TENANT, SHA, "f1") == []
+
+
+async def test_one_bad_row_fails_alone(catalog, batch_id):
+    """Of many outcomes written together, the one without a batch is refused and all others are kept."""
+    stray = str(uuid.uuid4())
+    records = [done_record(batch_id, ordinal) for ordinal in range(50)]
+    answers = await asyncio.gather(
+        *(catalog.save_outcome(record) for record in [*records[:25], done_record(stray), *records[25:]]),
+        return_exceptions=True,
+    )
+    assert isinstance(answers.pop(25), BatchNotFoundError)
+    assert answers == [None] * 50
+    assert len(await catalog.list_documents(DocumentFilter(batch_id), 100)) == 50
+    with pytest.raises(BatchNotFoundError):
+        await catalog.add_documents([document_record(stray)])
+
+
+async def test_a_cancelled_caller_disturbs_no_other(catalog, batch_id):
+    """Outcomes saved together with one whose caller gave up are all committed."""
+    records = [done_record(batch_id, ordinal) for ordinal in range(20)]
+    saving = [asyncio.create_task(catalog.save_outcome(record)) for record in records]
+    await asyncio.sleep(0)
+    saving[3].cancel()
+    answers = await asyncio.gather(*saving, return_exceptions=True)
+    assert [number for number, answer in enumerate(answers) if answer is not None] in ([], [3])
+    expected = [record.ordinal for record in records if record.ordinal != 3]
+    found = await catalog.get_documents(batch_id, expected)
+    assert [record.ordinal for record in found] == expected
