@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Self
 
 from ingather.domain.bitmap import decode_bitmap, encode_bitmap
-from ingather.models.batch import Counts, SourceProgress
+from ingather.models.batch import Counts, SourceProgress, SourceSlice
 from ingather.models.document import DocumentStatus
-from ingather.models.messages import SourceSlice
 
 _LETTERS = {
     DocumentStatus.PENDING: "p",

@@ -1,0 +1,202 @@
+"""The book of a batch: all its state in one place, and what the world is told of it.
+
+What can be derived is derived: the batch's state from its flags and counts, the counts from
+the ledger. What must survive a continue-as-new, or the end of the batch, is written out by
+``carried`` and ``closed`` and read back by ``restore`` and ``reopen``.
+"""
+
+from datetime import datetime
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from ingather.domain.batch_state import final_state
+    from ingather.domain.ledger import Ledger
+    from ingather.models.batch import (
+        BatchProblem,
+        BatchProgress,
+        BatchSpec,
+        BatchState,
+        BatchSummary,
+        SourceSlice,
+    )
+    from ingather.models.document import DocumentStatus
+    from ingather.models.messages import BatchInput, CarriedState, ClosedBatch, ControlRequest
+    from workflows.documents import DocumentRun
+    from workflows.journal import Journal
+    from workflows.visibility import Visibility
+
+REMEMBERED_REQUESTS = 200
+
+
+class BatchBook:
+    """Where a batch stands.
+
+    Args:
+        batch: the workflow's input; what an earlier run carried is read by ``restore``.
+    """
+
+    def __init__(self, batch: BatchInput) -> None:
+        self.spec: BatchSpec = batch.spec
+        self.ledger = Ledger(batch.spec.submitted_count)
+        self.journal = Journal()
+        self.documents: DocumentRun | None = None
+        """Set once the manifest is known."""
+        self.sources: tuple[SourceSlice, ...] = ()
+        self.held = batch.spec.hold
+        self.paused = False
+        self.cancelling = False
+        self.finalizing = False
+        self.problem: BatchProblem | None = None
+        self.priority = batch.spec.priority
+        self.retry_round = 0
+        self.started_at: datetime | None = None
+        self._created_at = workflow.now()
+        self._version = 0
+        self._handled: dict[str, None] = {}
+        self._noted_state: BatchState | None = None
+        self._visibility = Visibility(batch.spec)
+
+    @property
+    def state(self) -> BatchState:
+        if self.cancelling:
+            return BatchState.CANCELLING
+        if self.finalizing:
+            return BatchState.FINALIZING
+        if self.held:
+            return BatchState.PENDING
+        if self.paused:
+            return BatchState.PAUSING if self.ledger.count(DocumentStatus.IN_FLIGHT) else BatchState.PAUSED
+        return BatchState.RETRYING if self.retry_round else BatchState.RUNNING
+
+    @property
+    def is_open(self) -> bool:
+        """The manifest is known, or known to be impossible."""
+        return self.documents is not None or self.problem is not None
+
+    def changed(self) -> None:
+        """Something happened: note a new state, publish, and stop dispatch when history grew too long."""
+        self._version += 1
+        state = self.state
+        if state is not self._noted_state:
+            self._noted_state = state
+            self.journal.state(state)
+        self._visibility.publish(self.progress())
+        documents = self.documents
+        if documents is not None and not documents.draining and workflow.info().is_continue_as_new_suggested():
+            documents.draining = self.ledger.next_pending() is not None and not self.cancelling
+
+    def progress(self) -> BatchProgress:
+        """An exact snapshot."""
+        documents = self.documents
+        return BatchProgress(
+            state=self.state,
+            counts=self.ledger.counts,
+            version=self._version,
+            priority=self.priority,
+            failures_by_code=self.ledger.failures_by_code,
+            in_flight=documents.in_flight if documents else (),
+            sources=self.ledger.sources(self.sources),
+            retry_round=self.retry_round,
+            indexed=documents.searchable_count if documents else 0,
+            problem=self.problem,
+            created_at=self._created_at,
+            started_at=self.started_at,
+        )
+
+    def begin_documents(self, filenames: list[str]) -> DocumentRun:
+        """From now on documents can run."""
+        documents = DocumentRun(self.spec, self.ledger, filenames, self.journal, self.changed)
+        documents.paused, documents.priority, documents.retry_round = self.paused, self.priority, self.retry_round
+        self.documents = documents
+        return documents
+
+    def fail_all(self, problem: BatchProblem) -> None:
+        """The batch cannot run: everything handed in counts as failed, for this one reason."""
+        self.problem = problem
+        for ordinal in range(len(self.ledger)):
+            self.ledger.move(ordinal, DocumentStatus.FAILED, problem.code)
+
+    def cancel_all(self) -> None:
+        """Nothing ran yet, and nothing will."""
+        for ordinal in range(len(self.ledger)):
+            self.ledger.move(ordinal, DocumentStatus.CANCELLED)
+
+    def is_new(self, request: ControlRequest) -> bool:
+        """Remember a request id; False when it took effect before."""
+        if request.request_id in self._handled:
+            return False
+        self._handled[request.request_id] = None
+        while len(self._handled) > REMEMBERED_REQUESTS:
+            del self._handled[next(iter(self._handled))]
+        return True
+
+    # --- Over the end of a run, and back --------------------------------------------------
+
+    def carried(self) -> CarriedState:
+        """What the next run of this batch goes on from."""
+        first, entries = self.journal.tail()
+        return CarriedState(
+            ledger=self.ledger.letters(),
+            failures=self.ledger.failures(),
+            sources=self.sources,
+            state=self.state,
+            paused=self.paused,
+            priority=self.priority,
+            retry_round=self.retry_round,
+            version=self._version,
+            journal_first=first,
+            journal=entries,
+            handled_requests=tuple(self._handled),
+            created_at=self._created_at,
+            started_at=self.started_at,
+        )
+
+    def restore(self, carried: CarriedState) -> None:
+        """Go on from where an earlier run stopped."""
+        self.ledger = Ledger.load(carried.ledger, carried.failures)
+        self.journal = Journal(carried.journal_first, carried.journal)
+        self.sources = carried.sources
+        self.held = False
+        self.paused = carried.paused
+        self.priority = carried.priority
+        self.retry_round = carried.retry_round
+        self.started_at = carried.started_at
+        self._created_at = carried.created_at
+        self._version = carried.version
+        self._handled = dict.fromkeys(carried.handled_requests)
+        self._noted_state = carried.state
+
+    def closed(self) -> ClosedBatch:
+        """How the batch ends, with what a later retry needs to open it again."""
+        counts = self.ledger.counts
+        return ClosedBatch(
+            summary=BatchSummary(
+                batch_id=self.spec.batch_id,
+                state=final_state(counts, self.problem),
+                counts=counts,
+                version=self._version + 1,
+                failures_by_code=self.ledger.failures_by_code,
+                sources=self.ledger.sources(self.sources),
+                retry_round=self.retry_round,
+                problem=self.problem,
+                started_at=self.started_at,
+                ended_at=workflow.now(),
+            ),
+            ledger=self.ledger.letters(),
+            failures=self.ledger.failures(),
+            sources=self.sources,
+            journal_length=self.journal.next,
+            created_at=self._created_at,
+        )
+
+    def reopen(self, closed: ClosedBatch) -> None:
+        """Go on from a batch that had ended."""
+        self.ledger = Ledger.load(closed.ledger, closed.failures)
+        self.journal = Journal(closed.journal_length)
+        self.sources = closed.sources
+        self.held = False
+        self.retry_round = closed.summary.retry_round
+        self.started_at = closed.summary.started_at
+        self._created_at = closed.created_at or self._created_at
+        self._version = closed.summary.version
