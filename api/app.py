@@ -26,11 +26,13 @@ from api.memory import return_large_buffers_to_the_system
 from api.metrics import ApiMetrics
 from api.middleware import LoopbackGuard, ProblemMiddleware, RequestContextMiddleware
 from api.readiness import Readiness
-from api.routes import batches, documents, events, search, service_info, submissions
+from api.routes import batches, documents, events, service_info, submissions
+from api.routes import search as search_routes
+from api.search_process import SearchProcess, open_local_backend
 from api.service.batches import BatchService
 from api.service.control import ControlService
 from api.service.documents import DocumentService
-from api.service.search import SearchService, query_embedder
+from api.service.search import SearchBackend, SearchService, remote_or_none
 from api.service.submission import SubmissionService
 from api.streams import EventStreams, ProgressReader
 from api.uploads import IntakeLimits
@@ -99,7 +101,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             client = await connect(settings)
             engine = BatchEngine(client)
             reader = ProgressReader(client, ports.events)
-            parts = build_parts(settings, ports, engine, reader, metrics)
+            search = SearchProcess(settings, open_local_backend)
+            stack.push_async_callback(search.close)
+            search.warm_up()
+            parts = build_parts(settings, ports, engine, reader, metrics, search=search)
             streams = EventStreams(
                 client,
                 ports.events,
@@ -125,14 +130,20 @@ def build_app(metrics: ApiMetrics, open_parts: OpenParts, *, public_url: str | N
     host = urlsplit(public_url or "").hostname
     app = IngatherApi(metrics=metrics, public_hosts=frozenset({host} if host else ()), lifespan=open_parts)
     problems.install(app)
-    for routes in (submissions, batches, documents, events, search, service_info):
+    for routes in (submissions, batches, documents, events, search_routes, service_info):
         app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
     return app
 
 
 def build_parts(
-    settings: Settings, ports: Ports, engine: BatchEngine, reader: ProgressReader, metrics: ApiMetrics
+    settings: Settings,
+    ports: Ports,
+    engine: BatchEngine,
+    reader: ProgressReader,
+    metrics: ApiMetrics,
+    *,
+    search: SearchBackend,
 ) -> ApiParts:
     """Services over ports, with the limits of the settings."""
     limits = settings.limits
@@ -144,13 +155,13 @@ def build_parts(
         control=ControlService(batch_service, engine),
         documents=DocumentService(ports.catalog, ports.blobs, engine, batch_service),
         submissions=SubmissionService(ports.catalog, ports.blobs, engine, batch_service, intake_limits),
-        search=SearchService(ports.index, query_embedder(ports.embedder)),
+        search=SearchService(search, remote_or_none(ports.embedder)),
         catalog=ports.catalog,
         readiness=Readiness(
             {
                 "storage": ports.blobs.check,
                 "catalog": ports.catalog.check,
-                "index": ports.index.check,
+                "index": search.check,
                 "events": ports.events.check,
                 "engine": engine.check,
             }

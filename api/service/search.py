@@ -1,8 +1,7 @@
 """Answering questions from the index."""
 
 import asyncio
-from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 from typing_extensions import TypeIs
 
@@ -11,42 +10,65 @@ from ingather.ports.chunk_index import ChunkIndex
 from ingather.ports.embedder import Embedder, RemoteEmbedder, Vectors
 
 
-class QueryEmbedder(Protocol):
-    """Turns one question into a vector."""
+class SearchBackend(Protocol):
+    """Whatever holds the index and, where it is a local one, the model. Raises ``IndexUnavailableError``."""
 
-    async def __call__(self, text: str) -> Vectors: ...
+    async def search(self, query: SearchQuery, vector: Vectors | None) -> list[SearchHit]:
+        """Best chunks first; the question is turned into a vector here when none is given."""
+        ...
+
+    async def count(self, tenant_id: str) -> int:
+        """Searchable chunks."""
+        ...
+
+    async def check(self) -> None: ...
 
 
-def query_embedder(embedder: Embedder | RemoteEmbedder) -> QueryEmbedder:
-    """The same call for a model in this process and one behind HTTP."""
-    if _is_remote(embedder):
-        return partial(_embed_remotely, embedder)
-    return partial(_embed_here, embedder)
+class LocalSearch:
+    """Index and model in this process."""
+
+    def __init__(self, index: ChunkIndex, embedder: Embedder | None) -> None:
+        self._index = index
+        self._embedder = embedder
+
+    async def search(self, query: SearchQuery, vector: Vectors | None) -> list[SearchHit]:
+        if vector is None and self._embedder is not None:
+            vector = await asyncio.to_thread(self._embedder.embed, [query.text])
+        return await self._index.search(query, vector)
+
+    async def count(self, tenant_id: str) -> int:
+        return await self._index.count(tenant_id)
+
+    async def check(self) -> None:
+        await self._index.check()
+
+
+class SearchService:
+    """Hybrid search within one tenant. Raises ``IndexUnavailableError`` or ``EmbedderUnavailableError``."""
+
+    def __init__(self, backend: SearchBackend, embedder: RemoteEmbedder | None = None) -> None:
+        self._backend = backend
+        self._embedder = embedder
+
+    async def search(self, query: SearchQuery) -> list[SearchHit]:
+        """Best chunks first."""
+        vector = await self._embedder.embed_remote([query.text]) if self._embedder else None
+        return await self._backend.search(query, vector)
+
+    async def count(self, tenant_id: str) -> int:
+        """Searchable chunks."""
+        return await self._backend.count(tenant_id)
+
+
+def remote_or_none(embedder: Embedder | RemoteEmbedder) -> RemoteEmbedder | None:
+    """The model, when it is one behind HTTP."""
+    return embedder if _is_remote(embedder) else None
+
+
+def local_or_none(embedder: Embedder | RemoteEmbedder) -> Embedder | None:
+    """The model, when it is one that computes here."""
+    return None if _is_remote(embedder) else cast("Embedder", embedder)
 
 
 def _is_remote(embedder: Embedder | RemoteEmbedder) -> TypeIs[RemoteEmbedder]:
     return hasattr(embedder, "embed_remote")
-
-
-async def _embed_remotely(embedder: RemoteEmbedder, text: str) -> Vectors:
-    return await embedder.embed_remote([text])
-
-
-async def _embed_here(embedder: Embedder, text: str) -> Vectors:
-    return await asyncio.to_thread(embedder.embed, [text])
-
-
-class SearchService:
-    """Hybrid search within one tenant."""
-
-    def __init__(self, index: ChunkIndex, embed: QueryEmbedder) -> None:
-        self._index = index
-        self._embed = embed
-
-    async def search(self, query: SearchQuery) -> list[SearchHit]:
-        """Best chunks first. Raises ``IndexUnavailableError`` or ``EmbedderUnavailableError``."""
-        return await self._index.search(query, await self._embed(query.text))
-
-    async def count(self, tenant_id: str) -> int:
-        """Searchable chunks."""
-        return await self._index.count(tenant_id)

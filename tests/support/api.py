@@ -14,6 +14,7 @@ from api.app import build_app, build_parts
 from api.dependencies import ApiParts
 from api.engine import BatchClosedError, EngineStatus, Presence
 from api.metrics import ApiMetrics
+from api.service.search import LocalSearch
 from ingather.adapters.memory.blob_store import InMemoryBlobStore
 from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.memory.chunk_index import InMemoryChunkIndex
@@ -185,7 +186,7 @@ async def api_in_process(settings: Settings | None = None) -> AsyncIterator[ApiI
     engine, metrics = EngineStandIn(), ApiMetrics()
     blobs, catalog, index = InMemoryBlobStore(), InMemoryCatalog(), InMemoryChunkIndex()
     ports = Ports(blobs=blobs, catalog=catalog, index=index, events=InMemoryEventLog(), embedder=TwoNumberEmbedder())
-    parts = build_parts(settings, ports, engine, engine, metrics)
+    parts = build_parts(settings, ports, engine, engine, metrics, search=LocalSearch(index, TwoNumberEmbedder()))
 
     @asynccontextmanager
     async def open_parts(_app: FastAPI) -> AsyncIterator[ApiParts]:

@@ -1,0 +1,155 @@
+"""Search in a process of its own, so that the one that takes uploads and steers batches stays small and quick.
+
+Index and model take more memory than all the rest of the API, and their work is CPU. The process
+is started in the background, answers one question at a time over a pipe, is started again when it
+dies, and goes when its parent does: the pipe's end is its end.
+"""
+
+import asyncio
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Callable, Coroutine
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+import structlog
+
+from api.service.search import LocalSearch, SearchBackend, local_or_none
+from ingather.bootstrap import build_embedder, build_index
+from ingather.logging import configure_logging
+from ingather.models.errors import IndexUnavailableError, IngatherError
+from ingather.models.search import SearchHit, SearchQuery
+from ingather.ports.embedder import Vectors
+from ingather.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+ANSWER_SECONDS = 30.0
+STOP_SECONDS = 2.0
+
+
+class SearchProcess:
+    """A ``SearchBackend`` in a child process. ``open_backend`` is called there and must be importable by name."""
+
+    def __init__(self, settings: Settings, open_backend: Callable[[Settings], SearchBackend]) -> None:
+        self._settings = settings
+        self._open_backend = open_backend
+        self._turn = asyncio.Lock()
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+        self._warming: asyncio.Task[None] | None = None
+
+    def warm_up(self) -> None:
+        """Start the process in the background: loading index and model takes a second or two."""
+        self._warming = asyncio.create_task(self._warm(), name="search warm-up")
+
+    async def search(self, query: SearchQuery, vector: Vectors | None) -> list[SearchHit]:
+        hits: list[SearchHit] = await self._ask("search", query, vector)
+        return hits
+
+    async def count(self, tenant_id: str) -> int:
+        count: int = await self._ask("count", tenant_id)
+        return count
+
+    async def check(self) -> None:
+        """Fine while it is starting: nobody else needs to wait for that."""
+        if self._warming is None or self._warming.done():
+            await self._ask("check")
+
+    async def close(self) -> None:
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.gather(self._warming, return_exceptions=True)
+        await asyncio.to_thread(self._stop)
+
+    async def _warm(self) -> None:
+        with contextlib.suppress(IngatherError):
+            await self._ask("check")
+
+    async def _ask(self, name: str, *arguments: Any) -> Any:
+        async with self._turn:
+            # A caller that goes away must not leave its answer in the pipe for the next one.
+            asking = asyncio.create_task(asyncio.to_thread(self._exchange, name, arguments))
+            try:
+                answer = await asyncio.shield(asking)
+            except asyncio.CancelledError:
+                await asyncio.gather(asking, return_exceptions=True)
+                raise
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _exchange(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        for is_last in (False, True):
+            pipe = self._running()
+            try:
+                pipe.send((name, arguments))
+                if pipe.poll(ANSWER_SECONDS):
+                    return pipe.recv()
+            except (EOFError, OSError):
+                log.warning("search.process_died", exit_code=self._process.exitcode if self._process else None)
+                self._stop()
+                if is_last:
+                    break
+            else:
+                log.warning("search.process_hung", seconds=ANSWER_SECONDS)
+                self._stop()
+                break
+        return IndexUnavailableError("The search process did not answer; it is started again.")
+
+    def _running(self) -> Connection:
+        if self._pipe is not None and self._process is not None and self._process.is_alive():
+            return self._pipe
+        self._stop()
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=serve, args=(theirs, self._settings, self._open_backend), name="ingather-search", daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._process, self._pipe = process, ours
+        return ours
+
+    def _stop(self) -> None:
+        process, pipe, self._process, self._pipe = self._process, self._pipe, None, None
+        if pipe is not None:
+            pipe.close()
+        if process is not None:
+            process.join(STOP_SECONDS)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            process.close()
+
+
+def open_local_backend(settings: Settings) -> SearchBackend:
+    """Index and model of the settings, in this process. A model behind HTTP stays with the caller."""
+    return LocalSearch(build_index(settings), local_or_none(build_embedder(settings)))
+
+
+def serve(pipe: Connection, settings: Settings, open_backend: Callable[[Settings], SearchBackend]) -> None:
+    """The child: one question, one answer, until the pipe ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the pipe
+    configure_logging(settings.log.format, settings.log.level)
+    with asyncio.Runner() as runner, contextlib.suppress(EOFError, OSError):
+        backend = runner.run(_opened(settings, open_backend))
+        while True:
+            name, arguments = pipe.recv()
+            pipe.send(runner.run(_answer(getattr(backend, name)(*arguments))))
+
+
+async def _opened(settings: Settings, open_backend: Callable[[Settings], SearchBackend]) -> SearchBackend:
+    return open_backend(settings)
+
+
+async def _answer(question: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await question
+    except IngatherError as error:
+        return error
+    except Exception as error:
+        log.exception("search.failed")
+        return IndexUnavailableError("The index could not answer.", reason=type(error).__name__)
