@@ -22,6 +22,8 @@ from ingather.bootstrap import Ports, connect, open_ports
 from ingather.models.engine import CPU_QUEUE, IO_QUEUE, SEARCH_ATTRIBUTES, WORKFLOW_QUEUE
 from ingather.models.errors import IngatherError
 from ingather.settings import GIB, Settings
+from ingather.stack.binaries import TEMPORAL, VALKEY, WEED, find_binary
+from ingather.stack.errors import BinaryMissingError
 from ingather.stack.shown import without_credentials
 
 CHECK_SECONDS = 5.0
@@ -83,6 +85,25 @@ async def examine(settings: Settings, api_url: str) -> list[Finding]:
         return list(await asyncio.gather(*(_finding(name, check) for name, check in checks.items())))
 
 
+async def examine_machine(data_dir: Path) -> list[Finding]:
+    """What can be looked at before anything runs."""
+    checks: dict[str, Awaitable[str]] = {
+        "disk": asyncio.to_thread(check_disk, data_dir),
+        "libraries": asyncio.to_thread(check_libraries),
+        "servers": asyncio.to_thread(check_servers),
+        "stack": _no_stack(data_dir),
+    }
+    return list(await asyncio.gather(*(_finding(name, check) for name, check in checks.items())))
+
+
+async def _no_stack(data_dir: Path) -> str:
+    raise Unwell(
+        f"none has run in {data_dir}",
+        "Start one with `ingather up`, name its folder with --data-dir, "
+        "or set the INGATHER_* and TEMPORAL_* variables of the deployment to examine.",
+    )
+
+
 def _port_checks(ports: Ports, settings: Settings) -> dict[str, Awaitable[str]]:
     def check(ask: Callable[[], Awaitable[None]], where: str) -> Awaitable[str]:
         async def asked() -> str:
@@ -134,6 +155,14 @@ def check_libraries() -> str:
             raise Unwell(f"{distribution}: {error}", 'Install again: pip install "ingather[local]"') from error
         versions.append(f"{distribution} {metadata.version(distribution)}")
     return ", ".join(versions)
+
+
+def check_servers() -> str:
+    """Find the embedded servers' binaries."""
+    try:
+        return ", ".join(str(find_binary(binary)) for binary in (TEMPORAL, WEED, VALKEY))
+    except BinaryMissingError as error:
+        raise Unwell(str(error), "Only `ingather up` needs them.") from error
 
 
 async def _engine(settings: Settings) -> Client | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ingather.stack.ports import LOOPBACK
@@ -25,10 +25,16 @@ async def until(check: Callable[[], Awaitable[bool]]) -> None:
 
 async def http_get(port: int, path: str) -> tuple[int, bytes]:
     """Status and body of a loopback GET; raises OSError or ValueError when nobody answers well."""
+    return await http_request("GET", port, path, {})
+
+
+async def http_request(method: str, port: int, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    """Status and body of a loopback request without a body of its own."""
     reader, writer = await asyncio.open_connection(LOOPBACK, port)
     try:
-        request = f"GET {path} HTTP/1.0\r\nHost: {LOOPBACK}:{port}\r\nConnection: close\r\n\r\n"
-        writer.write(request.encode())
+        lines = [f"{method} {path} HTTP/1.0", f"Host: {LOOPBACK}:{port}", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        writer.write("\r\n".join([*lines, "", ""]).encode())
         await writer.drain()
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     finally:

@@ -1,6 +1,5 @@
 """SeaweedFS as the stack's S3: gateway, filer, volume and master in one process on loopback."""
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,8 +8,9 @@ from pathlib import Path
 from ingather.stack.binaries import WEED, find_binary
 from ingather.stack.ports import LOOPBACK
 from ingather.stack.private_files import write_private
-from ingather.stack.probes import http_get, until
+from ingather.stack.probes import until
 from ingather.stack.process import Command
+from ingather.stack.signed_put import signed_put
 
 REGION = "us-east-1"
 
@@ -84,32 +84,18 @@ class S3Server:
 
     async def wait_ready(self, pid: int) -> None:  # noqa: ARG002 - part of the protocol
         """Ready when the bucket exists and takes an object: the first one makes the server create its volumes."""
-        await until(self._gateway_answers)
-        await asyncio.to_thread(self._prepare_bucket)
+        await until(lambda: self._put(f"/{self.bucket}", accepted=(200, 409)))  # 409: it exists already
+        await until(lambda: self._put(f"/{self.bucket}/.ready", accepted=(200,)))
 
-    async def _gateway_answers(self) -> bool:
-        status, _ = await http_get(self.ports["s3_s3"], "/healthz")
-        return status == 200
-
-    def _prepare_bucket(self) -> None:
-        # Imported in this thread, while the servers start; at the top it would delay them by a quarter of a second.
-        import boto3  # noqa: PLC0415
-        from botocore.config import Config  # noqa: PLC0415
-
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.endpoint_url,
-            region_name=self.region,
-            aws_access_key_id=self.access_key_id,
-            aws_secret_access_key=self.secret_access_key,
-            config=Config(retries={"max_attempts": 8, "mode": "standard"}, connect_timeout=2, read_timeout=10),
+    async def _put(self, path: str, accepted: tuple[int, ...]) -> bool:
+        status = await signed_put(
+            self.ports["s3_s3"],
+            path,
+            region=self.region,
+            access_key_id=self.access_key_id,
+            secret_access_key=self.secret_access_key,
         )
-        try:
-            if self.bucket not in {bucket.get("Name") for bucket in client.list_buckets()["Buckets"]}:
-                client.create_bucket(Bucket=self.bucket)
-            client.put_object(Bucket=self.bucket, Key=".ready", Body=b"ready")
-        finally:
-            client.close()
+        return status in accepted
 
     def clean_up(self) -> None:
         """Its unix sockets, which it puts into /tmp under the ports' numbers and leaves there."""
