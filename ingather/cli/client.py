@@ -196,7 +196,7 @@ class IngatherClient:
     ) -> list[Hit]:
         parameters = {"q": query, "collection": collection, "batch_id": batch_id, "limit": limit}
         wanted = {name: value for name, value in parameters.items() if value is not None}
-        wanted |= {f"metadata.{name}": value for name, value in (metadata or {}).items()}
+        wanted |= {f"metadata[{name}]": value for name, value in (metadata or {}).items()}
         return [Hit.from_json(item) for item in self._get_json("/v1/search", wanted)["data"]]
 
     # --- Events -----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from ingather.cli.errors import CliError
@@ -27,6 +27,17 @@ def talk() -> Console:
     return Console(
         stderr=True, highlight=False, markup=False, emoji=False, width=None if sys.stderr.isatty() else PIPE_WIDTH
     )
+
+
+def show(view: RenderableType) -> None:
+    """A table or another view as data; in a pipe without the spaces that fill its lines."""
+    if out().is_terminal:
+        out().print(view)
+        return
+    with out().capture() as captured:
+        out().print(view)
+    sys.stdout.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
+    sys.stdout.flush()
 
 
 def print_json(value: Mapping[str, Any]) -> None:

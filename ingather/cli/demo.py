@@ -16,7 +16,7 @@ import typer
 from rich.text import Text
 
 from ingather.cli.client import IngatherClient
-from ingather.cli.console import out, print_line, talk
+from ingather.cli.console import print_line, show, talk
 from ingather.cli.demo_stack import DemoStack
 from ingather.cli.errors import CliError
 from ingather.cli.multipart import UploadFile
@@ -104,7 +104,7 @@ def _search(client: IngatherClient, batch_id: str) -> None:
     _say(f"\nSearching: {QUESTION}", "bold")
     hits = client.search(QUESTION, collection=COLLECTION, limit=2)
     for position, hit in enumerate(hits, 1):
-        out().print(hit_view(position, hit))
+        show(hit_view(position, hit))
     if not hits or hits[0].filename not in ANSWER_FILES:
         raise CliError(
             "Search did not find the answer",

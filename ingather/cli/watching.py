@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingather.cli.client import IngatherClient
-from ingather.cli.console import clean, out, print_json, print_line, say
+from ingather.cli.console import clean, out, print_json, print_line, say, show
 from ingather.cli.follow import Audience, Follower
 from ingather.cli.picture import KEPT_FAILURES, BatchPicture, Clock, failure_of
 from ingather.cli.render import (
@@ -184,11 +184,11 @@ def _audience(client: IngatherClient, batch: Batch) -> Iterator[Audience]:
 
 def show_outcome(client: IngatherClient, batch: Batch) -> None:
     """How it ended, and each kind of failure with its advice."""
-    out().print(outcome_table(batch, batch_seconds(batch)))
+    show(outcome_table(batch, batch_seconds(batch)))
     problem = batch.raw.get("problem")
     if isinstance(problem, Mapping):
-        out().print(Text(clean(f"✗ {problem.get('code')}: {problem.get('message')}"), "red"))
+        show(Text(clean(f"✗ {problem.get('code')}: {problem.get('message')}"), "red"))
         if problem.get("action"):
-            out().print(Text(clean(f"  → {problem['action']}"), "cyan"))
+            show(Text(clean(f"  → {problem['action']}"), "cyan"))
     if batch.counts.failed:
-        out().print(failures_view(failures_by_code(client.documents(batch.id, status="failed"))))
+        show(failures_view(failures_by_code(client.documents(batch.id, status="failed"))))

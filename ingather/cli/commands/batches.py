@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
+from ingather.cli import console
 from ingather.cli.commands.options import AsJson, BatchId, resolve
 from ingather.cli.commands.watch import finish
 from ingather.cli.connect import connect
-from ingather.cli.console import out, print_json, print_line, say
+from ingather.cli.console import print_json, print_line, say
 from ingather.cli.render import batch_details, batches_table, counts_text
 from ingather.cli.resources import Batch
 
@@ -25,7 +26,7 @@ def list_batches(
         for batch in batches:
             print_json(batch.raw)
     elif batches:
-        out().print(batches_table(batches))
+        console.show(batches_table(batches))
     else:
         say("No batches. Submit one with `ingather submit PATH`.")
 
@@ -37,7 +38,7 @@ def show(batch_id: BatchId = "latest", as_json: AsJson = False) -> None:
     if as_json:
         print_json(batch.raw)
     else:
-        out().print(batch_details(batch))
+        console.show(batch_details(batch))
 
 
 def start(batch_id: BatchId, as_json: AsJson = False) -> None:

@@ -9,7 +9,7 @@ import typer
 from ingather.cli.client import IngatherClient
 from ingather.cli.commands.options import AsJson, BatchId, parse_pairs, resolve
 from ingather.cli.connect import connect
-from ingather.cli.console import clean, out, print_json, print_line, say
+from ingather.cli.console import clean, print_json, print_line, say, show
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.cli.render import (
@@ -41,7 +41,7 @@ def failures(
     if not groups:
         say("No failed documents.")
         return
-    out().print(failures_view(groups, names=None if every else NAMES_PER_FAILURE))
+    show(failures_view(groups, names=None if every else NAMES_PER_FAILURE))
     say(f"Run them again with: ingather retry {identity}", "dim")
 
 
@@ -66,7 +66,7 @@ def results(
                 print_json(document.raw)
         else:
             documents = sorted(client.documents(identity, status=status), key=lambda document: document.ordinal)
-            out().print(documents_table(documents))
+            show(documents_table(documents))
             chunks = sum(document.chunks or 0 for document in documents)
             say(f"{len(documents):,} {plural('document', len(documents))}, {chunks:,} {plural('chunk', chunks)}", "dim")
 
@@ -123,6 +123,6 @@ def search(
             print_json(hit.raw)
     elif hits:
         for position, hit in enumerate(hits, 1):
-            out().print(hit_view(position, hit))
+            show(hit_view(position, hit))
     else:
         say(f"Nothing found for {clean(query)!r}.")

@@ -129,6 +129,7 @@ def test_search_shows_where_the_answer_stands(ingather: Run, server: StandIn) ->
     assert "Close the dome." in outcome.stdout
     query = server.received[0].query
     assert (query["q"], query["collection"], query["batch_id"], query["limit"]) == ("wind", "c", BATCH_ID, "3")
+    assert query["metadata[year]"] == "2026"
 
 
 # --- Errors ---------------------------------------------------------------------------------
