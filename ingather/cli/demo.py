@@ -71,7 +71,7 @@ def _ingest(client: IngatherClient) -> Batch:
     _say(f"Submitting {len(files)} files about a small observatory: PDF, Word, PowerPoint, Excel, mail, a ZIP …")
     spec = {"name": "Observatory samples", "collection": COLLECTION}
     batch = client.submit(files, spec=spec, metadata=metadata)
-    return watch_to_end(client, batch, as_json=False, after=0)
+    return watch_to_end(client, batch, as_json=False, after=0, hint="Ctrl-C stops the demo.")
 
 
 def _check_outcomes(documents: Sequence[Document]) -> None:

@@ -27,6 +27,7 @@ from ingather.cli.render import (
 from ingather.cli.resources import Batch, StreamEvent
 
 SHOWN_FILES = 8
+DETACH_HINT = "Ctrl-C leaves; the batch goes on."
 MOVING = frozenset({"running", "retrying", "finalizing"})
 """States in which a pace means something."""
 PLAIN_INTERVAL = 5.0
@@ -38,8 +39,9 @@ PLAIN_INTERVAL = 5.0
 class LiveAudience:
     """Draws the picture eight times a second, in place."""
 
-    def __init__(self, picture: BatchPicture) -> None:
+    def __init__(self, picture: BatchPicture, hint: str) -> None:
         self._picture = picture
+        self._hint = hint
         self._note = ""
 
     def event(self, event: StreamEvent) -> None:
@@ -63,7 +65,7 @@ class LiveAudience:
                 parts.append(Padding(line, (0, 0, 0, 2), expand=False))
         if self._note:
             parts.append(Text(clean(self._note), "yellow"))
-        parts.append(Text("Ctrl-C leaves; the batch goes on.", "dim"))
+        parts.append(Text(self._hint, "dim"))
         return Group(*parts)
 
     def _headline(self) -> Text:
@@ -156,19 +158,21 @@ class JsonAudience:
 # --- Together -------------------------------------------------------------------------------
 
 
-def watch_to_end(client: IngatherClient, batch: Batch, *, as_json: bool, after: int | None = None) -> Batch:
+def watch_to_end(
+    client: IngatherClient, batch: Batch, *, as_json: bool, after: int | None = None, hint: str = DETACH_HINT
+) -> Batch:
     """Show a batch until it ended, then its outcome; the caller decides what the outcome means."""
     follower = Follower(client, batch.id, after=after)
     if as_json:
         return follower.run(JsonAudience())
-    with _audience(client, batch) as audience:
+    with _audience(client, batch, hint) as audience:
         ended = follower.run(audience)
     show_outcome(client, ended)
     return ended
 
 
 @contextmanager
-def _audience(client: IngatherClient, batch: Batch) -> Iterator[Audience]:
+def _audience(client: IngatherClient, batch: Batch, hint: str) -> Iterator[Audience]:
     picture = BatchPicture(batch)
     if not out().is_terminal:
         yield PlainAudience(picture)
@@ -176,7 +180,7 @@ def _audience(client: IngatherClient, batch: Batch) -> Iterator[Audience]:
     if batch.counts.failed:
         for document in client.documents(batch.id, status="failed", limit=KEPT_FAILURES):
             picture.failures.append(failure_of(document.raw))
-    live = LiveAudience(picture)
+    live = LiveAudience(picture, hint)
     # Transient: the outcome table takes its place, and a terminal's history keeps no half-drawn frames.
     with Live(get_renderable=live.__rich__, console=out(), refresh_per_second=8, transient=True):
         yield live
