@@ -19,7 +19,7 @@ help: ## Show this menu
 $(STAMP): pyproject.toml uv.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	@$(BIN)/python -m uv sync --quiet --frozen --inexact --all-extras
+	@$(BIN)/python -m uv sync --quiet --frozen --inexact --all-extras --compile-bytecode
 	@touch $@
 
 setup: $(STAMP) ## Create .venv and install everything from the lock

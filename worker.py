@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import structlog
+import uvloop
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
@@ -24,12 +25,13 @@ from activities.registry import ActivityClasses, build_activities
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.parsers.limits import ParseLimits
+from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.adapters.zip_archive import ZipArchiveReader
-from ingather.bootstrap import Ports, connect, open_ports
+from ingather.bootstrap import Ports, connect, open_ports, prepare_storage
 from ingather.logging import configure_logging
 from ingather.models.archive import ArchiveLimits
 from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, IO_QUEUE, WORKFLOW_QUEUE
-from ingather.ports.embedder import Embedder, RemoteEmbedder
+from ingather.models.errors import IngatherError
 from ingather.settings import Settings
 from workflows.batch import BatchWorkflow
 from workflows.runner import sandboxed_runner
@@ -55,15 +57,15 @@ def parser_process_count(settings: Settings) -> int:
     return settings.worker.parser_processes or os.cpu_count() or 1
 
 
-def build_preparer(embedder: Embedder | RemoteEmbedder, settings: Settings) -> SupervisedPreparer:
+def build_preparer(embedder: WordLlamaEmbedder | OpenAiEmbedder, settings: Settings) -> SupervisedPreparer:
     """Parser processes with this deployment's limits; a local model works inside them, a remote one after them."""
-    is_remote = isinstance(embedder, OpenAiEmbedder)
+    local, remote = (None, embedder) if isinstance(embedder, OpenAiEmbedder) else (embedder, None)
     return SupervisedPreparer(
         processes=parser_process_count(settings),
         memory_bytes=settings.limits.parser_memory_bytes,
         recycle_after=settings.worker.parser_recycle_after,
-        embedder=None if is_remote else embedder,
-        remote_embedder=embedder if is_remote else None,
+        embedder=local,
+        remote_embedder=remote,
         limits=ParseLimits(max_pages=settings.limits.parser_pages),
     )
 
@@ -96,6 +98,8 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         ports = await stack.enter_async_context(open_ports(settings))
         preparer = build_preparer(ports.embedder, settings)
         stack.push_async_callback(preparer.close)
+        ahead = asyncio.ensure_future(_prepare_ahead(roles, preparer, settings))
+        stack.callback(ahead.cancel)
         client = await connect(settings)
         activities = build_activities(_activity_classes(ports, preparer, settings))
         for role in roles:
@@ -105,6 +109,17 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         await stop.wait()
         log.info("worker.stopping", roles=list(roles))
     log.info("worker.stopped", roles=list(roles))
+
+
+async def _prepare_ahead(roles: Sequence[str], preparer: SupervisedPreparer, settings: Settings) -> None:
+    """What the first document would otherwise wait for. Failing here costs only that: it is tried again when needed."""
+    try:
+        if "cpu" in roles:
+            await preparer.start()
+        if "io" in roles:
+            await prepare_storage(settings)
+    except IngatherError as error:
+        log.warning("worker.not_prepared", code=error.code, reason=error.message)
 
 
 def archive_limits(settings: Settings) -> ArchiveLimits:
@@ -135,7 +150,8 @@ def main() -> None:
     roles = arguments.parse_args().roles
     settings = Settings()
     configure_logging(settings.log.format, settings.log.level)
-    asyncio.run(run(roles, settings))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(roles, settings))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from typing import ParamSpec, TypeVar
 
 from temporalio.exceptions import ApplicationError
 
-from ingather.models.document import DocumentFailure
 from ingather.models.content import Stage
+from ingather.models.document import DocumentFailure
 from ingather.models.errors import IngatherError
 
 P = ParamSpec("P")

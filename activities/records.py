@@ -43,9 +43,7 @@ class RecordActivities:
             await self._reconcile(request.batch_id, closed)
             await self._blobs.put_stream(key, self._report_lines(request.batch_id))
             closed = closed.model_copy(update={"summary": summary})
-            await self._blobs.put(
-                summary_key(request.tenant_id, request.batch_id), closed.model_dump_json().encode()
-            )
+            await self._blobs.put(summary_key(request.tenant_id, request.batch_id), closed.model_dump_json().encode())
             await self._catalog.finish_batch(summary)
             if summary.counts.failed == summary.counts.cancelled == 0:
                 await self._remove_uploads(request.tenant_id, request.batch_id)

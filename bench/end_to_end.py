@@ -1,5 +1,6 @@
 """Ingather from outside: files over HTTP into a running stack, timed until every one is done and searchable."""
 
+import asyncio
 import json
 import time
 from dataclasses import dataclass, field
@@ -8,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from temporalio.client import Client
 
 from bench.meters import PeakMemory, cpu_seconds, redis_calls, temporal_calls
 from bench.workload import Workload
+from ingather.models.identity import workflow_id_for
 
 _POLL_SECONDS = 0.2
 
@@ -56,7 +59,7 @@ def run_batch(workload: Workload, stack: dict[str, Any], collection: str) -> End
         ended = time.perf_counter()
     cpu_after = cpu_seconds(pids)
     calls_after = temporal_calls(ports["temporal_metrics"])
-    history = _history(ports["temporal_http"], batch["id"])
+    history = asyncio.run(_history(stack["temporal"]["address"], batch["id"]))
     return EndToEndResult(
         documents=len(workload.files),
         done=batch["counts"]["done"],
@@ -96,8 +99,9 @@ def _between(start: str, end: str) -> float:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
-def _history(http_port: int, batch_id: str) -> tuple[int, int]:
+async def _history(address: str, batch_id: str) -> tuple[int, int]:
     """Events and bytes of a batch's history, as the server counts them."""
-    url = f"http://127.0.0.1:{http_port}/api/v1/namespaces/default/workflows/batch%2F{batch_id}"
-    info = httpx.get(url, timeout=10).raise_for_status().json()["workflowExecutionInfo"]
-    return int(info["historyLength"]), int(info["historySizeBytes"])
+    client = await Client.connect(address)
+    description = await client.get_workflow_handle(workflow_id_for(batch_id)).describe()
+    info = description.raw_description.workflow_execution_info
+    return info.history_length, info.history_size_bytes

@@ -12,8 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.workload import Workload
+from ingather.adapters.parsers.limits import ParseLimits
+from ingather.adapters.prepare import prepare_document, warm_up
+from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
+from ingather.domain.keys import artifact_key, raw_key
+from ingather.models.content import PrepareRequest
+from ingather.models.errors import DocumentError
+from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for
 
-_embedder = None
+_embedder: WordLlamaEmbedder | None = None
 
 
 @dataclass(frozen=True)
@@ -33,20 +40,12 @@ class PoolResult:
 def _warm_up() -> None:
     """Load model and parsers once a process, as a worker's parser processes do before their first document."""
     global _embedder  # noqa: PLW0603  # one model a process is the point
-    from ingather.adapters.prepare import warm_up
-    from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 
     _embedder = WordLlamaEmbedder()
     warm_up(_embedder)
 
 
 def _ingest(path: Path, target: Path, ordinal: int, batch_id: str) -> bool:
-    from ingather.adapters.parsers.limits import ParseLimits
-    from ingather.adapters.prepare import prepare_document
-    from ingather.domain.keys import artifact_key, raw_key
-    from ingather.models.content import PrepareRequest
-    from ingather.models.errors import DocumentError
-    from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for
 
     content = path.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()

@@ -21,7 +21,6 @@ from ingather.models.errors import ConfigurationError
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
 from ingather.ports.chunk_index import ChunkIndex
-from ingather.ports.embedder import Embedder, RemoteEmbedder
 from ingather.ports.event_log import EventLog
 from ingather.settings import MIB, Settings
 
@@ -37,7 +36,7 @@ class Ports:
     catalog: Catalog
     index: ChunkIndex
     events: EventLog
-    embedder: Embedder | RemoteEmbedder
+    embedder: WordLlamaEmbedder | OpenAiEmbedder
 
 
 @asynccontextmanager
@@ -60,15 +59,29 @@ async def open_ports(settings: Settings, *, cache_bytes: int = CACHE_BYTES) -> A
 
 def build_blob_store(settings: Settings, *, cache_bytes: int = CACHE_BYTES) -> BlobStore:
     """Object storage behind a cache of what never changes."""
+    return CachedBlobStore(build_s3(settings), max_bytes=cache_bytes)
+
+
+def build_s3(settings: Settings) -> S3BlobStore:
+    """Object storage as it is."""
     s3 = settings.s3
-    store = S3BlobStore(
+    return S3BlobStore(
         endpoint_url=s3.endpoint_url,
         region=s3.region,
         bucket=s3.bucket,
         access_key_id=s3.access_key_id,
         secret_access_key=s3.secret_access_key.get_secret_value() if s3.secret_access_key else None,
     )
-    return CachedBlobStore(store, max_bytes=cache_bytes)
+
+
+async def prepare_storage(settings: Settings) -> None:
+    """Make the bucket where it is missing, and drop parts that killed uploads left behind."""
+    store = build_s3(settings)
+    try:
+        await store.ensure_bucket()
+        await store.drop_abandoned_uploads()
+    finally:
+        await store.close()
 
 
 def build_index(settings: Settings) -> ChunkIndex:
@@ -93,7 +106,7 @@ def _lance_storage(settings: Settings) -> dict[str, str]:
     return options
 
 
-def build_embedder(settings: Settings) -> Embedder | RemoteEmbedder:
+def build_embedder(settings: Settings) -> WordLlamaEmbedder | OpenAiEmbedder:
     """The model that turns texts into vectors: from the wheel, or behind an OpenAI-compatible endpoint."""
     embedder = settings.embedder
     if embedder.kind == "wordllama":

@@ -1,5 +1,6 @@
-"""Filling in the vectors an artifact lacks because its embedder is a service."""
+"""Artifacts read again: to fill in the vectors they lack, or to go on from them without parsing."""
 
+from ingather.models.content import PreparedDocument
 from ingather.models.errors import EmbedderUnavailableError
 from ingather.ports.embedder import RemoteEmbedder
 
@@ -22,3 +23,22 @@ async def fill_vectors(artifact: bytes, remote_embedder: RemoteEmbedder | None) 
         )
     vectors = await remote_embedder.embed_remote(decoded.table.column("text").to_pylist())
     return artifacts.with_vectors(artifact, vectors, embedder=remote_embedder.name)
+
+
+def restore_prepared(artifact: bytes) -> PreparedDocument:
+    """What preparing answered when it made this artifact; its timings are not kept."""
+    from ingather.domain import artifact as artifacts  # noqa: PLC0415 - as above
+
+    decoded = artifacts.decode(artifact)
+    header = decoded.header
+    return PreparedDocument(
+        artifact=artifact,
+        media_type=header.media_type,
+        page_count=len(header.pages) or None,
+        chunk_count=decoded.table.num_rows,
+        character_count=len(header.text),
+        quality=header.quality,
+        embedded=decoded.embedded,
+        title=header.title,
+        warnings=header.warnings,
+    )

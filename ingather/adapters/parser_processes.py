@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import structlog
 
-from ingather.adapters.embedding import fill_vectors
+from ingather.adapters.embedding import fill_vectors, restore_prepared
 from ingather.adapters.parser_child import ChildSettings
 from ingather.adapters.parser_pool import Child, ParserPool
 from ingather.adapters.parser_server import ServerSettings
@@ -130,6 +130,10 @@ class SupervisedPreparer:
     async def embed(self, artifact: bytes) -> bytes:
         """See the port."""
         return await fill_vectors(artifact, self._remote_embedder)
+
+    def restore(self, artifact: bytes) -> PreparedDocument:
+        """See the port."""
+        return restore_prepared(artifact)
 
     async def close(self) -> None:
         """See the port. Documents under way fail with ``DependencyError``."""

@@ -24,13 +24,6 @@ class DocumentPreparer(Protocol):
         """
         ...
 
-    async def embed(self, artifact: bytes) -> bytes:
-        """Fill in the vectors of an artifact that was prepared without them.
-
-        Raises ``EmbedderUnavailableError``, which a retry may cure. Idempotent.
-        """
-        ...
-
     def restore(self, artifact: bytes) -> PreparedDocument:
         """What ``prepare`` answered when it made this artifact, so that a retry need not parse again."""
         ...
