@@ -75,6 +75,7 @@ class IngestActivities:
         content = await self._fetch(ingestion)
         ingestion.enter(Stage.STORING)
         await self._blobs.put(ingestion.raw_key, content)
+        ingestion.enter(Stage.WAITING)
         # Identical documents of one batch come together: the second waits, and then finds the first.
         async with self._same_content.hold(f"{ingestion.request.tenant_id}/{ingestion.sha256}/{ingestion.fingerprint}"):
             if not await self._take_existing(ingestion):

@@ -43,7 +43,7 @@ class BatchBook:
         self.documents: DocumentRun | None = None
         """Set once the manifest is known."""
         self.sources: tuple[SourceSlice, ...] = ()
-        self.held = batch.spec.hold
+        self.held = batch.spec.hold and not batch.reopen
         self.paused = False
         self.cancelling = False
         self.finalizing = False
@@ -195,7 +195,6 @@ class BatchBook:
         self.ledger = Ledger.load(closed.ledger, closed.failures)
         self.journal = Journal(closed.journal_length)
         self.sources = closed.sources
-        self.held = False
         self.retry_round = closed.summary.retry_round
         self.started_at = closed.summary.started_at
         self._created_at = closed.created_at or self._created_at

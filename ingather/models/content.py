@@ -44,6 +44,8 @@ class Stage(StrEnum):
 
     FETCHING = "fetching"
     STORING = "storing"
+    WAITING = "waiting"
+    """Stored, and next in line for a parser process."""
     DETECTING = "detecting"
     PARSING = "parsing"
     CHUNKING = "chunking"
