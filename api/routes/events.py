@@ -9,7 +9,7 @@ from api.dependencies import BatchIdPath, LinksOf, PageSize, Parts, Tenant
 from api.resources import batch_resource
 from api.streams.event_streams import EventStreams
 from api.streams.frames import MEDIA_TYPE
-from ingather.domain.event_stream import parse_cursor
+from ingather.domain.event_cursor import parse_cursor
 from ingather.models.errors import NotAcceptableError
 
 router = APIRouter(prefix="/v1/batches/{batch_id}", tags=["events"])

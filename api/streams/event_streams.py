@@ -18,7 +18,7 @@ from api.streams.queries import BatchQueries
 from api.streams.reader import ProgressReader
 from api.streams.session import READY_SECONDS, RenderBatch, StreamSession
 from api.streams.sse import StreamResponse
-from ingather.domain.event_stream import Mode, Start, decide
+from ingather.domain.event_cursor import Mode, Start, decide
 from ingather.models.batch import BatchRecord, BatchState
 from ingather.models.errors import EventLogUnavailableError, TooManyStreamsError
 from ingather.models.events import BATCH_END_EVENTS

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from ingather.domain.event_stream import Mode, Start
+from ingather.domain.event_cursor import Mode, Start
 from ingather.ports.event_log import LoggedEvent, LogRange
 
 

@@ -13,7 +13,7 @@ import structlog
 
 from api.streams.frames import RETRY_MS, comment, control_frame, event_frame, retry_frame
 from api.streams.hub import Frame, Hub, Subscription
-from ingather.domain.event_stream import Mode, Start, decide, gap
+from ingather.domain.event_cursor import Mode, Start, decide, gap
 from ingather.models.errors import EventLogUnavailableError, IngatherError
 from ingather.models.events import BATCH_END_EVENTS, ControlFrame
 from ingather.ports.event_log import EventLog, LogRange, StreamKey

@@ -1,13 +1,11 @@
-"""From what happened to what watchers are told: journal entries become events, a cursor becomes a decision.
+"""From what happened to what watchers are told: journal entries become events.
 
-Pure functions and one small fold. The poller brings journal pages and catalog rows; the
-streams bring cursors; neither knows the other's rules.
+Pure functions and one small fold; the poller brings journal pages and catalog rows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -17,9 +15,6 @@ from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.events import BATCH_END_EVENTS, Event, EventType
 from ingather.models.identity import file_id_for
 from ingather.models.messages import DocumentHeartbeat, JournalEntry, JournalKind
-
-MAX_SEQ_DIGITS = 15
-"""A longer cursor is nobody's: it would not even be exact in JavaScript."""
 
 _STATE_EVENTS = {
     BatchState.PENDING: EventType.BATCH_CREATED,
@@ -46,10 +41,9 @@ _DOCUMENT_EVENTS = {
 _DOCUMENT_ENDS = frozenset(_DOCUMENT_EVENTS) - {DocumentStatus.IN_FLIGHT}
 _HALTED = frozenset({BatchState.PAUSING, BatchState.PAUSED})
 _GOING = frozenset({BatchState.RUNNING, BatchState.RETRYING})
+_CLOCK_SKEW = timedelta(seconds=5)
+"""How far the clocks of a worker and of Temporal may be apart."""
 _WAITING = frozenset({BatchState.PENDING, BatchState.QUEUED})
-
-
-# --- Events ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +66,12 @@ class Story:
 
     batch_id: str
     state: BatchState | None = None
-    ended: dict[int, tuple[str, int]] = field(default_factory=dict)
-    """Status and attempts last told of each ended document, by ordinal."""
+    ended: dict[int, tuple[str, datetime | None]] = field(default_factory=dict)
+    """How and when each ended document ended, as last told, by ordinal; no time where the catalog was behind or ahead."""
     running: dict[int, datetime] = field(default_factory=dict)
     """When each document that is in flight was started."""
+    early: set[int] = field(default_factory=set)
+    """Documents whose end was told from the catalog while the batch runs: their journal entries may be still to come."""
     version: int = 0
     """Version of the batch in the last event that ended it."""
     horizon: datetime | None = None
@@ -83,11 +79,21 @@ class Story:
 
     def tell(self, entries: Sequence[JournalEntry], first: int, records: Mapping[int, DocumentRecord]) -> list[Draft]:
         """Drafts of journal entries, the first of them at position ``first``."""
-        drafts = (self._draft(entry, first + index + 1, records) for index, entry in enumerate(entries))
-        return [draft for draft in drafts if draft is not None]
+        last_ends = {entry.ordinal: index for index, entry in enumerate(entries) if entry.kind is JournalKind.ENDED}
+        drafts = []
+        for index, entry in enumerate(entries):
+            record = records.get(entry.ordinal) if entry.ordinal is not None else None
+            # A record knows one end only: the last.
+            is_past = entry.kind is JournalKind.ENDED and last_ends[entry.ordinal] != index
+            if draft := self._draft(entry, first + index + 1, record, is_past=is_past or _is_later(record, entry)):
+                drafts.append(draft)
+        return drafts
 
     def tell_missed(self, records: Iterable[DocumentRecord], journal_next: int, now: datetime) -> list[Draft]:
-        """Drafts of what the catalog knows and no event has told, oldest first: ends, and starts where their time is known."""
+        """Drafts of what the catalog knows and no event has told, oldest first.
+
+        Ends, and starts where their time is known. The catalog may be ahead of the journal.
+        """
         drafts = []
         for record in records:
             if record.status in _DOCUMENT_ENDS and not self._was_told(record, record.ended_at or now):
@@ -97,14 +103,15 @@ class Story:
                 at = record.ended_at or now
                 end = JournalEntry(kind=JournalKind.ENDED, at=at, ordinal=record.ordinal, status=record.status)
                 drafts.append(self._document(end, record.status, record, journal_next))
+                self.early.add(record.ordinal)
         # Stable, so a start stays before the end of the same moment.
         return sorted(drafts, key=lambda draft: draft.time)
 
     def _was_told(self, record: DocumentRecord, at: datetime) -> bool:
-        told = self.ended.get(record.ordinal)
-        if told is None:
+        status, told_at = self.ended.get(record.ordinal, (None, None))
+        if status is None:
             return self.horizon is not None and at < self.horizon
-        return told == (record.status.value, record.attempts)
+        return status == record.status.value and told_at in {None, record.ended_at}
 
     def tell_state(self, state: BatchState, at: datetime, journal_next: int, **data: Any) -> Draft | None:
         """The draft of a new state; None where no event stands for it."""
@@ -121,33 +128,61 @@ class Story:
         if type_.startswith("document."):
             event = orjson.loads(body)
             data = event["data"]
-            self._note(data["ordinal"], data["status"], data["attempts"], datetime.fromisoformat(event["time"]))
+            ended_at = data.get("ended_at")
+            self._note(
+                data, datetime.fromisoformat(event["time"]), datetime.fromisoformat(ended_at) if ended_at else None
+            )
         elif type_ in BATCH_END_EVENTS:
             self.version = orjson.loads(body)["data"]["version"]
 
-    def _draft(self, entry: JournalEntry, journal_next: int, records: Mapping[int, DocumentRecord]) -> Draft | None:
+    def _draft(
+        self, entry: JournalEntry, journal_next: int, record: DocumentRecord | None, *, is_past: bool
+    ) -> Draft | None:
         if entry.kind is JournalKind.STATE:
             return self.tell_state(entry.state, entry.at, journal_next) if entry.state else None
         status = entry.status if entry.kind is JournalKind.ENDED else DocumentStatus.IN_FLIGHT
-        if entry.ordinal is None or status not in _DOCUMENT_EVENTS:
+        if (
+            entry.ordinal is None
+            or status not in _DOCUMENT_EVENTS
+            or self._was_told_early(entry.ordinal, status, record)
+        ):
             return None
-        return self._document(entry, status, records.get(entry.ordinal), journal_next)
+        return self._document(entry, status, record, journal_next, is_past=is_past)
+
+    def _was_told_early(self, ordinal: int, status: DocumentStatus, record: DocumentRecord | None) -> bool:
+        if ordinal not in self.early:
+            return False
+        is_same = record is not None and self.ended.get(ordinal) == (record.status.value, record.ended_at)
+        if not is_same or status in _DOCUMENT_ENDS:
+            self.early.discard(ordinal)
+        return is_same
 
     def _document(
-        self, entry: JournalEntry, status: DocumentStatus, record: DocumentRecord | None, journal_next: int
+        self,
+        entry: JournalEntry,
+        status: DocumentStatus,
+        record: DocumentRecord | None,
+        journal_next: int,
+        *,
+        is_past: bool = False,
     ) -> Draft:
-        ordinal = entry.ordinal or 0
-        data = document_data(self.batch_id, ordinal, status, record, entry.code)
-        self._note(ordinal, data["status"], data["attempts"], entry.at)
+        data = document_data(self.batch_id, entry, status, record, is_past=is_past)
+        self._note(data, entry.at, data.get("ended_at"))
         return Draft(_DOCUMENT_EVENTS[status], entry.at, data, journal_next, self.state)
 
-    def _note(self, ordinal: int, status: str, attempts: int, at: datetime) -> None:
+    def _note(self, data: Mapping[str, Any], at: datetime, ended_at: datetime | None) -> None:
+        ordinal, status = data["ordinal"], data["status"]
         if status == DocumentStatus.IN_FLIGHT.value:
             self.running[ordinal] = at
             self.ended.pop(ordinal, None)
         else:
             self.running.pop(ordinal, None)
-            self.ended[ordinal] = (status, attempts)
+            self.ended[ordinal] = (status, ended_at)
+
+
+def _is_later(record: DocumentRecord | None, entry: JournalEntry) -> bool:
+    """Whether a record is of an attempt after the journal entry, as far as two clocks can tell."""
+    return record is not None and record.started_at is not None and record.started_at > entry.at + _CLOCK_SKEW
 
 
 def state_event(previous: BatchState | None, state: BatchState) -> EventType | None:
@@ -160,31 +195,36 @@ def state_event(previous: BatchState | None, state: BatchState) -> EventType | N
 
 
 def document_data(
-    batch_id: str, ordinal: int, status: DocumentStatus, record: DocumentRecord | None, code: str | None
+    batch_id: str, entry: JournalEntry, status: DocumentStatus, record: DocumentRecord | None, *, is_past: bool = False
 ) -> dict[str, Any]:
     """``data`` of a document's event.
 
     A record that is already past the status told here (the document was retried since) lends its
     name alone, so an event never mixes two attempts.
     """
+    ordinal = entry.ordinal or 0
     data: dict[str, Any] = {
         "document_id": file_id_for(batch_id, ordinal),
         "ordinal": ordinal,
         "filename": record.filename if record else None,
         "status": status.value,
-        "attempts": record.attempts if record else 0,
     }
     if status is DocumentStatus.FAILED:
-        data["error"] = {"code": code, "message": "", "stage": None, "action": ""}
-    if record is None or record.status is not status:
+        data["error"] = {"code": entry.code, "message": "", "stage": None, "action": ""}
+    if record is None or record.status is not status or is_past:
         return data
     if record.error is not None:
         data["error"] = record.error.model_dump(mode="json", include={"code", "message", "stage", "action"})
-    data["media_type"] = record.media_type
-    data["size_bytes"] = record.size_bytes
-    data["pages"] = record.page_count
-    data["chunks"] = record.chunk_count
-    data["warnings"] = list(record.warnings)
+    data |= {
+        "attempts": record.attempts,
+        "media_type": record.media_type,
+        "size_bytes": record.size_bytes,
+        "pages": record.page_count,
+        "chunks": record.chunk_count,
+        "warnings": list(record.warnings),
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+    }
     if record.duplicate_of is not None:
         data["duplicate_of"] = record.duplicate_of
     return data
@@ -274,65 +314,6 @@ def one_line(body: bytes) -> bytes:
         if raw in body:
             body = body.replace(raw, escaped)
     return body
-
-
-# --- Cursors --------------------------------------------------------------------------------
-
-
-class Mode(StrEnum):
-    """How a stream begins, as ``stream.open`` says."""
-
-    SNAPSHOT = "snapshot"
-    """No cursor: the whole batch, then what comes."""
-    REPLAY = "replay"
-    """Every event after the cursor, then what comes."""
-    RESET = "reset"
-    """The cursor cannot be served: the whole batch, then what comes."""
-    WAITING = "waiting"
-    """The event log cannot be read at the moment: the whole batch, the rest once it can."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where a stream begins: events above ``after``, with the reason where it is not where the client asked."""
-
-    mode: Mode
-    after: int
-    reason: str | None = None
-
-
-def parse_cursor(text: str | None) -> int | None:
-    """The number in a cursor; None when there is no cursor, -1 when it cannot be read."""
-    if text is None or text == "":
-        return None
-    digits = text.isascii() and text.isdigit() and len(text) <= MAX_SEQ_DIGITS
-    return int(text) if digits else -1
-
-
-def decide(cursor: int | None, oldest: int, latest: int, *, complete: bool) -> Start:
-    """Where to begin for a client that has seen ``cursor``, given what the log holds.
-
-    ``complete`` says that the oldest event is the first the batch ever had; only then can 0 be
-    served. An empty log has ``oldest`` and ``latest`` 0.
-    """
-    if cursor is None:
-        return Start(Mode.SNAPSHOT, latest)
-    if cursor < 0:
-        return Start(Mode.RESET, latest, "unreadable")
-    if cursor == 0:
-        return Start(Mode.REPLAY, max(oldest - 1, 0)) if complete or not latest else _trimmed(latest)
-    if cursor > latest:
-        return Start(Mode.RESET, latest, "unknown")
-    return Start(Mode.REPLAY, cursor) if cursor >= oldest - 1 else _trimmed(latest)
-
-
-def _trimmed(latest: int) -> Start:
-    return Start(Mode.RESET, latest, "trimmed")
-
-
-def gap(after: int, seq: int) -> bool:
-    """Whether an event cannot directly follow the one a client saw last."""
-    return seq != after + 1
 
 
 def numbered(drafts: Iterable[Draft], batch_id: str, numbers: Iterator[int]) -> Iterator[tuple[Draft, Event]]:

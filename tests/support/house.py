@@ -4,7 +4,7 @@ import asyncio
 
 from api.streams.hub import Hub
 from api.streams.session import StreamSession
-from ingather.domain.event_stream import parse_cursor
+from ingather.domain.event_cursor import parse_cursor
 from ingather.ports.event_log import EventLog
 from tests.support.scripted_batch import ScriptedBatch
 from tests.support.watching import Watcher

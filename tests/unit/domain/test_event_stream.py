@@ -1,4 +1,4 @@
-"""Journal entries become events; cursors become decisions."""
+"""Journal entries become events."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,14 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingather.domain.event_stream import (
-    Mode,
     Story,
-    decide,
     encode,
     is_waiting,
     live_files,
     numbered,
-    parse_cursor,
     progress_data,
 )
 from ingather.models.batch import BatchProgress, BatchState, Counts
@@ -120,7 +117,6 @@ def test_a_document_that_the_catalog_does_not_know_is_told_all_the_same() -> Non
         "ordinal": 9,
         "filename": None,
         "status": "in_flight",
-        "attempts": 0,
     }
 
 
@@ -136,13 +132,44 @@ def test_what_was_told_is_not_told_again() -> None:
 
 
 def test_a_document_that_failed_again_is_told_again() -> None:
-    """The same end after another attempt is another event."""
+    """The same end at another time is another event."""
     story = Story(BATCH)
     story.tell([ended(0, DocumentStatus.FAILED, "corrupt")], 0, {0: record(0, DocumentStatus.FAILED)})
 
-    missed = story.tell_missed([record(0, DocumentStatus.FAILED, attempts=2)], 1, NOW)
+    later = record(0, DocumentStatus.FAILED, ended_at=NOW + timedelta(seconds=9))
+    missed = story.tell_missed([later], 1, NOW)
 
     assert types(missed) == ["document.failed"]
+
+
+def test_what_the_catalog_told_first_is_not_told_by_the_journal() -> None:
+    """Where the catalog was ahead of the journal, the journal's entries of the same attempt add nothing."""
+    story = Story(BATCH)
+    done = record(0, DocumentStatus.DONE, started_at=NOW)
+    story.tell_missed([done], 0, NOW)
+
+    assert story.tell([started(0), ended(0, DocumentStatus.DONE)], 0, {0: done}) == []
+
+
+def test_two_failures_within_one_page_are_two_events() -> None:
+    """Failed, retried, failed again: started and failed twice, though the catalog knows the last end only."""
+    story = Story(BATCH)
+    entries = [started(0), ended(0, DocumentStatus.FAILED, "a"), started(0), ended(0, DocumentStatus.FAILED, "b")]
+    error = DocumentFailure(code="b", message="Second.")
+
+    drafts = story.tell(entries, 0, {0: record(0, DocumentStatus.FAILED, error=error)})
+
+    assert types(drafts) == ["document.started", "document.failed"] * 2
+    assert [drafts[index].data["error"]["code"] for index in (1, 3)] == ["a", "b"]
+
+
+def test_a_cancelled_document_is_told_once() -> None:
+    """The journal knows of it before the catalog does; the catalog's later word adds nothing."""
+    story = Story(BATCH)
+    pending = record(0, DocumentStatus.PENDING, ended_at=None)
+    story.tell([ended(0, DocumentStatus.CANCELLED)], 0, {0: pending})
+
+    assert story.tell_missed([record(0, DocumentStatus.CANCELLED)], 1, NOW) == []
 
 
 def test_a_document_that_nobody_saw_start_is_told_whole() -> None:
@@ -194,65 +221,6 @@ def test_the_envelope_is_the_same_everywhere() -> None:
     event = Event(seq=42, type=EventType.BATCH_PAUSED, time=NOW, batch_id=BATCH, data={"status": "paused"})
 
     assert orjson.loads(encode(event)) == event.wire()
-
-
-@pytest.mark.parametrize(
-    ("text", "cursor"),
-    [
-        (None, None),
-        ("", None),
-        ("0", 0),
-        ("17", 17),
-        ("-1", -1),
-        ("1.5", -1),
-        ("x", -1),
-        ("٣", -1),
-        ("9" * 16, -1),
-        (" 1", -1),
-    ],
-)
-def test_a_cursor_is_a_plain_number(text: str | None, cursor: int | None) -> None:
-    """Anything else is unreadable, which is answered, not refused."""
-    assert parse_cursor(text) == cursor
-
-
-@pytest.mark.parametrize(
-    ("cursor", "oldest", "latest", "complete", "mode", "after"),
-    [
-        (None, 1, 9, True, Mode.SNAPSHOT, 9),
-        (0, 1, 9, True, Mode.REPLAY, 0),
-        (0, 1001, 1009, True, Mode.REPLAY, 1000),
-        (0, 5, 9, False, Mode.RESET, 9),
-        (0, 0, 0, False, Mode.REPLAY, 0),
-        (9, 1, 9, True, Mode.REPLAY, 9),
-        (4, 5, 9, False, Mode.REPLAY, 4),
-        (3, 5, 9, False, Mode.RESET, 9),
-        (10, 1, 9, True, Mode.RESET, 9),
-        (7, 0, 0, False, Mode.RESET, 0),
-        (500, 1001, 1009, True, Mode.RESET, 1009),
-        (-1, 1, 9, True, Mode.RESET, 9),
-    ],
-)
-def test_a_cursor_is_served_or_reset(
-    *, cursor: int | None, oldest: int, latest: int, complete: bool, mode: Mode, after: int
-) -> None:
-    """In range: replay. Trimmed, unknown, unreadable: reset. None: snapshot. Zero: all, if all is there."""
-    start = decide(cursor, oldest, latest, complete=complete)
-
-    assert (start.mode, start.after) == (mode, after)
-    assert (start.reason is not None) == (mode is Mode.RESET)
-
-
-@given(st.integers(0, 40), st.integers(1, 20), st.integers(0, 20), st.booleans())
-def test_a_replay_never_begins_with_a_gap(cursor: int, oldest: int, span: int, complete: bool) -> None:
-    """Where a cursor is replayed, the next event is in the log, or there is none yet."""
-    latest = oldest + span
-
-    start = decide(cursor, oldest, latest, complete=complete)
-
-    if start.mode is Mode.REPLAY:
-        assert oldest - 1 <= start.after <= latest
-        assert start.after == cursor or (cursor == 0 and complete)
 
 
 def test_live_files_show_their_stage_and_their_name() -> None:

@@ -256,6 +256,7 @@ async def test_a_slow_client_is_told_and_let_go(house, batch) -> None:
     taken.append(await anext(frames))
     for _ in range(80):
         for ordinal in range(4):
+            batch.start(ordinal)
             await batch.end(ordinal)
     other = house.watch("0")
     await other.sees("document.succeeded", 320, seconds=20)
