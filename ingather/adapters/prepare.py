@@ -6,11 +6,13 @@ measuring what the isolation costs. A worker uses ``SupervisedPreparer``.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from ingather.adapters.embedding import fill_vectors
+import numpy as np
+
+from ingather.adapters.embedding import fill_vectors, restore_prepared
 from ingather.adapters.parser_versions import pipeline_description
 from ingather.adapters.parsers.docx import parse_docx
 from ingather.adapters.parsers.email import parse_email
@@ -26,11 +28,13 @@ from ingather.domain import artifact
 from ingather.domain.chunking import chunk_document
 from ingather.domain.media_type import detect_media_type
 from ingather.domain.quality import text_quality
-from ingather.models.content import MediaType, ParsedDocument, PreparedDocument, PrepareRequest, Stage
+from ingather.models.content import Chunk, MediaType, ParsedDocument, PreparedDocument, PrepareRequest, Stage
 from ingather.models.errors import DocumentCorruptError, DocumentError, LowQualityError
-from ingather.ports.embedder import Embedder, RemoteEmbedder
+from ingather.ports.embedder import Embedder, RemoteEmbedder, Vectors
 
 Parse = Callable[[bytes, ParseLimits], ParsedDocument]
+
+_EMBEDDED_AT_ONCE: Final = 4_096
 
 _PARSERS: Final[dict[MediaType, Parse]] = {
     MediaType.PDF: parse_pdf,
@@ -89,7 +93,7 @@ def _prepare(
     vectors = None
     if embedder is not None:
         clock.begin(Stage.EMBEDDING)
-        vectors = embedder.embed([chunk.text for chunk in chunks])
+        vectors = _vectors(embedder, chunks)
     clock.begin(Stage.WRITING)
     encoded = artifact.encode(
         parsed,
@@ -111,6 +115,15 @@ def _prepare(
         warnings=parsed.warnings,
         timings_ms=clock.finish(),
     )
+
+
+def _vectors(embedder: Embedder, chunks: Sequence[Chunk]) -> Vectors:
+    """Embed some thousand chunks at a time, so that a huge document needs memory for its vectors only."""
+    vectors = np.empty((len(chunks), embedder.dimensions), dtype=np.float32)
+    for start in range(0, len(chunks), _EMBEDDED_AT_ONCE):
+        part = chunks[start : start + _EMBEDDED_AT_ONCE]
+        vectors[start : start + len(part)] = embedder.embed([chunk.text for chunk in part])
+    return vectors
 
 
 def _parse(media_type: MediaType, content: bytes, limits: ParseLimits) -> ParsedDocument:
@@ -209,6 +222,10 @@ class InProcessPreparer:
     async def embed(self, artifact: bytes) -> bytes:
         """See the port."""
         return await fill_vectors(artifact, self._remote_embedder)
+
+    def restore(self, artifact: bytes) -> PreparedDocument:
+        """See the port."""
+        return restore_prepared(artifact)
 
     async def close(self) -> None:
         """See the port."""

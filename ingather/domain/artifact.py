@@ -1,8 +1,9 @@
 """The artifact: everything a document became, in one Arrow IPC file that can be stored, sent and indexed as it is.
 
-One row a chunk. The schema's metadata holds one JSON header with what belongs to the document as a
-whole, its full text included, so that nothing has to be parsed twice. The file is written
-deterministically: the same document under the same fingerprint gives the same bytes.
+One row a chunk, all in one record batch. The schema's metadata holds one JSON header with what
+belongs to the document as a whole, and the batch's own metadata its full text in UTF-8, so that nothing has to be
+parsed twice. (The text stands at the batch because Arrow writes a schema twice.) The file is
+written deterministically: the same document under the same fingerprint gives the same bytes.
 
 ========  ==================================  ================================================
 column    type                                meaning
@@ -31,6 +32,7 @@ from ingather.models.content import Chunk, Heading, PageSpan, ParsedDocument
 
 FORMAT_VERSION: Final = 1
 _HEADER_KEY: Final = b"ingather"
+_TEXT_KEY: Final = b"text"
 _PLAIN_COLUMNS: Final = (
     ("ordinal", pa.int32(), False),
     ("text", pa.string(), False),
@@ -135,13 +137,14 @@ def encode(
 def decode(artifact: bytes) -> Artifact:
     """Read an artifact. Raises ``ValueError`` where the bytes are none."""
     try:
-        table = pa.ipc.open_file(pa.py_buffer(artifact)).read_all()
-        raw = orjson.loads(table.schema.metadata[_HEADER_KEY])
-    except (pa.ArrowInvalid, KeyError, TypeError, orjson.JSONDecodeError) as error:
+        batch, own_metadata = pa.ipc.open_file(pa.py_buffer(artifact)).get_batch_with_custom_metadata(0)
+        raw = orjson.loads(batch.schema.metadata[_HEADER_KEY])
+        text = own_metadata[_TEXT_KEY].decode("utf-8")
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not an artifact: {len(artifact)} bytes that are no Arrow file with our header") from error
     if raw.get("format") != FORMAT_VERSION:
         raise ValueError(f"artifact format {raw.get('format')} is not {FORMAT_VERSION}, the one read here")
-    return Artifact(header=_header_from_json(raw), table=table)
+    return Artifact(header=_header_from_json(raw, text), table=pa.Table.from_batches([batch]))
 
 
 def read_text(artifact: bytes) -> str:
@@ -174,11 +177,13 @@ def _write(
         vector_column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
     fields = [pa.field(name, type_, nullable=nullable) for name, type_, nullable in _PLAIN_COLUMNS]
     fields.append(pa.field("vector", vector_column.type, nullable=True))
-    schema = pa.schema(fields, metadata={_HEADER_KEY: orjson.dumps({"format": FORMAT_VERSION, **_shallow(header)})})
+    head = {"format": FORMAT_VERSION, **_shallow(header)}
+    text = head.pop("text").encode("utf-8")
+    schema = pa.schema(fields, metadata={_HEADER_KEY: orjson.dumps(head)})
     batch = pa.RecordBatch.from_arrays([*arrays, vector_column], schema=schema)
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, schema, options=_WRITE_OPTIONS) as writer:
-        writer.write_batch(batch)
+        writer.write_batch(batch, custom_metadata={_TEXT_KEY: text})
     return sink.getvalue()
 
 
@@ -187,11 +192,11 @@ def _shallow(header: ArtifactHeader) -> dict[str, Any]:
     return {name: getattr(header, name) for name in ArtifactHeader.__slots__}
 
 
-def _header_from_json(raw: dict[str, Any]) -> ArtifactHeader:
+def _header_from_json(raw: dict[str, Any], text: str) -> ArtifactHeader:
     return ArtifactHeader(
         title=raw["title"],
         media_type=raw["media_type"],
-        text=raw["text"],
+        text=text,
         pages=tuple(PageSpan(**page) for page in raw["pages"]),
         headings=tuple(Heading(**heading) for heading in raw["headings"]),
         warnings=tuple(raw["warnings"]),
