@@ -35,6 +35,7 @@ from api.service.documents import DocumentService
 from api.service.search import SearchBackend, SearchService, remote_or_none
 from api.service.submission import SubmissionService
 from api.streams import EventStreams, ProgressReader
+from api.streams.meters import StreamMeters
 from api.uploads import IntakeLimits
 from ingather.bootstrap import Ports, connect, migrate, open_ports
 from ingather.logging import configure_logging
@@ -114,6 +115,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 streams_per_tenant=settings.limits.streams_per_client,
             )
             app.state.streams = await stack.enter_async_context(streams)
+            metrics.registry.register(StreamMeters(streams))
             parts.readiness.drains_with(lambda: streams.draining)
             log.info("api.opened", namespace=engine.namespace)
             try:

@@ -14,7 +14,6 @@ from api.streams.closing import Settle
 from api.streams.history import HistoryPage
 from api.streams.hub import Hub
 from api.streams.poller import PollerParts
-from api.streams.queries import BatchQueries
 from api.streams.reader import ProgressReader
 from api.streams.session import READY_SECONDS, RenderBatch, StreamSession
 from api.streams.sse import StreamResponse
@@ -45,7 +44,7 @@ class EventStreams:
         reader: ProgressReader,
         streams_per_tenant: int = 500,
     ) -> None:
-        self.queries = BatchQueries(client)
+        self.queries = reader.queries
         self._log = log
         parts = PollerParts(
             queries=self.queries,

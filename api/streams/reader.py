@@ -41,10 +41,11 @@ class _Known:
 class ProgressReader:
     """Single-flight per process; shares the poller's snapshot, so a watched batch costs no query here."""
 
-    def __init__(self, client: Client, log: EventLog, *, queries: BatchQueries | None = None) -> None:
+    def __init__(self, client: Client, log: EventLog) -> None:
+        self.queries = BatchQueries(client)
+        """Shared with the pollers, so that one count covers all queries of the process."""
         self._engine = BatchEngine(client)
         self._log = log
-        self._queries = queries or BatchQueries(client)
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._asking: dict[str, asyncio.Task[LiveProgress]] = {}
 
@@ -89,7 +90,7 @@ class ProgressReader:
 
     async def _query(self, batch_id: str) -> LiveProgress:
         try:
-            return LiveProgress(await self._queries.progress(batch_id), stale=False, closed=False)
+            return LiveProgress(await self.queries.progress(batch_id), stale=False, closed=False)
         except BatchNotOpenError:
             is_open = False
         except EngineUnavailableError as error:
