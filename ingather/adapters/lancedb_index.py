@@ -50,7 +50,7 @@ _MERGE_ROWS = 8_192
 """Rows merged at one time: LanceDB checks them on the event loop, which this keeps to milliseconds."""
 _MERGE_ATTEMPTS = 6
 """On top of LanceDB's own ten: many writers on one document wait for each other here."""
-_OLD_VERSIONS = timedelta(minutes=10)
+_OLD_VERSIONS = timedelta(minutes=2)
 """How long files of replaced versions stay, for readers that still look at them."""
 
 # Upkeep rewrites the table's small files, so it costs more the larger the table is. Waiting for a
@@ -71,6 +71,8 @@ class _Upkeep:
     total_rows: int = 0
     last_write: float = 0.0
     patience: float = _UPKEEP_IDLE_SECONDS
+    sweep_at: float | None = None
+    """When the files that the last tidying-up replaced are old enough to be deleted."""
     task: asyncio.Task[None] | None = None
 
     def note(self, rows: int, now: float) -> None:
@@ -81,6 +83,8 @@ class _Upkeep:
         self.patience = _UPKEEP_IDLE_SECONDS * (1 + random.random())
 
     def is_due(self, now: float) -> bool:
+        if not self.upserts:
+            return self.sweep_at is not None and now >= self.sweep_at
         return (
             self.upserts >= _UPKEEP_UPSERTS
             or self.rows >= max(_UPKEEP_ROWS, self.total_rows // _UPKEEP_SHARE)
@@ -223,15 +227,18 @@ class LanceDbChunkIndex:
 
     async def _tend(self, tenant_id: str, upkeep: _Upkeep) -> None:
         """Tidy up whenever it is due, until nothing is left to do."""
-        while upkeep.upserts:
+        clock = asyncio.get_running_loop().time
+        while upkeep.upserts or upkeep.sweep_at is not None:
             await asyncio.sleep(_UPKEEP_TICK_SECONDS)
-            if not upkeep.is_due(asyncio.get_running_loop().time()):
+            if not upkeep.is_due(clock()):
                 continue
+            upkeep.sweep_at = clock() + _OLD_VERSIONS.total_seconds() + 5 if upkeep.upserts else None
             upkeep.upserts = upkeep.rows = 0
             try:
                 with self._translating("tidying up", tenant_id):
                     table = await self._open(tenant_id, create=False)
-                    if table is not None and await _has_unindexed_rows(table):
+                    # Another process may have been quicker; a sweep has no rows to index.
+                    if table is not None and (upkeep.sweep_at is None or not await _is_indexed(table)):
                         await _tidy_up(table)
                         upkeep.total_rows = await table.count_rows()
             except IndexUnavailableError as error:
@@ -259,17 +266,21 @@ async def _open_table(connection: Any, name: str) -> Any:
 
 async def _create_table(connection: Any, name: str, dimensions: int) -> Any:
     """Make the table with its full-text index; several processes may try at once."""
-    index = importlib.import_module("lancedb.index")
     table = await connection.create_table(name, schema=row_schema(dimensions), exist_ok=True)
+    await _create_word_index(table)
+    return table
+
+
+async def _create_word_index(table: Any) -> None:
+    index = importlib.import_module("lancedb.index")
     # ICU also knows where words end in scripts without spaces. Its stop words are those of all
     # languages together, "dog" and "cat" among them, so none are removed: rare words weigh more anyway.
     words = index.FTS(base_tokenizer="icu/split", remove_stop_words=False, with_position=False)
     try:
         await table.create_index("text", config=words, replace=False)
     except (RuntimeError, ValueError) as error:
-        if not any(word in str(error) for word in ("already exists", "conflict")):
+        if not ("already exists" in str(error) or _is_conflict(error)):
             raise
-    return table
 
 
 async def _replace(table: Any, replacement: Replacement) -> None:
@@ -312,12 +323,15 @@ def _is_conflict(error: Exception) -> bool:
     return "conflict" in text or "concurrent" in text
 
 
-async def _has_unindexed_rows(table: Any) -> bool:
-    return any(index.num_unindexed_rows for index in await table.list_indices())
+async def _is_indexed(table: Any) -> bool:
+    indices = await table.list_indices()
+    return bool(indices) and not any(index.num_unindexed_rows for index in indices)
 
 
 async def _tidy_up(table: Any) -> None:
     """Merge small files, index new rows, drop old versions. Losing against a writer is no failure: later is fine."""
+    if not await table.list_indices():
+        await _create_word_index(table)  # whoever made the table died before it got here
     try:
         await table.optimize(cleanup_older_than=_OLD_VERSIONS)
     except (OSError, RuntimeError) as error:

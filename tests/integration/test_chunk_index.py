@@ -414,6 +414,20 @@ async def test_upkeep_follows_writing_by_itself(index):
 
 
 @pytest.mark.parametrize("kind", ["folder"])
+async def test_a_missing_word_index_is_made_up_for(index):
+    """Where the maker of a table died before its index was there, upkeep makes the index."""
+    await index.upsert(TENANT, [entry("apple")])
+    table = await index._open(TENANT, create=False)
+    await table.drop_index("text_idx")
+    assert texts(await search(index, "apple")) == ["apple"]
+
+    await index.optimize(TENANT)
+
+    assert [found.num_indexed_rows for found in await table.list_indices()] == [1]
+    assert texts(await search(index, "apple")) == ["apple"]
+
+
+@pytest.mark.parametrize("kind", ["folder"])
 async def test_words_are_found_where_no_spaces_are_written(index):
     """Full text knows where words end in Chinese, Japanese and Thai."""
     await index.upsert(TENANT, [entry("今天天气很好，我们去公园散步"), entry("東京の天気は晴れです。", name="2")])
