@@ -32,12 +32,12 @@ from api.search_process import SearchProcess, open_local_backend
 from api.service.batches import BatchService
 from api.service.control import ControlService
 from api.service.documents import DocumentService
-from api.service.search import SearchBackend, SearchService, remote_or_none
+from api.service.search import SearchService, remote_or_none
 from api.service.submission import SubmissionService
 from api.streams import EventStreams, ProgressReader
 from api.streams.meters import StreamMeters
 from api.uploads import IntakeLimits
-from ingather.bootstrap import Ports, connect, migrate, open_ports
+from ingather.bootstrap import Stores, build_embedder, connect, migrate, open_stores
 from ingather.logging import configure_logging
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
 from ingather.settings import Settings
@@ -97,19 +97,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def open_parts(app: FastAPI) -> AsyncIterator[ApiParts]:
         async with AsyncExitStack() as stack:
             await asyncio.to_thread(migrate, settings)
-            ports = await stack.enter_async_context(open_ports(settings, cache_bytes=CACHE_BYTES))
-            await ports.catalog.add_tenant(DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME)
+            stores = await stack.enter_async_context(open_stores(settings, cache_bytes=CACHE_BYTES))
+            await stores.catalog.add_tenant(DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME)
             client = await connect(settings)
             engine = BatchEngine(client)
-            reader = ProgressReader(client, ports.events)
-            search = SearchProcess(settings, open_local_backend)
-            stack.push_async_callback(search.close)
-            search.warm_up()
-            parts = build_parts(settings, ports, engine, reader, metrics, search=search)
+            reader = ProgressReader(client, stores.events)
+            search = await stack.enter_async_context(_open_search(settings))
+            parts = build_parts(settings, stores, engine, reader, metrics, search=search)
             streams = EventStreams(
                 client,
-                ports.events,
-                ports.catalog,
+                stores.events,
+                stores.catalog,
                 reader=reader,
                 settle=lambda key: parts.batches.snapshot(key.tenant_id, key.batch_id),
                 streams_per_tenant=settings.limits.streams_per_client,
@@ -127,6 +125,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return build_app(metrics, open_parts, public_url=settings.api.public_url)
 
 
+@asynccontextmanager
+async def _open_search(settings: Settings) -> AsyncIterator[SearchService]:
+    """The search process; a model behind HTTP is asked from here."""
+    async with AsyncExitStack() as stack:
+        backend = SearchProcess(settings, open_local_backend)
+        stack.push_async_callback(backend.close)
+        backend.warm_up()
+        if settings.embedder.kind == "wordllama":
+            yield SearchService(backend)
+            return
+        embedder = remote_or_none(build_embedder(settings))
+        if embedder is not None:
+            stack.push_async_callback(embedder.close)
+        yield SearchService(backend, embedder)
+
+
 def build_app(metrics: ApiMetrics, open_parts: OpenParts, *, public_url: str | None = None) -> FastAPI:
     """The application around parts that somebody else opens."""
     host = urlsplit(public_url or "").hostname
@@ -140,31 +154,31 @@ def build_app(metrics: ApiMetrics, open_parts: OpenParts, *, public_url: str | N
 
 def build_parts(
     settings: Settings,
-    ports: Ports,
+    stores: Stores,
     engine: BatchEngine,
     reader: ProgressReader,
     metrics: ApiMetrics,
     *,
-    search: SearchBackend,
+    search: SearchService,
 ) -> ApiParts:
     """Services over ports, with the limits of the settings."""
     limits = settings.limits
-    batch_service = BatchService(ports.catalog, engine, reader)
+    batch_service = BatchService(stores.catalog, engine, reader)
     intake_limits = IntakeLimits(max_documents=limits.max_documents_per_batch, max_file_bytes=limits.max_file_bytes)
     secret = settings.api.cursor_secret
     return ApiParts(
         batches=batch_service,
         control=ControlService(batch_service, engine),
-        documents=DocumentService(ports.catalog, ports.blobs, engine, batch_service),
-        submissions=SubmissionService(ports.catalog, ports.blobs, engine, batch_service, intake_limits),
-        search=SearchService(search, remote_or_none(ports.embedder)),
-        catalog=ports.catalog,
+        documents=DocumentService(stores.catalog, stores.blobs, engine, batch_service),
+        submissions=SubmissionService(stores.catalog, stores.blobs, engine, batch_service, intake_limits),
+        search=search,
+        catalog=stores.catalog,
         readiness=Readiness(
             {
-                "storage": ports.blobs.check,
-                "catalog": ports.catalog.check,
+                "storage": stores.blobs.check,
+                "catalog": stores.catalog.check,
                 "index": search.check,
-                "events": ports.events.check,
+                "events": stores.events.check,
                 "engine": engine.check,
             }
         ),

@@ -20,6 +20,7 @@ from api.service.search import LocalSearch, SearchBackend, local_or_none
 from ingather.bootstrap import build_embedder, build_index
 from ingather.logging import configure_logging
 from ingather.models.errors import IndexUnavailableError, IngatherError
+from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.search import SearchHit, SearchQuery
 from ingather.ports.embedder import Vectors
 from ingather.settings import Settings
@@ -28,6 +29,10 @@ log = structlog.get_logger(__name__)
 
 ANSWER_SECONDS = 30.0
 STOP_SECONDS = 2.0
+WARM_UP_DELAY_SECONDS = 3.0
+"""Everything else that starts goes first."""
+
+_WARM_UP = SearchQuery(tenant_id=DEFAULT_TENANT_ID, text="warm up", limit=1)
 
 
 class SearchProcess:
@@ -42,7 +47,7 @@ class SearchProcess:
         self._warming: asyncio.Task[None] | None = None
 
     def warm_up(self) -> None:
-        """Start the process in the background: loading index and model takes a second or two."""
+        """Start the process in the background, and let it load index and model before the first who asks."""
         self._warming = asyncio.create_task(self._warm(), name="search warm-up")
 
     async def search(self, query: SearchQuery, vector: Vectors | None) -> list[SearchHit]:
@@ -65,8 +70,9 @@ class SearchProcess:
         await asyncio.to_thread(self._stop)
 
     async def _warm(self) -> None:
+        await asyncio.sleep(WARM_UP_DELAY_SECONDS)
         with contextlib.suppress(IngatherError):
-            await self._ask("check")
+            await self._ask("search", _WARM_UP, None)
 
     async def _ask(self, name: str, *arguments: Any) -> Any:
         async with self._turn:

@@ -10,7 +10,6 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile
 
 from ingather.adapters.cached_blob_store import CachedBlobStore
-from ingather.adapters.lancedb_index import LanceDbChunkIndex
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.redis_event_log import RedisEventLog
 from ingather.adapters.s3.blob_store import S3BlobStore
@@ -39,22 +38,38 @@ class Ports:
     embedder: WordLlamaEmbedder | OpenAiEmbedder
 
 
+@dataclass(frozen=True)
+class Stores:
+    """Where things are kept: all that a process needs that neither indexes nor embeds."""
+
+    blobs: BlobStore
+    catalog: Catalog
+    events: EventLog
+
+
 @asynccontextmanager
-async def open_ports(settings: Settings, *, cache_bytes: int = CACHE_BYTES) -> AsyncIterator[Ports]:
+async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
     """Open every port; all are closed when the block ends. Nothing connects before it is used."""
+    async with open_stores(settings) as stores, AsyncExitStack() as stack:
+        index, embedder = build_index(settings), build_embedder(settings)
+        stack.push_async_callback(index.close)
+        if isinstance(embedder, OpenAiEmbedder):
+            stack.push_async_callback(embedder.close)
+        yield Ports(blobs=stores.blobs, catalog=stores.catalog, index=index, events=stores.events, embedder=embedder)
+
+
+@asynccontextmanager
+async def open_stores(settings: Settings, *, cache_bytes: int = CACHE_BYTES) -> AsyncIterator[Stores]:
+    """Open what keeps things; closed when the block ends."""
     async with AsyncExitStack() as stack:
-        ports = Ports(
+        stores = Stores(
             blobs=build_blob_store(settings, cache_bytes=cache_bytes),
             catalog=SqlCatalog(settings.catalog.url.get_secret_value()),
-            index=build_index(settings),
             events=RedisEventLog(settings.redis.url.get_secret_value()),
-            embedder=build_embedder(settings),
         )
-        for port in (ports.blobs, ports.catalog, ports.index, ports.events):
-            stack.push_async_callback(port.close)
-        if isinstance(ports.embedder, OpenAiEmbedder):
-            stack.push_async_callback(ports.embedder.close)
-        yield ports
+        for store in (stores.blobs, stores.catalog, stores.events):
+            stack.push_async_callback(store.close)
+        yield stores
 
 
 def build_blob_store(settings: Settings, *, cache_bytes: int = CACHE_BYTES) -> BlobStore:
@@ -86,6 +101,9 @@ async def prepare_storage(settings: Settings) -> None:
 
 def build_index(settings: Settings) -> ChunkIndex:
     """The search index, in a folder or on S3 with the S3 settings."""
+    # Arrow comes with it: 25 MB that a process without an index does not need.
+    from ingather.adapters.lancedb_index import LanceDbChunkIndex  # noqa: PLC0415
+
     return LanceDbChunkIndex(
         settings.index.uri,
         dimensions=build_embedder(settings).dimensions,

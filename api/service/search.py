@@ -59,6 +59,9 @@ class SearchService:
         """Searchable chunks."""
         return await self._backend.count(tenant_id)
 
+    async def check(self) -> None:
+        await self._backend.check()
+
 
 def remote_or_none(embedder: Embedder | RemoteEmbedder) -> RemoteEmbedder | None:
     """The model, when it is one behind HTTP."""

@@ -14,12 +14,12 @@ from api.app import build_app, build_parts
 from api.dependencies import ApiParts
 from api.engine import BatchClosedError, EngineStatus, Presence
 from api.metrics import ApiMetrics
-from api.service.search import LocalSearch
+from api.service.search import LocalSearch, SearchService
 from ingather.adapters.memory.blob_store import InMemoryBlobStore
 from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.memory.chunk_index import InMemoryChunkIndex
 from ingather.adapters.memory.event_log import InMemoryEventLog
-from ingather.bootstrap import Ports
+from ingather.bootstrap import Stores
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, Counts
 from ingather.models.errors import EngineUnavailableError, InvalidStateError
 from ingather.models.messages import ControlAnswer, ControlRequest, DocumentHeartbeat, RetryRequest
@@ -185,8 +185,9 @@ async def api_in_process(settings: Settings | None = None) -> AsyncIterator[ApiI
     settings = settings or Settings()
     engine, metrics = EngineStandIn(), ApiMetrics()
     blobs, catalog, index = InMemoryBlobStore(), InMemoryCatalog(), InMemoryChunkIndex()
-    ports = Ports(blobs=blobs, catalog=catalog, index=index, events=InMemoryEventLog(), embedder=TwoNumberEmbedder())
-    parts = build_parts(settings, ports, engine, engine, metrics, search=LocalSearch(index, TwoNumberEmbedder()))
+    stores = Stores(blobs=blobs, catalog=catalog, events=InMemoryEventLog())
+    search = SearchService(LocalSearch(index, TwoNumberEmbedder()))
+    parts = build_parts(settings, stores, engine, engine, metrics, search=search)
 
     @asynccontextmanager
     async def open_parts(_app: FastAPI) -> AsyncIterator[ApiParts]:
