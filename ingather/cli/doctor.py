@@ -12,7 +12,7 @@ from ingather.cli.console import print_json, print_line
 from ingather.cli.exit_codes import ExitCode
 from ingather.settings import Settings
 from ingather.stack.directory import DataDirectory
-from ingather.stack.doctor import Finding, as_json, examine
+from ingather.stack.doctor import Finding, as_json, examine, examine_machine
 
 _FROM_STACK_FILE = {
     "INGATHER_S3__ENDPOINT_URL": ("s3", "endpoint_url"),
@@ -28,6 +28,9 @@ _FROM_STACK_FILE = {
     "TEMPORAL_NAMESPACE": ("temporal", "namespace"),
 }
 
+_DEPLOYED = "INGATHER_REDIS__URL"
+"""Set in every deployment that is not the embedded stack."""
+
 
 def doctor(
     data_dir: Annotated[
@@ -40,16 +43,21 @@ def doctor(
     With --json the answer holds the embedded stack's own credentials. Ends with 1 when a part is not well.
     """
     facts = DataDirectory(data_dir.absolute()).read_stack_file()
-    os.environ.update(environment_of(facts))
-    settings = Settings(data_dir=data_dir)
-    api_url = str(facts.get("api", {}).get("url") or os.environ.get("INGATHER_URL") or DEFAULT_URL)
-    findings = asyncio.run(examine(settings, api_url))
+    findings = asyncio.run(_examine(facts, data_dir))
     if json_output:
         print_json({**facts, "ok": all(f.ok for f in findings), "checks": [as_json(f) for f in findings]})
     else:
         _show(findings, embedded=bool(facts))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(ExitCode.ERROR)
+
+
+async def _examine(facts: dict[str, Any], data_dir: Path) -> list[Finding]:
+    if not facts and _DEPLOYED not in os.environ:
+        return await examine_machine(data_dir)
+    os.environ.update(environment_of(facts))
+    api_url = str(facts.get("api", {}).get("url") or os.environ.get("INGATHER_URL") or DEFAULT_URL)
+    return await examine(Settings(data_dir=data_dir), api_url)
 
 
 def environment_of(facts: dict[str, Any]) -> dict[str, str]:
@@ -59,7 +67,7 @@ def environment_of(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _show(findings: list[Finding], *, embedded: bool) -> None:
-    if not embedded:
+    if not embedded and _DEPLOYED in os.environ:
         print_line("No embedded stack here; these are the parts the environment names.", "dim")
     for finding in findings:
         mark, style = ("✓", "green") if finding.ok else ("✗", "bold red")

@@ -1,9 +1,17 @@
 """Free loopback ports, kept from one run to the next where nobody took them meanwhile."""
 
+import random
 import socket
 from collections.abc import Iterable, Mapping
 
 LOOPBACK = "127.0.0.1"
+
+_OURS = range(20_000, 32_768)
+"""Below the ports the kernel gives to outgoing connections (from 32768 on Linux, 49152 elsewhere).
+
+Among those, a client that calls a server which has just died can be given the server's own port,
+connect to itself, and keep the server from coming back.
+"""
 
 
 def is_free(port: int) -> bool:
@@ -19,28 +27,16 @@ def is_free(port: int) -> bool:
 
 
 def choose_ports(names: Iterable[str], previous: Mapping[str, int] | None = None) -> dict[str, int]:
-    """A free port for each name: the previous run's when it is still free, else a new one.
-
-    All sockets stay open until every port is chosen, so no two names get the same one.
-    """
+    """A free port for each name: the previous run's when it is still free, else a new one."""
     kept = {name: port for name, port in (previous or {}).items() if is_free(port)}
-    open_probes: list[socket.socket] = []
     chosen: dict[str, int] = {}
-    try:
-        for name in names:
-            port = kept.get(name)
-            while port is None or port in chosen.values():
-                port = _reserve(open_probes)
-            chosen[name] = port
-    finally:
-        for probe in open_probes:
-            probe.close()
+    for name in names:
+        port = kept.get(name)
+        while port is None or port in chosen.values():
+            port = _any_free()
+        chosen[name] = port
     return chosen
 
 
-def _reserve(open_probes: list[socket.socket]) -> int:
-    probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    open_probes.append(probe)
-    probe.bind((LOOPBACK, 0))
-    port: int = probe.getsockname()[1]
-    return port
+def _any_free() -> int:
+    return next(port for port in iter(lambda: random.choice(_OURS), None) if is_free(port))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 0.05
-_LOG_KEPT_BYTES = 5 * 1024 * 1024
+_LOG_KEPT_BYTES = 10 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ class Process:
 
 
 def _spawn(command: Command) -> subprocess.Popen[bytes]:
-    _shorten(command.log_path)
+    command.log_path.parent.mkdir(parents=True, exist_ok=True)
+    shorten_log(command.log_path)
     inherited = {name: value for name, value in os.environ.items() if name not in command.unset}
     with command.log_path.open("ab") as log_file:
         return subprocess.Popen(
@@ -113,11 +115,15 @@ def _spawn(command: Command) -> subprocess.Popen[bytes]:
         )
 
 
-def _shorten(path: Path) -> None:
-    """Keep one older generation of a log that has grown; done at each start of its part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def shorten_log(path: Path) -> None:
+    """Set a log that has grown aside as its one older generation, also while its part writes to it.
+
+    The part appends to the same open file, so it is copied and emptied, not renamed; lines written
+    between the two are lost.
+    """
     if path.exists() and path.stat().st_size > _LOG_KEPT_BYTES:
-        path.replace(path.with_suffix(".1.log"))
+        shutil.copyfile(path, path.with_suffix(".1.log"))
+        os.truncate(path, 0)
 
 
 def last_lines(path: Path, count: int = 15, width: int = 300) -> str:

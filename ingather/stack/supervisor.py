@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from ingather.stack.errors import PartFailedError, StackError
+from ingather.stack.errors import StackError
 from ingather.stack.part import Part, start
-from ingather.stack.process import Process, last_lines
+from ingather.stack.process import Process, last_lines, shorten_log
 
 log = structlog.get_logger(__name__)
 
-START_TIMEOUT_SECONDS = 60.0
+START_TIMEOUT_SECONDS = 90.0
+_LOG_TENDING_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,8 @@ class Backoff:
 class _Watched:
     part: Part
     process: Process
-    task: asyncio.Task[None] | None = None
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
     restarts: int = 0
-    stopping: bool = field(default=False)
 
 
 class Supervisor:
@@ -64,7 +64,7 @@ class Supervisor:
         began = time.monotonic()
         process = await start(part, timeout_seconds)
         watched = self._watched[part.name] = _Watched(part, process)
-        watched.task = asyncio.create_task(self._watch(watched), name=f"watch {part.name}")
+        watched.tasks = [asyncio.create_task(self._watch(watched)), asyncio.create_task(_tend_log(watched))]
         log.debug("part.started", part=part.name, pid=process.pid, seconds=round(time.monotonic() - began, 2))
         self._on_change()
 
@@ -79,10 +79,9 @@ class Supervisor:
         await self.stop(list(self._watched))
 
     async def _stop(self, watched: _Watched) -> None:
-        watched.stopping = True
-        if watched.task:
-            watched.task.cancel()
-            await asyncio.gather(watched.task, return_exceptions=True)
+        for task in watched.tasks:
+            task.cancel()
+        await asyncio.gather(*watched.tasks, return_exceptions=True)
         await watched.process.stop(watched.part.grace_seconds)
         watched.part.clean_up()
 
@@ -122,4 +121,7 @@ class Supervisor:
         )
 
 
-__all__ = ["Backoff", "PartFailedError", "Supervisor"]
+async def _tend_log(watched: _Watched) -> None:
+    while True:
+        await asyncio.sleep(_LOG_TENDING_SECONDS)
+        await asyncio.to_thread(shorten_log, watched.process.command.log_path)

@@ -25,6 +25,11 @@ def test_ports_are_free_and_all_different():
     assert all(is_free(port) for port in chosen.values())
 
 
+def test_ports_are_not_among_those_of_outgoing_connections():
+    """A client that retries against a dead server cannot be given the server's port."""
+    assert all(port < 32_768 for port in choose_ports(["a", "b", "c"]).values())
+
+
 def test_a_free_port_of_the_last_run_is_kept():
     """Addresses stay the same from one run to the next."""
     previous = choose_ports(["a"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ingather.stack.process import Command, Process, last_lines
+from ingather.stack.process import Command, Process, last_lines, shorten_log
 from tests.support.parts import SLEEP
 from tests.support.waiting import until
 
@@ -83,9 +83,21 @@ def test_a_part_dies_when_its_parent_is_killed(log: Path):
 def test_a_log_that_has_grown_is_set_aside_at_the_next_start(log: Path):
     """One older generation is kept, so logs cannot fill the disk over restarts."""
     log.parent.mkdir()
-    log.write_bytes(b"x" * (6 * 1024 * 1024))
+    log.write_bytes(b"x" * (11 * 1024 * 1024))
     process = Process(python("print('fresh')", log))
     asyncio.run(process.wait())
     process.kill()
     assert log.read_text().strip() == "fresh"
-    assert log.with_suffix(".1.log").stat().st_size == 6 * 1024 * 1024
+    assert log.with_suffix(".1.log").stat().st_size == 11 * 1024 * 1024
+
+
+async def test_a_log_is_shortened_under_a_part_that_writes(log: Path):
+    """A run of months cannot fill the disk either; the part goes on writing to the same file."""
+    code = "import sys; print('x' * 11_000_000, flush=True); import time; time.sleep(0.5); print('later')"
+    process = Process(python(code, log))
+    await until(lambda: log.exists() and log.stat().st_size > 11_000_000)
+    shorten_log(log)
+    await process.wait()
+    process.kill()
+    assert last_lines(log) == "later"
+    assert len(last_lines(log, count=1000, width=10**9)) < 100
