@@ -136,7 +136,10 @@ class BatchEngine:
             await self._client.get_workflow_handle(workflow_id_for(batch_id)).cancel(rpc_timeout=RPC_TIMEOUT)
 
     async def reopen(self, spec: BatchSpec, created_at: datetime, request: RetryRequest) -> ControlAnswer | None:
-        """Start a closed batch again for a retry; None when the answer did not come in time."""
+        """Start a closed batch again for a retry; None when the answer did not come in time.
+
+        Raises ``BatchClosedError`` when the workflow ended before it answered.
+        """
         common = {
             "id": workflow_id_for(spec.batch_id),
             "task_queue": WORKFLOW_QUEUE,

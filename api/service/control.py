@@ -7,8 +7,8 @@ from api.engine import BatchClosedError, BatchEngine
 from api.idempotency import ControlKeys, check_key
 from api.resources import BatchSnapshot
 from api.service.batches import BatchService
-from ingather.models.batch import BatchRecord, BatchState
-from ingather.models.errors import InvalidStateError
+from ingather.models.batch import BatchRecord, BatchSpec, BatchState
+from ingather.models.errors import EngineUnavailableError, InvalidStateError
 from ingather.models.messages import ControlAnswer, ControlRequest, PriorityRequest, RetryRequest
 
 
@@ -116,9 +116,21 @@ class ControlService:
 
     async def _reopen(self, record: BatchRecord, request: RetryRequest) -> ControlAnswer | None:
         spec = record.spec.model_copy(update={"priority": record.priority, "name": record.name})
-        answer = await self._engine.reopen(spec, record.created_at, request)
+        try:
+            answer = await self._engine.reopen(spec, record.created_at, request)
+        except BatchClosedError:
+            # It was still open when the message came, and ended before it could answer.
+            answer = await self._reopen_once_more(spec, record, request)
         await self._batches.note_reopened(record.batch_id)
         return answer
+
+    async def _reopen_once_more(
+        self, spec: BatchSpec, record: BatchRecord, request: RetryRequest
+    ) -> ControlAnswer | None:
+        try:
+            return await self._engine.reopen(spec, record.created_at, request)
+        except BatchClosedError as error:
+            raise EngineUnavailableError("The batch ended again before it could take the retry.") from error
 
     async def _answered(self, record: BatchRecord, answer: ControlAnswer | None, *, was_replayed: bool) -> Controlled:
         if answer is not None:

@@ -146,9 +146,14 @@ class StreamSession:
                 return
 
     async def _pass_on(self, frames: list[Frame]) -> AsyncIterator[bytes]:
-        """Frames in one piece where they follow each other; a reset where they do not."""
+        """Frames in one piece where they follow each other; a reset where they do not.
+
+        What history had already is dropped: the hub may hand it out later than the log.
+        """
         ready: list[bytes] = []
         for frame in frames:
+            if self._last is not None and frame.seq <= self._last:
+                continue
             if self._last is not None and gap(self._last, frame.seq):
                 if ready:
                     yield b"".join(ready)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.engine import EngineStatus, Presence
+from api.engine import BatchClosedError, EngineStatus, Presence
 from ingather.models.batch import BatchProgress, BatchState, Counts
 from ingather.models.identity import file_id_for
 
@@ -223,6 +223,23 @@ async def test_retry_of_a_closed_batch_opens_it_again(api):
     _, name, request = api.engine.messages[-1]
     assert (name, request.codes, request.ordinals) == ("reopen", ("encrypted",), (1,))
     assert (await api.http.get(f"/v1/batches/{batch['id']}")).json()["status"] == "retrying"
+
+
+async def test_a_retry_that_meets_a_closing_batch_is_sent_again(api):
+    """The workflow ended before it could answer: the second message opens it."""
+    batch = await api.submit()
+    await api.end(batch["id"], BatchState.FAILED, failed=1)
+    reopen, calls = api.engine.reopen, []
+
+    async def closing(*arguments):
+        calls.append(arguments)
+        if len(calls) < 2:
+            raise BatchClosedError
+        return await reopen(*arguments)
+
+    api.engine.reopen = closing
+    response = await api.http.post(f"/v1/batches/{batch['id']}/retry")
+    assert (response.status_code, response.json()["status"]) == (202, "retrying")
 
 
 async def test_retry_without_failures_is_409(api):
