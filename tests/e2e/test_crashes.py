@@ -1,0 +1,92 @@
+"""Whatever is killed in the middle of a batch, nothing is lost, nothing is there twice, and nobody has to do anything."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.support.running_stack import RunningStack, Visitor, assert_counted_once, notes, running_stack
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+COUNT = 200
+AT_40_PERCENT = COUNT * 4 // 10
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """A stack whose parts are killed."""
+    with running_stack(tmp_path_factory.mktemp("fragile") / ".ingather") as stack:
+        yield stack
+
+
+@pytest.fixture
+async def visitor(fragile: RunningStack) -> AsyncIterator[Visitor]:
+    async with fragile.visitor() as visitor:
+        yield visitor
+
+
+def is_at_40_percent(batch: dict) -> bool:
+    return batch["counts"]["done"] >= AT_40_PERCENT
+
+
+@pytest.mark.parametrize("part", ["worker-1", "api", "redis", "s3", "temporal"])
+async def test_a_killed_part_loses_and_doubles_nothing(fragile: RunningStack, visitor: Visitor, part: str):
+    """SIGKILL at 40 % of 200 documents: it comes back by itself, and every book counts each document once."""
+    batch_id = await visitor.submit(notes(COUNT, f"killed-{part}"), collection=part)
+    at_kill = await visitor.until(batch_id, is_at_40_percent)
+    killed = fragile.kill(part)
+    assert at_kill["counts"]["done"] < COUNT, "it was over before anything was killed"
+
+    await fragile.is_back(part, killed)
+    await assert_counted_once(fragile, visitor, batch_id, COUNT)
+    [best, *_] = await visitor.search(f"Note 123 of killed-{part}", batch_id=batch_id)
+    assert best["batch_id"] == batch_id
+
+
+async def test_an_emptied_redis_resets_old_cursors_and_nothing_else(fragile: RunningStack, visitor: Visitor):
+    """FLUSHALL in mid-stream: a client with an old cursor gets reset and snapshot, then right events to the end."""
+    batch_id = await visitor.submit(notes(COUNT, "emptied"))
+    faithful = visitor.watch(batch_id, "0")
+    await faithful.sees("document.succeeded", 20)
+    async with Redis.from_url(fragile.up.facts()["redis"]["url"]) as redis:
+        await redis.flushall()
+    returning = visitor.watch(batch_id, str(faithful.seqs[3]))
+    await returning.sees("stream.snapshot")
+    await asyncio.gather(returning.closes(90), faithful.closes(90))
+
+    assert returning.names[:3] == ["stream.open", "stream.reset", "stream.snapshot"]
+    assert returning.names[-2:] == ["batch.completed", "stream.end"]
+    first = returning.seqs[0]
+    assert returning.seqs == list(range(first, first + len(returning.seqs)))
+    ended_by_then = returning.of("stream.snapshot")[0].data["counts"]["done"]
+    ends_after = [ordinal for kind, ordinal in returning.documents if kind == "succeeded"]
+    assert len(set(ends_after)) == len(ends_after) >= COUNT - ended_by_then
+    # Who never left has no gap and misses no document.
+    assert faithful.seqs == sorted(set(faithful.seqs))
+    assert sorted(ordinal for kind, ordinal in faithful.documents if kind == "succeeded") == list(range(COUNT))
+    await assert_counted_once(fragile, visitor, batch_id, COUNT)
+
+
+async def test_a_paused_batch_survives_the_end_of_everything(tmp_path: Path):
+    """Paused, the whole stack stopped and started again: still paused with the same counts; resume runs it to the end."""
+    data_dir = tmp_path / ".ingather"
+    with running_stack(data_dir) as stack:
+        async with stack.visitor() as visitor:
+            batch_id = await visitor.submit(notes(COUNT, "survivor"))
+            await visitor.until(batch_id, lambda batch: batch["counts"]["done"] >= 20)
+            await visitor.post(f"/v1/batches/{batch_id}/pause")
+            before = await visitor.until(batch_id, lambda batch: batch["status"] == "paused")
+    assert 20 <= before["counts"]["done"] < COUNT
+    assert before["counts"]["in_flight"] == 0
+
+    with running_stack(data_dir) as stack:
+        async with stack.visitor() as visitor:
+            after = await visitor.until(batch_id, lambda batch: not batch["stale"])
+            assert (after["status"], after["counts"]) == ("paused", before["counts"])
+            await asyncio.sleep(1)
+            assert (await visitor.batch(batch_id))["counts"] == before["counts"]
+            await visitor.post(f"/v1/batches/{batch_id}/resume")
+            await assert_counted_once(stack, visitor, batch_id, COUNT)
