@@ -31,8 +31,9 @@ class ChunkIndex(Protocol):
     async def upsert(self, tenant_id: str, entries: Sequence[IndexEntry]) -> int:
         """Add or replace the chunks of documents; answers how many chunks were written.
 
-        Row id is ``{collection}/{sha256}/{fingerprint}/{chunk ordinal}``, so two attempts at
-        once, or a writer killed half-way, never leave a chunk twice.
+        Row id is ``{collection}/{sha256}/{chunk ordinal}``, so two attempts at once, under one
+        fingerprint or two, never leave a chunk twice; after a writer was killed half-way, the
+        next attempt puts its documents right.
         """
         ...
 
