@@ -30,10 +30,15 @@ class RequestBody:
         self._received = 0
         self._is_over = False
 
+    @property
+    def announced_bytes(self) -> int | None:
+        """Its size as the client said it; None for a body of unknown size."""
+        announced = self._request.headers.get("content-length", "")
+        return int(announced) if announced.isdecimal() else None
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Raises ``PayloadTooLargeError``, ``RequestError`` when it stops arriving, ``ClientDisconnect``."""
-        announced = self._request.headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > self._limit:
+        if self.announced_bytes is not None and self.announced_bytes > self._limit:
             raise self._too_large()
         while not self._is_over:
             chunk = await self._next()

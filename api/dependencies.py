@@ -1,5 +1,6 @@
 """What routes are given: the application's parts, the tenant, paging and the ``Prefer`` header."""
 
+import asyncio
 import re
 import time
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.ports.catalog import Catalog
 
 UUID_PATTERN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+JSON_BODIES_AT_ONCE = 4
 MAX_WAIT_SECONDS = 60.0
 _TENANT_KNOWN_SECONDS = 30.0
 
@@ -55,6 +57,8 @@ class ApiParts:
     public_url: str | None = None
     temporal_ui_url: str | None = None
     temporal_namespace: str = "default"
+    json_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(JSON_BODIES_AT_ONCE))
+    """Submissions in JSON are held in memory: so many at a time."""
     known_tenants: dict[str, float] = field(default_factory=dict)
 
 

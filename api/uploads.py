@@ -7,7 +7,7 @@ An intake belongs to one request. Until ``keep`` is called its objects are provi
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,6 +25,8 @@ MIB = 1024 * 1024
 SMALL_BYTES = 1 * MIB
 """Files up to this size share packs: one object for many saves a round trip each."""
 PACK_BYTES = 4 * MIB
+LARGE_FILES_AT_ONCE = 8
+"""Large files on their way through one process at a time; each has up to 32 MiB of parts in memory."""
 _CHUNKS_AHEAD = 16
 """Chunks of a large file that may wait for the store before the client is slowed down."""
 
@@ -106,10 +108,17 @@ class MeasuringIntake:
 
 
 class StoringIntake:
-    """Keeps the files in the blob store under an upload id of its own."""
+    """Keeps the files in the blob store under an upload id of its own.
 
-    def __init__(self, blobs: BlobStore, tenant_id: str, upload_id: str, limits: IntakeLimits) -> None:
+    ``turns`` is shared by all intakes of the process: it bounds how many large files are on their
+    way at a time, each with some parts in memory. A client that waits for its turn is not read from.
+    """
+
+    def __init__(
+        self, blobs: BlobStore, tenant_id: str, upload_id: str, limits: IntakeLimits, turns: asyncio.Semaphore
+    ) -> None:
         self.files: list[Taken] = []
+        self._turns = turns
         self._blobs = blobs
         self._tenant_id = tenant_id
         self._upload_id = upload_id
@@ -137,7 +146,8 @@ class StoringIntake:
         else:
             self._head += content
             if len(self._head) > SMALL_BYTES:
-                self._large = _LargeFile(self._blobs, self._new_key("file"))
+                await self._turns.acquire()
+                self._large = _LargeFile(self._blobs, self._new_key("file"), self._turns.release)
                 head, self._head = bytes(self._head), bytearray()
                 await self._large.write(head)
 
@@ -249,10 +259,11 @@ class _AbortedUploadError(Exception):
 class _LargeFile:
     """One ``put_stream`` fed from a short queue."""
 
-    def __init__(self, blobs: BlobStore, key: str) -> None:
+    def __init__(self, blobs: BlobStore, key: str, on_done: Callable[[], None]) -> None:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(_CHUNKS_AHEAD)
         self._is_aborted = False
         self._task = asyncio.create_task(blobs.put_stream(key, self._parts()))
+        self._task.add_done_callback(lambda _task: on_done())
 
     async def write(self, content: bytes) -> None:
         await self._put(content)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -34,6 +35,7 @@ UNLIMITED_BODY = 1 << 50
 """The framework's own limit is off here: ours differ by content type and count as the bytes arrive."""
 MAX_FIELD_BYTES = 16 * 1024 * 1024
 """The ``metadata`` field of a multipart request; it is held in memory."""
+_SMALL_JSON_BYTES = 1024 * 1024
 _THREAD_BYTES = 256 * 1024
 """JSON larger than this is parsed in a thread, so that others are answered meanwhile."""
 
@@ -140,7 +142,7 @@ def _feed_of(request: Request, parts: ApiParts) -> tuple[RequestBody, Feed]:
         return body, _MultipartFeed(body.chunks(), boundary, parts.limits.max_metadata_bytes).read
     if kind == "application/json":
         body = RequestBody(request, parts.limits.max_json_bytes, "max_json_bytes")
-        return body, _JsonFeed(body.chunks(), parts).read
+        return body, _JsonFeed(body, parts).read
     raise UnsupportedMediaTypeError("A batch is submitted as multipart/form-data or application/json.")
 
 
@@ -199,15 +201,22 @@ class _MultipartFeed:
 
 
 class _JsonFeed:
-    """Documents are decoded one by one; one that cannot be decoded is refused alone."""
+    """Documents are decoded one by one; one that cannot be decoded is refused alone.
 
-    def __init__(self, body: AsyncIterator[bytes], parts: ApiParts) -> None:
+    A JSON body is held in memory whole, so few large ones are read at a time; the others wait unread.
+    """
+
+    def __init__(self, body: RequestBody, parts: ApiParts) -> None:
         self._body = body
         self._limits = parts.limits
         self._intake_limits = parts.submissions.limits
+        self._turns = parts.json_turns
 
     async def read(self, intake: Intake) -> Received:
-        submission = await self._parsed()
+        size = self._body.announced_bytes
+        is_small = size is not None and size <= _SMALL_JSON_BYTES
+        async with contextlib.nullcontext() if is_small else self._turns:
+            submission = await self._parsed()
         check_count(len(submission.documents), self._intake_limits)
         for document in submission.documents:
             await _take_inline(document, intake)
@@ -219,7 +228,7 @@ class _JsonFeed:
 
     async def _parsed(self) -> JsonSubmission:
         body = bytearray()
-        async for chunk in self._body:
+        async for chunk in self._body.chunks():
             body += chunk
         if len(body) < _THREAD_BYTES:
             return _validated(JsonSubmission.model_validate_json, body, "#")
@@ -260,7 +269,7 @@ def _check_metadata_size(metadata: dict[str, Any], max_bytes: int) -> None:
 
 def _validated(validate: Any, raw: bytes | bytearray, root: str) -> Any:
     try:
-        return validate(bytes(raw))
+        return validate(raw)
     except ValidationError as error:
         problems = field_problems(error, root)
         if any(problem.code == "json_invalid" for problem in problems):

@@ -23,7 +23,7 @@ from api.engine import BatchEngine, Presence
 from api.idempotency import check_key
 from api.resources import BatchSnapshot
 from api.service.batches import NOT_STARTED, BatchService
-from api.uploads import Intake, IntakeLimits, MeasuringIntake, StoringIntake, Taken
+from api.uploads import LARGE_FILES_AT_ONCE, Intake, IntakeLimits, MeasuringIntake, StoringIntake, Taken
 from ingather.domain.keys import submission_key
 from ingather.models.batch import DEFAULT_COLLECTION, BatchRecord, BatchSpec, BatchState, Counts, ProcessingOptions
 from ingather.models.document import DocumentFailure
@@ -106,7 +106,8 @@ class SubmissionService:
     engine: BatchEngine
     batches: BatchService
     limits: IntakeLimits
-    created_by: str = field(default="anonymous")
+    created_by: str = "anonymous"
+    large_file_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_FILES_AT_ONCE))
 
     async def submit(self, tenant_id: str, key: str | None, feed: Feed) -> Accepted:
         """Take a batch in; it is durable and started when this returns."""
@@ -165,7 +166,7 @@ class SubmissionService:
             return MeasuringIntake(self.limits)
         # Below the batch's own prefix, so that the bytes go when the batch has no more use for them.
         upload_id = f"{claim.batch_id}/{uuid_utils.uuid7()}"
-        return StoringIntake(self.blobs, claim.tenant_id, upload_id, self.limits)
+        return StoringIntake(self.blobs, claim.tenant_id, upload_id, self.limits, self.large_file_turns)
 
     async def _is_begun(self, record: BatchRecord) -> bool:
         if record.state.is_final:
