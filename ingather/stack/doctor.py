@@ -26,7 +26,8 @@ from ingather.stack.binaries import TEMPORAL, VALKEY, WEED, find_binary
 from ingather.stack.errors import BinaryMissingError
 from ingather.stack.shown import without_credentials
 
-CHECK_SECONDS = 5.0
+CHECK_SECONDS = 10.0
+"""For a server's answer; what is looked at on this machine alone takes the time it takes."""
 LEAST_FREE_BYTES = 2 * GIB
 POLLED_WITHIN = timedelta(minutes=2)
 """A worker's long poll lasts a minute, so one that lives was seen since."""
@@ -69,31 +70,27 @@ class Unwell(Exception):  # noqa: N818 - a finding on its way, not an error
 
 
 async def examine(settings: Settings, api_url: str) -> list[Finding]:
-    """Run every check, side by side where they do not depend on each other."""
+    """Run every check; the servers are asked side by side."""
+    machine = await _findings({"disk": _disk(settings.data_dir), "libraries": _libraries()})
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(open_ports(settings))
         engine = await _engine(settings)
         checks: dict[str, Awaitable[str]] = {
-            "disk": asyncio.to_thread(check_disk, settings.data_dir),
-            "libraries": asyncio.to_thread(check_libraries),
             **_port_checks(ports, settings),
             "temporal": _check_temporal(engine),
             **{f"queue {queue}": _check_queue(engine, queue) for queue in (WORKFLOW_QUEUE, IO_QUEUE, CPU_QUEUE)},
             "temporal ui": _check_page(settings.temporal_ui.url, "Temporal UI"),
             "api": _check_api(api_url),
         }
-        return list(await asyncio.gather(*(_finding(name, check) for name, check in checks.items())))
+        servers = await _findings({name: asyncio.wait_for(check, CHECK_SECONDS) for name, check in checks.items()})
+    return machine + servers
 
 
 async def examine_machine(data_dir: Path) -> list[Finding]:
     """What can be looked at before anything runs."""
-    checks: dict[str, Awaitable[str]] = {
-        "disk": asyncio.to_thread(check_disk, data_dir),
-        "libraries": asyncio.to_thread(check_libraries),
-        "servers": asyncio.to_thread(check_servers),
-        "stack": _no_stack(data_dir),
-    }
-    return list(await asyncio.gather(*(_finding(name, check) for name, check in checks.items())))
+    return await _findings(
+        {"disk": _disk(data_dir), "libraries": _libraries(), "servers": _servers(), "stack": _no_stack(data_dir)}
+    )
 
 
 async def _no_stack(data_dir: Path) -> str:
@@ -120,10 +117,13 @@ def _port_checks(ports: Ports, settings: Settings) -> dict[str, Awaitable[str]]:
     }
 
 
+async def _findings(checks: dict[str, Awaitable[str]]) -> list[Finding]:
+    return list(await asyncio.gather(*(_finding(name, check) for name, check in checks.items())))
+
+
 async def _finding(name: str, check: Awaitable[str]) -> Finding:
     try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            return Finding(name, ok=True, detail=await check)
+        return Finding(name, ok=True, detail=await check)
     except TimeoutError:
         return Finding(name, ok=False, detail=f"no answer within {CHECK_SECONDS:g} seconds", action=_START)
     except Unwell as unwell:
@@ -135,9 +135,9 @@ async def _finding(name: str, check: Awaitable[str]) -> Finding:
         return Finding(name, ok=False, detail=f"{type(error).__name__}: {error}"[:300], action=_START)
 
 
-def check_disk(data_dir: Path) -> str:
+async def _disk(data_dir: Path) -> str:
     """Free space under the data directory, or its nearest parent that exists."""
-    place = next(path for path in (data_dir.absolute(), *data_dir.absolute().parents) if path.exists())
+    place = await asyncio.to_thread(_nearest_existing, data_dir.absolute())
     free = shutil.disk_usage(place).free
     text = f"{free / GIB:.1f} GiB free at {place}"
     if free < LEAST_FREE_BYTES:
@@ -145,7 +145,11 @@ def check_disk(data_dir: Path) -> str:
     return text
 
 
-def check_libraries() -> str:
+def _nearest_existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+async def _libraries() -> str:
     """Import every library that reads, cuts, embeds or indexes documents."""
     versions = []
     for distribution, module in LIBRARIES.items():
@@ -157,7 +161,7 @@ def check_libraries() -> str:
     return ", ".join(versions)
 
 
-def check_servers() -> str:
+async def _servers() -> str:
     """Find the embedded servers' binaries."""
     try:
         return ", ".join(str(find_binary(binary)) for binary in (TEMPORAL, WEED, VALKEY))
