@@ -27,7 +27,7 @@ class RequestBody:
         self._request = request
         self._limit = limit
         self._limit_name = limit_name
-        self._received = 0
+        self.received_bytes = 0
         self._is_over = False
 
     @property
@@ -42,8 +42,8 @@ class RequestBody:
             raise self._too_large()
         while not self._is_over:
             chunk = await self._next()
-            self._received += len(chunk)
-            if self._received > self._limit:
+            self.received_bytes += len(chunk)
+            if self.received_bytes > self._limit:
                 raise self._too_large()
             yield chunk
 

@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 SMALL_BYTES = 1 * MIB
 """Files up to this size share packs: one object for many saves a round trip each."""
 PACK_BYTES = 4 * MIB
-LARGE_FILES_AT_ONCE = 8
+LARGE_FILES_AT_ONCE = 4
 """Large files on their way through one process at a time; each has up to 32 MiB of parts in memory."""
 _CHUNKS_AHEAD = 16
 """Chunks of a large file that may wait for the store before the client is slowed down."""

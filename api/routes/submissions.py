@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from api.body import RequestBody
 from api.dependencies import ApiParts, IdempotencyKey, LinksOf, Parts, Tenant, WaitSeconds, require_not_draining
+from api.memory import return_free_pages_to_the_system
 from api.multipart import MAX_NAME_CHARACTERS, PartBegins, PartData, boundary_of, read_parts
 from api.preview import PreviewIntake, SubmissionPreview, preview_resource
 from api.problems import RequestInvalidError, field_problems, invalid
@@ -36,6 +37,7 @@ UNLIMITED_BODY = 1 << 50
 MAX_FIELD_BYTES = 16 * 1024 * 1024
 """The ``metadata`` field of a multipart request; it is held in memory."""
 _SMALL_JSON_BYTES = 1024 * 1024
+_WORTH_TIDYING_BYTES = 16 * 1024 * 1024
 _THREAD_BYTES = 256 * 1024
 """JSON larger than this is parsed in a thread, so that others are answered meanwhile."""
 
@@ -121,6 +123,9 @@ async def submit_batch(
     except Exception:
         await body.drain()
         raise
+    finally:
+        if body.received_bytes > _WORTH_TIDYING_BYTES:
+            await asyncio.to_thread(return_free_pages_to_the_system)
     headers = {"Idempotency-Replayed": "true"} if accepted.was_replayed else {}
     if not accepted.was_replayed:
         parts.metrics.submitted(accepted.file_count, accepted.upload_bytes)
