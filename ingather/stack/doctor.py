@@ -137,7 +137,7 @@ async def _finding(name: str, check: Awaitable[str]) -> Finding:
 
 async def _disk(data_dir: Path) -> str:
     """Free space under the data directory, or its nearest parent that exists."""
-    place = await asyncio.to_thread(_nearest_existing, data_dir.absolute())
+    place = await asyncio.to_thread(_nearest_existing, data_dir)
     free = shutil.disk_usage(place).free
     text = f"{free / GIB:.1f} GiB free at {place}"
     if free < LEAST_FREE_BYTES:
@@ -146,7 +146,7 @@ async def _disk(data_dir: Path) -> str:
 
 
 def _nearest_existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 async def _libraries() -> str:

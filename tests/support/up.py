@@ -99,7 +99,7 @@ def wait_until_ready(api_url: str, seconds: float = 60) -> None:
     raise AssertionError(f"not ready within {seconds} s: {answer}")
 
 
-def still_alive(processes: list[psutil.Process]) -> list[str]:
+def still_alive(processes: list[psutil.Process], seconds: float = 5) -> list[str]:
     """Those of the processes that run, given a moment to go."""
-    _, alive = psutil.wait_procs(processes, timeout=5)
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
     return [" ".join(process.cmdline()) for process in alive if process.status() != psutil.STATUS_ZOMBIE]
