@@ -360,6 +360,7 @@ def assert_each_document_is_whole(hits):
         assert len(found) == int(of.pop())
 
 
+@pytest.mark.slow
 @on_disk
 async def test_processes_writing_at_once_leave_whole_documents(index, place):
     """Three processes replace the same ten documents in three shapes; each ends in exactly one of them."""
@@ -375,6 +376,7 @@ async def test_processes_writing_at_once_leave_whole_documents(index, place):
     assert_each_document_is_whole(hits)
 
 
+@pytest.mark.slow
 @on_disk
 async def test_a_killed_writer_leaves_no_chunk_twice(index, place):
     """After SIGKILL in the middle of writing, the next attempt at the same documents puts everything right."""
