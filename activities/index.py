@@ -28,9 +28,9 @@ class IndexActivities:
         """Write the chunks of these documents to the index. Rows are keyed by content: again changes nothing."""
         async with beating_plainly():
             records = await self._catalog.get_documents(request.batch_id, list(decode_bitmap(request.ordinals)))
-            with_text = [record for record in records if record.chunk_count]
-            entries = await asyncio.gather(*(self._entry(record) for record in with_text))
-            chunk_count = await self._index.upsert(request.tenant_id, entries) if entries else 0
+            # Documents without text go along: an earlier version of them may have had some.
+            entries = await asyncio.gather(*(self._entry(record) for record in records))
+            chunk_count = await self._index.upsert(request.tenant_id, entries)
             await self._catalog.mark_indexed([record.file_id for record in records], datetime.now(UTC))
         return IndexDocumentsOutput(document_count=len(records), chunk_count=chunk_count)
 

@@ -113,6 +113,8 @@ class LocalStack:
             "TEMPORAL_ADDRESS": self.temporal.address,
             "TEMPORAL_NAMESPACE": temporal.NAMESPACE,
             "TEMPORAL_CONFIG_FILE": str(temporal_profile),
+            # The C library keeps an arena a thread; two are enough, and halve the memory of search and workers.
+            "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
             "NO_PROXY": ",".join(filter(None, (os.environ.get("NO_PROXY"), LOOPBACK, "localhost"))),
         }
 
