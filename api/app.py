@@ -169,7 +169,7 @@ def build_parts(
     return ApiParts(
         batches=batch_service,
         control=ControlService(batch_service, engine),
-        documents=DocumentService(stores.catalog, stores.blobs, engine, batch_service),
+        documents=DocumentService(stores.catalog, stores.blobs, engine, batch_service, search),
         submissions=SubmissionService(stores.catalog, stores.blobs, engine, batch_service, intake_limits),
         search=search,
         catalog=stores.catalog,

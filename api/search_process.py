@@ -58,6 +58,10 @@ class SearchProcess:
         count: int = await self._ask("count", tenant_id)
         return count
 
+    async def read_text(self, artifact: bytes) -> str:
+        text: str = await self._ask("read_text", artifact)
+        return text
+
     async def check(self) -> None:
         """Fine while it is starting: nobody else needs to wait for that."""
         if self._warming is None or self._warming.done():

@@ -1,12 +1,12 @@
 """Reading documents: their records, what is live about them, their bytes, their text, the report."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from api.engine import BatchEngine
 from api.resources import BatchSnapshot
 from api.service.batches import BatchService
+from api.service.search import SearchService
 from ingather.domain.keys import artifact_key
 from ingather.models.batch import BatchRecord
 from ingather.models.content import Stage
@@ -27,11 +27,14 @@ class LiveDocument:
 class DocumentService:
     """Documents of one batch at a time."""
 
-    def __init__(self, catalog: Catalog, blobs: BlobStore, engine: BatchEngine, batches: BatchService) -> None:
+    def __init__(
+        self, catalog: Catalog, blobs: BlobStore, engine: BatchEngine, batches: BatchService, search: SearchService
+    ) -> None:
         self._catalog = catalog
         self._blobs = blobs
         self._engine = engine
         self._batches = batches
+        self._search = search
 
     async def page(self, tenant_id: str, where: DocumentFilter, limit: int) -> tuple[list[LiveDocument], bool, int]:
         """Documents in ordinal order, whether there are more, and the ordinal to go on after."""
@@ -73,7 +76,7 @@ class DocumentService:
             artifact = await self._blobs.get(artifact_key(tenant_id, record.sha256, record.fingerprint))
         except BlobNotFoundError as error:
             raise missing from error
-        return record, await asyncio.to_thread(_text_of, artifact)
+        return record, await self._search.read_text(artifact)
 
     async def report(self, tenant_id: str, batch_id: str) -> tuple[BatchRecord, AsyncIterator[bytes]]:
         """One JSON line a document: the stored report of an ended batch, else the catalog as it stands."""
@@ -119,10 +122,3 @@ class DocumentService:
             else LiveDocument(record)
             for record in records
         ]
-
-
-def _text_of(artifact: bytes) -> str:
-    # Arrow is large and few ask for texts, so it is loaded by the first who does.
-    from ingather.domain.artifact import read_text  # noqa: PLC0415
-
-    return read_text(artifact)

@@ -21,6 +21,10 @@ class SearchBackend(Protocol):
         """Searchable chunks."""
         ...
 
+    async def read_text(self, artifact: bytes) -> str:
+        """The whole text in a document's artifact."""
+        ...
+
     async def check(self) -> None: ...
 
 
@@ -38,6 +42,12 @@ class LocalSearch:
 
     async def count(self, tenant_id: str) -> int:
         return await self._index.count(tenant_id)
+
+    async def read_text(self, artifact: bytes) -> str:
+        # Arrow is large: it comes with the index, and only where that is.
+        from ingather.domain.artifact import read_text  # noqa: PLC0415
+
+        return await asyncio.to_thread(read_text, artifact)
 
     async def check(self) -> None:
         await self._index.check()
@@ -58,6 +68,10 @@ class SearchService:
     async def count(self, tenant_id: str) -> int:
         """Searchable chunks."""
         return await self._backend.count(tenant_id)
+
+    async def read_text(self, artifact: bytes) -> str:
+        """The whole text in a document's artifact."""
+        return await self._backend.read_text(artifact)
 
     async def check(self) -> None:
         await self._backend.check()
