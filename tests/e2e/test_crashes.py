@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.running_stack import RunningStack, Visitor, assert_counted_once, notes, running_stack
+from tests.support.running_stack import (
+    RunningStack,
+    Visitor,
+    assert_counted_once,
+    assert_told_once,
+    notes,
+    running_stack,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -42,6 +49,7 @@ async def test_a_killed_part_loses_and_doubles_nothing(fragile: RunningStack, vi
 
     await fragile.is_back(part, killed)
     await assert_counted_once(fragile, visitor, batch_id, COUNT)
+    await assert_told_once(visitor, batch_id, COUNT)
     [best, *_] = await visitor.search(f"Note 123 of killed-{part}", batch_id=batch_id)
     assert best["batch_id"] == batch_id
 
