@@ -1,7 +1,7 @@
-"""``make bench``: a plain process pool and Ingather end to end, side by side in one run.
+"""``make bench``: a plain process pool, the bare activities, and Ingather end to end, side by side in one run.
 
-Both do the same documents on the same cores, in turns, so that a machine whose speed drifts
-changes the seconds but not the ratio.
+All do the same documents on the same cores, in turns, so that a machine whose speed drifts
+changes the seconds but not the ratios.
 """
 
 import argparse
@@ -11,17 +11,28 @@ import os
 import platform
 import statistics
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.direct import run_direct
 from bench.end_to_end import EndToEndResult, run_batch
 from bench.pool import PoolResult, run_pool
 from bench.workload import Workload, corpus, small_texts
+from ingather.logging import configure_logging
 from ingather.stack.local import LocalStack
 
 RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Round:
+    """One workload, three ways."""
+
+    pool: PoolResult
+    direct: PoolResult
+    ours: EndToEndResult
 
 
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -50,20 +61,21 @@ def _warm_stack(scratch: Path, stack: dict[str, Any]) -> None:
     run_batch(small_texts(scratch / "warm", 50, seed=0), stack, "warm-up")
 
 
-def _round(
-    name: str, number: int, scratch: Path, stack: dict[str, Any], arguments: argparse.Namespace
-) -> tuple[PoolResult, EndToEndResult] | None:
+def _round(name: str, number: int, scratch: Path, stack: dict[str, Any], arguments: argparse.Namespace) -> Round | None:
     workload = _workload(name, number, scratch, arguments)
     if workload is None:
         print("corpus: not found, left out (set INGATHER_CORPUS)")
         return None
-    pool = run_pool(workload, scratch / "pool" / name / str(number), os.cpu_count() or 1)
+    cores = os.cpu_count() or 1
+    pool = run_pool(workload, scratch / "pool" / name / str(number), cores)
+    direct = run_direct(workload, scratch / "direct" / name / str(number), cores)
     ours = run_batch(workload, stack, f"{name.replace(' ', '-')}-{number}")
     print(
-        f"{name} {number + 1}: pool {pool.rate:.0f}/s, Ingather {ours.rate:.0f}/s "
-        f"({ours.rate / pool.rate:.0%}), {pool.done} and {ours.done} of {len(workload.files)} done"
+        f"{name} {number + 1}: pool {pool.rate:.0f}/s, activities {direct.rate:.0f}/s, Ingather {ours.rate:.0f}/s"
+        f" ({ours.rate / pool.rate:.0%} and {ours.rate / direct.rate:.0%});"
+        f" {pool.done}, {direct.done} and {ours.done} of {len(workload.files)} done"
     )
-    return pool, ours
+    return Round(pool, direct, ours)
 
 
 def _workload(name: str, number: int, scratch: Path, arguments: argparse.Namespace) -> Workload | None:
@@ -72,15 +84,17 @@ def _workload(name: str, number: int, scratch: Path, arguments: argparse.Namespa
     return corpus(arguments.corpus)
 
 
-def _summary(rounds: list[tuple[PoolResult, EndToEndResult]]) -> dict[str, Any]:
+def _summary(rounds: list[Round]) -> dict[str, Any]:
     if not rounds:
         return {}
-    last = rounds[-1][1]
+    last = rounds[-1].ours
     return {
         "documents": last.documents,
-        "pool_per_second": [round(pool.rate, 1) for pool, _ in rounds],
-        "ingather_per_second": [round(ours.rate, 1) for _, ours in rounds],
-        "ratio_median": round(statistics.median(ours.rate / pool.rate for pool, ours in rounds), 3),
+        "pool_per_second": [round(each.pool.rate, 1) for each in rounds],
+        "activities_per_second": [round(each.direct.rate, 1) for each in rounds],
+        "ingather_per_second": [round(each.ours.rate, 1) for each in rounds],
+        "of_pool_median": round(statistics.median(each.ours.rate / each.pool.rate for each in rounds), 3),
+        "of_activities_median": round(statistics.median(each.ours.rate / each.direct.rate for each in rounds), 3),
         "last_round": asdict(last),
     }
 
@@ -100,6 +114,7 @@ def main() -> None:
     parser.add_argument("--workloads", nargs="+", default=["texts", "corpus"], choices=["texts", "corpus"])
     parser.add_argument("--output", type=Path, default=None, help="JSON file for the figures")
     arguments = parser.parse_args()
+    configure_logging("json", "warning")
     report = asyncio.run(measure(arguments))
     text = json.dumps(report, indent=2)
     if arguments.output:
