@@ -28,7 +28,6 @@ with workflow.unsafe.imports_passed_through():
     from activities.manifest import ManifestActivities
     from activities.records import RecordActivities
     from ingather.domain.bitmap import encode_bitmap
-    from ingather.domain.ledger import Ledger
     from ingather.models.batch import (
         MAX_DOCUMENTS_PER_WORKFLOW,
         BatchProblem,
@@ -38,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from ingather.models.document import DocumentStatus
     from ingather.models.engine import BATCH_WORKFLOW, MANIFEST_PAGE_SIZE
-    from ingather.models.errors import IngatherError, InvalidStateError
+    from ingather.models.errors import IngatherError, InvalidStateError, ValidationFailedError
     from ingather.models.messages import (
         BatchInput,
         BuildManifestInput,
@@ -55,6 +54,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.book import BatchBook
     from workflows.journal import PAGE_SIZE
     from workflows.options import MANIFEST, PAGE, RECORDS
+    from workflows.pipelines import PIPELINES
     from workflows.visibility import progress_memo
 
 _RUNNING = frozenset({BatchState.RUNNING, BatchState.RETRYING, BatchState.PAUSING, BatchState.PAUSED})
@@ -66,6 +66,7 @@ class BatchWorkflow:
     @workflow.init
     def __init__(self, batch: BatchInput) -> None:
         self._book = BatchBook(batch)
+        self._is_reporting = False
 
     @workflow.run
     async def run(self, batch: BatchInput) -> BatchSummary:
@@ -77,16 +78,18 @@ class BatchWorkflow:
                 # A retry may have come while the report was written.
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 if self._book.problem is not None or self._book.ledger.next_pending() is None:
-                    return summary
+                    break
                 self._book.finalizing = False
         except (Exception, asyncio.CancelledError) as error:
             # A cancel surfaces as asyncio's error, or as the error of the activity it interrupted.
             if not is_cancelled_exception(error):
                 raise
-            summary = await self._cancel()
+            summary = await self._cancel(batch)
             if summary.state is BatchState.CANCELLED:
+                self._book.publish_end(summary)
                 raise
-            return summary
+        self._book.publish_end(summary)
+        return summary
 
     # --- Steps --------------------------------------------------------------------------
 
@@ -100,6 +103,7 @@ class BatchWorkflow:
         else:
             book.changed()
             await self._build_manifest()
+            _raise_if_cancelled()
         if book.problem is not None:
             return
         book.begin_documents(await self._read_filenames())
@@ -114,6 +118,9 @@ class BatchWorkflow:
 
     async def _build_manifest(self) -> None:
         spec = self._book.spec
+        if spec.pipeline not in PIPELINES:
+            self._book.fail_all(_unknown_pipeline(spec.pipeline))
+            return
         try:
             manifest = await workflow.execute_activity_method(
                 ManifestActivities.build_manifest,
@@ -131,10 +138,10 @@ class BatchWorkflow:
                 raise
             self._book.fail_all(_problem_of(error))
         else:
-            self._book.ledger = Ledger(manifest.document_count)
-            self._book.sources = manifest.sources
+            self._book.take_manifest(manifest)
 
     async def _reopen(self) -> None:
+        """Take the closed batch's state; one that was cancelled before its manifest was known gets it now."""
         spec = self._book.spec
         closed = await workflow.execute_activity_method(
             RecordActivities.reopen_batch,
@@ -142,6 +149,10 @@ class BatchWorkflow:
             **RECORDS,
         )
         self._book.reopen(closed)
+        if not self._book.has_manifest and self._book.problem is None:
+            await self._build_manifest()
+            self._book.cancel_pending()
+            _raise_if_cancelled()
 
     async def _read_filenames(self) -> list[str]:
         spec = self._book.spec
@@ -176,24 +187,33 @@ class BatchWorkflow:
         book.finalizing = True
         book.changed()
         closed = book.closed()
-        output = await workflow.execute_activity_method(
-            RecordActivities.finish_batch,
-            FinishBatchInput(tenant_id=book.spec.tenant_id, batch_id=book.spec.batch_id, closed=closed),
-            summary=closed.summary.state.value,
-            **RECORDS,
-        )
+        self._is_reporting = True
+        try:
+            output = await workflow.execute_activity_method(
+                RecordActivities.finish_batch,
+                FinishBatchInput(tenant_id=book.spec.tenant_id, batch_id=book.spec.batch_id, closed=closed),
+                summary=closed.summary.state.value,
+                **RECORDS,
+            )
+        finally:
+            self._is_reporting = False
         return closed.summary.model_copy(update={"report_key": output.report_key})
 
-    async def _cancel(self) -> BatchSummary:
+    async def _cancel(self, batch: BatchInput) -> BatchSummary:
         """Stop what runs, keep what is finished, count the rest as cancelled, write the report."""
         book = self._book
         book.cancelling = True
         book.changed()
-        await workflow.wait_condition(workflow.all_handlers_finished)
         if book.documents is not None:
-            await book.documents.cancel()
-        else:
-            book.cancel_all()
+            await book.documents.stop()
+        # Only now: a retry under way may wait for a catalog that is away, and documents must not run on meanwhile.
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        if batch.reopen and not book.is_reopened and batch.carried is None:
+            # What had ended before stays as it was; without its state it would be counted as cancelled.
+            await self._reopen()
+        book.cancel_pending()
+        if book.documents is not None:
+            await book.documents.flush()
         return await self._close()
 
     # --- Queries --------------------------------------------------------------------------
@@ -254,7 +274,8 @@ class BatchWorkflow:
     @workflow.update
     async def retry(self, request: RetryRequest) -> ControlAnswer:
         """Run failed documents again: all, by error code, or by ordinal."""
-        await workflow.wait_condition(lambda: self._book.is_open)
+        await self._ready_for_retry()
+        self._refuse_unless(not self._book.cancelling, "retry")
         if self._book.problem is not None:
             raise _refusal(BatchState.FAILED, "retry: its manifest could not be made")
         return self._answer(await self._retry(request))
@@ -292,7 +313,7 @@ class BatchWorkflow:
 
     @workflow.signal
     async def retry_signal(self, request: RetryRequest) -> None:
-        await workflow.wait_condition(lambda: self._book.is_open)
+        await self._ready_for_retry()
         if self._book.problem is None and self._book.state not in {BatchState.PENDING, *_CLOSING}:
             await self._retry(request)
 
@@ -317,6 +338,11 @@ class BatchWorkflow:
             self._book.documents.priority = priority
         self._wake()
 
+    async def _ready_for_retry(self) -> None:
+        """Wait for the manifest, and for a report under way, whose last word must reach the catalog before the reset."""
+        book = self._book
+        await workflow.wait_condition(lambda: book.cancelling or (book.is_open and not self._is_reporting))
+
     async def _retry(self, request: RetryRequest) -> int:
         book = self._book
         documents = book.documents
@@ -324,7 +350,7 @@ class BatchWorkflow:
             return 0
         ordinals = list(book.ledger.failed(request.codes, request.ordinals))
         if request.include_cancelled:
-            ordinals += book.ledger.where(DocumentStatus.CANCELLED)
+            ordinals += book.ledger.cancelled(request.ordinals)
         if not ordinals:
             return 0
         book.retry_round += 1
@@ -351,6 +377,20 @@ class BatchWorkflow:
 
     def _answer(self, affected: int = 0) -> ControlAnswer:
         return ControlAnswer(state=self._book.state, progress=self._book.progress(), affected=affected)
+
+
+def _raise_if_cancelled() -> None:
+    """An activity that ends well although it was asked to stop swallows the cancel; this brings it back."""
+    if workflow.cancellation_reason() is not None:
+        raise asyncio.CancelledError
+
+
+def _unknown_pipeline(name: str) -> BatchProblem:
+    return BatchProblem(
+        code=ValidationFailedError.code,
+        message=f"There is no pipeline {name!r}.",
+        action=f"Choose from: {', '.join(PIPELINES)}.",
+    )
 
 
 def _refusal(state: BatchState, action: str) -> ApplicationError:

@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
         SourceSlice,
     )
     from ingather.models.document import DocumentStatus
-    from ingather.models.messages import BatchInput, CarriedState, ClosedBatch, ControlRequest
+    from ingather.models.messages import BatchInput, BuildManifestOutput, CarriedState, ClosedBatch, ControlRequest
     from workflows.documents import DocumentRun
     from workflows.journal import Journal
     from workflows.visibility import Visibility
@@ -43,6 +43,10 @@ class BatchBook:
         self.documents: DocumentRun | None = None
         """Set once the manifest is known."""
         self.sources: tuple[SourceSlice, ...] = ()
+        self.has_manifest = False
+        """The ledger's ordinals are documents; before, they stand for what was handed in."""
+        self.is_reopened = False
+        """The state of the closed batch was taken over."""
         self.held = batch.spec.hold and not batch.reopen
         self.paused = False
         self.cancelling = False
@@ -111,16 +115,32 @@ class BatchBook:
         self.documents = documents
         return documents
 
+    def take_manifest(self, manifest: BuildManifestOutput) -> None:
+        """From now on the ledger counts documents."""
+        self.ledger = Ledger(manifest.document_count)
+        self.sources = manifest.sources
+        self.has_manifest = True
+
     def fail_all(self, problem: BatchProblem) -> None:
         """The batch cannot run: everything handed in counts as failed, for this one reason."""
         self.problem = problem
         for ordinal in range(len(self.ledger)):
             self.ledger.move(ordinal, DocumentStatus.FAILED, problem.code)
 
-    def cancel_all(self) -> None:
-        """Nothing ran yet, and nothing will."""
-        for ordinal in range(len(self.ledger)):
+    def cancel_pending(self) -> None:
+        """What has not started will not."""
+        for ordinal in list(self.ledger.where(DocumentStatus.PENDING)):
             self.ledger.move(ordinal, DocumentStatus.CANCELLED)
+            if self.documents is not None:
+                self.journal.ended(ordinal, DocumentStatus.CANCELLED, None)
+
+    def publish_end(self, summary: BatchSummary) -> None:
+        """Show how it ended: the workflow's memo and search attributes stay readable after it closed."""
+        self._visibility.publish(
+            self.progress().model_copy(
+                update={"state": summary.state, "version": summary.version, "ended_at": summary.ended_at}
+            )
+        )
 
     def is_new(self, request: ControlRequest) -> bool:
         """Remember a request id; False when it took effect before."""
@@ -157,6 +177,7 @@ class BatchBook:
         self.ledger = Ledger.load(carried.ledger, carried.failures)
         self.journal = Journal(carried.journal_first, carried.journal)
         self.sources = carried.sources
+        self.has_manifest = True
         self.held = False
         self.paused = carried.paused
         self.priority = carried.priority
@@ -183,8 +204,8 @@ class BatchBook:
                 started_at=self.started_at,
                 ended_at=workflow.now(),
             ),
-            ledger=self.ledger.letters(),
-            failures=self.ledger.failures(),
+            ledger=self.ledger.letters() if self.has_manifest else "",
+            failures=self.ledger.failures() if self.has_manifest else {},
             sources=self.sources,
             journal_length=self.journal.next,
             created_at=self._created_at,
@@ -192,7 +213,12 @@ class BatchBook:
 
     def reopen(self, closed: ClosedBatch) -> None:
         """Go on from a batch that had ended."""
-        self.ledger = Ledger.load(closed.ledger, closed.failures)
+        self.is_reopened = True
+        self.has_manifest = len(closed.ledger) == closed.summary.counts.total
+        if self.has_manifest:
+            self.ledger = Ledger.load(closed.ledger, closed.failures)
+        if closed.summary.problem is not None:
+            self.fail_all(closed.summary.problem)
         self.journal = Journal(closed.journal_length)
         self.sources = closed.sources
         self.retry_round = closed.summary.retry_round

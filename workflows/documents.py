@@ -17,11 +17,17 @@ from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 with workflow.unsafe.imports_passed_through():
     from activities.index import IndexActivities
-    from ingather.domain.bitmap import encode_bitmap
+    from ingather.domain.bitmap import decode_bitmap, encode_bitmap
     from ingather.domain.ledger import Ledger
     from ingather.models.batch import BatchSpec
     from ingather.models.document import DocumentStatus
-    from ingather.models.errors import DocumentTimeoutError, IndexUnavailableError, IngatherError, error_classes
+    from ingather.models.errors import (
+        BlobNotFoundError,
+        DocumentTimeoutError,
+        IndexUnavailableError,
+        IngatherError,
+        error_classes,
+    )
     from ingather.models.identity import activity_id_for
     from ingather.models.messages import (
         IndexDocumentsInput,
@@ -73,6 +79,7 @@ class DocumentRun:
         self._indexing_count = 0
         self._index_timer: asyncio.Task[None] | None = None
         self._index_due = False
+        self._stopping = False
         self._holds = 0
         self._ticks = 0
 
@@ -111,12 +118,14 @@ class DocumentRun:
             await workflow.wait_condition(lambda seen=seen: self._ticks != seen)  # type: ignore[misc]  # bound default
         self._stop_index_timer()
 
-    async def cancel(self) -> None:
-        """Stop what is in flight, count the rest as cancelled, make searchable what was finished."""
+    async def stop(self) -> None:
+        """Stop what is in flight, and start nothing more."""
+        self._stopping = True
         self._window.cancel()
         await self._window.drained()
-        for ordinal in list(self._ledger.where(DocumentStatus.PENDING)):
-            self._end(ordinal, DocumentStatus.CANCELLED, None)
+
+    async def flush(self) -> None:
+        """Make searchable what was finished before the stop."""
         while self._unindexed or self._indexing is not None:
             seen = self._ticks
             self._index_what_is_due()
@@ -155,6 +164,9 @@ class DocumentRun:
 
     def _document_ended(self, ordinal: int, task: "asyncio.Task[IngestDocumentOutput]") -> None:
         status, code = _outcome_of(task)
+        if self._stopping and not _has_answer(task):
+            # No worker could tell that it stopped (it died, or storage was away): it is stopped all the same.
+            status, code = DocumentStatus.CANCELLED, None
         self._end(ordinal, status, code)
 
     def _end(self, ordinal: int, status: DocumentStatus, code: str | None) -> None:
@@ -212,10 +224,17 @@ class DocumentRun:
             # Half an hour of attempts: what cannot be found is not done. A retry by this code indexes again.
             for ordinal in ordinals:
                 self._end(ordinal, DocumentStatus.FAILED, IndexUnavailableError.code)
+        else:
+            for ordinal in decode_bitmap(task.result().missing):
+                self._end(ordinal, DocumentStatus.FAILED, BlobNotFoundError.code)
         self.wake()
 
     def _is_settled(self) -> bool:
         return not len(self._window) and not self._unindexed and self._indexing is None
+
+
+def _has_answer(task: "asyncio.Task[IngestDocumentOutput]") -> bool:
+    return not task.cancelled() and task.exception() is None
 
 
 def _outcome_of(task: "asyncio.Task[IngestDocumentOutput]") -> tuple[DocumentStatus, str | None]:

@@ -40,12 +40,18 @@ _ENDLESS = RetryPolicy(
 _STORE_AND_WRITE_SECONDS = 240
 """What one attempt may take beside parsing: fetch, store, embed, write."""
 
+_PARSES_AN_ATTEMPT = 8
+"""A crashed parser gets a second chance inside the attempt, and a document may wait in line behind others that take
+all the time they have. Heartbeats notice a dead worker long before this."""
+
 
 def ingest_options(options: ProcessingOptions) -> ActivityOptions:
-    """One document. Time for two parses, since a crashed parser gets a second chance inside the attempt."""
+    """One document."""
     return ActivityOptions(
         task_queue=CPU_QUEUE,
-        start_to_close_timeout=timedelta(seconds=2 * options.timeout_seconds + _STORE_AND_WRITE_SECONDS),
+        start_to_close_timeout=timedelta(
+            seconds=_PARSES_AN_ATTEMPT * options.timeout_seconds + _STORE_AND_WRITE_SECONDS
+        ),
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
         retry_policy=_PATIENT,
         # Anything less leaves a zombie writing while the batch closes.

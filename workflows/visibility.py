@@ -5,47 +5,49 @@ history, so it is throttled: at most one a second, the interval doubling every 1
 none past 500 a run except for a change of state.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.common import SearchAttributeKey
 
 with workflow.unsafe.imports_passed_through():
-    from ingather.models.batch import BatchProgress, BatchSpec
+    from ingather.models.batch import BatchProblem, BatchProgress, BatchSpec
     from ingather.models.engine import MEMO_PROGRESS
 
-TENANT_ID = SearchAttributeKey.for_keyword("TenantId")
 BATCH_STATE = SearchAttributeKey.for_keyword("BatchState")
-PIPELINE = SearchAttributeKey.for_keyword("Pipeline")
-CREATED_BY = SearchAttributeKey.for_keyword("CreatedBy")
 DOCUMENTS_TOTAL = SearchAttributeKey.for_int("DocumentsTotal")
 DOCUMENTS_FAILED = SearchAttributeKey.for_int("DocumentsFailed")
 
 MEMOS_PER_STEP = 100
 MAX_MEMOS = 500
-MAX_SOURCES_IN_MEMO = 5
-
-
-def initial_search_attributes(spec: BatchSpec, progress: BatchProgress) -> TypedSearchAttributes:
-    """What a batch is found by, from its first moment."""
-    return TypedSearchAttributes(
-        [
-            SearchAttributePair(TENANT_ID, spec.tenant_id),
-            SearchAttributePair(PIPELINE, spec.pipeline),
-            SearchAttributePair(CREATED_BY, spec.created_by),
-            SearchAttributePair(BATCH_STATE, progress.state.value),
-            SearchAttributePair(DOCUMENTS_TOTAL, progress.counts.total),
-            SearchAttributePair(DOCUMENTS_FAILED, progress.counts.failed),
-        ]
-    )
+MEMO_BYTES = 1_900
+"""The server warns at 2 KB."""
+MAX_MESSAGE_IN_MEMO = 300
 
 
 def progress_memo(progress: BatchProgress) -> Mapping[str, Any]:
-    """The memo of a snapshot: without the in-flight list, and small (the server warns at 2 KB)."""
-    slim = progress.model_copy(update={"in_flight": (), "sources": progress.sources[:MAX_SOURCES_IN_MEMO]})
-    return {MEMO_PROGRESS: slim.model_dump(mode="json", exclude_defaults=True) | {"counts": slim.counts.model_dump()}}
+    """The memo of a snapshot: without the in-flight list, and with as many sources as there is room for."""
+    slim = progress.model_copy(update={"in_flight": (), "problem": _shortened(progress.problem)})
+    memo = _memo(slim)
+    while slim.sources and len(json.dumps(memo)) > MEMO_BYTES:
+        slim = slim.model_copy(update={"sources": slim.sources[: len(slim.sources) // 2]})
+        memo = _memo(slim)
+    return {MEMO_PROGRESS: memo}
+
+
+def _memo(progress: BatchProgress) -> dict[str, Any]:
+    dumped = progress.model_dump(mode="json", exclude_defaults=True)
+    # All numbers, zeros included: people read them in the Temporal UI.
+    return dumped | {"counts": progress.counts.model_dump()}
+
+
+def _shortened(problem: BatchProblem | None) -> BatchProblem | None:
+    if problem is None or len(problem.message) <= MAX_MESSAGE_IN_MEMO:
+        return problem
+    return problem.model_copy(update={"message": problem.message[:MAX_MESSAGE_IN_MEMO]})
 
 
 class Visibility:

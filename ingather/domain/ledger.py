@@ -79,6 +79,11 @@ class Ledger:
             if (not codes or self._codes.get(ordinal) in codes) and (not wanted or ordinal in wanted):
                 yield ordinal
 
+    def cancelled(self, ordinals: Sequence[int] = ()) -> Iterator[int]:
+        """Cancelled ordinals: those named, or all."""
+        wanted = frozenset(ordinals)
+        return (ordinal for ordinal in self.where(DocumentStatus.CANCELLED) if not wanted or ordinal in wanted)
+
     def count(self, status: DocumentStatus) -> int:
         return self._tally[status]
 

@@ -185,6 +185,8 @@ class IndexDocumentsInput(Message):
 class IndexDocumentsOutput(Message):
     document_count: int
     chunk_count: int
+    missing: str = ""
+    """Documents whose artifact is gone, as a base64 bitmap; the others are searchable."""
 
 
 class ClosedBatch(Message):
@@ -192,7 +194,7 @@ class ClosedBatch(Message):
 
     summary: BatchSummary
     ledger: str
-    """One letter a document (``ingather.domain.ledger``)."""
+    """One letter a document (``ingather.domain.ledger``); empty where the batch ended without a manifest."""
     failures: dict[str, str] = Field(default_factory=dict)
     """Failed ordinals by error code, as base64 bitmaps."""
     sources: tuple[SourceSlice, ...] = ()

@@ -19,6 +19,9 @@ from tests.support.waiting import until_async
 from workflows.batch import BatchWorkflow
 from workflows.runner import sandboxed_runner
 
+HEARD_WITHIN = timedelta(seconds=0.2)
+"""Cancellation travels with heartbeats."""
+
 BatchHandle = WorkflowHandle[BatchWorkflow, BatchSummary]
 
 
@@ -43,13 +46,8 @@ class BatchDriver:
         return self.client.get_workflow_handle_for(BatchWorkflow.run, workflow_id_for(self.batch_id))
 
     def spec(self, **fields: object) -> BatchSpec:
-        return BatchSpec(
-            batch_id=self.batch_id,
-            tenant_id=DEFAULT_TENANT_ID,
-            name="test batch",
-            submitted_count=self.world.document_count,
-            **fields,
-        )
+        given = {"submitted_count": self.world.document_count} | fields
+        return BatchSpec(batch_id=self.batch_id, tenant_id=DEFAULT_TENANT_ID, name="test batch", **given)
 
     async def start(self, **fields: object) -> BatchHandle:
         """Start the batch; answers a handle that follows later runs."""
@@ -100,12 +98,17 @@ async def workers(client: Client, world: World, *, sandbox: bool = False) -> Asy
     async with AsyncExitStack() as stack:
         for worker in (
             Worker(client, task_queue=WORKFLOW_QUEUE, workflows=[BatchWorkflow], workflow_runner=runner),
-            Worker(client, task_queue=IO_QUEUE, activities=world.io_activities()),
+            Worker(
+                client,
+                task_queue=IO_QUEUE,
+                activities=world.io_activities(),
+                max_heartbeat_throttle_interval=HEARD_WITHIN,
+            ),
             Worker(
                 client,
                 task_queue=CPU_QUEUE,
                 activities=world.cpu_activities(),
-                max_heartbeat_throttle_interval=timedelta(seconds=0.2),
+                max_heartbeat_throttle_interval=HEARD_WITHIN,
                 disable_eager_activity_execution=True,
             ),
         ):

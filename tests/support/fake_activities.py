@@ -9,7 +9,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from ingather.domain.bitmap import decode_bitmap
+from ingather.domain.bitmap import decode_bitmap, encode_bitmap
 from ingather.models.document import DocumentStatus
 from ingather.models.messages import (
     BuildManifestInput,
@@ -50,6 +50,20 @@ class World:
     waiting: int = 0
     """Documents that wait at the gate now."""
     seconds: float = 0.0
+    manifest_gate: asyncio.Event | None = None
+    """While set and not open, the manifest is being made."""
+    ignores_cancel: bool = False
+    """The manifest is made all the same when it is asked to stop."""
+    page_gate: asyncio.Event | None = None
+    """While set and not open, the documents' names are being read."""
+    reopen_gate: asyncio.Event | None = None
+    """While set and not open, the state of the closed batch is being read."""
+    report_gate: asyncio.Event | None = None
+    """While set and not open, the report is being written."""
+    when_stopped: Exception | None = None
+    """What a document ends with when it is stopped, instead of stopping."""
+    missing: frozenset[int] = frozenset()
+    """Documents whose artifact is gone when they are to be indexed."""
     started: list[int] = field(default_factory=list)
     indexed: list[list[int]] = field(default_factory=list)
     resets: list[list[int]] = field(default_factory=list)
@@ -57,10 +71,17 @@ class World:
     in_flight: int = 0
     most_in_flight: int = 0
     calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    ended: list[str] = field(default_factory=list)
+    """Records activities, in the order in which they ended."""
 
     @activity.defn(name="build_manifest")
     async def build_manifest(self, request: BuildManifestInput) -> BuildManifestOutput:
         self.calls["build_manifest"] += 1
+        try:
+            await _opened(self.manifest_gate)
+        except asyncio.CancelledError:
+            if not self.ignores_cancel:
+                raise
         if self.manifest_error is not None:
             raise self.manifest_error
         upload = SourceSlice(name="upload", source_type="upload", first_ordinal=0, document_count=self.document_count)
@@ -69,6 +90,7 @@ class World:
     @activity.defn(name="read_manifest_page")
     async def read_manifest_page(self, request: ReadManifestInput) -> ReadManifestOutput:
         self.calls["read_manifest_page"] += 1
+        await _opened(self.page_gate)
         return ReadManifestOutput(
             first_ordinal=0, filenames=tuple(f"document-{n}.txt" for n in range(self.document_count))
         )
@@ -82,6 +104,10 @@ class World:
             await asyncio.sleep(self.seconds)
             await self._pass_gate()
             return self.outcome(request.ordinal, request.retry_round)
+        except asyncio.CancelledError:
+            if self.when_stopped is not None:
+                raise self.when_stopped from None
+            raise
         finally:
             self.in_flight -= 1
 
@@ -93,32 +119,38 @@ class World:
             return
         self.waiting += 1
         try:
-            while not self.gate.is_set():
-                activity.heartbeat()
-                await asyncio.sleep(0.05)
+            await _opened(self.gate)
         finally:
             self.waiting -= 1
 
     @activity.defn(name="index_documents")
     async def index_documents(self, request: IndexDocumentsInput) -> IndexDocumentsOutput:
-        ordinals = list(decode_bitmap(request.ordinals))
+        ordinals = [ordinal for ordinal in decode_bitmap(request.ordinals) if ordinal not in self.missing]
         self.indexed.append(ordinals)
-        return IndexDocumentsOutput(document_count=len(ordinals), chunk_count=len(ordinals))
+        missing = self.missing.intersection(decode_bitmap(request.ordinals))
+        return IndexDocumentsOutput(
+            document_count=len(ordinals), chunk_count=len(ordinals), missing=encode_bitmap(missing)
+        )
 
     @activity.defn(name="finish_batch")
     async def finish_batch(self, request: FinishBatchInput) -> FinishBatchOutput:
         self.calls["finish_batch"] += 1
+        await _opened(self.report_gate)
         self.closed = request.closed
+        self.ended.append("finish_batch")
         return FinishBatchOutput(report_key="report.jsonl")
 
     @activity.defn(name="reopen_batch")
     async def reopen_batch(self, request: ReopenBatchInput) -> ClosedBatch:
+        self.calls["reopen_batch"] += 1
+        await _opened(self.reopen_gate)
         assert self.closed is not None
         return self.closed
 
     @activity.defn(name="reset_documents")
     async def reset_documents(self, request: ResetDocumentsInput) -> None:
         self.resets.append(list(decode_bitmap(request.ordinals)))
+        self.ended.append("reset_documents")
 
     def io_activities(self) -> list[Callable[..., Any]]:
         return [
@@ -132,3 +164,10 @@ class World:
 
     def cpu_activities(self) -> list[Callable[..., Any]]:
         return [self.ingest_document]
+
+
+async def _opened(gate: asyncio.Event | None) -> None:
+    """Wait for a gate, if there is one, and hear of a cancellation meanwhile."""
+    while gate is not None and not gate.is_set():
+        activity.heartbeat()
+        await asyncio.sleep(0.05)
