@@ -115,6 +115,11 @@ class ParserPool:
         """What the child wrote into its cell of the shared page."""
         return self._page[child.number % PAGESIZE] if self._page is not None else 0
 
+    def clear_stage(self, child: Child) -> None:
+        """Forget the stage of the child's last document, before it gets its next one."""
+        if self._page is not None:
+            self._page[child.number % PAGESIZE] = 0
+
     @property
     def pids(self) -> list[int]:
         """Process ids of the children that live, spares included."""

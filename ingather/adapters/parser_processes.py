@@ -141,6 +141,8 @@ class SupervisedPreparer:
 
     async def _run(self, child: Child, request: PrepareRequest, on_stage: Callable[[Stage], None]) -> PreparedDocument:
         child.documents += 1
+        # A large document takes its time to get there: meanwhile the last one's stage is not this one's.
+        self._pool.clear_stage(child)
         try:
             async with asyncio.timeout(request.timeout_seconds):
                 with self._watched(child, on_stage) as announce:

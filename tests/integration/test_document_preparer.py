@@ -338,6 +338,22 @@ class TestProcesses:
         await task
         assert heard[-1] == Stage.WRITING
 
+    async def test_a_document_on_its_way_has_no_stage_yet(self, accidents: SupervisedPreparer) -> None:
+        """The stage in which the last document ended is not told of the next one."""
+        await accidents.prepare(request(b"first"), ignore)
+        pids = accidents.pool.pids
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        stages: list[Stage] = []
+        second = asyncio.create_task(accidents.prepare(request(b"second"), stages.append))
+        await asyncio.sleep(0.3)
+        on_its_way = list(stages)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        await second
+        assert on_its_way == []
+        assert stages[-1] == Stage.WRITING
+
     async def test_fork_server_has_no_thread(self) -> None:
         """The process that forks has one thread, native ones counted: a fork among threads can lock up for ever."""
         preparer = SupervisedPreparer(processes=1, embedder=WordLlamaEmbedder())
