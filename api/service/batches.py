@@ -126,10 +126,9 @@ class BatchService:
                 documents += record.counts.ended
         return seconds / documents if documents else None
 
-    async def note_reopened(self, batch_id: str) -> None:
-        """A closed batch runs again: the catalog's final word no longer holds."""
+    def note_reopened(self, batch_id: str) -> None:
+        """A closed batch runs again. Its workflow tells the catalog: from here, the word could come after the end."""
         self._reader.forget(batch_id)
-        await self._catalog.set_batch_state(batch_id, BatchState.RETRYING)
 
     def note_progress(self, batch_id: str, progress: BatchProgress) -> None:
         """An update answered with the newest numbers there are."""
@@ -170,8 +169,11 @@ class BatchService:
         if status.presence is Presence.MISSING and datetime.now(UTC) - record.created_at > _ORPHAN_AGE:
             await self.give_up(record)
             return BatchSnapshot.from_record(await self.record(record.tenant_id, record.batch_id))
+        if status.presence is Presence.CLOSED:
+            # Its last word was written before it closed, so it is there now.
+            return BatchSnapshot.from_record(await self.record(record.tenant_id, record.batch_id))
         if status.progress is not None:
-            return BatchSnapshot(record=record, progress=status.progress, stale=status.presence is Presence.OPEN)
+            return BatchSnapshot(record=record, progress=status.progress, stale=True)
         return BatchSnapshot.from_record(record)
 
     async def _note_terminated(self, record: BatchRecord, status: EngineStatus) -> None:

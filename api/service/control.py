@@ -60,8 +60,7 @@ class ControlService:
         self._keys.keep(batch_id, key, "cancel")
         snapshot = await self._batches.snapshot(tenant_id, batch_id)
         if not snapshot.is_final:
-            progress = snapshot.progress.model_copy(update={"state": BatchState.CANCELLING})
-            snapshot = replace(snapshot, progress=progress)
+            snapshot = _shown_as(snapshot, BatchState.CANCELLING)
         return Controlled(snapshot, was_replayed)
 
     async def retry(self, tenant_id: str, batch_id: str, key: str | None, selection: RetrySelection) -> Controlled:
@@ -87,7 +86,11 @@ class ControlService:
             _check_retryable(record, selection)
             answer = await self._reopen(record, request)
         self._keys.keep(batch_id, key, payload)
-        return await self._answered(record, answer, was_replayed=was_replayed)
+        controlled = await self._answered(record, answer, was_replayed=was_replayed)
+        if controlled.snapshot.is_final:
+            # The message is on its way and the batch has not opened yet.
+            return replace(controlled, snapshot=_shown_as(controlled.snapshot, BatchState.RETRYING))
+        return controlled
 
     async def set_priority(self, tenant_id: str, batch_id: str, priority: int) -> None:
         """Move a batch ahead or back, in the waiting line and among the tasks."""
@@ -121,7 +124,7 @@ class ControlService:
         except BatchClosedError:
             # It was still open when the message came, and ended before it could answer.
             answer = await self._reopen_once_more(spec, record, request)
-        await self._batches.note_reopened(record.batch_id)
+        self._batches.note_reopened(record.batch_id)
         return answer
 
     async def _reopen_once_more(
@@ -138,6 +141,11 @@ class ControlService:
             return Controlled(BatchSnapshot(record=record, progress=answer.progress), was_replayed)
         snapshot = await self._batches.snapshot(record.tenant_id, record.batch_id)
         return Controlled(replace(snapshot, stale=True), was_replayed)
+
+
+def _shown_as(snapshot: BatchSnapshot, state: BatchState) -> BatchSnapshot:
+    """The batch with the state it is on its way to."""
+    return replace(snapshot, progress=snapshot.progress.model_copy(update={"state": state}))
 
 
 def _impossible(record: BatchRecord, action: str) -> InvalidStateError:

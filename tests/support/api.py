@@ -39,6 +39,7 @@ class Live:
 class EngineStandIn:
     """Batches as workflows would have them; a batch starts running as soon as it is started."""
 
+    catalog: InMemoryCatalog
     open: dict[str, BatchProgress] = field(default_factory=dict)
     specs: dict[str, BatchSpec] = field(default_factory=dict)
     messages: list[tuple[str, str, ControlRequest | None]] = field(default_factory=list)
@@ -99,6 +100,9 @@ class EngineStandIn:
         await self.start(spec, created_at)
         progress = self.open[spec.batch_id].model_copy(update={"state": BatchState.RETRYING, "version": 9})
         self.open[spec.batch_id] = progress
+        if self.answers_late:
+            return None
+        await self.catalog.set_batch_state(spec.batch_id, BatchState.RETRYING)
         return ControlAnswer(state=progress.state, progress=progress, affected=1)
 
     async def status(self, batch_id: str) -> EngineStatus:
@@ -183,8 +187,8 @@ class ApiInProcess:
 async def api_in_process(settings: Settings | None = None) -> AsyncIterator[ApiInProcess]:
     """The API over memory adapters, reachable through ``http``."""
     settings = settings or Settings()
-    engine, metrics = EngineStandIn(), ApiMetrics()
     blobs, catalog, index = InMemoryBlobStore(), InMemoryCatalog(), InMemoryChunkIndex()
+    engine, metrics = EngineStandIn(catalog), ApiMetrics()
     stores = Stores(blobs=blobs, catalog=catalog, events=InMemoryEventLog())
     search = SearchService(LocalSearch(index, TwoNumberEmbedder()))
     parts = build_parts(settings, stores, engine, engine, metrics, search=search)

@@ -258,6 +258,16 @@ async def test_a_late_answer_is_202_and_stale(api):
     assert (response.status_code, response.json()["stale"]) == (202, True)
 
 
+async def test_a_late_retry_shows_what_is_coming_and_leaves_the_catalog_alone(api):
+    """The workflow itself says that it runs again: a word from here could come after its end."""
+    batch = await api.submit()
+    await api.end(batch["id"], BatchState.FAILED, failed=1)
+    api.engine.answers_late = True
+    response = await api.http.post(f"/v1/batches/{batch['id']}/retry")
+    assert (response.status_code, response.json()["status"], response.json()["stale"]) == (202, "retrying", True)
+    assert (await api.catalog.get_batch(batch["id"])).state is BatchState.FAILED
+
+
 async def test_a_control_key_is_the_messages_request_id(api):
     """The same key gives the same request id and is marked; another payload is refused."""
     batch = await api.submit()
