@@ -118,6 +118,21 @@ async def test_cancel_keeps_what_is_done_and_retry_takes_up_the_rest(http):
     assert retried["counts"]["done"] == 300
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.3])
+async def test_a_batch_cancelled_as_it_begins_is_cancelled(http, delay):
+    """However little of it was done, and all of it can be run again."""
+    batch = await submit(http, notes(100, f"early {delay}"))
+    path = f"/v1/batches/{batch['id']}"
+    await asyncio.sleep(delay)
+    assert (await http.post(f"{path}/cancel")).status_code == 202
+    cancelled = await ended(http, batch["id"])
+    assert (cancelled["status"], cancelled["counts"]["total"]) == ("cancelled", 100)
+
+    assert (await http.post(f"{path}/retry", json={"include_cancelled": True})).status_code == 202
+    retried = await seen(http, path, lambda batch: batch["status"] == "completed")
+    assert retried["counts"]["done"] == 100
+
+
 async def test_bad_input_costs_one_document_each(http):
     """Hostile names and broken files among good ones: typed errors, unique safe names, everything else done."""
     good = notes(3, "good")
