@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 LEASE_SECONDS = 4.0
 RENEW_SECONDS = 1.0
 STANDBY_SECONDS = 0.7
-BUSY_SECONDS = 0.2
+BUSY_SECONDS = 0.15
 IDLE_SECONDS = 1.0
 PROGRESS_SECONDS = 0.5
 """``batch.progress`` comes at most this often."""
