@@ -140,7 +140,7 @@ class BatchEngine:
 
         Raises ``BatchClosedError`` when the workflow ended before it answered.
         """
-        common = {
+        common: dict[str, Any] = {
             "id": workflow_id_for(spec.batch_id),
             "task_queue": WORKFLOW_QUEUE,
             "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,

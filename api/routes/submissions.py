@@ -4,8 +4,8 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
@@ -41,6 +41,7 @@ _WORTH_TIDYING_BYTES = 16 * 1024 * 1024
 _THREAD_BYTES = 256 * 1024
 """JSON larger than this is parsed in a thread, so that others are answered meanwhile."""
 
+_Model = TypeVar("_Model")
 _MetadataByFile = TypeAdapter(dict[str, dict[str, Any]])
 
 
@@ -241,7 +242,7 @@ class _JsonFeed:
 
 
 async def _take_inline(document: InlineDocument, intake: Intake) -> None:
-    filename = document.filename[:MAX_NAME_CHARACTERS]
+    filename = document.filename[-MAX_NAME_CHARACTERS:]
     try:
         content = base64.b64decode("".join(document.content.split()), validate=True)
     except (binascii.Error, ValueError):
@@ -272,7 +273,7 @@ def _check_metadata_size(metadata: dict[str, Any], max_bytes: int) -> None:
         raise invalid("#/metadata", f"The batch's metadata is larger than max_metadata_bytes ({max_bytes:,}).")
 
 
-def _validated(validate: Any, raw: bytes | bytearray, root: str) -> Any:
+def _validated(validate: Callable[[bytes | bytearray], _Model], raw: bytes | bytearray, root: str) -> _Model:
     try:
         return validate(raw)
     except ValidationError as error:

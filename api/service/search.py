@@ -1,7 +1,7 @@
 """Answering questions from the index."""
 
 import asyncio
-from typing import Protocol, cast
+from typing import Protocol
 
 from typing_extensions import TypeIs
 
@@ -84,7 +84,7 @@ def remote_or_none(embedder: Embedder | RemoteEmbedder) -> RemoteEmbedder | None
 
 def local_or_none(embedder: Embedder | RemoteEmbedder) -> Embedder | None:
     """The model, when it is one that computes here."""
-    return None if _is_remote(embedder) else cast("Embedder", embedder)
+    return None if _is_remote(embedder) else embedder
 
 
 def _is_remote(embedder: Embedder | RemoteEmbedder) -> TypeIs[RemoteEmbedder]:
