@@ -9,6 +9,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from ingather.models.errors import RequestError
 
 MAX_NAME_CHARACTERS = 10_000
+"""Of a longer name the end is kept: there are the base name and the extension."""
 _MAX_HEADER_BYTES = 64 * 1024
 """Room for a file name of 10,000 characters of four bytes each."""
 
@@ -110,7 +111,7 @@ class _Collector:
         self._events.append(
             PartBegins(
                 name=_text(options[b"name"]),
-                filename=None if filename is None else _text(filename)[:MAX_NAME_CHARACTERS],
+                filename=None if filename is None else _text(filename)[-MAX_NAME_CHARACTERS:],
             )
         )
 

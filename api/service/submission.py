@@ -24,6 +24,7 @@ from api.idempotency import check_key
 from api.resources import BatchSnapshot
 from api.service.batches import NOT_STARTED, BatchService
 from api.uploads import LARGE_FILES_AT_ONCE, Intake, IntakeLimits, MeasuringIntake, StoringIntake, Taken
+from ingather.domain.filenames import normalise_filename
 from ingather.domain.keys import submission_key
 from ingather.models.batch import DEFAULT_COLLECTION, BatchRecord, BatchSpec, BatchState, Counts, ProcessingOptions
 from ingather.models.document import DocumentFailure
@@ -245,5 +246,5 @@ def fingerprint(received: Received, files: Sequence[Taken]) -> str:
 
 
 def _default_name(files: Sequence[Taken]) -> str:
-    first = "".join(char for char in files[0].filename[:120] if char.isprintable()).strip() or "document"
+    first = normalise_filename(files[0].filename)[:120] or "document"
     return first if len(files) == 1 else f"{first} and {len(files) - 1} more"
