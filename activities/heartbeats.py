@@ -21,8 +21,9 @@ BEAT_SECONDS = 1.0
 class StageHeartbeat:
     """The stage a document is in, beaten until the activity ends."""
 
-    def __init__(self, filename: str) -> None:
-        self._filename = filename
+    def __init__(self) -> None:
+        self.filename = ""
+        """Empty until the manifest told it."""
         self._started_at = datetime.now(UTC)
         self.stage = Stage.FETCHING
 
@@ -33,9 +34,7 @@ class StageHeartbeat:
     async def _beat(self) -> None:
         await asyncio.sleep(FIRST_BEAT_SECONDS)
         while True:
-            activity.heartbeat(
-                DocumentHeartbeat(stage=self.stage, filename=self._filename, started_at=self._started_at)
-            )
+            activity.heartbeat(DocumentHeartbeat(stage=self.stage, filename=self.filename, started_at=self._started_at))
             await asyncio.sleep(BEAT_SECONDS)
 
     @asynccontextmanager

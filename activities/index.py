@@ -1,19 +1,27 @@
 """Finished documents made searchable, a micro-batch at a time."""
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+import structlog
 from temporalio import activity
 
 from activities.failures import translate_errors
 from activities.heartbeats import beating_plainly
-from ingather.domain.bitmap import decode_bitmap
+from ingather.domain.bitmap import decode_bitmap, encode_bitmap
 from ingather.domain.keys import artifact_key
 from ingather.models.document import DocumentRecord
+from ingather.models.errors import BlobNotFoundError
 from ingather.models.messages import IndexDocumentsInput, IndexDocumentsOutput
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
 from ingather.ports.chunk_index import ChunkIndex, IndexEntry
+
+log = structlog.get_logger(__name__)
+
+MAX_CHUNKS_AT_ONCE = 20_000
+"""Their artifacts, texts and vectors included, take about 50 MB."""
 
 
 class IndexActivities:
@@ -28,14 +36,30 @@ class IndexActivities:
         """Write the chunks of these documents to the index. Rows are keyed by content: again changes nothing."""
         async with beating_plainly():
             records = await self._catalog.get_documents(request.batch_id, list(decode_bitmap(request.ordinals)))
+            chunk_count = 0
+            missing: set[int] = set()
             # Documents without text go along: an earlier version of them may have had some.
-            entries = await asyncio.gather(*(self._entry(record) for record in records))
-            chunk_count = await self._index.upsert(request.tenant_id, entries)
-            await self._catalog.mark_indexed([record.file_id for record in records], datetime.now(UTC))
-        return IndexDocumentsOutput(document_count=len(records), chunk_count=chunk_count)
+            for group in _groups(records):
+                found = await asyncio.gather(*(self._entry(record) for record in group))
+                entries = [entry for entry in found if entry is not None]
+                if entries:
+                    chunk_count += await self._index.upsert(request.tenant_id, entries)
+                missing |= {record.ordinal for record, entry in zip(group, found, strict=True) if entry is None}
+            indexed = [record.file_id for record in records if record.ordinal not in missing]
+            if indexed:
+                await self._catalog.mark_indexed(indexed, datetime.now(UTC))
+        return IndexDocumentsOutput(
+            document_count=len(indexed), chunk_count=chunk_count, missing=encode_bitmap(missing)
+        )
 
-    async def _entry(self, record: DocumentRecord) -> IndexEntry:
+    async def _entry(self, record: DocumentRecord) -> IndexEntry | None:
+        """None where its artifact is gone: that costs this document alone."""
         assert record.sha256 is not None and record.fingerprint is not None  # noqa: PT018  # done implies both
+        try:
+            artifact = await self._blobs.get(artifact_key(record.tenant_id, record.sha256, record.fingerprint))
+        except BlobNotFoundError:
+            log.warning("document.artifact_missing", batch_id=record.batch_id, file_id=record.file_id)
+            return None
         return IndexEntry(
             file_id=record.file_id,
             batch_id=record.batch_id,
@@ -44,5 +68,19 @@ class IndexActivities:
             sha256=record.sha256,
             fingerprint=record.fingerprint,
             metadata=record.metadata,
-            artifact=await self._blobs.get(artifact_key(record.tenant_id, record.sha256, record.fingerprint)),
+            artifact=artifact,
         )
+
+
+def _groups(records: Sequence[DocumentRecord]) -> Iterator[list[DocumentRecord]]:
+    """All in order, as many at a time as memory is meant for; a larger document goes alone."""
+    group: list[DocumentRecord] = []
+    chunks = 0
+    for record in records:
+        if group and chunks + (record.chunk_count or 0) > MAX_CHUNKS_AT_ONCE:
+            yield group
+            group, chunks = [], 0
+        group.append(record)
+        chunks += record.chunk_count or 0
+    if group:
+        yield group

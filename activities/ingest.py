@@ -8,7 +8,7 @@ same things; an attempt after a failure goes on from the first stage without an 
 import structlog
 from temporalio import activity
 
-from activities.failures import to_document_failure, translate_errors
+from activities.failures import described, to_document_failure, translate_errors
 from activities.heartbeats import StageHeartbeat
 from activities.ingestion import Ingestion, log_end, output_of
 from activities.keyed_locks import KeyedLocks
@@ -16,7 +16,7 @@ from activities.manifest import ManifestReader
 from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.domain.keys import artifact_key, parsed_key
 from ingather.models.content import PreparedDocument, PrepareRequest, Stage
-from ingather.models.document import DocumentFailure
+from ingather.models.document import DocumentFailure, DocumentRecord
 from ingather.models.errors import BlobNotFoundError, DocumentEmptyError, DocumentError, IngatherError
 from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
 from ingather.ports.blob_store import BlobStore
@@ -43,17 +43,25 @@ class IngestActivities:
     @translate_errors
     async def ingest_document(self, request: IngestDocumentInput) -> IngestDocumentOutput:
         """Ingest one document. That it cannot be ingested is an answer; only infrastructure raises."""
-        document = await self._manifest.document(request.tenant_id, request.batch_id, request.ordinal)
-        async with StageHeartbeat(document.filename).beating() as heartbeat:
+        async with StageHeartbeat().beating() as heartbeat:
+            document = await self._manifest.document(request.tenant_id, request.batch_id, request.ordinal)
+            heartbeat.filename = document.filename
             fingerprint = pipeline_fingerprint(self._preparer.description, request.options)
             ingestion = Ingestion(request, document, activity.info().attempt, fingerprint, heartbeat.enter)
-            failure = document.refused or await self._attempt(ingestion)
-            if failure is not None:
-                ingestion.fail(failure)
-            record = ingestion.record()
-            await self._catalog.save_outcome(record)
+            # Identical documents of one batch come together: the second waits until the first is in the
+            # catalog, and finds it there.
+            async with self._same_content.hold(ingestion.content):
+                record = await self._run(ingestion)
         log_end(record)
         return output_of(record)
+
+    async def _run(self, ingestion: Ingestion) -> DocumentRecord:
+        failure = ingestion.document.refused or await self._attempt(ingestion)
+        if failure is not None:
+            ingestion.fail(failure)
+        record = ingestion.record()
+        await self._catalog.save_outcome(record)
+        return record
 
     async def _attempt(self, ingestion: Ingestion) -> DocumentFailure | None:
         """Go through the stages; answers why the document failed, if it did."""
@@ -64,9 +72,10 @@ class IngestActivities:
         except IngatherError:
             raise
         except Exception as error:
-            log.exception("document.unexpected_error", batch_id=ingestion.request.batch_id, file_id=ingestion.file_id)
             if activity.info().attempt < MAX_UNEXPECTED_ATTEMPTS:
                 raise
+            facts = {"batch_id": ingestion.request.batch_id, "file_id": ingestion.file_id, **described(error)}
+            log.error("document.unexpected_error", **facts)  # noqa: TRY400  # a traceback ends in the message
             unexpected = IngatherError(f"An unexpected {type(error).__name__} stopped this document.")
             return to_document_failure(unexpected, ingestion.stage)
         return None
@@ -75,11 +84,10 @@ class IngestActivities:
         content = await self._fetch(ingestion)
         ingestion.enter(Stage.STORING)
         await self._blobs.put(ingestion.raw_key, content)
+        ingestion.is_stored = True
         ingestion.enter(Stage.WAITING)
-        # Identical documents of one batch come together: the second waits, and then finds the first.
-        async with self._same_content.hold(f"{ingestion.request.tenant_id}/{ingestion.sha256}/{ingestion.fingerprint}"):
-            if not await self._take_existing(ingestion):
-                ingestion.done(await self._prepare(ingestion, content))
+        if not await self._take_existing(ingestion):
+            ingestion.done(await self._prepare(ingestion, content))
 
     async def _fetch(self, ingestion: Ingestion) -> bytes:
         ingestion.enter(Stage.FETCHING)
@@ -94,13 +102,15 @@ class IngestActivities:
         request = ingestion.request
         if not request.options.skip_existing:
             return False
-        records = await self._catalog.find_ingested(request.tenant_id, ingestion.sha256 or "", ingestion.fingerprint)
+        if ingestion.is_repeat and await self._blobs.stat(artifact_key(*ingestion.address)) is None:
+            return False  # what was borrowed before may be what is missing
+        threshold = request.options.quality_threshold
         earlier = [
             record
-            for record in records
-            if record.file_id != ingestion.file_id and (record.quality or 0) >= request.options.quality_threshold
+            for record in await self._catalog.find_ingested(*ingestion.address)
+            if record.file_id != ingestion.file_id and _is_good_enough(record, threshold)
         ]
-        here = next((record for record in earlier if record.collection == request.collection), None)
+        here = next((record for record in earlier if _is_searchable(record, request)), None)
         if here is not None:
             ingestion.skip(here)
         elif earlier:
@@ -108,8 +118,7 @@ class IngestActivities:
         return bool(earlier)
 
     async def _prepare(self, ingestion: Ingestion, content: bytes) -> PreparedDocument:
-        request = ingestion.request
-        address = (request.tenant_id, ingestion.sha256 or "", ingestion.fingerprint)
+        address = ingestion.address
         prepared = await self._left_by_earlier_attempt(ingestion)
         if prepared is None:
             prepared = await self._preparer.prepare(_prepare_request(ingestion, content), ingestion.enter)
@@ -125,13 +134,31 @@ class IngestActivities:
     async def _left_by_earlier_attempt(self, ingestion: Ingestion) -> PreparedDocument | None:
         if not ingestion.is_repeat:
             return None
-        request = ingestion.request
-        for key_of in (artifact_key, parsed_key):
-            key = key_of(request.tenant_id, ingestion.sha256 or "", ingestion.fingerprint)
-            if await self._blobs.stat(key) is not None:
+        for key in (artifact_key(*ingestion.address), parsed_key(*ingestion.address)):
+            if await self._blobs.stat(key) is None:
+                continue
+            try:
                 prepared = self._preparer.restore(await self._blobs.get(key))
-                return prepared if prepared.quality >= request.options.quality_threshold else None
+            except ValueError:
+                log.warning("artifact.unreadable", key=key)  # the one made now takes its place
+                continue
+            return prepared if _is_good_enough(prepared, ingestion.request.options.quality_threshold) else None
         return None
+
+
+def _is_good_enough(found: DocumentRecord | PreparedDocument, threshold: float) -> bool:
+    """A document without text is never refused for its quality."""
+    return found.chunk_count == 0 or (found.quality or 0.0) >= threshold
+
+
+def _is_searchable(record: DocumentRecord, request: IngestDocumentInput) -> bool:
+    """Whether a done document makes another one with its content superfluous.
+
+    Its own batch will index it, or fail it. One of another batch counts only once it is indexed:
+    that batch may have been ended before.
+    """
+    here = record.collection == request.collection
+    return here and (record.indexed_at is not None or record.batch_id == request.batch_id)
 
 
 def _prepare_request(ingestion: Ingestion, content: bytes) -> PrepareRequest:

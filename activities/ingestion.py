@@ -41,12 +41,24 @@ class Ingestion:
         self.is_repeat = attempt > 1 or request.retry_round > 0
         """An earlier attempt may have left artifacts to go on from."""
         self.stage = Stage.FETCHING
+        self.is_stored = False
+        """Its own bytes lie under ``raw_key``."""
         self._attempt = attempt
         self._on_stage = on_stage
         self._started_at = datetime.now(UTC)
         self._stage_began = time.perf_counter()
         self._timings_ms: dict[str, float] = {}
         self._outcome: dict[str, object] = {}
+
+    @property
+    def address(self) -> tuple[str, str, str]:
+        """Tenant, content and fingerprint: what artifacts are kept under."""
+        return self.request.tenant_id, self.sha256 or "", self.fingerprint
+
+    @property
+    def content(self) -> str:
+        """The same for documents that are one content; a document without bytes is like no other."""
+        return "/".join(self.address) if self.sha256 else self.file_id
 
     @property
     def raw_key(self) -> str:
@@ -107,7 +119,7 @@ class Ingestion:
                 "size_bytes": document.blob.size_bytes if document.blob else None,
                 "metadata": document.metadata,
                 "timings_ms": self._timings_ms,
-                "raw_key": self.raw_key if self.sha256 and document.blob and document.blob.size_bytes else None,
+                "raw_key": self.raw_key if self.is_stored else None,
                 "fingerprint": self.fingerprint,
                 "started_at": self._started_at,
                 "ended_at": datetime.now(UTC),

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from temporalio import activity
 
 from activities.expansion import ArchiveExpander, DocumentCount, Found
-from activities.failures import translate_errors
+from activities.failures import translate_errors, translate_errors_and_give_up
 from activities.heartbeats import beating_plainly
 from activities.packing import Packer
 from ingather.domain.archives import is_archive
@@ -92,7 +92,7 @@ class ManifestActivities:
         self._limits = limits
 
     @activity.defn(name="build_manifest")
-    @translate_errors
+    @translate_errors_and_give_up
     async def build_manifest(self, request: BuildManifestInput) -> BuildManifestOutput:
         """Expand archives, normalise names, write pages, then the catalog's rows.
 

@@ -1,5 +1,6 @@
 """What is left of a batch when it ends: the catalog's rows in line with the ledger, a report, a summary."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -13,7 +14,7 @@ from ingather.domain.keys import report_key, summary_key, upload_prefix
 from ingather.domain.ledger import Ledger
 from ingather.models.batch import BatchState
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentStatus
-from ingather.models.errors import error_classes
+from ingather.models.errors import IngatherError, error_classes
 from ingather.models.messages import (
     ClosedBatch,
     FinishBatchInput,
@@ -60,32 +61,41 @@ class RecordActivities:
     @translate_errors
     async def reopen_batch(self, request: ReopenBatchInput) -> ClosedBatch:
         """The documents' states as the last run left them; the catalog calls the batch running again."""
-        content = await self._blobs.get(summary_key(request.tenant_id, request.batch_id))
-        await self._catalog.set_batch_state(request.batch_id, BatchState.RETRYING)
+        async with beating_plainly():
+            content = await self._blobs.get(summary_key(request.tenant_id, request.batch_id))
+            await self._catalog.set_batch_state(request.batch_id, BatchState.RETRYING)
         return ClosedBatch.model_validate_json(content)
 
     @activity.defn(name="reset_documents")
     @translate_errors
     async def reset_documents(self, request: ResetDocumentsInput) -> None:
-        """Back to pending, for a retry."""
-        await self._catalog.reset_documents(request.batch_id, list(decode_bitmap(request.ordinals)))
+        """Back to pending, for a retry; the catalog calls the batch running, also where it had its last word already."""
+        async with beating_plainly():
+            await self._catalog.reset_documents(request.batch_id, list(decode_bitmap(request.ordinals)))
+            await self._catalog.set_batch_state(request.batch_id, BatchState.RETRYING)
 
     async def _reconcile(self, batch_id: str, closed: ClosedBatch) -> None:
         """Where the catalog's row and the ledger differ, the ledger is right.
 
-        They differ for documents that were cancelled, and for those whose attempts all ended
-        without an answer (no worker, storage away for half an hour).
+        They differ for documents that were cancelled, for those whose attempts all ended without
+        an answer (no worker, storage away for half an hour), and where an attempt given up for
+        dead wrote after the one that counted.
         """
-        ledger = Ledger.load(closed.ledger, closed.failures)
-        codes = {ordinal: code for code, bitmap in closed.failures.items() for ordinal in decode_bitmap(bitmap)}
+        verdicts = _Verdicts(closed)
         now = datetime.now(UTC)
         cancelled: list[int] = []
+        corrected: list[DocumentRecord] = []
         async for record in self._catalog.iterate_documents(batch_id):
-            status = ledger[record.ordinal]
-            if status is DocumentStatus.CANCELLED and record.status is not status:
+            status, code = verdicts.of(record.ordinal)
+            if record.status is status:
+                continue
+            if status is DocumentStatus.CANCELLED:
                 cancelled.append(record.ordinal)
-            elif status is DocumentStatus.FAILED and record.status is not status:
-                await self._catalog.save_outcome(_failed(record, codes[record.ordinal], now))
+            elif status is DocumentStatus.FAILED:
+                corrected.append(_failed(record, code, now))
+            else:
+                corrected.append(record.model_copy(update={"status": status, "error": None}))
+        await asyncio.gather(*map(self._catalog.save_outcome, corrected))
         if cancelled:
             await self._catalog.mark_cancelled(batch_id, cancelled, now)
 
@@ -99,7 +109,22 @@ class RecordActivities:
             await self._blobs.delete(blob.key)
 
 
-def _failed(record: DocumentRecord, code: str, now: datetime) -> DocumentRecord:
-    kind = error_classes()[code]
-    failure = DocumentFailure(code=code, message=f"{kind.title} in every attempt.", action=kind.advice)
+class _Verdicts:
+    """How each document ended. Rows the ledger does not know are of a manifest that was never finished."""
+
+    def __init__(self, closed: ClosedBatch) -> None:
+        self._ledger = Ledger.load(closed.ledger, closed.failures)
+        self._codes = {ordinal: code for code, bitmap in closed.failures.items() for ordinal in decode_bitmap(bitmap)}
+        problem = closed.summary.problem
+        self._rest = (DocumentStatus.FAILED, problem.code) if problem else (DocumentStatus.CANCELLED, None)
+
+    def of(self, ordinal: int) -> tuple[DocumentStatus, str | None]:
+        if ordinal >= len(self._ledger):
+            return self._rest
+        return self._ledger[ordinal], self._codes.get(ordinal)
+
+
+def _failed(record: DocumentRecord, code: str | None, now: datetime) -> DocumentRecord:
+    kind = error_classes().get(code or "", IngatherError)
+    failure = DocumentFailure(code=code or kind.code, message=f"{kind.title} in every attempt.", action=kind.advice)
     return record.model_copy(update={"status": DocumentStatus.FAILED, "error": failure, "ended_at": now})
