@@ -39,7 +39,7 @@ class IndexActivities:
             chunk_count = 0
             missing: set[int] = set()
             # Documents without text go along: an earlier version of them may have had some.
-            for group in _groups(records):
+            for group in within_memory(records):
                 found = await asyncio.gather(*(self._entry(record) for record in group))
                 entries = [entry for entry in found if entry is not None]
                 if entries:
@@ -72,7 +72,7 @@ class IndexActivities:
         )
 
 
-def _groups(records: Sequence[DocumentRecord]) -> Iterator[list[DocumentRecord]]:
+def within_memory(records: Sequence[DocumentRecord]) -> Iterator[list[DocumentRecord]]:
     """All in order, as many at a time as memory is meant for; a larger document goes alone."""
     group: list[DocumentRecord] = []
     chunks = 0

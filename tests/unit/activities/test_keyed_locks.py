@@ -1,0 +1,61 @@
+"""Locks by name: one holder a key, no trace of keys nobody wants."""
+
+import asyncio
+
+import pytest
+
+from activities.keyed_locks import KeyedLocks
+
+
+async def test_one_holder_at_a_time_and_in_order():
+    """Those who wait come in the order in which they asked."""
+    locks, order = KeyedLocks(), []
+
+    async def work(name):
+        async with locks.hold("a"):
+            order.append(f"{name} in")
+            await asyncio.sleep(0)
+            order.append(f"{name} out")
+
+    await asyncio.gather(*(work(n) for n in range(3)))
+
+    assert order == ["0 in", "0 out", "1 in", "1 out", "2 in", "2 out"]
+
+
+async def test_other_keys_do_not_wait():
+    """Different contents have nothing to do with each other."""
+    locks = KeyedLocks()
+    async with locks.hold("a"), asyncio.timeout(1), locks.hold("b"):
+        pass
+
+
+async def test_whoever_gives_up_or_fails_frees_the_key():
+    """A cancelled waiter and a failed holder leave the lock to the next."""
+    locks = KeyedLocks()
+
+    async def wait():
+        async with locks.hold("a"):
+            raise AssertionError("it never had the lock")
+
+    async def fail():
+        async with locks.hold("a"):
+            await asyncio.sleep(0.01)
+            raise ValueError("broken")
+
+    failing, waiting = asyncio.create_task(fail()), asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(ValueError, match="broken"):
+        await failing
+    async with asyncio.timeout(1), locks.hold("a"):
+        assert waiting.cancelled()
+
+
+async def test_nothing_is_kept_of_keys_nobody_holds():
+    """A worker sees millions of contents in its life."""
+    locks = KeyedLocks()
+    for number in range(100):
+        async with locks.hold(str(number)):
+            pass
+
+    assert vars(locks) == {"_locks": {}}

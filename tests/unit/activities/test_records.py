@@ -1,0 +1,213 @@
+"""What is left of a batch: rows that agree with the ledger, a report, a summary, and no more uploads than needed."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from ingather.domain.batch_state import final_state
+from ingather.domain.bitmap import encode_bitmap
+from ingather.domain.keys import report_key, summary_key, upload_prefix
+from ingather.domain.ledger import Ledger
+from ingather.models.batch import BatchProblem, BatchState, BatchSummary, Counts
+from ingather.models.document import DocumentStatus
+from ingather.models.errors import CatalogUnavailableError
+from ingather.models.messages import ClosedBatch, FinishBatchInput, ReopenBatchInput, ResetDocumentsInput
+from tests.support.ingesting import TENANT, run_activity
+
+TEXTS = (b"The dome opens at nine.\n", b"The mirror is washed in spring.\n", b"The gate is shut at dusk.\n")
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+def closed_batch(batch_id, *, version=5, problem=None, counts=None, **statuses):
+    """How a batch of three ended: ``d0="done", d1="failed:encrypted"`` …"""
+    ledger = Ledger(len(statuses))
+    for ordinal, word in enumerate(statuses.values()):
+        status, _, code = word.partition(":")
+        ledger.move(ordinal, DocumentStatus(status), code or None)
+    counts = counts or ledger.counts
+    summary = BatchSummary(
+        batch_id=batch_id,
+        state=final_state(counts, problem),
+        counts=counts,
+        version=version,
+        failures_by_code=ledger.failures_by_code,
+        problem=problem,
+        ended_at=NOON,
+    )
+    return ClosedBatch(summary=summary, ledger=ledger.letters(), failures=ledger.failures(), journal_length=9)
+
+
+async def finish(workshop, closed):
+    request = FinishBatchInput(tenant_id=TENANT, batch_id=closed.summary.batch_id, closed=closed)
+    return await run_activity(workshop.record_activities.finish_batch, request)
+
+
+async def ingested(workshop, count=3):
+    batch_id = await workshop.batch(*TEXTS[:count])
+    for ordinal in range(count):
+        await workshop.ingest(batch_id, ordinal)
+    return batch_id
+
+
+async def uploads(workshop, batch_id):
+    return [blob.key async for blob in workshop.blobs.list(upload_prefix(TENANT, batch_id))]
+
+
+async def report(workshop, batch_id):
+    content = await workshop.blobs.get(report_key(TENANT, batch_id))
+    return [json.loads(line) for line in content.splitlines()]
+
+
+async def test_the_report_has_a_line_for_every_document(workshop):
+    """In order, each with how it ended; the catalog's record carries the summary and names the report."""
+    batch_id = await ingested(workshop)
+
+    output = await finish(workshop, closed_batch(batch_id, d0="done", d1="done", d2="done"))
+
+    assert output.report_key == report_key(TENANT, batch_id)
+    assert [(line["ordinal"], line["status"]) for line in await report(workshop, batch_id)] == [
+        (0, "done"), (1, "done"), (2, "done"),
+    ]  # fmt: skip
+    record = await workshop.catalog.get_batch(batch_id)
+    assert (record.state, record.counts.done, record.report_key) == (BatchState.COMPLETED, 3, output.report_key)
+
+
+async def test_rows_follow_the_ledger(workshop):
+    """Documents without an answer of their own get the ledger's: failed with a code, or cancelled."""
+    batch_id = await workshop.batch(*TEXTS)
+    await workshop.ingest(batch_id, 0)
+
+    await finish(workshop, closed_batch(batch_id, d0="done", d1="failed:document_timeout", d2="cancelled"))
+
+    rows = await workshop.rows(batch_id)
+    assert [row.status.value for row in rows] == ["done", "failed", "cancelled"]
+    assert (rows[1].error.code, bool(rows[1].error.action), rows[1].ended_at is not None) == (
+        "document_timeout", True, True,
+    )  # fmt: skip
+
+
+async def test_what_an_attempt_given_up_for_dead_wrote_later_is_put_right(workshop):
+    """The ledger said done; a failure that came after it does not stay in the report."""
+    batch_id = await ingested(workshop, 1)
+    await workshop.blobs.delete(f"uploads/{TENANT}/{batch_id}/file-00000")
+    assert (await workshop.ingest(batch_id)).code == "blob_not_found"
+
+    await finish(workshop, closed_batch(batch_id, d0="done"))
+
+    row = await workshop.row(batch_id)
+    assert (row.status, row.error) == (DocumentStatus.DONE, None)
+
+
+async def test_a_code_nobody_knows_is_kept(workshop):
+    """A code of a version that is gone does not stop the report."""
+    batch_id = await workshop.batch(TEXTS[0])
+
+    await finish(workshop, closed_batch(batch_id, d0="failed:of_another_version"))
+
+    assert (await workshop.row(batch_id)).error.code == "of_another_version"
+
+
+async def test_rows_of_a_manifest_that_was_never_finished_end_with_their_batch(workshop):
+    """Cancelled while an archive was unpacked, the rows already written are cancelled; there is no ledger for them."""
+    batch_id = await workshop.batch(*TEXTS)
+
+    await finish(workshop, closed_batch(batch_id, counts=Counts(total=1, cancelled=1)))
+
+    assert {row.status for row in await workshop.rows(batch_id)} == {DocumentStatus.CANCELLED}
+
+
+async def test_rows_of_a_manifest_that_could_not_be_made_fail_with_its_problem(workshop):
+    """Each row says what the whole batch says."""
+    batch_id = await workshop.batch(*TEXTS)
+    problem = BatchProblem(code="batch_too_large", message="Too many.")
+
+    await finish(workshop, closed_batch(batch_id, counts=Counts(total=1, failed=1), problem=problem))
+
+    assert {row.error.code for row in await workshop.rows(batch_id)} == {"batch_too_large"}
+
+
+async def test_uploads_go_when_nothing_can_be_retried(workshop):
+    """Every document has its bytes under its own key by then."""
+    batch_id = await ingested(workshop)
+
+    await finish(workshop, closed_batch(batch_id, d0="done", d1="done", d2="skipped"))
+
+    assert await uploads(workshop, batch_id) == []
+    for row in await workshop.rows(batch_id):
+        assert await workshop.blobs.stat(row.raw_key) is not None
+
+
+@pytest.mark.parametrize("ending", ["failed:encrypted", "cancelled"])
+async def test_uploads_stay_as_long_as_a_retry_may_need_them(workshop, ending):
+    """A failed or cancelled document is fetched again from where it came in."""
+    batch_id = await ingested(workshop)
+
+    await finish(workshop, closed_batch(batch_id, d0="done", d1="done", d2=ending))
+
+    assert len(await uploads(workshop, batch_id)) == 3
+
+
+async def test_finishing_again_writes_the_same(workshop):
+    """An attempt that died anywhere is simply made again."""
+    batch_id = await ingested(workshop)
+    closed = closed_batch(batch_id, d0="done", d1="done", d2="cancelled")
+    await finish(workshop, closed)
+    before = await workshop.blobs.get(report_key(TENANT, batch_id)), await workshop.catalog.get_batch(batch_id)
+
+    await finish(workshop, closed)
+
+    assert before == (
+        await workshop.blobs.get(report_key(TENANT, batch_id)),
+        await workshop.catalog.get_batch(batch_id),
+    )
+
+
+async def test_a_closed_batch_is_opened_with_the_state_it_was_left_in(workshop):
+    """``summary.json`` holds all a later retry needs, and the catalog calls the batch running again."""
+    batch_id = await ingested(workshop)
+    closed = closed_batch(batch_id, d0="done", d1="failed:encrypted", d2="cancelled")
+    await finish(workshop, closed)
+
+    request = ReopenBatchInput(tenant_id=TENANT, batch_id=batch_id)
+    found = await run_activity(workshop.record_activities.reopen_batch, request)
+
+    assert (found.ledger, found.failures, found.journal_length) == (closed.ledger, closed.failures, 9)
+    assert found.summary.report_key == report_key(TENANT, batch_id)
+    assert (await workshop.catalog.get_batch(batch_id)).state is BatchState.RETRYING
+
+
+async def test_a_batch_without_a_summary_cannot_be_opened(workshop):
+    """Trying again would find nothing either."""
+    batch_id = await workshop.batch(*TEXTS)
+    assert await workshop.blobs.stat(summary_key(TENANT, batch_id)) is None
+
+    request = ReopenBatchInput(tenant_id=TENANT, batch_id=batch_id)
+    with pytest.raises(ApplicationError) as caught:
+        await run_activity(workshop.record_activities.reopen_batch, request)
+
+    assert (caught.value.type, caught.value.non_retryable) == ("blob_not_found", True)
+
+
+async def test_a_reset_takes_the_last_word_back(workshop):
+    """The documents are pending, and the batch is running, also where the report had just been written."""
+    batch_id = await ingested(workshop)
+    await finish(workshop, closed_batch(batch_id, d0="done", d1="failed:encrypted", d2="done"))
+
+    request = ResetDocumentsInput(tenant_id=TENANT, batch_id=batch_id, ordinals=encode_bitmap([1]))
+    await run_activity(workshop.record_activities.reset_documents, request)
+
+    assert [row.status.value for row in await workshop.rows(batch_id)] == ["done", "pending", "done"]
+    assert (await workshop.catalog.get_batch(batch_id)).state is BatchState.RETRYING
+
+
+async def test_a_catalog_that_is_away_is_waited_for(workshop):
+    """The last word is raised for a retry, not swallowed."""
+    batch_id = await workshop.batch(TEXTS[0])
+    workshop.catalog.faults["save_outcome"] = CatalogUnavailableError("away")
+
+    with pytest.raises(ApplicationError) as caught:
+        await finish(workshop, closed_batch(batch_id, d0="failed:document_timeout"))
+
+    assert caught.value.non_retryable is False
