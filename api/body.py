@@ -1,7 +1,7 @@
 """A request's body as it arrives: limited in size, and in how long it may be silent."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -36,7 +36,7 @@ class RequestBody:
         announced = self._request.headers.get("content-length", "")
         return int(announced) if announced.isdecimal() else None
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Raises ``PayloadTooLargeError``, ``RequestError`` when it stops arriving, ``ClientDisconnect``."""
         if self.announced_bytes is not None and self.announced_bytes > self._limit:
             raise self._too_large()

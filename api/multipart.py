@@ -1,6 +1,7 @@
 """``multipart/form-data`` as a stream of events: nothing is kept, on disk or in memory, but the chunk at hand."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from python_multipart.exceptions import MultipartParseError
@@ -42,7 +43,7 @@ def boundary_of(content_type: str) -> str | None:
     return boundary or None
 
 
-async def read_parts(body: AsyncIterator[bytes], boundary: str) -> AsyncIterator[PartEvent]:
+async def read_parts(body: AsyncGenerator[bytes, None], boundary: str) -> AsyncGenerator[PartEvent, None]:
     """Parse a body as it arrives.
 
     Raises ``RequestError`` for a body that is not well formed or ends before its closing
@@ -58,11 +59,12 @@ async def read_parts(body: AsyncIterator[bytes], boundary: str) -> AsyncIterator
             max_header_size=_MAX_HEADER_BYTES,
             max_header_count=32,
         )
-        async for chunk in body:
-            parser.write(chunk)
-            for event in events:
-                yield event
-            events.clear()
+        async with aclosing(body):
+            async for chunk in body:
+                parser.write(chunk)
+                for event in events:
+                    yield event
+                events.clear()
     except MultipartParseError as error:
         raise RequestError("The multipart body is not well formed.") from error
     if not collector.is_complete:

@@ -7,7 +7,7 @@ An intake belongs to one request. Until ``keep`` is called its objects are provi
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -262,7 +262,7 @@ class _LargeFile:
     def __init__(self, blobs: BlobStore, key: str, on_done: Callable[[], None]) -> None:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(_CHUNKS_AHEAD)
         self._is_aborted = False
-        self._task = asyncio.create_task(blobs.put_stream(key, self._parts()))
+        self._task = asyncio.create_task(self._store(blobs, key))
         self._task.add_done_callback(lambda _task: on_done())
 
     async def write(self, content: bytes) -> None:
@@ -293,7 +293,11 @@ class _LargeFile:
                 await self._task
                 raise StorageUnavailableError("Object storage ended an upload early.") from None
 
-    async def _parts(self) -> AsyncIterator[bytes]:
+    async def _store(self, blobs: BlobStore, key: str) -> BlobRef:
+        async with contextlib.aclosing(self._parts()) as parts:
+            return await blobs.put_stream(key, parts)
+
+    async def _parts(self) -> AsyncGenerator[bytes, None]:
         while (item := await self._queue.get()) is not None:
             yield item
         if self._is_aborted:

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -155,7 +155,7 @@ def _feed_of(request: Request, parts: ApiParts) -> tuple[RequestBody, Feed]:
 class _MultipartFeed:
     """Files go to the intake as they arrive; the two JSON fields are small and kept."""
 
-    def __init__(self, body: AsyncIterator[bytes], boundary: str, max_metadata_bytes: int) -> None:
+    def __init__(self, body: AsyncGenerator[bytes, None], boundary: str, max_metadata_bytes: int) -> None:
         self._body = body
         self._boundary = boundary
         self._max_metadata_bytes = max_metadata_bytes
@@ -163,16 +163,17 @@ class _MultipartFeed:
 
     async def read(self, intake: Intake) -> Received:
         part: PartBegins | None = None
-        async for event in read_parts(self._body, self._boundary):
-            if isinstance(event, PartBegins):
-                part = event
-                await self._begin(part, intake)
-            elif part is None:
-                continue
-            elif isinstance(event, PartData):
-                await self._take(part, event.content, intake)
-            elif part.name == "files":
-                await intake.end()
+        async with contextlib.aclosing(read_parts(self._body, self._boundary)) as events:
+            async for event in events:
+                if isinstance(event, PartBegins):
+                    part = event
+                    await self._begin(part, intake)
+                elif part is None:
+                    continue
+                elif isinstance(event, PartData):
+                    await self._take(part, event.content, intake)
+                elif part.name == "files":
+                    await intake.end()
         return self._received(intake)
 
     async def _begin(self, part: PartBegins, intake: Intake) -> None:
@@ -234,8 +235,9 @@ class _JsonFeed:
 
     async def _parsed(self) -> JsonSubmission:
         body = bytearray()
-        async for chunk in self._body.chunks():
-            body += chunk
+        async with contextlib.aclosing(self._body.chunks()) as chunks:
+            async for chunk in chunks:
+                body += chunk
         if len(body) < _THREAD_BYTES:
             return _validated(JsonSubmission.model_validate_json, body, "#")
         return await asyncio.to_thread(_validated, JsonSubmission.model_validate_json, body, "#")

@@ -269,8 +269,9 @@ async def test_wrong_fields_are_named_without_their_values(api):
     assert response.status_code == 422
     pointers = {error["pointer"] for error in response.json()["errors"]}
     assert {"#/priority", "#/collection", "#/options", "#/documents/1/content"} <= pointers
+    said = response.text.replace(response.json()["request_id"], "")
     for value in ("77", "s3cr3t", "4242"):
-        assert value not in response.text
+        assert value not in said
 
 
 async def test_metadata_for_a_file_that_was_not_sent_is_refused(api):
