@@ -102,13 +102,21 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         stack.callback(ahead.cancel)
         client = await connect(settings)
         activities = build_activities(_activity_classes(ports, preparer, settings))
-        for role in roles:
-            queue = ROLES[role]
-            await stack.enter_async_context(build_worker(client, queue, activities.get(queue, []), settings))
-        log.info("worker.started", roles=list(roles), pid=os.getpid())
-        await stop.wait()
-        log.info("worker.stopping", roles=list(roles))
+        queues = [ROLES[role] for role in roles]
+        workers = [build_worker(client, queue, activities.get(queue, []), settings) for queue in queues]
+        await serve(workers, stop)
     log.info("worker.stopped", roles=list(roles))
+
+
+async def serve(workers: Sequence[Worker], stop: asyncio.Event) -> None:
+    """Run workers until ``stop``. They shut down together: what is under way gets its grace once, not once a role."""
+    async with AsyncExitStack() as stack:
+        for worker in workers:
+            await stack.enter_async_context(worker)
+        log.info("worker.started", queues=[worker.task_queue for worker in workers], pid=os.getpid())
+        await stop.wait()
+        log.info("worker.stopping")
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
 
 
 async def _prepare_ahead(roles: Sequence[str], preparer: SupervisedPreparer, settings: Settings) -> None:

@@ -163,7 +163,7 @@ class DocumentRun:
         return Priority(priority_key=self.priority, fairness_key=self._spec.tenant_id)
 
     def _document_ended(self, ordinal: int, task: "asyncio.Task[IngestDocumentOutput]") -> None:
-        status, code = _outcome_of(task)
+        status, code = outcome_of(task)
         if self._stopping and not _has_answer(task):
             # No worker could tell that it stopped (it died, or storage was away): it is stopped all the same.
             status, code = DocumentStatus.CANCELLED, None
@@ -237,7 +237,8 @@ def _has_answer(task: "asyncio.Task[IngestDocumentOutput]") -> bool:
     return not task.cancelled() and task.exception() is None
 
 
-def _outcome_of(task: "asyncio.Task[IngestDocumentOutput]") -> tuple[DocumentStatus, str | None]:
+def outcome_of(task: "asyncio.Future[IngestDocumentOutput]") -> tuple[DocumentStatus, str | None]:
+    """Status and error code of a document whose activity ended, however it did."""
     if task.cancelled():
         return DocumentStatus.CANCELLED, None
     error = task.exception()

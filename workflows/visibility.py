@@ -50,13 +50,29 @@ def _shortened(problem: BatchProblem | None) -> BatchProblem | None:
     return problem.model_copy(update={"message": problem.message[:MAX_MESSAGE_IN_MEMO]})
 
 
+class MemoPace:
+    """When a memo may be written, beside those that a change of state asks for."""
+
+    def __init__(self) -> None:
+        self._written = 0
+        self._next_at: datetime | None = None
+
+    def is_due(self, now: datetime) -> bool:
+        return self._written < MAX_MEMOS and (self._next_at is None or now >= self._next_at)
+
+    def wrote(self, now: datetime) -> None:
+        self._written += 1
+        # Changes of state go on past the last step: somebody may pause and resume all day.
+        step = min(self._written, MAX_MEMOS) // MEMOS_PER_STEP
+        self._next_at = now + timedelta(seconds=2**step)
+
+
 class Visibility:
     """Publishes snapshots as often as history can afford."""
 
     def __init__(self, spec: BatchSpec) -> None:
         self._spec = spec
-        self._memos = 0
-        self._next_memo_at: datetime | None = None
+        self._pace = MemoPace()
         self._published: BatchProgress | None = None
 
     def publish(self, progress: BatchProgress) -> None:
@@ -74,14 +90,10 @@ class Visibility:
                     DOCUMENTS_FAILED.value_set(progress.counts.failed),
                 ]
             )
-        if new_state or self._memo_is_due():
-            self._memos += 1
-            self._next_memo_at = workflow.now() + timedelta(seconds=2 ** (self._memos // MEMOS_PER_STEP))
+        if new_state or self._pace.is_due(workflow.now()):
+            self._pace.wrote(workflow.now())
             workflow.upsert_memo(progress_memo(progress))
             self._published = progress
-
-    def _memo_is_due(self) -> bool:
-        return self._memos < MAX_MEMOS and (self._next_memo_at is None or workflow.now() >= self._next_memo_at)
 
 
 def _details(spec: BatchSpec, progress: BatchProgress) -> str:

@@ -1,0 +1,36 @@
+"""Sets of ordinals as bitmaps."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingather.domain.bitmap import decode_bitmap, encode_bitmap
+
+
+@given(st.sets(st.integers(0, 5_000)))
+def test_a_set_comes_back_in_rising_order(ordinals):
+    """Whatever the order it was written in."""
+    assert list(decode_bitmap(encode_bitmap(ordinals))) == sorted(ordinals)
+
+
+@given(st.lists(st.integers(0, 300)))
+def test_the_same_set_is_always_the_same_text(ordinals):
+    """Order and repetition leave no trace, so that replays agree."""
+    assert encode_bitmap(ordinals) == encode_bitmap(sorted(set(ordinals), reverse=True))
+
+
+def test_the_empty_set_is_the_empty_text():
+    """Nothing takes no room."""
+    assert (encode_bitmap([]), list(decode_bitmap(""))) == ("", [])
+
+
+def test_a_thousand_ordinals_take_168_characters():
+    """What the limits of history are planned with."""
+    assert len(encode_bitmap(range(1_000))) == 168
+
+
+@pytest.mark.parametrize("text", ["%%%", "A", "AAA", "AA==\n"])
+def test_what_is_no_bitmap_is_refused(text):
+    """Not read as some other set."""
+    with pytest.raises(ValueError, match=r"."):
+        list(decode_bitmap(text))

@@ -1,0 +1,95 @@
+"""The worker process: which roles it takes, what its settings become, how it stops."""
+
+import argparse
+import asyncio
+import os
+
+import pytest
+
+import worker
+from ingather.adapters.openai_embedder import OpenAiEmbedder
+from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
+from ingather.settings import Settings
+
+
+def settings(**fields):
+    return Settings(**fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "roles"),
+    [
+        ("workflows,io,cpu", ("workflows", "io", "cpu")),
+        ("cpu", ("cpu",)),
+        (" io , cpu ", ("io", "cpu")),
+        ("cpu,cpu", ("cpu",)),
+    ],
+)
+def test_any_set_of_roles_runs_in_one_process(text, roles):
+    """Each once, in the order given."""
+    assert worker.parse_roles(text) == roles
+
+
+@pytest.mark.parametrize("text", ["", "gpu", "cpu,", "io;cpu"])
+def test_an_unknown_role_is_refused_with_those_there_are(text):
+    """A worker that serves nothing would look healthy."""
+    with pytest.raises(argparse.ArgumentTypeError, match="choose from workflows, io, cpu"):
+        worker.parse_roles(text)
+
+
+def test_there_is_a_parser_process_a_core_unless_the_settings_say_otherwise():
+    """Zero means: as many as the machine has."""
+    assert worker.parser_process_count(settings()) == os.cpu_count()
+    assert worker.parser_process_count(settings(worker={"parser_processes": 3})) == 3
+
+
+def test_archive_limits_are_those_of_the_settings():
+    """An entry may be as large as a file."""
+    limits = worker.archive_limits(settings(limits={"zip_entries": 5, "max_file_bytes": 7}))
+    assert (limits.entries, limits.entry_bytes) == (5, 7)
+
+
+async def test_a_local_model_works_inside_the_parsers_and_a_remote_one_after_them():
+    """Both are part of what a result is known by."""
+    remote = OpenAiEmbedder(base_url="http://127.0.0.1:9/v1", model="m", dimensions=8)
+    local_preparer = worker.build_preparer(WordLlamaEmbedder(), settings())
+    remote_preparer = worker.build_preparer(remote, settings())
+
+    assert local_preparer.description["embedder"] == WordLlamaEmbedder().name
+    assert remote_preparer.description["embedder"] == remote.name
+    for part in (local_preparer, remote_preparer, remote):
+        await part.close()
+
+
+class Role:
+    """A worker whose shutdown takes as long as the slowest thing under way."""
+
+    def __init__(self, queue, running, journal):
+        self.task_queue = queue
+        self._running = running
+        self._journal = journal
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await self.shutdown()
+
+    async def shutdown(self):
+        self._journal.append(self.task_queue)
+        await self._running.wait()
+
+
+async def test_all_roles_shut_down_together():
+    """What is under way gets its grace once: the second role does not wait for the first to finish."""
+    running, stop, journal = asyncio.Event(), asyncio.Event(), []
+    serving = asyncio.create_task(worker.serve([Role("cpu", running, journal), Role("io", running, journal)], stop))
+    await asyncio.sleep(0)
+    assert journal == []
+
+    stop.set()
+    await asyncio.sleep(0.01)
+
+    assert set(journal) == {"cpu", "io"}
+    running.set()
+    await serving

@@ -1,0 +1,86 @@
+"""One table of timeouts and retries, and what it must hold for a batch to outlive an outage."""
+
+from datetime import timedelta
+
+import pytest
+from temporalio.workflow import ActivityCancellationType
+
+from activities.index import IndexActivities
+from activities.ingest import IngestActivities
+from activities.manifest import ManifestActivities
+from activities.records import RecordActivities
+from activities.registry import ActivityClasses, build_activities
+from ingather.models.batch import ProcessingOptions
+from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE
+from worker import DOCUMENTS_PER_PARSER
+from workflows.options import INDEX, MANIFEST, PAGE, RECORDS, ingest_options
+from workflows.pipelines import PIPELINES
+
+INGEST = ingest_options(ProcessingOptions())
+ALL = {"ingest": INGEST, "index": INDEX, "manifest": MANIFEST, "page": PAGE, "records": RECORDS}
+
+
+def patience(policy):
+    """How long all attempts of a policy take, when each fails at once; None without an end."""
+    if not policy.maximum_attempts:
+        return None
+    waits = [
+        min(policy.initial_interval * policy.backoff_coefficient ** min(n, 20), policy.maximum_interval)
+        for n in range(policy.maximum_attempts - 1)
+    ]
+    return sum(waits, timedelta())
+
+
+@pytest.mark.parametrize("options", [INGEST, INDEX], ids=["ingest", "index"])
+def test_documents_outlive_an_outage_of_25_minutes(options):
+    """Past that each fails with a code a retry can name, so that no batch hangs for ever."""
+    assert timedelta(minutes=25) < patience(options["retry_policy"]) < timedelta(minutes=45)
+
+
+@pytest.mark.parametrize("options", [MANIFEST, PAGE, RECORDS], ids=["manifest", "page", "records"])
+def test_what_a_batch_cannot_end_without_is_tried_for_ever(options):
+    """The report and the catalog's last word wait for whoever repairs what is broken."""
+    assert patience(options["retry_policy"]) is None
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_dead_worker_is_noticed(name):
+    """By a missing heartbeat; a page is read within a minute anyway."""
+    options = ALL[name]
+    if name == "page":
+        assert options["start_to_close_timeout"] <= timedelta(minutes=1)
+    else:
+        assert options["heartbeat_timeout"] == timedelta(seconds=10)
+        assert options["heartbeat_timeout"] * 0.2 > HEARTBEAT_THROTTLE
+
+
+@pytest.mark.parametrize("timeout_seconds", [1, 60, 3_600])
+def test_time_in_line_for_a_parser_does_not_eat_the_attempt(timeout_seconds):
+    """Every document ahead may take all its time, and its own parser may crash once."""
+    options = ingest_options(ProcessingOptions(timeout_seconds=timeout_seconds))
+    ahead = DOCUMENTS_PER_PARSER - 1
+    assert options["start_to_close_timeout"].total_seconds() > (ahead + 2) * timeout_seconds
+
+
+@pytest.mark.parametrize("options", [INGEST, MANIFEST], ids=["ingest", "manifest"])
+def test_what_writes_settles_before_a_cancel_is_answered(options):
+    """Anything less leaves a zombie writing while the report is made."""
+    assert options["cancellation_type"] is ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_every_pipeline_runs_an_activity_that_workers_serve(name, activity_classes):
+    """On the queue its options send it to."""
+    assert INGEST["task_queue"] == CPU_QUEUE
+    served = [method.__name__ for method in build_activities(activity_classes)[CPU_QUEUE]]
+    assert PIPELINES[name].process_document.__name__ in served
+
+
+@pytest.fixture
+def activity_classes():
+    return ActivityClasses(
+        ingest=IngestActivities(None, None, None, None),
+        manifest=ManifestActivities(None, None, None, None),
+        index=IndexActivities(None, None, None),
+        records=RecordActivities(None, None),
+    )
