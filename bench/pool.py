@@ -9,6 +9,8 @@ import time
 import uuid
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from bench.workload import Workload
@@ -37,12 +39,13 @@ class PoolResult:
         return self.documents / self.seconds
 
 
-def _warm_up() -> None:
+def _warm_up(all_ready: Barrier) -> None:
     """Load model and parsers once a process, as a worker's parser processes do before their first document."""
     global _embedder  # noqa: PLW0603  # one model a process is the point
 
     _embedder = WordLlamaEmbedder()
     warm_up(_embedder)
+    all_ready.wait()
 
 
 def _ingest(path: Path, target: Path, ordinal: int, batch_id: str) -> bool:
@@ -69,8 +72,9 @@ def _write(path: Path, content: bytes) -> None:
 def run_pool(workload: Workload, target: Path, processes: int) -> PoolResult:
     """Ingest every document once; process start and model load are not counted."""
     batch_id = str(uuid.uuid4())
-    with ProcessPoolExecutor(processes, initializer=_warm_up) as pool:
-        list(pool.map(time.sleep, [0.2] * processes * 2))
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, _warm_up, (spawn.Barrier(processes),)) as pool:
+        list(pool.map(abs, range(processes)))
         began = time.perf_counter()
         futures = [pool.submit(_ingest, path, target, ordinal, batch_id) for ordinal, path in enumerate(workload.files)]
         done = sum(future.result() for future in futures)
