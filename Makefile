@@ -43,7 +43,7 @@ format: setup ## Let the formatter and the fixer do their work
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup ## Measure Ingather beside a plain process pool
+bench: setup ## Measure Ingather beside a plain process pool and its own bare activities
 	@$(BIN)/python -m bench.run
 
 clean: ## Remove the environment and caches (data directories stay)
