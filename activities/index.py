@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import structlog
 from temporalio import activity
 
-from activities.failures import translate_errors
+from activities.failures import translate_errors_and_give_up
 from activities.heartbeats import beating_plainly
 from ingather.domain.bitmap import decode_bitmap, encode_bitmap
 from ingather.domain.keys import artifact_key
@@ -31,7 +31,7 @@ class IndexActivities:
         self._index = index
 
     @activity.defn(name="index_documents")
-    @translate_errors
+    @translate_errors_and_give_up
     async def index_documents(self, request: IndexDocumentsInput) -> IndexDocumentsOutput:
         """Write the chunks of these documents to the index. Rows are keyed by content: again changes nothing."""
         async with beating_plainly():

@@ -8,7 +8,7 @@ same things; an attempt after a failure goes on from the first stage without an 
 import structlog
 from temporalio import activity
 
-from activities.failures import described, to_document_failure, translate_errors
+from activities.failures import described, to_document_failure, translate_errors_and_give_up
 from activities.heartbeats import StageHeartbeat
 from activities.ingestion import Ingestion, log_end, output_of
 from activities.keyed_locks import KeyedLocks
@@ -40,7 +40,7 @@ class IngestActivities:
         self._same_content = KeyedLocks()
 
     @activity.defn(name="ingest_document")
-    @translate_errors
+    @translate_errors_and_give_up
     async def ingest_document(self, request: IngestDocumentInput) -> IngestDocumentOutput:
         """Ingest one document. That it cannot be ingested is an answer; only infrastructure raises."""
         async with StageHeartbeat().beating() as heartbeat:

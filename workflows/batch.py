@@ -100,10 +100,14 @@ class BatchWorkflow:
             book.restore(batch.carried)
         elif batch.reopen:
             await self._reopen()
+            if not book.has_manifest and book.problem is None:
+                # It was cancelled while the manifest was made; what is in it is as cancelled as the batch was.
+                await self._build_manifest()
+                book.cancel_pending()
         else:
             book.changed()
             await self._build_manifest()
-            _raise_if_cancelled()
+        _raise_if_cancelled()
         if book.problem is not None:
             return
         book.begin_documents(await self._read_filenames())
@@ -141,7 +145,7 @@ class BatchWorkflow:
             self._book.take_manifest(manifest)
 
     async def _reopen(self) -> None:
-        """Take the closed batch's state; one that was cancelled before its manifest was known gets it now."""
+        """Take the closed batch's state."""
         spec = self._book.spec
         closed = await workflow.execute_activity_method(
             RecordActivities.reopen_batch,
@@ -149,10 +153,6 @@ class BatchWorkflow:
             **RECORDS,
         )
         self._book.reopen(closed)
-        if not self._book.has_manifest and self._book.problem is None:
-            await self._build_manifest()
-            self._book.cancel_pending()
-            _raise_if_cancelled()
 
     async def _read_filenames(self) -> list[str]:
         spec = self._book.spec
@@ -355,6 +355,7 @@ class BatchWorkflow:
             return 0
         book.retry_round += 1
         documents.retry_round = book.retry_round
+        book.finalizing = False
         for ordinal in ordinals:
             book.ledger.move(ordinal, DocumentStatus.PENDING)
         book.changed()

@@ -59,14 +59,14 @@ class BatchDriver:
         )
         return self.handle
 
-    async def reopen(self, message: RetryRequest) -> ControlAnswer:
+    async def reopen(self, message: RetryRequest, **fields: object) -> ControlAnswer:
         """Retry a batch that is closed."""
         return await self.client.execute_update_with_start_workflow(
             BatchWorkflow.retry,
             message,
             start_workflow_operation=WithStartWorkflowOperation(
                 BatchWorkflow.run,
-                BatchInput(spec=self.spec(), reopen=True),
+                BatchInput(spec=self.spec(**fields), reopen=True),
                 id=workflow_id_for(self.batch_id),
                 task_queue=WORKFLOW_QUEUE,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,

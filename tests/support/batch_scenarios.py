@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from temporalio.client import WorkflowFailureError
+from temporalio.client import WorkflowFailureError, WorkflowUpdateStage
 from temporalio.exceptions import ApplicationError
 
 from ingather.models.batch import BatchState
@@ -75,6 +75,28 @@ async def reopen(driver: BatchDriver) -> None:
     await driver.handle.result()
 
 
+async def cancelled_early(driver: BatchDriver) -> None:
+    """Cancelled while the manifest is made, and then run in full."""
+    handle = await driver.start(options=ONE_AT_A_TIME)
+    await until(lambda: driver.world.calls["build_manifest"] == 1)
+    await handle.cancel()
+    try:
+        await handle.result()
+    except WorkflowFailureError:
+        driver.world.manifest_gate.set()
+        await driver.reopen(retry(include_cancelled=True), options=ONE_AT_A_TIME)
+        await driver.handle.result()
+
+
+async def retry_while_reporting(driver: BatchDriver) -> None:
+    handle = await driver.start(options=ONE_AT_A_TIME)
+    await until(lambda: driver.world.calls["finish_batch"] == 1)
+    update = await handle.start_update(BatchWorkflow.retry, retry(), wait_for_stage=WorkflowUpdateStage.ACCEPTED)
+    driver.world.report_gate.set()
+    await update.result()
+    await handle.result()
+
+
 async def manifest_refused(driver: BatchDriver) -> None:
     await (await driver.start(options=ONE_AT_A_TIME)).result()
 
@@ -94,6 +116,10 @@ SCENARIOS = {
     "cancel": Scenario(cancel, _gated),
     "retry": Scenario(retry_running, lambda: World(gate=asyncio.Event(), open_for=1, outcome=_first_round_fails(0))),
     "reopen": Scenario(reopen, lambda: World(outcome=_first_round_fails(1))),
+    "cancelled_early": Scenario(cancelled_early, lambda: World(manifest_gate=asyncio.Event())),
+    "retry_while_reporting": Scenario(
+        retry_while_reporting, lambda: World(report_gate=asyncio.Event(), outcome=_first_round_fails(1))
+    ),
     "manifest_refused": Scenario(
         manifest_refused,
         lambda: World(manifest_error=ApplicationError("Too many.", type="batch_too_large", non_retryable=True)),

@@ -65,8 +65,31 @@ async def test_a_batch_cancelled_before_its_manifest_was_known_can_be_run_again_
         assert await cancelled(driver) == Counts(total=1, cancelled=1)
         world.manifest_gate.set()
 
-        assert (await driver.reopen(retry(include_cancelled=True))).affected == 5
+        answer = await driver.reopen(retry(include_cancelled=True), submitted_count=1)
+        assert answer.affected == 5
         assert (await driver.handle.result()).counts == Counts(total=5, done=5)
+
+
+async def test_a_batch_without_a_manifest_can_be_cancelled_again_while_it_is_opened(client):
+    """It ends as it had ended; nothing is made that nobody wants any more."""
+    world = World(document_count=5, manifest_gate=asyncio.Event())
+    async with driven(client, world) as driver:
+        handle = await driver.start(submitted_count=1)
+        await until(lambda: world.calls["build_manifest"] == 1)
+        await handle.cancel()
+        await cancelled(driver)
+        world.reopen_gate = asyncio.Event()
+        waiting = asyncio.create_task(driver.reopen(retry(include_cancelled=True), submitted_count=1))
+        await until(lambda: world.calls["reopen_batch"] == 1)
+
+        await driver.handle.cancel()
+        await asyncio.sleep(0.3)
+        world.reopen_gate.set()
+
+        assert await cancelled(driver) == Counts(total=1, cancelled=1)
+        assert world.calls["build_manifest"] == 1
+        with pytest.raises(WorkflowUpdateFailedError):
+            await waiting
 
 
 async def test_cancel_while_a_closed_batch_is_opened_keeps_how_it_had_ended(client):
@@ -118,7 +141,8 @@ async def test_a_retry_while_the_report_is_written_takes_effect_after_it(client)
         await asyncio.sleep(0.3)
         world.report_gate.set()
 
-        assert (await waiting).affected == 1
+        answer = await waiting
+        assert (answer.affected, answer.state) == (1, BatchState.RETRYING)
         assert (await handle.result()).counts == Counts(total=3, done=3)
         assert world.ended == ["finish_batch", "reset_documents", "finish_batch"]
 
