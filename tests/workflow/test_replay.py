@@ -42,11 +42,16 @@ async def test_a_recorded_history_replays_without_a_difference(path):
     assert result.replay_failure is None, f"{path.stem}: {result.replay_failure}\n{REMEDY}"
 
 
+@pytest.fixture
+def address(name, request) -> str:
+    """The server a scenario wants. (Not looked up in the test: starting one needs an event loop of its own.)"""
+    return request.getfixturevalue("short_history_address" if SCENARIOS[name].short_history else "temporal_address")
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_a_scenario_makes_the_commands_it_was_recorded_with(name, request):
+async def test_a_scenario_makes_the_commands_it_was_recorded_with(name, address):
     """Played again on today's code, each path through a batch gives the recorded sequence of commands."""
     scenario = SCENARIOS[name]
-    address = request.getfixturevalue("short_history_address" if scenario.short_history else "temporal_address")
     client = await Client.connect(address, data_converter=pydantic_data_converter)
     recorded = json.loads(FINGERPRINTS.read_text())[name]
 
