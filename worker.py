@@ -32,6 +32,7 @@ from ingather.logging import configure_logging
 from ingather.models.archive import ArchiveLimits
 from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, IO_QUEUE, WORKFLOW_QUEUE
 from ingather.models.errors import IngatherError
+from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.settings import Settings
 from workflows.batch import BatchWorkflow
 from workflows.runner import sandboxed_runner
@@ -98,7 +99,7 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         ports = await stack.enter_async_context(open_ports(settings))
         preparer = build_preparer(ports.embedder, settings)
         stack.push_async_callback(preparer.close)
-        ahead = asyncio.ensure_future(_prepare_ahead(roles, preparer, settings))
+        ahead = asyncio.ensure_future(_prepare_ahead(roles, ports, preparer, settings))
         stack.callback(ahead.cancel)
         client = await connect(settings)
         activities = build_activities(_activity_classes(ports, preparer, settings))
@@ -119,13 +120,14 @@ async def serve(workers: Sequence[Worker], stop: asyncio.Event) -> None:
         await asyncio.gather(*(worker.shutdown() for worker in workers))
 
 
-async def _prepare_ahead(roles: Sequence[str], preparer: SupervisedPreparer, settings: Settings) -> None:
+async def _prepare_ahead(roles: Sequence[str], ports: Ports, preparer: SupervisedPreparer, settings: Settings) -> None:
     """What the first document would otherwise wait for. Failing here costs only that: it is tried again when needed."""
     try:
         if "cpu" in roles:
             await preparer.start()
         if "io" in roles:
             await prepare_storage(settings)
+            await ports.index.count(DEFAULT_TENANT_ID)  # loads the index's library, which takes a second or more
     except IngatherError as error:
         log.warning("worker.not_prepared", code=error.code, reason=error.message)
 
