@@ -78,7 +78,7 @@ class Visibility:
     def publish(self, progress: BatchProgress) -> None:
         """Show a snapshot: the details always, memo and search attributes when due."""
         last = self._published
-        if last is not None and last.version == progress.version:
+        if last is not None and (last.version, last.state) == (progress.version, progress.state):
             return
         workflow.set_current_details(_details(self._spec, progress))
         new_state = last is None or last.state is not progress.state or last.counts.total != progress.counts.total

@@ -8,7 +8,7 @@ from temporalio.exceptions import ApplicationError
 
 from ingather.models.batch import BatchState, Counts
 from ingather.models.document import DocumentStatus
-from ingather.models.messages import IngestDocumentOutput
+from ingather.models.messages import IngestDocumentOutput, PriorityRequest
 from tests.support.batch_driver import BatchDriver, driven, retry
 from tests.support.fake_activities import DONE, World, failed
 from tests.support.waiting import until
@@ -213,6 +213,22 @@ async def test_a_closed_workflow_says_in_which_state_it_ended(client):
         assert memo["progress"]["state"] == attributes["BatchState"] == "completed_with_failures"
         assert memo["progress"]["version"] == summary.version
         assert attributes["DocumentsFailed"] == 1
+
+
+async def test_a_message_while_the_report_is_written_does_not_hide_the_end(client):
+    """What is shown last is the state the batch ended in, although the message made a version of its own."""
+    world = World(report_gate=asyncio.Event())
+    async with driven(client, world) as driver:
+        handle = await driver.start()
+        await until(lambda: world.calls["finish_batch"] == 1)
+        await asyncio.sleep(1.2)  # the next memo is due a second after the last
+
+        message = PriorityRequest(request_id="urgent", priority=1)
+        await handle.execute_update(BatchWorkflow.set_priority, message)
+        world.report_gate.set()
+        await handle.result()
+
+        assert (await (await handle.describe()).memo())["progress"]["state"] == "completed"
 
 
 async def test_a_cancelled_workflow_says_so_too(client):
