@@ -34,6 +34,7 @@ from ingather.models.engine import BATCH_WORKFLOW, MEMO_PROGRESS, WORKFLOW_QUEUE
 from ingather.models.errors import EngineUnavailableError
 from ingather.models.identity import workflow_id_for
 from ingather.models.messages import BatchInput, ControlAnswer, ControlRequest, DocumentHeartbeat, RetryRequest
+from workflows.visibility import BATCH_STATE, DOCUMENTS_FAILED, DOCUMENTS_TOTAL, progress_memo
 
 log = structlog.get_logger(__name__)
 
@@ -254,24 +255,26 @@ def _ordinal(activity_id: str) -> int | None:
     return int(number) if activity_id.startswith(_ACTIVITY_PREFIX) and number.isdigit() else None
 
 
-def _memo(spec: BatchSpec, created_at: datetime) -> dict[str, Any]:
-    count = spec.submitted_count
-    state = BatchState.PENDING if spec.hold else BatchState.QUEUED
-    counts = Counts(total=count, pending=count)
-    progress = BatchProgress(state=state, counts=counts, priority=spec.priority, created_at=created_at)
-    return {MEMO_PROGRESS: progress}
+def _memo(spec: BatchSpec, created_at: datetime) -> Mapping[str, Any]:
+    counts = Counts(total=spec.submitted_count, pending=spec.submitted_count)
+    return progress_memo(
+        BatchProgress(state=_first_state(spec), counts=counts, priority=spec.priority, created_at=created_at)
+    )
+
+
+def _first_state(spec: BatchSpec) -> BatchState:
+    return BatchState.PENDING if spec.hold else BatchState.QUEUED
 
 
 def _search_attributes(spec: BatchSpec) -> TypedSearchAttributes:
-    state = BatchState.PENDING if spec.hold else BatchState.QUEUED
     return TypedSearchAttributes(
         [
             SearchAttributePair(SearchAttributeKey.for_keyword("TenantId"), spec.tenant_id),
-            SearchAttributePair(SearchAttributeKey.for_keyword("BatchState"), state.value),
+            SearchAttributePair(BATCH_STATE, _first_state(spec).value),
             SearchAttributePair(SearchAttributeKey.for_keyword("Pipeline"), spec.pipeline),
             SearchAttributePair(SearchAttributeKey.for_keyword("CreatedBy"), spec.created_by),
-            SearchAttributePair(SearchAttributeKey.for_int("DocumentsTotal"), spec.submitted_count),
-            SearchAttributePair(SearchAttributeKey.for_int("DocumentsFailed"), 0),
+            SearchAttributePair(DOCUMENTS_TOTAL, spec.submitted_count),
+            SearchAttributePair(DOCUMENTS_FAILED, 0),
         ]
     )
 
