@@ -68,14 +68,6 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = []
 
 
-class RequestInvalidError(ValidationFailedError):
-    """A request that does not fit, with the places where."""
-
-    def __init__(self, message: str, errors: Sequence[FieldProblem] = ()) -> None:
-        super().__init__(message)
-        self.errors = list(errors)
-
-
 def problem_document() -> dict[str, Any]:
     """The OpenAPI response entry shared by all routes."""
     return {"model": Problem, "description": "Problem details", "content": {PROBLEM_MEDIA_TYPE: {}}}
@@ -138,7 +130,7 @@ def problem_for_error(scope: Scope, error: IngatherError) -> Response:
         title=error.title,
         detail=error.message,
         action=error.action,
-        errors=getattr(error, "errors", ()),
+        errors=error.facts.get("errors", ()),
         facts=error.facts,
     )
 
@@ -202,7 +194,7 @@ def install(app: FastAPI) -> None:
         problems = field_problems(error)
         if any(problem.code == "json_invalid" for problem in problems):
             return problem_for_error(request.scope, RequestError("The body is not valid JSON."))
-        return problem_for_error(request.scope, RequestInvalidError(_summary(problems), problems))
+        return problem_for_error(request.scope, request_invalid(_summary(problems), problems))
 
     async def on_disconnect(request: Request, _error: Exception) -> Response:
         # Nobody reads this answer; it keeps the access log honest.
@@ -233,6 +225,11 @@ def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if key not in {"event", "code", "detail"}}
 
 
-def invalid(pointer: str, detail: str, code: str = "invalid") -> RequestInvalidError:
+def request_invalid(message: str, errors: Sequence[FieldProblem]) -> ValidationFailedError:
+    """A request that does not fit, with the places where."""
+    return ValidationFailedError(message, errors=list(errors))
+
+
+def invalid(pointer: str, detail: str, code: str = "invalid") -> ValidationFailedError:
     """A request that does not fit in one place."""
-    return RequestInvalidError(detail, [FieldProblem(detail=detail, pointer=pointer, code=code)])
+    return request_invalid(detail, [FieldProblem(detail=detail, pointer=pointer, code=code)])

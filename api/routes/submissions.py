@@ -16,7 +16,7 @@ from api.dependencies import ApiParts, IdempotencyKey, LinksOf, Parts, Tenant, W
 from api.memory import return_free_pages_to_the_system
 from api.multipart import MAX_NAME_CHARACTERS, PartBegins, PartData, boundary_of, read_parts
 from api.preview import PreviewIntake, SubmissionPreview, preview_resource
-from api.problems import RequestInvalidError, field_problems, invalid
+from api.problems import field_problems, invalid, request_invalid
 from api.resources import Batch
 from api.routes.batches import batch_response
 from api.service.submission import Feed, Received, SubmissionSpec
@@ -283,4 +283,4 @@ def _validated(validate: Callable[[bytes | bytearray], _Model], raw: bytes | byt
         if any(problem.code == "json_invalid" for problem in problems):
             where = "body" if root == "#" else f"field {root.removeprefix('#/')}"
             raise RequestError(f"The {where} is not valid JSON.") from None
-        raise RequestInvalidError("The request does not fit the schema; see errors.", problems) from None
+        raise request_invalid("The request does not fit the schema; see errors.", problems) from None
