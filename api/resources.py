@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ingather.domain.event_stream import share
 from ingather.models.batch import (
     BatchProblem,
     BatchProgress,
@@ -218,7 +219,7 @@ def batch_resource(snapshot: BatchSnapshot, links: Links, *, now: datetime | Non
         collection=record.spec.collection,
         priority=progress.priority,
         counts=counts,
-        progress=_share(progress),
+        progress=share(progress),
         waiting_for=_WAITING_FOR.get(progress.state),
         estimated_completion_at=estimated_completion(progress, now or datetime.now(UTC)),
         failures_by_code=progress.failures_by_code,
@@ -236,12 +237,6 @@ def batch_resource(snapshot: BatchSnapshot, links: Links, *, now: datetime | Non
         stale=snapshot.stale,
         links=links.batch_links(record.batch_id),
     )
-
-
-def _share(progress: BatchProgress) -> float:
-    if progress.counts.total == 0:
-        return 1.0 if progress.state.is_final else 0.0
-    return round(progress.counts.ended / progress.counts.total, 4)
 
 
 def estimated_completion(progress: BatchProgress, now: datetime) -> datetime | None:

@@ -1,6 +1,6 @@
 """Taking files in: small ones share pack objects, large ones stream through, memory stays flat.
 
-An intake belongs to one request. Until ``keep`` is called its objects are provisional, and
+An intake belongs to one request. Its objects are provisional: where the request comes to nothing,
 ``discard`` removes them all.
 """
 

@@ -94,7 +94,6 @@ async def prepare_storage(settings: Settings) -> None:
     store = build_s3(settings)
     try:
         await store.ensure_bucket()
-        await store.drop_abandoned_uploads()
     finally:
         await store.close()
 

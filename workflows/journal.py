@@ -27,10 +27,6 @@ class Journal:
         self._entries = list(entries)
 
     @property
-    def first(self) -> int:
-        return self._first
-
-    @property
     def next(self) -> int:
         return self._first + len(self._entries)
 

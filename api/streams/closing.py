@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from api.engine import BatchEngine, Presence
-from ingather.models.batch import BatchProblem, BatchProgress, BatchRecord, BatchState, Counts
+from api.resources import BatchSnapshot
+from ingather.models.batch import BatchProblem, BatchProgress, BatchState, Counts
 from ingather.ports.catalog import Catalog
 from ingather.ports.event_log import StreamKey
 
@@ -31,7 +32,7 @@ async def final_progress(key: StreamKey, catalog: Catalog, engine: BatchEngine, 
     """
     record = await catalog.get_batch(key.batch_id, key.tenant_id)
     if record is not None and record.state.is_final:
-        return Ending(from_record(record), record.created_at)
+        return Ending(BatchSnapshot.from_record(record).progress, record.created_at)
     status = await engine.status(key.batch_id)
     if status.presence is Presence.OPEN:
         return None
@@ -42,26 +43,10 @@ async def final_progress(key: StreamKey, catalog: Catalog, engine: BatchEngine, 
     await settle(key)
     # It may also have closed properly between the two looks.
     record = await catalog.get_batch(key.batch_id, key.tenant_id) or record
-    if record.state.is_final:
-        return Ending(from_record(record), record.created_at)
-    return Ending(_cut_short(status.progress or from_record(record), status.closed_at), record.created_at)
-
-
-def from_record(record: BatchRecord) -> BatchProgress:
-    """The catalog's record as a snapshot."""
-    return BatchProgress(
-        state=record.state,
-        counts=record.counts,
-        version=record.version,
-        priority=record.priority,
-        failures_by_code=record.failures_by_code,
-        sources=record.sources,
-        retry_round=record.retry_round,
-        problem=record.problem,
-        created_at=record.created_at,
-        started_at=record.started_at,
-        ended_at=record.ended_at,
-    )
+    known = BatchSnapshot.from_record(record).progress
+    if not record.state.is_final:
+        known = _cut_short(status.progress or known, status.closed_at)
+    return Ending(known, record.created_at)
 
 
 def _cut_short(progress: BatchProgress, closed_at: datetime | None) -> BatchProgress:
@@ -71,7 +56,7 @@ def _cut_short(progress: BatchProgress, closed_at: datetime | None) -> BatchProg
     problem = BatchProblem(
         code="terminated",
         message="The workflow was ended from outside before the batch was finished.",
-        action="Retry the batch; finished documents are kept.",
+        action="Submit the documents again.",
     )
     return progress.model_copy(
         update={

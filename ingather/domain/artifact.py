@@ -152,11 +152,6 @@ def read_text(artifact: bytes) -> str:
     return decode(artifact).header.text
 
 
-def read_chunk_texts(artifact: bytes) -> list[str]:
-    """The text of each chunk, in order: what an embedder wants."""
-    return cast("list[str]", decode(artifact).table.column("text").to_pylist())
-
-
 def with_vectors(artifact: bytes, vectors: npt.NDArray[np.float32], *, embedder: str) -> bytes:
     """The same artifact with its vectors filled in (or replaced), one row of ``vectors`` a chunk."""
     decoded = decode(artifact)

@@ -11,11 +11,6 @@ def page_of(ordinal: int) -> tuple[int, int]:
     return divmod(ordinal, MANIFEST_PAGE_SIZE)
 
 
-def page_count(document_count: int) -> int:
-    """Pages that many documents fill."""
-    return -(-document_count // MANIFEST_PAGE_SIZE)
-
-
 def encode_page(refs: Iterable[DocumentRef]) -> bytes:
     """One reference a line. The same references always give the same bytes."""
     return b"".join(ref.model_dump_json(exclude_defaults=True).encode() + b"\n" for ref in refs)

@@ -51,7 +51,6 @@ class Stage(StrEnum):
     CHUNKING = "chunking"
     EMBEDDING = "embedding"
     WRITING = "writing"
-    INDEXING = "indexing"
     EXPANDING = "expanding"
 
 

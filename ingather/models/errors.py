@@ -17,8 +17,6 @@ class Actor(StrEnum):
     """Whoever submitted the document or request."""
     OPERATOR = "operator"
     """Whoever runs this deployment."""
-    NOBODY = "nobody"
-    """It passes by itself; a retry is enough."""
 
 
 class IngatherError(Exception):

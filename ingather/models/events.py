@@ -53,7 +53,3 @@ class Event(BaseModel):
     time: datetime
     batch_id: str
     data: dict[str, Any]
-
-    def wire(self) -> dict[str, Any]:
-        """The envelope as clients see it, ``id`` being the cursor to resume from."""
-        return {"id": str(self.seq), **self.model_dump(mode="json")}

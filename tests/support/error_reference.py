@@ -27,7 +27,7 @@ and never changes its meaning; new ones may be added.
 *Cured by a retry* says whether Ingather tries again by itself. A failed document can always be retried by code:
 `ingather retry BATCH --code CODE`.
 
-*Who acts* is the sender of the document or request, the operator of this deployment, or nobody when it passes by itself.
+*Who acts* is the sender of the document or request, or the operator of this deployment.
 
 This page is written from `ingather/models/errors.py` by `python -m tests.support.error_reference`; a test keeps it current.
 """
@@ -48,7 +48,7 @@ _SECTIONS: tuple[tuple[type[IngatherError], str, str], ...] = (
     (IngatherError, "Everything else", "Wrong settings, and accidents."),
 )
 
-_ACTORS = {Actor.SENDER: "the sender", Actor.OPERATOR: "the operator", Actor.NOBODY: "nobody"}
+_ACTORS = {Actor.SENDER: "the sender", Actor.OPERATOR: "the operator"}
 
 
 def error_tree() -> list[type[IngatherError]]:

@@ -61,10 +61,9 @@ def test_vectors_may_come_later() -> None:
     assert artifact.with_vectors(bare, VECTORS, embedder="model-1") == encoded()
 
 
-def test_reads_texts_alone() -> None:
-    """The full text and the chunk texts can be had directly."""
+def test_reads_the_text_alone() -> None:
+    """The full text can be had directly."""
     assert artifact.read_text(encoded()) == PARSED.text
-    assert artifact.read_chunk_texts(encoded()) == ["Observatory", "望遠鏡 🔭"]
 
 
 def test_is_the_same_bytes_each_time() -> None:

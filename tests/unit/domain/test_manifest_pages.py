@@ -1,6 +1,6 @@
 """Manifest pages are JSON Lines, one reference a line."""
 
-from ingather.domain.manifest_pages import decode_line, decode_page, encode_page, page_count, page_of, split_page
+from ingather.domain.manifest_pages import decode_line, decode_page, encode_page, page_of, split_page
 from ingather.models.content import BlobRef, Stage
 from ingather.models.document import DocumentFailure, DocumentRef
 
@@ -42,4 +42,3 @@ def test_an_empty_page_has_no_references() -> None:
 def test_ordinals_lie_on_pages_of_a_thousand() -> None:
     """Page and line follow from the ordinal."""
     assert (page_of(0), page_of(999), page_of(1_000), page_of(2_042)) == ((0, 0), (0, 999), (1, 0), (2, 42))
-    assert (page_count(0), page_count(1), page_count(1_000), page_count(1_001)) == (0, 1, 1, 2)
