@@ -39,7 +39,7 @@ MAX_FIELD_BYTES = 16 * 1024 * 1024
 _SMALL_JSON_BYTES = 1024 * 1024
 _WORTH_TIDYING_BYTES = 16 * 1024 * 1024
 _THREAD_BYTES = 256 * 1024
-"""JSON larger than this is parsed in a thread, so that others are answered meanwhile."""
+"""JSON and base64 larger than this are read in a thread, so that others are answered meanwhile."""
 
 _Model = TypeVar("_Model")
 _MetadataByFile = TypeAdapter(dict[str, dict[str, Any]])
@@ -198,7 +198,7 @@ class _MultipartFeed:
 
     def _received(self, intake: Intake) -> Received:
         spec = _validated(SubmissionSpec.model_validate_json, self._fields.get("spec") or b"{}", "#/spec")
-        _check_metadata_size(spec.metadata, self._max_metadata_bytes)
+        _check_metadata(spec.metadata, self._max_metadata_bytes)
         raw = self._fields.get("metadata") or b"{}"
         by_file: dict[str, dict[str, Any]] = _validated(_MetadataByFile.validate_json, raw, "#/metadata")
         if by_file.keys() - {file.filename for file in intake.files}:
@@ -223,12 +223,14 @@ class _JsonFeed:
         size = self._body.announced_bytes
         is_small = size is not None and size <= _SMALL_JSON_BYTES
         async with contextlib.nullcontext() if is_small else self._turns:
-            submission = await self._parsed()
+            return await self._take_in(await self._parsed(), intake)
+
+    async def _take_in(self, submission: JsonSubmission, intake: Intake) -> Received:
         check_count(len(submission.documents), self._intake_limits)
         for document in submission.documents:
             await _take_inline(document, intake)
         spec = SubmissionSpec(**{name: getattr(submission, name) for name in SubmissionSpec.model_fields})
-        _check_metadata_size(spec.metadata, self._limits.max_metadata_bytes)
+        _check_metadata(spec.metadata, self._limits.max_metadata_bytes)
         return _received(
             spec, [document.metadata for document in submission.documents], self._limits.max_metadata_bytes
         )
@@ -245,8 +247,9 @@ class _JsonFeed:
 
 async def _take_inline(document: InlineDocument, intake: Intake) -> None:
     filename = document.filename[-MAX_NAME_CHARACTERS:]
+    is_small = len(document.content) < _THREAD_BYTES
     try:
-        content = base64.b64decode("".join(document.content.split()), validate=True)
+        content = _decoded(document) if is_small else await asyncio.to_thread(_decoded, document)
     except (binascii.Error, ValueError):
         failure = refusal(ContentInvalidError("The content is not valid base64."))
         intake.files.append(Taken(filename, 0, "", refused=failure))
@@ -256,23 +259,33 @@ async def _take_inline(document: InlineDocument, intake: Intake) -> None:
     await intake.end()
 
 
+def _decoded(document: InlineDocument) -> bytes:
+    return base64.b64decode("".join(document.content.split()), validate=True)
+
+
 def _received(spec: SubmissionSpec, metadata: list[dict[str, Any]], max_bytes: int) -> Received:
-    """Metadata over the limit costs its document, not the batch."""
+    """Metadata that cannot be kept costs its document, not the batch."""
     refused: list[DocumentFailure | None] = []
     kept: list[dict[str, Any]] = []
     for item in metadata:
-        is_small = len(orjson.dumps(item)) <= max_bytes
-        kept.append(item if is_small else {})
-        error = MetadataInvalidError(
-            f"The metadata is larger than max_metadata_bytes ({max_bytes:,}).", limit="max_metadata_bytes"
-        )
-        refused.append(None if is_small else refusal(error))
+        problem = _metadata_problem(item, max_bytes)
+        kept.append({} if problem else item)
+        refused.append(refusal(MetadataInvalidError(problem, limit="max_metadata_bytes")) if problem else None)
     return Received(spec, kept, refused)
 
 
-def _check_metadata_size(metadata: dict[str, Any], max_bytes: int) -> None:
-    if len(orjson.dumps(metadata)) > max_bytes:
-        raise invalid("#/metadata", f"The batch's metadata is larger than max_metadata_bytes ({max_bytes:,}).")
+def _check_metadata(metadata: dict[str, Any], max_bytes: int) -> None:
+    problem = _metadata_problem(metadata, max_bytes)
+    if problem:
+        raise invalid("#/metadata", problem)
+
+
+def _metadata_problem(metadata: dict[str, Any], max_bytes: int) -> str | None:
+    try:
+        size = len(orjson.dumps(metadata))
+    except TypeError:
+        return "The metadata holds a number of more than 64 bits, or is nested too deeply."
+    return f"The metadata is larger than max_metadata_bytes ({max_bytes:,})." if size > max_bytes else None
 
 
 def _validated(validate: Callable[[bytes | bytearray], _Model], raw: bytes | bytearray, root: str) -> _Model:
