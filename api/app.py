@@ -170,7 +170,9 @@ def build_parts(
         batches=batch_service,
         control=ControlService(batch_service, engine),
         documents=DocumentService(stores.catalog, stores.blobs, engine, batch_service, search),
-        submissions=SubmissionService(stores.catalog, stores.blobs, engine, batch_service, intake_limits),
+        submissions=SubmissionService(
+            stores.catalog, stores.blobs, engine, batch_service, intake_limits, parser_seconds=limits.parser_seconds
+        ),
         search=search,
         catalog=stores.catalog,
         readiness=Readiness(

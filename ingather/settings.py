@@ -17,12 +17,10 @@ GIB = 1024 * MIB
 
 class ApiSettings(BaseModel):
     host: str = "127.0.0.1"
-    port: int = 8000
     public_url: str | None = None
     """Base of the links the API hands out; the request's own when None."""
     cursor_secret: SecretStr | None = None
     """Signs list cursors; a random one per process when None, so set it where several API processes run."""
-    shutdown_grace: timedelta = timedelta(seconds=5)
 
 
 class S3Settings(BaseModel):
@@ -87,10 +85,10 @@ class Limits(BaseModel):
     """Unpacked to packed bytes."""
     zip_depth: int = Field(default=2, ge=1, le=5)
     """Archives within archives; 1 is none."""
-    parser_seconds: float = Field(default=60.0, gt=0)
+    parser_seconds: float = Field(default=60.0, gt=0, le=3_600)
+    """Wall clock of one parse: what a batch gets, and the most that its ``timeout_seconds`` may ask for."""
     parser_memory_bytes: int = Field(default=2 * GIB, ge=128 * MIB)
     parser_pages: int = Field(default=20_000, ge=1)
-    parser_page_pixels: int = Field(default=50_000_000, ge=1)
     streams_per_client: int = Field(default=500, ge=1)
     """Event streams open at one time from one tenant."""
     page_size_default: int = Field(default=50, ge=1)

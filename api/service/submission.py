@@ -28,7 +28,12 @@ from ingather.domain.filenames import normalise_filename
 from ingather.domain.keys import submission_key
 from ingather.models.batch import DEFAULT_COLLECTION, BatchRecord, BatchSpec, BatchState, Counts, ProcessingOptions
 from ingather.models.document import DocumentFailure
-from ingather.models.errors import DependencyError, EmptyBatchError, IdempotencyKeyReusedError
+from ingather.models.errors import (
+    DependencyError,
+    EmptyBatchError,
+    IdempotencyKeyReusedError,
+    ValidationFailedError,
+)
 from ingather.models.identity import batch_id_for
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
@@ -108,6 +113,8 @@ class SubmissionService:
     batches: BatchService
     limits: IntakeLimits
     created_by: str = "anonymous"
+    parser_seconds: float = 60.0
+    """Wall clock of a parse where a batch does not say, and the most it may ask for."""
     large_file_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_FILES_AT_ONCE))
 
     async def submit(self, tenant_id: str, key: str | None, feed: Feed) -> Accepted:
@@ -186,7 +193,7 @@ class SubmissionService:
             contract=CONTRACT,
             collection=spec.collection,
             priority=spec.priority,
-            options=spec.options,
+            options=self._options(spec.options),
             metadata=spec.metadata,
             submitted_count=len(files),
             hold=spec.hold,
@@ -202,6 +209,16 @@ class SubmissionService:
             request_fingerprint=fingerprint(received, files),
             created_at=datetime.now(UTC),
         )
+
+    def _options(self, wanted: ProcessingOptions) -> ProcessingOptions:
+        """The options as the batch keeps them. Raises ``ValidationFailedError`` for one over its limit."""
+        if "timeout_seconds" not in wanted.model_fields_set:
+            return wanted.model_copy(update={"timeout_seconds": self.parser_seconds})
+        if wanted.timeout_seconds > self.parser_seconds:
+            raise ValidationFailedError(
+                f"The option timeout_seconds is over parser_seconds ({self.parser_seconds:g}).", limit="parser_seconds"
+            )
+        return wanted
 
     async def _begin(self, record: BatchRecord, received: Received, intake: Intake) -> None:
         lines = [

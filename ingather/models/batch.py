@@ -86,7 +86,7 @@ class ProcessingOptions(BaseModel):
     max_workers: int = Field(default=48, ge=1, le=48)
     """Documents in flight at once. Never above 50: each finished activity buffers two events behind one workflow task."""
     timeout_seconds: float = Field(default=60.0, gt=0, le=3_600)
-    """Wall clock of one parse."""
+    """Wall clock of one parse; ``parser_seconds`` of ``GET /v1/limits`` where a batch does not say."""
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> Self:

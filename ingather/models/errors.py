@@ -105,7 +105,7 @@ class ParserCrashedError(DocumentError):
 class ParserTimeoutError(DocumentError):
     code = "parser_timeout"
     title = "Parser ran out of time"
-    advice = "Split the document, or raise INGATHER_LIMITS__PARSER_SECONDS, then retry this code."
+    advice = "Split the document, or submit it with a larger timeout_seconds (up to INGATHER_LIMITS__PARSER_SECONDS)."
 
 
 class ParserOutOfMemoryError(DocumentError):

@@ -98,7 +98,6 @@ class LocalStack:
         return {
             "INGATHER_DATA_DIR": str(directory.root),
             "INGATHER_API__HOST": LOOPBACK,
-            "INGATHER_API__PORT": str(self._ports["api"]),
             "INGATHER_API__CURSOR_SECRET": cursor_secret,
             "INGATHER_S3__ENDPOINT_URL": self.s3.endpoint_url,
             "INGATHER_S3__REGION": self.s3.region,

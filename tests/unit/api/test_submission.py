@@ -66,6 +66,38 @@ async def test_a_json_submission_carries_its_documents_inline(api):
     assert (await bytes_of(api, line), line.metadata) == (b"hello", {"k": 1})
 
 
+@pytest.mark.parametrize(("options", "seconds"), [({}, 90.0), ({"timeout_seconds": 30}, 30.0)])
+async def test_a_parse_may_take_what_the_deployment_allows(options, seconds):
+    """A batch that does not say gets the limit, and one that says so gets less."""
+    async with api_in_process(Settings(limits=Limits(parser_seconds=90))) as api:
+        batch = await api.submit(options=options)
+        assert api.engine.specs[batch["id"]].options.timeout_seconds == seconds
+
+
+async def test_a_parse_may_not_take_longer(api):
+    """Asking for more than the limit is refused by the limit's name, and leaves nothing."""
+    body = {"documents": [{"filename": "a.txt", "content": "aGVsbG8="}], "options": {"timeout_seconds": 61}}
+    response = await api.http.post("/v1/batches", json=body)
+
+    assert (response.status_code, response.json()["code"], response.json()["limit"]) == (
+        422,
+        "validation_failed",
+        "parser_seconds",
+    )
+    assert await api.keys() == []
+
+
+async def test_metadata_that_cannot_be_kept_costs_its_document(api):
+    """A number that no store takes is refused with its document; with the batch where it is the batch's own."""
+    document = {"filename": "a.txt", "content": "aGVsbG8="}
+    batch = await api.submit(documents=[{**document, "metadata": {"n": 2**70}}, document])
+
+    refused, fine = await submission(api, batch["id"])
+    assert (refused.refused.code, fine.refused) == ("metadata_invalid", None)
+    response = await api.http.post("/v1/batches", json={"documents": [document], "metadata": {"n": 2**70}})
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "#/metadata")
+
+
 async def test_a_large_file_is_streamed_to_an_object_of_its_own(api):
     """Above a megabyte a file does not go into a pack, and its hash is right."""
     large = bytes(range(256)) * 8_192
