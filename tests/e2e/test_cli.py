@@ -20,6 +20,10 @@ from tests.support.up import INGATHER, running_up
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
+def _heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Shell:
     """A folder next to a running stack, which the command line finds by itself."""
@@ -30,7 +34,8 @@ class Shell:
         command = [*INGATHER, *map(str, arguments)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("INGATHER_")}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)
+        # Where the tests themselves run in the background, Ctrl-C is ignored, and children would inherit that.
+        return subprocess.Popen(command, cwd=self.folder, env=environment, preexec_fn=_heed_ctrl_c, **pipes)  # noqa: PLW1509  # one system call, no lock
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments)
