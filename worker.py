@@ -8,8 +8,9 @@ import argparse
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import structlog
@@ -121,15 +122,29 @@ async def serve(workers: Sequence[Worker], stop: asyncio.Event) -> None:
 
 
 async def _prepare_ahead(roles: Sequence[str], ports: Ports, preparer: SupervisedPreparer, settings: Settings) -> None:
-    """What the first document would otherwise wait for. Failing here costs only that: it is tried again when needed."""
+    """What the first document would otherwise wait for. Only the bucket is made by nobody else, so that is insisted on."""
+    if "cpu" in roles:
+        await succeeds(preparer.start)
+    if "io" in roles:
+        storage = until_it_succeeds(partial(prepare_storage, settings))
+        index = succeeds(partial(ports.index.count, DEFAULT_TENANT_ID))  # loads its library: a second or more
+        await asyncio.gather(storage, index)
+
+
+async def until_it_succeeds(prepare: Callable[[], Awaitable[object]], pause_seconds: float = 5.0) -> None:
+    """Try again and again while a part of the deployment is away."""
+    while not await succeeds(prepare):  # noqa: ASYNC110  # nobody could set an event
+        await asyncio.sleep(pause_seconds)
+
+
+async def succeeds(prepare: Callable[[], Awaitable[object]]) -> bool:
+    """Whether it could be done now; the log says why not."""
     try:
-        if "cpu" in roles:
-            await preparer.start()
-        if "io" in roles:
-            await prepare_storage(settings)
-            await ports.index.count(DEFAULT_TENANT_ID)  # loads the index's library, which takes a second or more
+        await prepare()
     except IngatherError as error:
         log.warning("worker.not_prepared", code=error.code, reason=error.message)
+        return False
+    return True
 
 
 def archive_limits(settings: Settings) -> ArchiveLimits:

@@ -9,6 +9,7 @@ import pytest
 import worker
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
+from ingather.models.errors import StorageUnavailableError
 from ingather.settings import Settings
 
 
@@ -93,3 +94,15 @@ async def test_all_roles_shut_down_together():
     assert set(journal) == {"cpu", "io"}
     running.set()
     await serving
+
+
+async def test_what_only_a_worker_makes_is_tried_until_it_is_there():
+    """Storage that is away when a worker starts has its bucket as soon as it is back."""
+    failures = [StorageUnavailableError("away")] * 2
+
+    async def make_bucket():
+        if failures:
+            raise failures.pop()
+
+    await worker.until_it_succeeds(make_bucket, pause_seconds=0)
+    assert failures == []
