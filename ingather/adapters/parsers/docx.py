@@ -49,6 +49,8 @@ def _parse_with_python_docx(content: bytes, title: str | None, first_error: Exce
             elif isinstance(block, Table):
                 lines += ["\t".join(cell.text for cell in row.cells) for row in block.rows]
     except Exception as error:
-        raise DocumentCorruptError(f"DOCX cannot be read: {first_error}; {type(error).__name__}") from error
+        raise DocumentCorruptError(
+            f"DOCX cannot be read: {type(first_error).__name__}, {type(error).__name__}"
+        ) from error
     text = tidy("\n".join(lines))
     return document(MediaType.DOCX, text, headings=locate_headings(text, found), title=title)

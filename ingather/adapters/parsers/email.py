@@ -27,7 +27,7 @@ def parse_email(content: bytes, limits: ParseLimits) -> ParsedDocument:
     try:
         message = BytesParser(EmailMessage, policy=_POLICY).parsebytes(content)
     except (ValueError, LookupError, RecursionError) as error:
-        raise DocumentCorruptError(f"e-mail cannot be read: {type(error).__name__}: {error}") from error
+        raise DocumentCorruptError(f"e-mail cannot be read: {type(error).__name__}") from error
     budget = _Budget(limits)
     text = tidy("\n".join(_message_lines(message, budget, 0)))
     return document(MediaType.EML, text, title=_header(message, "Subject"))

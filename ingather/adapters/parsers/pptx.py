@@ -24,7 +24,7 @@ def parse_pptx(content: bytes, limits: ParseLimits) -> ParsedDocument:
         slides = Presentation(io.BytesIO(content)).slides
         count = len(slides)
     except Exception as error:
-        raise DocumentCorruptError(f"PPTX cannot be opened: {type(error).__name__}: {error}") from error
+        raise DocumentCorruptError(f"PPTX cannot be opened: {type(error).__name__}") from error
     limits.check_pages(count)
     pages: list[str] = []
     headings: list[tuple[int, int, str]] = []

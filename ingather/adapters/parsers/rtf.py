@@ -20,7 +20,7 @@ def parse_rtf(content: bytes, limits: ParseLimits) -> ParsedDocument:
     try:
         text = tidy(_plain(source))
     except (ValueError, LookupError, TypeError, OverflowError) as error:
-        raise DocumentCorruptError(f"RTF cannot be read: {type(error).__name__}: {error}") from error
+        raise DocumentCorruptError(f"RTF cannot be read: {type(error).__name__}") from error
     found = _TITLE.search(source)
     title = _plain("{\\rtf1 " + found.group(1) + "}") if found else None
     return document(MediaType.RTF, text, title=title)
