@@ -63,8 +63,8 @@ class SearchProcess:
         return text
 
     async def check(self) -> None:
-        """Fine while it is starting: nobody else needs to wait for that."""
-        if self._warming is None or self._warming.done():
+        """Fine while it is starting or answering: nobody else needs to wait for that."""
+        if (self._warming is None or self._warming.done()) and not self._turn.locked():
             await self._ask("check")
 
     async def close(self) -> None:
