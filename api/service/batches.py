@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -13,6 +13,7 @@ import structlog
 from api.engine import BatchEngine, EngineStatus, Presence
 from api.resources import BatchSnapshot
 from ingather.models.batch import BatchProblem, BatchProgress, BatchRecord, BatchState, BatchSummary, Counts
+from ingather.models.document import DocumentRecord
 from ingather.models.errors import BatchNotFoundError, EngineUnavailableError
 from ingather.ports.catalog import BatchFilter, Catalog
 
@@ -77,6 +78,10 @@ class BatchService:
         if record is None:
             raise BatchNotFoundError("No batch of this tenant has this id.")
         return record
+
+    async def documents(self, batch_id: str, ordinals: Sequence[int]) -> list[DocumentRecord]:
+        """The catalog's records of these; unknown ones are left out."""
+        return await self._catalog.get_documents(batch_id, ordinals)
 
     async def snapshot(self, tenant_id: str, batch_id: str) -> BatchSnapshot:
         """The batch now. ``stale`` when the engine did not answer in time."""

@@ -8,6 +8,7 @@ from api.idempotency import ControlKeys, check_key
 from api.resources import BatchSnapshot
 from api.service.batches import BatchService
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState
+from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import EngineUnavailableError, InvalidStateError
 from ingather.models.messages import ControlAnswer, ControlRequest, PriorityRequest, RetryRequest
 
@@ -83,7 +84,7 @@ class ControlService:
                 is_closed = True
                 record = await self._batches.record(tenant_id, batch_id)
         if is_closed:
-            _check_retryable(record, selection)
+            await self._check_retryable(record, selection)
             answer = await self._reopen(record, request)
         self._keys.keep(batch_id, key, payload)
         controlled = await self._answered(record, answer, was_replayed=was_replayed)
@@ -116,6 +117,32 @@ class ControlService:
             raise _impossible(await self._batches.record(tenant_id, batch_id), action) from error
         self._keys.keep(batch_id, key, action)
         return await self._answered(record, answer, was_replayed=was_replayed)
+
+    async def _check_retryable(self, record: BatchRecord, selection: RetrySelection) -> None:
+        """A batch that is opened for nothing would end at another time and tell its watchers so."""
+        if record.problem is not None:
+            raise InvalidStateError(
+                "The batch as a whole could not run: submit it again.",
+                current_status=record.state.value,
+                problem=record.problem.code,
+            )
+        if not await self._has_selected(record, selection):
+            named = " with these codes or numbers" if selection.codes or selection.ordinals else ""
+            raise InvalidStateError(
+                f"No document of this batch{named} is left to retry.", current_status=record.state.value, wanted="retry"
+            )
+
+    async def _has_selected(self, record: BatchRecord, selection: RetrySelection) -> bool:
+        has_failed = record.counts.failed > 0
+        has_cancelled = record.counts.cancelled > 0 and selection.include_cancelled
+        if not has_failed and not has_cancelled:
+            return False
+        if selection.ordinals:
+            documents = await self._batches.documents(record.batch_id, selection.ordinals)
+            return any(_names(selection, document) for document in documents)
+        if selection.codes and not has_cancelled:
+            return not record.failures_by_code.keys().isdisjoint(selection.codes)
+        return True
 
     async def _reopen(self, record: BatchRecord, request: RetryRequest) -> ControlAnswer | None:
         spec = record.spec.model_copy(update={"priority": record.priority, "name": record.name})
@@ -156,16 +183,8 @@ def _impossible(record: BatchRecord, action: str) -> InvalidStateError:
     )
 
 
-def _check_retryable(record: BatchRecord, selection: RetrySelection) -> None:
-    if record.problem is not None:
-        raise InvalidStateError(
-            "The batch as a whole could not run: submit it again.",
-            current_status=record.state.value,
-            problem=record.problem.code,
-        )
-    has_failed = record.counts.failed > 0
-    has_cancelled = record.counts.cancelled > 0 and selection.include_cancelled
-    if not has_failed and not has_cancelled:
-        raise InvalidStateError(
-            "No document of this batch is left to retry.", current_status=record.state.value, wanted="retry"
-        )
+def _names(selection: RetrySelection, document: DocumentRecord) -> bool:
+    if document.status is DocumentStatus.CANCELLED:
+        return selection.include_cancelled
+    code = document.error.code if document.error else ""
+    return document.status is DocumentStatus.FAILED and (not selection.codes or code in selection.codes)

@@ -163,7 +163,9 @@ class ApiInProcess:
         assert response.status_code == 202, response.text
         return response.json()
 
-    async def end(self, batch_id: str, state: BatchState, **counts: int) -> None:
+    async def end(
+        self, batch_id: str, state: BatchState, *, codes: dict[str, int] | None = None, **counts: int
+    ) -> None:
         """Let a batch end, as its last activity would write it."""
         version = self.engine.open.pop(batch_id).version + 1
         total = sum(counts.values())
@@ -174,6 +176,7 @@ class ApiInProcess:
                 state=state,
                 counts=Counts(total=total, **counts),
                 version=version,
+                failures_by_code=codes or {},
                 started_at=now,
                 ended_at=now,
             )

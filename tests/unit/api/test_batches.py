@@ -6,7 +6,9 @@ import pytest
 
 from api.engine import BatchClosedError, EngineStatus, Presence
 from ingather.models.batch import BatchProgress, BatchState, Counts
+from ingather.models.document import DocumentFailure
 from ingather.models.identity import file_id_for
+from tests.support.catalog_records import document_record
 
 OTHER_TENANT = "11111111-1111-7111-8111-111111111111"
 UNKNOWN = "22222222-2222-7222-8222-222222222222"
@@ -215,7 +217,9 @@ async def test_cancel_is_on_its_way_at_once_and_repeatable(api):
 async def test_retry_of_a_closed_batch_opens_it_again(api):
     """All that failed, or a selection."""
     batch = await api.submit()
-    await api.end(batch["id"], BatchState.COMPLETED_WITH_FAILURES, done=1, failed=2)
+    failure = DocumentFailure(code="encrypted", message="It has a password.")
+    await api.catalog.save_outcome(document_record(batch["id"], 1, status="failed", error=failure))
+    await api.end(batch["id"], BatchState.COMPLETED_WITH_FAILURES, done=1, failed=2, codes={"encrypted": 2})
     path = f"/v1/batches/{batch['id']}/retry"
     response = await api.http.post(path, json={"codes": ["encrypted"], "ordinals": [1]})
 
@@ -250,6 +254,21 @@ async def test_retry_without_failures_is_409(api):
     assert (response.status_code, response.json()["code"]) == (409, "invalid_state")
 
 
+@pytest.mark.parametrize(
+    "selection", [{"codes": ["corrupt"]}, {"ordinals": [0]}, {"ordinals": [9]}, {"codes": ["corrupt"], "ordinals": [1]}]
+)
+async def test_a_retry_that_names_nothing_that_failed_is_409(api, selection):
+    """The batch stays closed, and its end where it was."""
+    batch = await api.submit()
+    failure = DocumentFailure(code="encrypted", message="It has a password.")
+    await api.catalog.save_outcome(document_record(batch["id"], 0, status="done"))
+    await api.catalog.save_outcome(document_record(batch["id"], 1, status="failed", error=failure))
+    await api.end(batch["id"], BatchState.COMPLETED_WITH_FAILURES, done=1, failed=1, codes={"encrypted": 1})
+    response = await api.http.post(f"/v1/batches/{batch['id']}/retry", json=selection)
+    assert (response.status_code, response.json()["code"]) == (409, "invalid_state")
+    assert api.engine.messages == []
+
+
 async def test_a_late_answer_is_202_and_stale(api):
     """The message went as a signal; the batch is as it was last seen."""
     batch = await api.submit()
@@ -271,7 +290,7 @@ async def test_a_late_retry_shows_what_is_coming_and_leaves_the_catalog_alone(ap
 async def test_a_control_key_is_the_messages_request_id(api):
     """The same key gives the same request id and is marked; another payload is refused."""
     batch = await api.submit()
-    await api.end(batch["id"], BatchState.FAILED, failed=1)
+    await api.end(batch["id"], BatchState.FAILED, failed=1, codes={"empty": 1})
     path = f"/v1/batches/{batch['id']}/retry"
     headers = {"Idempotency-Key": "k"}
     first = await api.http.post(path, json={"codes": ["empty"]}, headers=headers)
