@@ -1,5 +1,8 @@
 """The service about itself."""
 
+import json
+import re
+
 import numpy as np
 
 from ingather.domain.artifact import encode
@@ -53,6 +56,15 @@ async def test_metrics_count_requests_by_route_and_never_by_tenant_or_batch(api)
     assert "ingather_upload_bytes_total 5.0" in text
     assert batch["id"] not in text
     assert DEFAULT_TENANT_ID not in text
+
+
+async def test_every_reference_of_the_openapi_document_leads_somewhere(api):
+    """A broken one is an error box on top of /docs, and breaks client generators."""
+    text = (await api.http.get("/openapi.json")).text
+    known = {f"#/components/schemas/{name}" for name in json.loads(text)["components"]["schemas"]}
+    assert set(re.findall(r'"\$ref":"([^"]+)"', text)) <= known
+    submission = json.loads(text)["paths"]["/v1/batches"]["post"]["requestBody"]["content"]["application/json"]
+    assert "content" in submission["schema"]["properties"]["documents"]["items"]["properties"]
 
 
 async def test_documentation_needs_no_other_host(api):
