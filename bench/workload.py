@@ -95,9 +95,11 @@ def small_texts(directory: Path, count: int, seed: int, size_bytes: int = 4_000)
 
 def _write_text(path: Path, generator: random.Random, size_bytes: int) -> Path:
     sentences: list[str] = []
-    while sum(map(len, sentences)) < size_bytes:
+    length = 0
+    while length < size_bytes:
         words = generator.choices(_WORDS, k=generator.randint(6, 14))
         sentences.append(" ".join(words).capitalize() + f" {generator.randint(0, 99_999)}.")
+        length += len(sentences[-1])
     path.write_text(" ".join(sentences))
     return path
 
