@@ -73,8 +73,9 @@ class ApiProblemError(CliError):
     """The server answered with a problem (RFC 9457), or with an error that is none."""
 
     def __init__(self, status: int, problem: dict[str, Any], request_id: str = "") -> None:
-        details = [str(problem.get("detail") or "")]
-        details += [_violation(item) for item in problem.get("errors") or [] if isinstance(item, dict)]
+        # Where fields are named, the detail only says that they are, or says it twice.
+        details = [_violation(item) for item in problem.get("errors") or [] if isinstance(item, dict)]
+        details = details or [str(problem.get("detail") or "")]
         super().__init__(
             str(problem.get("title") or f"The server answered {status}"),
             detail="\n".join(line for line in details if line),

@@ -152,6 +152,8 @@ def documents_table(documents: Iterable[Document]) -> Table:
         status = status_text(document.status)
         if document.error is not None:
             status = status + Text(f" {clean(document.error.code)}", "red")
+        for warning in document.warnings:
+            status = status + Text(f" {clean(warning)}", "yellow")
         table.add_row(
             str(document.ordinal),
             Text(clean(document.filename)),
@@ -169,6 +171,7 @@ _SHORT_TYPES = {
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
     "message/rfc822": "eml",
+    "image/*": "image",
     "text/plain": "text",
 }
 

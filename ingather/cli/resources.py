@@ -101,6 +101,8 @@ class Document:
     size_bytes: int | None
     pages: int | None
     chunks: int | None
+    warnings: tuple[str, ...] = ()
+    """Such as ``no_text``: it is done, and something is missing."""
     links: Mapping[str, str] = field(default_factory=dict)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -119,6 +121,7 @@ class Document:
             size_bytes=raw.get("size_bytes"),
             pages=raw.get("pages"),
             chunks=raw.get("chunks"),
+            warnings=tuple(str(warning) for warning in raw.get("warnings") or ()),
             links={key: value for key, value in (raw.get("links") or {}).items() if isinstance(value, str)},
             raw=raw,
         )

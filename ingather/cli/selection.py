@@ -178,7 +178,9 @@ def read_metadata(path: Path) -> dict[str, dict[str, Any]]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise _bad_metadata(path, f"cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise _bad_metadata(path, f"cannot be read: {error}") from error
     return _from_csv(path, text) if path.suffix.lower() == ".csv" else _from_json(path, text)
 

@@ -39,7 +39,7 @@ def failures(
             return
         groups = failures_by_code(found)
     if not groups:
-        say("No failed documents.")
+        say(f"No document failed with {clean(code)}." if code else "No failed documents.")
         return
     show(failures_view(groups, names=None if every else NAMES_PER_FAILURE))
     say(f"Run them again with: ingather retry {identity}", "dim")

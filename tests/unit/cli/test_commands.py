@@ -101,6 +101,20 @@ def test_failures_are_grouped_with_advice(ingather: Run, server: StandIn) -> Non
     assert f"ingather retry {BATCH_ID}" in outcome.stderr
 
 
+def test_no_failure_with_a_code_is_not_no_failure(ingather: Run, server: StandIn) -> None:
+    """What was asked for is named: others may have failed."""
+    server.on("GET", DOCUMENTS, page())
+    assert "No document failed with corrupt." in ingather("failures", BATCH_ID, "--code", "corrupt").stderr
+    assert "No failed documents." in ingather("failures", BATCH_ID).stderr
+
+
+def test_results_say_what_is_missing_from_a_document_that_is_done(ingather: Run, server: StandIn) -> None:
+    """A scan without text is done, has no chunks, and says why."""
+    scan = document(0, filename="scan.tif", media_type="image/*", chunks=0, warnings=["no_text"])
+    server.on("GET", DOCUMENTS, page(scan))
+    assert re.search(r"scan\.tif\s+done no_text\s+image", ingather("results", BATCH_ID).stdout)
+
+
 def test_the_report_is_written_whole_or_not_at_all(ingather: Run, server: StandIn, tmp_path: Path) -> None:
     """--output saves the NDJSON report; a broken connection leaves no file under that name."""
     lines = '{"ordinal":0}\n{"ordinal":1}\n'
