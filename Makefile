@@ -17,6 +17,7 @@ help: ## Show this menu
 	@grep -hE '^[a-z]+:.*?## ' Makefile | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-8s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml uv.lock
+	@echo "Installing into $(VENV), once: a minute or so …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
 	@$(BIN)/python -m uv sync --quiet --frozen --inexact --all-extras --compile-bytecode

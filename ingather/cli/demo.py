@@ -5,7 +5,10 @@ a typed failure, and the question must be answered by the right file.
 """
 
 import contextlib
+import shlex
+import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -44,9 +47,12 @@ def demo(
             _search(client, ended.id)
         _say(f"Stopped. The demo took {time.monotonic() - began:.0f} s.", "bold")
         if keep or data_dir is not None:
-            _say(f"The data is kept. Go on with it: ingather up --data-dir '{folder}'")
+            _say(f"The data is kept. Go on with it: {_program()} up --data-dir '{folder}'")
         else:
-            _say("Now with your own documents: `ingather up`, and in a second terminal `ingather submit PATH --watch`.")
+            _say(
+                f"Now with your own documents: `{_program()} up`, "
+                f"and in a second terminal `{_program()} submit PATH --watch`."
+            )
 
 
 @contextlib.contextmanager
@@ -101,8 +107,9 @@ def _outcome(document: Document) -> str:
 
 
 def _search(client: IngatherClient, batch_id: str) -> None:
-    _say(f"\nSearching: {QUESTION}", "bold")
-    hits = client.search(QUESTION, collection=COLLECTION, limit=2)
+    with _working("Searching"):
+        hits = client.search(QUESTION, collection=COLLECTION, limit=2)
+    _say(f"\n{QUESTION}", "bold")
     for position, hit in enumerate(hits, 1):
         show(hit_view(position, hit))
     if not hits or hits[0].filename not in ANSWER_FILES:
@@ -141,6 +148,11 @@ def _terminated_like_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _program() -> str:
+    """This program as it was called: `make demo` leaves nobody with `ingather` on the path."""
+    return "ingather" if shutil.which("ingather") else shlex.quote(sys.argv[0])
 
 
 def _say(message: str, style: str = "") -> None:
