@@ -1,6 +1,7 @@
 """``ingather doctor``: is every part well, and what to do about those that are not."""
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +43,8 @@ def doctor(
 
     With --json the answer holds the embedded stack's own credentials. Ends with 1 when a part is not well.
     """
+    # Importing wordllama sets up logging for the whole process: every request of a check would be told.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     facts = DataDirectory(data_dir.absolute()).read_stack_file()
     findings = asyncio.run(_examine(facts, data_dir))
     if json_output:
