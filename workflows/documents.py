@@ -189,7 +189,7 @@ class DocumentRun:
             self._index_timer = asyncio.create_task(self._wait_for_index_interval())
 
     async def _wait_for_index_interval(self) -> None:
-        await workflow.sleep(INDEX_INTERVAL)
+        await workflow.sleep(INDEX_INTERVAL, summary="until the next index write")
         self._index_timer = None
         self._index_due = True
         self.wake()
