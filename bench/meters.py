@@ -36,8 +36,8 @@ def _cpu(process: psutil.Process) -> float:
         times = process.cpu_times()
     except psutil.NoSuchProcess:
         return 0.0
-    ended = times.children_user + times.children_system if process.name() != "python" else 0.0
-    return float(times.user + times.system + ended)
+    # Children that ended and were waited for: recycled parser processes are among their server's.
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 class PeakMemory:
