@@ -46,8 +46,10 @@ _SECTIONS: tuple[tuple[type[IngatherError], str, str], ...] = (
     (
         RequestError,
         "Requests",
-        "A request cannot be answered as asked, or a batch cannot be run as it was submitted. Three codes more belong to"
-        " HTTP itself: `forbidden` (403), `not_found` (404, no such path) and `method_not_allowed` (405).",
+        (
+            "A request cannot be answered as asked, or a batch cannot be run as it was submitted. Three codes more belong"
+            " to HTTP itself: `forbidden` (403), `not_found` (404, no such path) and `method_not_allowed` (405)."
+        ),
     ),
     (DependencyError, "Parts of the service", "Infrastructure. Activities wait and try again; the API answers 503."),
     (IngatherError, "Everything else", "Wrong settings, and accidents."),
