@@ -8,6 +8,7 @@ import asyncio
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -20,12 +21,23 @@ HISTORIES = Path(__file__).parent.parent / "histories"
 SHORT_HISTORY = {"limit.historyCount.suggestContinueAsNew": "60"}
 
 
+def _portable(history: str) -> str:
+    """The history without stack traces: they name this machine's folders, and a replay does not read them."""
+
+    def cleaned(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: cleaned(item) for name, item in value.items() if name != "stackTrace"}
+        return [cleaned(item) for item in value] if isinstance(value, list) else value
+
+    return json.dumps(cleaned(json.loads(history)), indent=2) + "\n"
+
+
 async def _record(address: str, name: str, scenario: Scenario) -> list[str]:
     client = await Client.connect(address, data_converter=pydantic_data_converter)
     histories = await play(client, scenario)
     for number, history in enumerate(histories):
         suffix = f".{number}" if number else ""
-        (HISTORIES / f"{name}{suffix}.json").write_text(history.to_json())
+        (HISTORIES / f"{name}{suffix}.json").write_text(_portable(history.to_json()))
     return [word for history in histories for word in fingerprint(history)]
 
 
