@@ -35,9 +35,11 @@ class IndexActivities:
     async def index_documents(self, request: IndexDocumentsInput) -> IndexDocumentsOutput:
         """Write the chunks of these documents to the index. Rows are keyed by content: again changes nothing."""
         async with beating_plainly():
-            records = await self._catalog.get_documents(request.batch_id, list(decode_bitmap(request.ordinals)))
+            ordinals = list(decode_bitmap(request.ordinals))
+            records = await self._catalog.get_documents(request.batch_id, ordinals)
             chunk_count = 0
-            missing: set[int] = set()
+            # A row that is gone, like an artifact that is gone, costs its own document alone.
+            missing = set(ordinals) - {record.ordinal for record in records}
             # Documents without text go along: an earlier version of them may have had some.
             for group in within_memory(records):
                 found = await asyncio.gather(*(self._entry(record) for record in group))
@@ -53,8 +55,10 @@ class IndexActivities:
         )
 
     async def _entry(self, record: DocumentRecord) -> IndexEntry | None:
-        """None where its artifact is gone: that costs this document alone."""
-        assert record.sha256 is not None and record.fingerprint is not None  # noqa: PT018  # done implies both
+        """None where its artifact is gone, or where its row does not say which it is."""
+        if record.sha256 is None or record.fingerprint is None:
+            log.warning("document.row_incomplete", batch_id=record.batch_id, file_id=record.file_id)
+            return None
         try:
             artifact = await self._blobs.get(artifact_key(record.tenant_id, record.sha256, record.fingerprint))
         except BlobNotFoundError:

@@ -64,6 +64,16 @@ async def test_a_missing_artifact_is_named_and_the_others_are_indexed(workshop):
     assert [row.indexed_at is not None for row in await workshop.rows(batch_id)] == [True, False, True]
 
 
+async def test_a_document_without_a_row_is_named_too(workshop):
+    """A done document whose row is gone is not called searchable."""
+    batch_id = await ingested(workshop, TEXTS[0])
+
+    output = await workshop.make_searchable(batch_id, 0, 7)
+
+    assert list(decode_bitmap(output.missing)) == [7]
+    assert output.document_count == 1
+
+
 async def test_storage_that_is_away_is_raised_for_a_retry(workshop):
     """Nothing is marked as indexed that is not."""
     batch_id = await ingested(workshop, *TEXTS)
