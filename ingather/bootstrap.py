@@ -101,7 +101,7 @@ async def prepare_storage(settings: Settings) -> None:
 def build_index(settings: Settings) -> ChunkIndex:
     """The search index, in a folder or on S3 with the S3 settings."""
     # Arrow comes with it: 25 MB that a process without an index does not need.
-    from ingather.adapters.lancedb_index import LanceDbChunkIndex  # noqa: PLC0415
+    from ingather.adapters.lancedb_index import LanceDbChunkIndex  # noqa: PLC0415  # LanceDB takes a second to import, and the API has no use for it
 
     return LanceDbChunkIndex(
         settings.index.uri,

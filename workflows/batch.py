@@ -79,6 +79,7 @@ class BatchWorkflow:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 if self._book.problem is not None or self._book.ledger.next_pending() is None:
                     break
+                _raise_if_cancelled()
                 self._book.finalizing = False
         except (Exception, asyncio.CancelledError) as error:
             # A cancel surfaces as asyncio's error, or as the error of the activity it interrupted.

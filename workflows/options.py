@@ -86,5 +86,7 @@ RECORDS = ActivityOptions(
     start_to_close_timeout=timedelta(minutes=30),
     heartbeat_timeout=HEARTBEAT_TIMEOUT,
     retry_policy=_ENDLESS,
+    # A report that was told to stop must not go on writing beside the one that follows it.
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
 """The catalog's last word and the report: a batch does not end without them."""

@@ -45,7 +45,7 @@ class LocalSearch:
 
     async def read_text(self, artifact: bytes) -> str:
         # Arrow is large: it comes with the index, and only where that is.
-        from ingather.domain.artifact import read_text  # noqa: PLC0415
+        from ingather.domain.artifact import read_text  # noqa: PLC0415  # Arrow is loaded by the search process alone
 
         return await asyncio.to_thread(read_text, artifact)
 

@@ -53,7 +53,7 @@ class World:
     manifest_gate: asyncio.Event | None = None
     """While set and not open, the manifest is being made."""
     ignores_cancel: bool = False
-    """The manifest is made all the same when it is asked to stop."""
+    """Manifest and report are finished all the same when they are asked to stop."""
     page_gate: asyncio.Event | None = None
     """While set and not open, the documents' names are being read."""
     reopen_gate: asyncio.Event | None = None
@@ -135,7 +135,11 @@ class World:
     @activity.defn(name="finish_batch")
     async def finish_batch(self, request: FinishBatchInput) -> FinishBatchOutput:
         self.calls["finish_batch"] += 1
-        await _opened(self.report_gate)
+        try:
+            await _opened(self.report_gate)
+        except asyncio.CancelledError:
+            if not self.ignores_cancel:
+                raise
         self.closed = request.closed
         self.ended.append("finish_batch")
         return FinishBatchOutput(report_key="report.jsonl")

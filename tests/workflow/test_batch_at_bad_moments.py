@@ -1,6 +1,7 @@
 """A batch that is steered at the worst moments: while it opens, while it closes, while parts of it are gone."""
 
 import asyncio
+import contextlib
 
 import pytest
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
@@ -145,6 +146,36 @@ async def test_a_retry_while_the_report_is_written_takes_effect_after_it(client)
         assert (answer.affected, answer.state) == (1, BatchState.RETRYING)
         assert (await handle.result()).counts == Counts(total=3, done=3)
         assert world.ended == ["finish_batch", "reset_documents", "finish_batch"]
+
+
+@pytest.mark.parametrize("ignores_cancel", [True, False])
+async def test_a_cancel_while_the_report_is_written_lets_no_retry_run(client, ignores_cancel):
+    """Whether the report stops or is finished all the same, the retry that waited for it starts nothing."""
+    world = World(
+        outcome=lambda ordinal, _: DONE if ordinal else failed(),
+        report_gate=asyncio.Event(),
+        ignores_cancel=ignores_cancel,
+    )
+    async with driven(client, world) as driver:
+        handle = await driver.start()
+        await until(lambda: world.calls["finish_batch"] == 1)
+        waiting = asyncio.create_task(handle.execute_update(BatchWorkflow.retry, retry()))
+        await asyncio.sleep(0.3)
+
+        await handle.cancel()
+        await asyncio.sleep(0.5)
+        world.report_gate.set()
+        await asyncio.wait([waiting, asyncio.create_task(_ended(driver))], timeout=20)
+
+        waiting.exception()  # refused, or answered before the cancel took effect
+        assert world.closed is not None
+        assert world.started.count(0) == 1
+        assert world.closed.summary.counts.done == 2
+
+
+async def _ended(driver: BatchDriver) -> None:
+    with contextlib.suppress(WorkflowFailureError):
+        await driver.handle.result()
 
 
 async def test_a_document_whose_worker_died_is_cancelled_with_its_batch(client):
