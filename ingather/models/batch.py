@@ -85,6 +85,8 @@ class ProcessingOptions(BaseModel):
     """Break chunks at headings and pages first and keep both as chunk metadata."""
     max_workers: int = Field(default=48, ge=1, le=48)
     """Documents in flight at once. Never above 50: each finished activity buffers two events behind one workflow task."""
+    pack_small: bool = False
+    """Let up to 16 documents under 64 KB share an activity, also in a batch of 1,000 documents or fewer."""
     timeout_seconds: float = Field(default=60.0, gt=0, le=3_600)
     """Wall clock of one parse; ``parser_seconds`` of ``GET /v1/limits`` where a batch does not say."""
 
@@ -114,8 +116,14 @@ class BatchSpec(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     submitted_count: int = Field(ge=0)
     """Things handed in, archives counted as one each."""
+    submitted_bytes: int = Field(default=0, ge=0)
+    """Their bytes, as handed in: what admission counts."""
     hold: bool = False
     """Wait in ``pending`` until ``start``."""
+    open: bool = False
+    """Takes more documents until it is sealed; wait in ``pending`` until then."""
+    children_at_once: int = Field(default=8, ge=1, le=20)
+    """Children of a large batch that run at one time."""
 
 
 class SourceSlice(BaseModel):
@@ -149,6 +157,16 @@ class BatchProblem(BaseModel):
     action: str = ""
 
 
+class ChildProgress(BaseModel):
+    """A running child of a large batch. Its documents are ``in_flight`` in the parent's own counts until it ends."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    retry_round: int = 0
+    document_count: int
+
+
 class BatchProgress(BaseModel):
     """An exact snapshot, answered by the ``progress`` query and kept small in the memo."""
 
@@ -161,7 +179,11 @@ class BatchProgress(BaseModel):
     priority: int = 3
     failures_by_code: dict[str, int] = Field(default_factory=dict)
     in_flight: tuple[int, ...] = ()
-    """Ordinals being worked on, at most 48."""
+    """Ordinals being worked on, the first 48 of them."""
+    children: tuple[ChildProgress, ...] = ()
+    """Children at work, in a batch of more than 1,000 documents."""
+    waiting_for: str | None = None
+    """What the batch itself knows of why it waits: ``start``, ``seal`` or ``place``."""
     sources: tuple[SourceProgress, ...] = ()
     retry_round: int = 0
     indexed: int = 0

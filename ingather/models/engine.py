@@ -7,6 +7,8 @@ IO_QUEUE = "ingather-io"
 CPU_QUEUE = "ingather-cpu"
 
 BATCH_WORKFLOW = "BatchWorkflow"
+CHUNK_WORKFLOW = "ChunkWorkflow"
+"""Child of a large batch: runs up to 1,000 of its documents."""
 
 MEMO_PROGRESS = "progress"
 """Memo field: a ``BatchProgress`` without its in-flight list, for ``describe()`` when no worker answers."""
@@ -22,6 +24,11 @@ SEARCH_ATTRIBUTES: dict[str, str] = {
 """Custom search attributes and their Temporal types; registered by the stack and by docker-compose."""
 
 MANIFEST_PAGE_SIZE = 1_000
+
+PACK_DOCUMENTS = 16
+"""Small documents that may share one activity."""
+PACKABLE_BYTES = 64 * 1024
+"""A document may share an activity up to this size."""
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 HEARTBEAT_THROTTLE = timedelta(seconds=1)

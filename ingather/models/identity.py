@@ -38,7 +38,19 @@ def workflow_id_for(batch_id: str) -> str:
     return f"batch/{batch_id}"
 
 
+def child_workflow_id_for(batch_id: str, index: int, retry_round: int) -> str:
+    """Workflow id of a large batch's child: ``batch/{id}/{index}``, ``batch/{id}/{index}/r{round}`` in a retry."""
+    suffix = f"/r{retry_round}" if retry_round else ""
+    return f"{workflow_id_for(batch_id)}/{index}{suffix}"
+
+
 def activity_id_for(ordinal: int, retry_round: int) -> str:
     """Activity id of one document, as shown in the Temporal UI (``doc-0000042``, ``doc-0000042-r1``)."""
     suffix = f"-r{retry_round}" if retry_round else ""
     return f"doc-{ordinal:07d}{suffix}"
+
+
+def pack_activity_id_for(first_ordinal: int, retry_round: int) -> str:
+    """Activity id of several small documents that share an activity, named after the first of them."""
+    suffix = f"-r{retry_round}" if retry_round else ""
+    return f"pack-{first_ordinal:07d}{suffix}"

@@ -29,6 +29,10 @@ class JournalKind(StrEnum):
     """A document was handed to a worker."""
     ENDED = "ended"
     """A document reached ``status``."""
+    CHILD_STARTED = "child_started"
+    """A child of a large batch began; its own journal tells of its documents."""
+    CHILD_ENDED = "child_ended"
+    """It is over: the catalog knows how each of its ``ordinals`` ended."""
 
 
 class JournalEntry(Message):
@@ -41,6 +45,11 @@ class JournalEntry(Message):
     state: BatchState | None = None
     code: str | None = None
     """Error code of a failed document."""
+    child: int | None = None
+    """Index of a child."""
+    retry_round: int = 0
+    ordinals: str | None = None
+    """The child's documents, as a bitmap."""
 
 
 class OutcomesPage(Message):
@@ -91,6 +100,36 @@ class BatchInput(Message):
     """A closed batch is started again for a retry: take the documents' states from ``summary.json``."""
 
 
+class ChunkInput(Message):
+    """Input of ``ChunkWorkflow``: the share of a large batch that one child runs."""
+
+    spec: BatchSpec
+    index: int
+    retry_round: int = 0
+    ordinals: str
+    """Up to 1,000 documents, as a bitmap."""
+    window: int
+    """Activities in flight at once."""
+    paused: bool = False
+    priority: int = 3
+
+
+class ChunkOutput(Message):
+    """How a child's documents ended. It never fails because one did, and a cancelled child returns what it did."""
+
+    ledger: str
+    """One letter a document, in the order of their ordinals (``ingather.domain.ledger``)."""
+    failures: dict[str, str] = Field(default_factory=dict)
+    """Failed documents by error code, as bitmaps of their place in that order."""
+
+
+class SteerRequest(Message):
+    """Signal ``steer`` to a child: how it goes on, whatever came before."""
+
+    paused: bool
+    priority: int
+
+
 # --- Updates and signals -------------------------------------------------------------------
 
 
@@ -108,6 +147,19 @@ class RetryRequest(ControlRequest):
     ordinals: tuple[int, ...] = Field(default=(), max_length=1_000)
     include_cancelled: bool = False
     """Take documents in that a cancel left undone."""
+
+
+class SealRequest(ControlRequest):
+    """No more documents come: the open batch may run."""
+
+    document_count: int = Field(ge=0)
+    """All that was handed in."""
+
+
+class AddedRequest(Message):
+    """Signal ``added`` to an open batch: what has been handed in so far, in all."""
+
+    document_count: int = Field(ge=0)
 
 
 class PriorityRequest(ControlRequest):
@@ -142,16 +194,20 @@ class BuildManifestOutput(Message):
 
 
 class ReadManifestInput(Message):
+    """Up to 1,000 documents, as a bitmap of their ordinals."""
+
     tenant_id: TenantId
     batch_id: BatchId
-    page: int
+    ordinals: str
 
 
 class ReadManifestOutput(Message):
-    """File names of one page, for the summaries people see in the Temporal UI; the references stay in storage."""
+    """What a workflow must know of documents before they run; the references stay in storage."""
 
-    first_ordinal: int
     filenames: tuple[str, ...]
+    """In the order of the ordinals, for the summaries people see in the Temporal UI."""
+    packable: str = ""
+    """Documents small enough to share an activity, as a bitmap of their place in that order."""
 
 
 class IngestDocumentInput(Message):
@@ -161,6 +217,8 @@ class IngestDocumentInput(Message):
     collection: str
     options: ProcessingOptions
     retry_round: int = 0
+    kills: int = 0
+    """How often it killed a parser while it shared an activity with others."""
 
 
 class IngestDocumentOutput(Message):
@@ -171,6 +229,31 @@ class IngestDocumentOutput(Message):
     stage: Stage | None = None
     """Where it failed."""
     chunk_count: int = 0
+
+
+class IngestPackInput(Message):
+    """Several small documents in one activity: the ordinals as a bitmap."""
+
+    tenant_id: TenantId
+    batch_id: BatchId
+    ordinals: str
+    collection: str
+    options: ProcessingOptions
+
+
+PACK_RETRY_ALONE = "p"
+"""Letter of a document that is to run again, as an activity of its own."""
+PACK_KILLED = "k"
+"""The same, for one that killed its parser process."""
+
+
+class IngestPackOutput(Message):
+    """How each document of a pack ended, in the order of the ordinals."""
+
+    statuses: str
+    """``d`` done, ``f`` failed, ``s`` skipped, or to run again alone: ``p``, and ``k`` where it killed its parser."""
+    failures: dict[str, str] = Field(default_factory=dict)
+    """Failed documents by error code, as bitmaps of their place in that order."""
 
 
 class IndexDocumentsInput(Message):
@@ -233,3 +316,15 @@ class DocumentHeartbeat(Message):
     stage: Stage
     filename: str
     started_at: datetime
+
+
+class PackHeartbeat(DocumentHeartbeat):
+    """Heartbeat details of a pack: the stage of the document under way, and how those before it ended.
+
+    A second attempt goes on from here.
+    """
+
+    ordinal: int
+    statuses: str = ""
+    """As in ``IngestPackOutput``, with ``.`` for a document that has not ended."""
+    failures: dict[str, str] = Field(default_factory=dict)
