@@ -24,12 +24,24 @@ def test_the_empty_set_is_the_empty_text():
     assert (encode_bitmap([]), list(decode_bitmap(""))) == ("", [])
 
 
-def test_a_thousand_ordinals_take_168_characters():
-    """What the limits of history are planned with."""
-    assert len(encode_bitmap(range(1_000))) == 168
+@given(st.sets(st.integers(0, 3_000_000), max_size=200))
+def test_far_apart_or_far_out_it_comes_back_too(ordinals):
+    """Long bitmaps are deflated."""
+    assert list(decode_bitmap(encode_bitmap(ordinals))) == sorted(ordinals)
 
 
-@pytest.mark.parametrize("text", ["%%%", "A", "AAA", "AA==\n"])
+@pytest.mark.parametrize("first", [0, 1_000, 999_000])
+def test_a_thousand_neighbours_take_less_than_180_characters(first):
+    """What the limits of history are planned with, wherever in a batch they lie."""
+    assert len(encode_bitmap(range(first, first + 1_000))) < 180
+
+
+def test_a_thousand_of_a_million_fit_a_workflow_input():
+    """Failed documents lie far apart."""
+    assert len(encode_bitmap(range(0, 1_000_000, 1_000))) < 8_000
+
+
+@pytest.mark.parametrize("text", ["%%%", "A", "0:AAA", "0:AA==\n", ":", "0zAAAA", "x:AA=="])
 def test_what_is_no_bitmap_is_refused(text):
     """Not read as some other set."""
     with pytest.raises(ValueError, match=r"."):

@@ -147,10 +147,65 @@ def test_a_thousand_documents_stay_small():
         ledger.move(ordinal, DocumentStatus.FAILED, "corrupt")
 
     assert len(ledger.letters()) == 1_000
-    assert len(ledger.failures()["corrupt"]) <= 168
+    assert len(ledger.failures()["corrupt"]) <= 180
 
 
 def test_letters_of_another_version_are_refused():
     """Better than to count them wrongly."""
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="stands for nothing"):
         Ledger.load("pdx", {})
+
+
+def test_a_ledger_of_a_million_is_written_in_a_few_kilobytes():
+    """It travels in a workflow's input and result."""
+    ledger = Ledger(1_000_000)
+    ledger.move_all(DocumentStatus.PENDING, DocumentStatus.DONE)
+    for ordinal in range(0, 1_000_000, 1_000):
+        ledger.move(ordinal, DocumentStatus.FAILED, "corrupt")
+
+    assert len(ledger.letters()) < 10_000
+    assert Ledger.load(ledger.letters(), ledger.failures()).counts == ledger.counts
+
+
+@given(MOVES, STATUSES, STATUSES, st.sampled_from((None, *CODES)))
+def test_moving_all_of_a_status_is_moving_each(moves, source, target, code):
+    """Counts, codes and the next one are the same."""
+    together, one_by_one = after(moves), after(moves)
+    moved = together.move_all(source, target, code)
+    for ordinal in moved:
+        one_by_one.move(ordinal, target, code)
+
+    assert moved == list(after(moves).where(source))
+    assert together.counts == one_by_one.counts
+    assert (together.letters(), together.failures()) == (one_by_one.letters(), one_by_one.failures())
+    assert together.next_pending() == one_by_one.next_pending()
+    assert together.failures_by_code == one_by_one.failures_by_code
+
+
+@given(MOVES, st.lists(st.sampled_from(CODES)), st.lists(st.integers(0, 11)), st.booleans())
+def test_reset_takes_what_matches_back_to_pending(moves, codes, ordinals, include_cancelled):
+    """With and without filters."""
+    ledger = after(moves)
+    expected = list(ledger.failed(codes, ordinals)) + (list(ledger.cancelled(ordinals)) if include_cancelled else [])
+    pending = set(ledger.where(DocumentStatus.PENDING))
+
+    assert ledger.reset(codes, ordinals, include_cancelled=include_cancelled) == sorted(expected)
+    assert set(ledger.where(DocumentStatus.PENDING)) == pending | set(expected)
+
+
+def test_a_part_brings_its_ends_home():
+    """A child runs some documents of its parent's ledger, by their place among themselves."""
+    whole, part = Ledger(6), Ledger(2)
+    part.move(0, DocumentStatus.DONE)
+    part.move(1, DocumentStatus.FAILED, "corrupt")
+
+    whole.apply((2, 5), part.letters(), part.failures())
+
+    assert (whole.letters(), whole.code(5)) == ("ppdppf", "corrupt")
+
+
+@pytest.mark.parametrize("letters", ["z", "zAAAA", "z!!"])
+def test_a_damaged_long_ledger_is_refused(letters):
+    """As a short one is."""
+    with pytest.raises(ValueError, match=r"."):
+        Ledger.load(letters, {})
