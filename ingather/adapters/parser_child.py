@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from ingather.adapters.parser_wire import STAGES, Reply, prepared_head, receive_request, send_reply
+from ingather.adapters.parser_wire import STAGES, Refusal, Reply, prepared_head, receive_request, send_reply
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.models.content import PreparedDocument, PrepareRequest, Stage
 from ingather.models.errors import IngatherError
@@ -77,13 +77,13 @@ def _prepared(
     try:
         prepared = prepare(request, embedder, settings.limits, announce)
     except IngatherError as error:
-        told = {"code": error.code, "message": error.message, "action": error.action, "facts": error.facts}
+        told = Refusal(error.code, error.message, error.action, error.facts)
         return Reply("refused", retire=_bloated(settings), error=told)
     except MemoryError:
         return Reply("out_of_memory", retire=True, peak_memory_bytes=_peak_memory())
     except BaseException as error:  # noqa: BLE001 - Rust panics are no Exception, and none may leave this process
         # An error's message may quote the document, so only its type is told.
-        return Reply("failed", retire=True, error={"type": type(error).__name__}, peak_memory_bytes=_peak_memory())
+        return Reply("failed", retire=True, error=Refusal(type(error).__name__), peak_memory_bytes=_peak_memory())
     return Reply("prepared", retire=_bloated(settings), prepared=prepared_head(prepared), artifact=prepared.artifact)
 
 

@@ -3,26 +3,27 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Final
 
 import structlog
 
 from ingather.adapters.embedding import fill_vectors, restore_prepared
 from ingather.adapters.parser_child import ChildSettings
+from ingather.adapters.parser_deaths import ChildDiedError, Death, ServerLostError, error_of
 from ingather.adapters.parser_pool import Child, ParserPool
 from ingather.adapters.parser_server import ServerSettings
 from ingather.adapters.parser_versions import pipeline_description
-from ingather.adapters.parser_wire import STAGES, Exit, Reply, receive_reply, send_request
+from ingather.adapters.parser_wire import STAGES, Exit, Refusal, Reply, ReplyReader, is_silent, sent_along
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.models.content import PreparedDocument, PrepareRequest, Stage
 from ingather.models.errors import (
     DependencyError,
     DocumentCorruptError,
     DocumentError,
-    ParserCrashedError,
-    ParserOutOfMemoryError,
-    ParserTimeoutError,
+    ParserKilledError,
     error_classes,
 )
 from ingather.ports.embedder import Embedder, RemoteEmbedder
@@ -31,25 +32,8 @@ log = structlog.get_logger(__name__)
 
 _STAGE_POLL_SECONDS: Final = 0.1
 _EXIT_REPORT_SECONDS: Final = 2.0
-_ATTEMPTS: Final = 2
 _LOST_SERVERS_TOLERATED: Final = 3
-_NEARLY_ALL_MEMORY: Final = 0.8
-"""A parser that dies having used this share of its memory died of it: allocators abort just below the limit."""
-_SIGKILL: Final = 9
-
-
-class _ChildDiedError(Exception):
-    """The process ended, or gave up, with the document half done."""
-
-    def __init__(self, stage: Stage | None, ended: Exit | None, *, error_type: str | None = None) -> None:
-        super().__init__(error_type or "died")
-        self.stage = stage
-        self.ended = ended
-        self.error_type = error_type
-
-
-class _ServerLostError(Exception):
-    """The fork server took the process along; the document is not to blame."""
+_GARBAGE: Final = "garbage_answer"
 
 
 class SupervisedPreparer:
@@ -107,25 +91,19 @@ class SupervisedPreparer:
 
     async def prepare(self, request: PrepareRequest, on_stage: Callable[[Stage], None]) -> PreparedDocument:
         """See the port. A stage that takes less than a tenth of a second may be announced when the next one began."""
-        deaths: list[_ChildDiedError] = []
-        lost = 0
         while True:
-            child = await self._pool.take(fresh=bool(deaths))
-            try:
-                return await self._run(child, request, on_stage)
-            except _ServerLostError as error:
-                lost += 1
-                if lost >= _LOST_SERVERS_TOLERATED:
-                    raise DependencyError("parser processes keep being killed from outside") from error
-            except _ChildDiedError as death:
-                deaths.append(death)
-                last = len(deaths) == _ATTEMPTS
-                out_of_memory = self._ran_out_of_memory(death, last=last)
-                log.warning("parser.died", out_of_memory=out_of_memory, attempt=len(deaths), **_facts(death))
-                if out_of_memory:
-                    raise self._out_of_memory_error(request, death) from death
-                if last:
-                    raise _crashed_error(request, death) from death
+            (outcome,) = await self._outcomes([request], lambda _position, stage: on_stage(stage))
+            if isinstance(outcome, PreparedDocument):
+                return outcome
+            if not isinstance(outcome, ParserKilledError) or outcome.facts["quarantined"]:
+                raise outcome
+            request = replace(request, kills=request.kills + 1)
+
+    async def prepare_many(
+        self, requests: Sequence[PrepareRequest], on_stage: Callable[[int, Stage], None]
+    ) -> list[PreparedDocument | DocumentError]:
+        """See the port."""
+        return await self._outcomes(requests, on_stage)
 
     async def embed(self, artifact: bytes) -> bytes:
         """See the port."""
@@ -139,53 +117,78 @@ class SupervisedPreparer:
         """See the port. Documents under way fail with ``DependencyError``."""
         await self._pool.close()
 
-    async def _run(self, child: Child, request: PrepareRequest, on_stage: Callable[[Stage], None]) -> PreparedDocument:
-        child.documents += 1
+    async def _outcomes(
+        self, requests: Sequence[PrepareRequest], on_stage: Callable[[int, Stage], None]
+    ) -> list[PreparedDocument | DocumentError]:
+        """Give every document its one chance, in as many processes as that takes."""
+        outcomes: list[PreparedDocument | DocumentError] = []
+        lost = 0
+        while len(outcomes) < len(requests):
+            child = await self._pool.take(fresh=requests[len(outcomes)].kills > 0)
+            if not is_silent(child.sock):
+                self._pool.kill(child)
+                continue
+            try:
+                await self._converse(child, requests, outcomes, on_stage)
+            except ServerLostError as error:
+                lost += 1
+                if lost >= _LOST_SERVERS_TOLERATED:
+                    raise DependencyError("parser processes keep being killed from outside") from error
+            except ChildDiedError as error:
+                killed = error_of(error.death, requests[len(outcomes)], memory_bytes=self._memory_bytes)
+                killed.__cause__ = error
+                log.warning("parser.died", code=killed.code, **killed.facts)
+                outcomes.append(killed)
+        return outcomes
+
+    async def _converse(
+        self,
+        child: Child,
+        requests: Sequence[PrepareRequest],
+        outcomes: list[PreparedDocument | DocumentError],
+        on_stage: Callable[[int, Stage], None],
+    ) -> None:
+        """Have a child prepare what has no outcome yet. Its death ends the conversation, not what was answered before."""
+        pending = requests[len(outcomes) :]
+        child.documents += len(pending)
         # A large document takes its time to get there: meanwhile the last one's stage is not this one's.
         self._pool.clear_stage(child)
+        reader = ReplyReader(child.sock, max_body_bytes=self._memory_bytes)
+        retire = False
         try:
-            async with asyncio.timeout(request.timeout_seconds):
-                with self._watched(child, on_stage) as announce:
-                    await send_request(child.sock, request)
-                    reply = await receive_reply(child.sock, max_body_bytes=self._memory_bytes)
-        except TimeoutError as error:
+            async with sent_along(child.sock, pending):
+                for position, request in enumerate(pending, len(outcomes)):
+                    async with asyncio.timeout(request.timeout_seconds):
+                        with self._watched(child, partial(on_stage, position)) as announce:
+                            reply = await reader.receive()
+                    outcomes.append(_outcome(reply, self._stage(child), announce))
+                    retire = retire or reply.retire
+        except (ChildDiedError, OSError, ValueError) as error:
             stage = self._stage(child)
             self._pool.kill(child)
-            raise await self._timeout_error(child, request, stage) from error
-        except OSError as error:
-            stage = self._stage(child)
-            self._pool.kill(child)
-            ended = await self._exit_of(child)
-            if ended is None:
-                raise _ServerLostError from error
-            raise _ChildDiedError(stage, ended) from error
+            raise await self._death(child, stage, error) from error
         except BaseException:
             # Cancelled: whoever waited is gone, and native code listens to nothing but a kill.
             self._pool.kill(child)
             raise
-        return self._concluded(child, reply, announce)
+        self._release(child, retire=retire)
 
-    def _concluded(self, child: Child, reply: Reply, announce: Callable[[Stage], None]) -> PreparedDocument:
-        stage = self._stage(child)
-        if reply.outcome in ("out_of_memory", "failed"):
-            self._pool.kill(child)
-            status = Exit(
-                signal=0,
-                status=1,
-                peak_memory_bytes=reply.peak_memory_bytes,
-                says_out_of_memory=reply.outcome == "out_of_memory",
-            )
-            raise _ChildDiedError(stage, status, error_type=(reply.error or {}).get("type"))
-        if reply.retire or child.documents >= self._recycle_after:
+    def _release(self, child: Child, *, retire: bool) -> None:
+        if retire or child.documents >= self._recycle_after:
             self._pool.retire(child)
         else:
             self._pool.give_back(child)
-        if reply.outcome == "refused":
-            raise _refusal(reply)
-        prepared = reply.document()
-        for name in prepared.timings_ms:
-            announce(Stage(name))
-        return prepared
+
+    async def _death(self, child: Child, stage: Stage | None, error: Exception) -> ChildDiedError | ServerLostError:
+        """Why a conversation broke off; the child was killed by now, if it lived."""
+        if isinstance(error, ChildDiedError):
+            return error
+        ended = await self._exit_of(child)
+        if isinstance(error, TimeoutError):
+            return ChildDiedError(Death(stage, ended, timed_out=True))
+        if isinstance(error, (ConnectionAbortedError, ValueError)):
+            return ChildDiedError(Death(stage, ended, error_type=_GARBAGE, killed=True))
+        return ServerLostError() if ended is None else ChildDiedError(Death(stage, ended))
 
     @contextlib.contextmanager
     def _watched(self, child: Child, on_stage: Callable[[Stage], None]) -> Iterator[Callable[[Stage], None]]:
@@ -224,54 +227,25 @@ class SupervisedPreparer:
                 return await asyncio.shield(child.ended)
         return None
 
-    async def _timeout_error(self, child: Child, request: PrepareRequest, stage: Stage | None) -> ParserTimeoutError:
-        ended = await self._exit_of(child)
-        where = stage.value if stage else "starting"
-        return ParserTimeoutError(
-            f"{request.filename} was still {where} after {request.timeout_seconds:g} s",
-            stage=where,
-            timeout_seconds=request.timeout_seconds,
-            peak_memory_bytes=ended.peak_memory_bytes if ended else None,
-        )
 
-    def _ran_out_of_memory(self, death: _ChildDiedError, *, last: bool) -> bool:
-        ended = death.ended
-        if ended is None:
-            return False
-        # Our own kills end elsewhere. One SIGKILL may be an operator's; a second one on the same document is
-        # the kernel's out-of-memory killer, which takes parsers first.
-        return (
-            ended.says_out_of_memory
-            or ended.peak_memory_bytes >= _NEARLY_ALL_MEMORY * self._memory_bytes
-            or (last and ended.signal == _SIGKILL)
-        )
-
-    def _out_of_memory_error(self, request: PrepareRequest, death: _ChildDiedError) -> ParserOutOfMemoryError:
-        return ParserOutOfMemoryError(
-            f"{request.filename} needs more memory than its parser may have ({self._memory_bytes:,} bytes)",
-            memory_limit_bytes=self._memory_bytes,
-            **_facts(death),
-        )
+def _outcome(reply: Reply, stage: Stage | None, announce: Callable[[Stage], None]) -> PreparedDocument | DocumentError:
+    """The document's end as its process tells it; ``ChildDiedError`` where the process gave up with it."""
+    if reply.outcome in ("out_of_memory", "failed"):
+        out_of_memory = reply.outcome == "out_of_memory"
+        ended = Exit(0, 1, peak_memory_bytes=reply.peak_memory_bytes, says_out_of_memory=out_of_memory)
+        raise ChildDiedError(Death(stage, ended, error_type=reply.error.code if reply.error else None))
+    if reply.outcome == "refused":
+        return _refusal(reply.error or Refusal(DocumentCorruptError.code))
+    prepared = reply.document()
+    for name in prepared.timings_ms:
+        announce(Stage(name))
+    return prepared
 
 
-def _crashed_error(request: PrepareRequest, death: _ChildDiedError) -> ParserCrashedError:
-    facts = _facts(death)
-    how = f"signal {facts['exit_signal']}" if facts.get("exit_signal") else facts.get("error_type") or "an early exit"
-    return ParserCrashedError(f"parser died twice on {request.filename}, the last time of {how}", **facts)
-
-
-def _facts(death: _ChildDiedError) -> dict[str, Any]:
-    facts: dict[str, Any] = {"stage": death.stage.value if death.stage else "starting"}
-    if death.ended is not None:
-        facts |= {"exit_signal": death.ended.signal or None, "peak_memory_bytes": death.ended.peak_memory_bytes}
-    if death.error_type:
-        facts["error_type"] = death.error_type
-    return facts
-
-
-def _refusal(reply: Reply) -> DocumentError:
-    told = reply.error or {}
-    cls = error_classes().get(told.get("code", ""), DocumentCorruptError)
-    if not issubclass(cls, DocumentError):
+def _refusal(told: Refusal) -> DocumentError:
+    cls = error_classes().get(told.code, DocumentCorruptError)
+    if not issubclass(cls, DocumentError) or issubclass(cls, ParserKilledError):
         cls = DocumentCorruptError
-    return cls(str(told.get("message", "")), action=told.get("action"), **dict(told.get("facts") or {}))
+    error = cls(told.message, action=told.action)
+    error.facts.update(told.facts)
+    return error

@@ -176,6 +176,7 @@ class _ForkServer:
                 status=os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0,
                 peak_memory_bytes=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1_024),
                 says_out_of_memory=self._spoke_of_memory(child_id),
+                cpu_seconds=usage.ru_utime + usage.ru_stime,
             )
             self._tell(exit_line(child_id, ended))
 

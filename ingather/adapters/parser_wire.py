@@ -1,16 +1,20 @@
 """What the worker and its parser processes say to each other, and in which bytes.
 
 Requests and replies travel as a JSON head and a binary body. JSON on purpose: a parser may have been
-taken over by the document it read, and unpickling what it sends would hand the worker over too.
+taken over by the document it read, and unpickling what it sends would hand the worker over too. For
+the same reason every answer is checked for its shape before anything is taken from it.
 """
 
 import asyncio
+import contextlib
 import socket
 import struct
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Literal
 
 import orjson
+from pydantic import TypeAdapter
 
 from ingather.models.content import PreparedDocument, PrepareRequest, Stage
 
@@ -30,6 +34,16 @@ Outcome = Literal["prepared", "refused", "out_of_memory", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A ``DocumentError`` on its way; of an unforeseen exception only its type's name, as ``code``."""
+
+    code: str
+    message: str = ""
+    action: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """How one document ended in its parser process."""
 
@@ -38,16 +52,17 @@ class Reply:
     """The process asks to be replaced: it holds more memory than it should."""
     prepared: dict[str, Any] | None = None
     """``PreparedDocument`` without its artifact."""
-    error: dict[str, Any] | None = None
-    """``code``, ``message``, ``action`` and ``facts`` of a ``DocumentError``; for ``failed`` the exception's type."""
+    error: Refusal | None = None
     peak_memory_bytes: int = 0
     artifact: bytes = field(default=b"", repr=False)
 
     def document(self) -> PreparedDocument:
-        """The result of a document that was ``prepared``."""
-        assert self.prepared is not None
-        values = {**self.prepared, "warnings": tuple(self.prepared["warnings"])}
-        return PreparedDocument(artifact=self.artifact, **values)
+        """The result of a document that was ``prepared``. Raises ``ValueError`` where it is none."""
+        return _PREPARED.validate_python({**(self.prepared or {}), "artifact": self.artifact})
+
+
+_PREPARED: Final = TypeAdapter(PreparedDocument)
+_REPLY: Final = TypeAdapter(Reply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,8 @@ class Exit:
     peak_memory_bytes: int
     says_out_of_memory: bool
     """Its last words were those of an allocator."""
+    cpu_seconds: float = 0.0
+    """All the processor time it had, for every document it was given."""
 
 
 def prepared_head(prepared: PreparedDocument) -> dict[str, Any]:
@@ -70,32 +87,85 @@ def prepared_head(prepared: PreparedDocument) -> dict[str, Any]:
 # --- In the worker: on the event loop -----------------------------------------------------
 
 
-async def send_request(sock: socket.socket, request: PrepareRequest) -> None:
-    """Hand a document to a parser process."""
-    loop = asyncio.get_running_loop()
-    head = orjson.dumps({name: getattr(request, name) for name in _REQUEST_FIELDS})
-    prefix = _FRAME.pack(len(head), len(request.content)) + head
-    if len(request.content) <= _SEND_TOGETHER_BYTES:
-        await loop.sock_sendall(sock, prefix + request.content)
-    else:
-        await loop.sock_sendall(sock, prefix)
-        await loop.sock_sendall(sock, memoryview(request.content))
+@contextlib.asynccontextmanager
+async def sent_along(sock: socket.socket, requests: Sequence[PrepareRequest]) -> AsyncIterator[None]:
+    """Hand documents to a parser process while the block reads what it answers.
 
-
-async def receive_reply(sock: socket.socket, *, max_body_bytes: int) -> Reply:
-    """Wait for a document's end. Raises ``ConnectionError`` where the process ended instead, or talks nonsense."""
-    received = await _at_least(sock, b"", _FRAME.size)
-    head_size, body_size = _FRAME.unpack_from(received)
-    if head_size > _MAX_HEAD_BYTES or body_size > max_body_bytes:
-        raise ConnectionAbortedError(f"parser process announces {head_size} + {body_size} bytes")
-    body_start = _FRAME.size + head_size
-    received = await _at_least(sock, received, body_start)
+    At the same time, because a process that cannot get rid of an answer takes no further document.
+    """
+    sending = asyncio.create_task(_send_requests(sock, requests))
     try:
-        head = orjson.loads(received[_FRAME.size : body_start])
-        body = await _rest(sock, memoryview(received)[body_start:], body_size)
-        return Reply(**head, artifact=body)
-    except (orjson.JSONDecodeError, TypeError) as error:
-        raise ConnectionAbortedError("parser process answers in no known words") from error
+        yield
+    finally:
+        sending.cancel()
+        # That it could not be sent is told by the answer that does not come.
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+async def _send_requests(sock: socket.socket, requests: Sequence[PrepareRequest]) -> None:
+    loop = asyncio.get_running_loop()
+    together = bytearray()
+    for request in requests:
+        together += _framed_head(request)
+        if len(together) + len(request.content) <= _SEND_TOGETHER_BYTES:
+            together += request.content
+        else:
+            await loop.sock_sendall(sock, together)
+            await loop.sock_sendall(sock, memoryview(request.content))
+            together = bytearray()
+    if together:
+        await loop.sock_sendall(sock, together)
+
+
+def _framed_head(request: PrepareRequest) -> bytes:
+    head = orjson.dumps({name: getattr(request, name) for name in _REQUEST_FIELDS})
+    return _FRAME.pack(len(head), len(request.content)) + head
+
+
+def is_silent(sock: socket.socket) -> bool:
+    """Whether a process that was asked nothing says nothing. One that talks, or is gone, gets no document."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+class ReplyReader:
+    """Answers of one parser process, in the order of its documents.
+
+    Args:
+        sock: non-blocking.
+        max_body_bytes: of one answer.
+    """
+
+    def __init__(self, sock: socket.socket, *, max_body_bytes: int) -> None:
+        self._sock = sock
+        self._max_body_bytes = max_body_bytes
+        self._received = b""
+
+    async def receive(self) -> Reply:
+        """Wait for a document's end.
+
+        Raises ``ConnectionError`` where the process ended instead, and of that ``ConnectionAbortedError`` where it
+        talks nonsense.
+        """
+        received = await _at_least(self._sock, self._received, _FRAME.size)
+        head_size, body_size = _FRAME.unpack_from(received)
+        if head_size > _MAX_HEAD_BYTES or body_size > self._max_body_bytes:
+            raise ConnectionAbortedError(f"parser process announces {head_size} + {body_size} bytes")
+        body_start = _FRAME.size + head_size
+        received = await _at_least(self._sock, received, body_start)
+        try:
+            # Not JSON, or JSON of another shape: the process is not itself any more.
+            head = orjson.loads(received[_FRAME.size : body_start])
+            body = await _rest(self._sock, memoryview(received)[body_start:], body_size)
+            self._received = received[body_start + body_size :]
+            return _REPLY.validate_python({**head, "artifact": body})
+        except (ValueError, TypeError) as error:
+            raise ConnectionAbortedError("parser process answers in no known words") from error
 
 
 async def _at_least(sock: socket.socket, received: bytes, size: int) -> bytes:
@@ -154,7 +224,7 @@ def send_reply(sock: socket.socket, reply: Reply) -> None:
             "outcome": reply.outcome,
             "retire": reply.retire,
             "prepared": reply.prepared,
-            "error": reply.error,
+            "error": asdict(reply.error) if reply.error is not None else None,
             "peak_memory_bytes": reply.peak_memory_bytes,
         },
         default=str,

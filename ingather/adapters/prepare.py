@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -218,6 +219,18 @@ class InProcessPreparer:
         return await loop.run_in_executor(
             self._thread, prepare_document, request, self._embedder, self._limits, announce
         )
+
+    async def prepare_many(
+        self, requests: Sequence[PrepareRequest], on_stage: Callable[[int, Stage], None]
+    ) -> list[PreparedDocument | DocumentError]:
+        """See the port."""
+        outcomes: list[PreparedDocument | DocumentError] = []
+        for position, request in enumerate(requests):
+            try:
+                outcomes.append(await self.prepare(request, partial(on_stage, position)))
+            except DocumentError as error:
+                outcomes.append(error)
+        return outcomes
 
     async def embed(self, artifact: bytes) -> bytes:
         """See the port."""

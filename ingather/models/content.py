@@ -118,6 +118,8 @@ class PrepareRequest:
     """Let chunks break at headings and pages first, and keep both as chunk metadata."""
     timeout_seconds: float = 60.0
     """Wall clock for the parser process."""
+    kills: int = 0
+    """How many parser processes the document has cost already; at two it has no chance left."""
 
 
 @dataclass(frozen=True, slots=True)

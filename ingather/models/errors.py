@@ -93,24 +93,37 @@ class DocumentTooLargeError(DocumentError):
     advice = "Split the document, or raise the limit named in the message."
 
 
-class ParserCrashedError(DocumentError):
-    """The parser process died twice on this document; it is quarantined."""
+class ParserKilledError(DocumentError):
+    """The document cost a parser process its life: it crashed, or was stopped at a limit.
 
-    code = "parser_crashed"
-    title = "Parser crashed"
+    ``facts['kills']`` counts how many processes it cost, and ``facts['quarantined']`` says whether
+    it had its last chance: no attempt follows by itself then, only a ``retry``.
+    """
+
+    code = "parser_killed"
+    title = "Document ended its parser"
     actor = Actor.OPERATOR
     advice = "The document is quarantined. Report it with its raw object's key; save it in another format to go on."
 
 
-class ParserTimeoutError(DocumentError):
+class ParserCrashedError(ParserKilledError):
+    """The parser process died of the document: a crash in native code, or an early exit."""
+
+    code = "parser_crashed"
+    title = "Parser crashed"
+
+
+class ParserTimeoutError(ParserKilledError):
     code = "parser_timeout"
     title = "Parser ran out of time"
+    actor = Actor.SENDER
     advice = "Split the document, or submit it with a larger timeout_seconds (up to INGATHER_LIMITS__PARSER_SECONDS)."
 
 
-class ParserOutOfMemoryError(DocumentError):
+class ParserOutOfMemoryError(ParserKilledError):
     code = "parser_out_of_memory"
     title = "Parser ran out of memory"
+    actor = Actor.SENDER
     advice = "Split the document, or raise INGATHER_LIMITS__PARSER_MEMORY_BYTES, then retry this code."
 
 

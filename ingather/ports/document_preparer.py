@@ -1,9 +1,10 @@
 """Turning bytes into chunks with vectors, away from everything that must not crash."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ingather.models.content import PreparedDocument, PrepareRequest, Stage
+from ingather.models.errors import DocumentError
 
 
 class DocumentPreparer(Protocol):
@@ -18,9 +19,23 @@ class DocumentPreparer(Protocol):
         """Prepare a document.
 
         Calls ``on_stage`` on the event loop when a stage begins. Raises the ``DocumentError``
-        that fits, with ``facts['stage']``: among them ``ParserCrashedError`` after the second
-        crash, ``ParserTimeoutError`` and ``ParserOutOfMemoryError``. Cancelling the call kills
-        the process that works on it. Idempotent: it leaves nothing behind.
+        that fits, with ``facts['stage']``. One that kills its process gets a second chance in a fresh one,
+        unless ``request.kills`` says it had that; then it is a ``ParserKilledError`` with
+        ``facts['quarantined']`` set. Cancelling the call kills the process that works on it.
+        Idempotent: it leaves nothing behind.
+        """
+        ...
+
+    async def prepare_many(
+        self, requests: Sequence[PrepareRequest], on_stage: Callable[[int, Stage], None]
+    ) -> list[PreparedDocument | DocumentError]:
+        """Prepare small documents one after another in the same process, handed over in one go.
+
+        Answers one outcome a request, in order; ``on_stage`` hears the position of the one under way.
+        Each request has a single chance: where a process dies, the document it had at that moment
+        is answered with its ``ParserKilledError``, those before it keep what they became, and those after it
+        run in another process. Give a killed document whose error is not ``quarantined`` to ``prepare``
+        with ``kills=1``. Cancelling and everything else as in ``prepare``.
         """
         ...
 

@@ -164,6 +164,23 @@ class TestEveryPreparer:
         with pytest.raises(EmbedderUnavailableError):
             await preparer.embed(prepared.artifact)
 
+    async def test_many_are_answered_one_by_one(self, preparer: DocumentPreparer) -> None:
+        """Each of several documents has the outcome it has alone, in order, a refusal among them included."""
+        contents = [b"Clear sky. " * 40, b"", b"# Night log\n\nDust.", b"\x00\x01\x02" * 50, b"Wind from the west."]
+        heard: list[tuple[int, Stage]] = []
+        outcomes = await preparer.prepare_many(
+            [request(content) for content in contents], lambda position, stage: heard.append((position, stage))
+        )
+        for content, outcome in zip(contents, outcomes, strict=True):
+            try:
+                alone = await preparer.prepare(request(content), ignore)
+            except DocumentError as error:
+                assert (type(outcome), outcome.facts) == (type(error), error.facts)
+            else:
+                assert outcome.artifact == alone.artifact
+        assert heard == sorted(heard, key=lambda said: said[0])
+        assert [stage for position, stage in heard if position == 4] == ALL_STAGES
+
     async def test_every_sample_has_its_outcome(self, preparer: DocumentPreparer) -> None:
         """The documents shipped with the product end as the product says they do."""
         for path in samples.sample_paths():
@@ -224,7 +241,33 @@ class TestAccidents:
         assert raised.value.facts["stage"] == "parsing"
         assert raised.value.facts["exit_signal"] == signal.SIGSEGV
         assert raised.value.facts["peak_memory_bytes"] > MIB
+        assert (raised.value.facts["kills"], raised.value.facts["quarantined"]) == (2, True)
         assert (await accidents.prepare(request(b"fine"), ignore)).chunk_count == 1
+
+    async def test_a_kill_of_before_counts(self, accidents: SupervisedPreparer, tmp_path: Path) -> None:
+        """A document that has killed a parser elsewhere has one chance left, in a fresh process."""
+        marker = tmp_path / "crashed"
+        with pytest.raises(ParserCrashedError) as raised:
+            await accidents.prepare(request(f"crash-unless-fresh {marker}".encode(), kills=1), ignore)
+        assert (raised.value.facts["kills"], raised.value.facts["quarantined"]) == (2, True)
+        again = await accidents.prepare(request(f"crash-unless-fresh {marker}".encode(), kills=1), ignore)
+        assert again.chunk_count == 1
+
+    async def test_only_the_guilty_one_of_many_suffers(self, accidents: SupervisedPreparer) -> None:
+        """Where one of several documents kills their process, the others are prepared all the same, before and after."""
+        contents = [b"one", b"two", b"crash", b"four", b"exit", b"hang", b"seven", b"crash"]
+        outcomes = await accidents.prepare_many(
+            [request(content, timeout_seconds=0.5) for content in contents], lambda _position, _stage: None
+        )
+        killed = {2: ParserCrashedError, 4: ParserCrashedError, 5: ParserTimeoutError, 7: ParserCrashedError}
+        for position, outcome in enumerate(outcomes):
+            if error := killed.get(position):
+                assert type(outcome) is error
+                assert outcome.facts["kills"] == 1
+                # One that burns its time alone would do so again; one that crashed may have been unlucky.
+                assert outcome.facts["quarantined"] is (error is ParserTimeoutError)
+            else:
+                assert outcome.chunk_count == 1
 
     async def test_first_crash_is_tried_again(self, accidents: SupervisedPreparer, tmp_path: Path) -> None:
         """A crash that does not come again costs nothing: the second process finishes the document."""
@@ -452,5 +495,8 @@ class TestProcesses:
     async def test_large_documents_pass_both_ways(self, accidents: SupervisedPreparer) -> None:
         """Megabytes of text go to the process and come back as an artifact, unharmed."""
         text = "Every night the dome opens at dusk.\n" * 150_000
+        long = [request(text.encode(), chunk_size=2_000) for _ in range(3)]
+        for one in await accidents.prepare_many(long, lambda _position, _stage: None):
+            assert artifact.read_text(one.artifact) == text.strip()
         prepared = await accidents.prepare(request(text.encode(), chunk_size=2_000), ignore)
         assert artifact.read_text(prepared.artifact) == text.strip()

@@ -23,6 +23,7 @@ from ingather.domain.manifest_pages import encode_page
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts, ProcessingOptions
 from ingather.models.content import BlobRef, PreparedDocument, PrepareRequest, Stage
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentRef
+from ingather.models.errors import DocumentError
 from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for
 from ingather.models.messages import (
     IndexDocumentsInput,
@@ -63,6 +64,18 @@ class WatchedPreparer:
         if self.error is not None:
             raise self.error
         return await self._inner.prepare(request, on_stage)
+
+    async def prepare_many(
+        self, requests: Sequence[PrepareRequest], on_stage: Callable[[int, Stage], None]
+    ) -> list[PreparedDocument | DocumentError]:
+        self.parsed += [request.filename for request in requests]
+        if self.gate is not None:
+            await self.gate.wait()
+        if isinstance(self.error, DocumentError):
+            return [self.error for _ in requests]
+        if self.error is not None:
+            raise self.error
+        return await self._inner.prepare_many(requests, on_stage)
 
     def restore(self, artifact: bytes) -> PreparedDocument:
         return self._inner.restore(artifact)
