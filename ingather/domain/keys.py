@@ -26,6 +26,16 @@ def submission_key(tenant_id: str, batch_id: str) -> str:
     return f"batches/{tenant_id}/{batch_id}/submission.jsonl"
 
 
+def submission_part_key(tenant_id: str, batch_id: str, upload_id: str) -> str:
+    """What one request handed in, one ``Submitted`` a line; the catalog knows which of them make the batch."""
+    return f"{submission_prefix(tenant_id, batch_id)}{upload_id}.jsonl"
+
+
+def submission_prefix(tenant_id: str, batch_id: str) -> str:
+    """All that was handed in for a batch."""
+    return f"batches/{tenant_id}/{batch_id}/submission/"
+
+
 def manifest_key(tenant_id: str, batch_id: str, page: int) -> str:
     """Up to 1,000 ``DocumentRef`` lines."""
     return f"batches/{tenant_id}/{batch_id}/manifest/{page}.jsonl"

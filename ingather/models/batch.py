@@ -194,6 +194,45 @@ class BatchProgress(BaseModel):
     ended_at: datetime | None = None
 
 
+class SubmissionPart(BaseModel):
+    """A piece of what was handed in: an object of ``Submitted`` lines. A batch's documents are its parts in order."""
+
+    model_config = ConfigDict(frozen=True)
+
+    batch_id: BatchId
+    number: int = Field(default=0, ge=0)
+    """Its place in the batch; the catalog gives it."""
+    part_id: str = Field(min_length=1, max_length=100)
+    """What makes two requests one: the same id is the same part."""
+    key: str
+    """Its object."""
+    document_count: int = Field(ge=0)
+    """Things handed in, archives counted as one each."""
+    size_bytes: int = Field(default=0, ge=0)
+    """Bytes of the documents."""
+    fingerprint: str | None = None
+    """SHA-256 of the request that brought it."""
+    created_at: datetime
+
+
+class SubmissionTotals(BaseModel):
+    """All that was handed in for a batch so far."""
+
+    model_config = ConfigDict(frozen=True)
+
+    part_count: int = 0
+    document_count: int = 0
+    size_bytes: int = 0
+
+    def plus(self, part: SubmissionPart) -> Self:
+        """With one part more."""
+        return type(self)(
+            part_count=self.part_count + 1,
+            document_count=self.document_count + part.document_count,
+            size_bytes=self.size_bytes + part.size_bytes,
+        )
+
+
 class BatchSummary(BaseModel):
     """How a batch ended: the workflow's result, ``summary.json``, and the catalog's final word."""
 
@@ -232,6 +271,8 @@ class BatchRecord(BaseModel):
     request_fingerprint: str | None = None
     """SHA-256 of the request that made it, to tell a replay from a reused idempotency key."""
     report_key: str | None = None
+    sealed_at: datetime | None = None
+    """When its last document had been handed in; None while it takes more."""
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from ingather.models.batch import BatchRecord, BatchState, BatchSummary
+from ingather.models.batch import BatchRecord, BatchState, BatchSummary, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 
 
@@ -39,8 +39,8 @@ class Catalog(Protocol):
         """Register a tenant; the same id again changes nothing."""
         ...
 
-    async def add_batch(self, record: BatchRecord) -> tuple[BatchRecord, bool]:
-        """Insert a batch; with an id already there, answer the one there and False."""
+    async def add_batch(self, record: BatchRecord, part: SubmissionPart | None = None) -> tuple[BatchRecord, bool]:
+        """Insert a batch and its first part, both or neither; with an id already there, answer the one there and False."""
         ...
 
     async def get_batch(self, batch_id: str, tenant_id: str | None = None) -> BatchRecord | None:
@@ -57,6 +57,36 @@ class Catalog(Protocol):
 
     async def finish_batch(self, summary: BatchSummary) -> None:
         """Write how a batch ended. A later version wins over an earlier one, never the other way."""
+        ...
+
+    async def add_part(
+        self, part: SubmissionPart, max_documents: int | None = None
+    ) -> tuple[SubmissionPart, bool, SubmissionTotals]:
+        """Put a part behind the others of an open batch: the part as it stands, whether it is new, all there is now.
+
+        One with the same id is answered as it was first, also when the batch was sealed since.
+        Raises ``BatchNotFoundError``, ``InvalidStateError`` for a batch that is sealed or ended, and
+        ``BatchTooLargeError`` where the batch would have more than ``max_documents``.
+        """
+        ...
+
+    async def replace_part(self, part: SubmissionPart) -> None:
+        """Let a part's id stand for this object from now on, in its old place; a missing one is put first.
+
+        Whatever the batch's state: a submission that broke off is completed with it.
+        """
+        ...
+
+    async def remove_part(self, part: SubmissionPart) -> None:
+        """Take a part back, where its id still stands for this very object."""
+        ...
+
+    async def list_parts(self, batch_id: str) -> list[SubmissionPart]:
+        """In the order of their numbers."""
+        ...
+
+    async def seal(self, batch_id: str) -> SubmissionTotals:
+        """No part comes any more; answers what there is. Sealing again changes nothing."""
         ...
 
     async def add_documents(self, records: Sequence[DocumentRecord]) -> None:

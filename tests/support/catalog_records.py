@@ -4,7 +4,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts
+from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts, SubmissionPart
 from ingather.models.document import DocumentRecord
 from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for
 
@@ -19,6 +19,12 @@ def batch_record(**changes: Any) -> BatchRecord:
     spec = BatchSpec(batch_id=batch_id, tenant_id=tenant_id, name="Invoices", collection=collection, submitted_count=3)
     given = {"state": BatchState.QUEUED, "counts": Counts(), "name": "Invoices", "created_at": NOON} | changes
     return BatchRecord(batch_id=batch_id, tenant_id=tenant_id, spec=spec, **given)
+
+
+def submission_part(batch_id: str, **changes: Any) -> SubmissionPart:
+    part_id = changes.pop("part_id", "p")
+    given = {"key": f"objects/{part_id}", "document_count": 10, "size_bytes": 1_000, "created_at": NOON}
+    return SubmissionPart(batch_id=batch_id, part_id=part_id, **given | changes)
 
 
 def document_record(batch_id: str, ordinal: int = 0, **changes: Any) -> DocumentRecord:

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts
+from ingather.domain.submission_parts import check_room, check_takes_more
+from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, TenantNotFoundError
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
@@ -22,6 +23,8 @@ class InMemoryCatalog:
         self._documents: dict[str, DocumentRecord] = {}
         self._ordinals: dict[str, dict[int, str]] = {}
         """File ids by batch and ordinal."""
+        self._parts: dict[str, dict[str, SubmissionPart]] = {}
+        """By batch and part id."""
         self._event_numbers: dict[str, int] = {}
 
     # Tenants
@@ -34,11 +37,15 @@ class InMemoryCatalog:
 
     # Batches
 
-    async def add_batch(self, record: BatchRecord) -> tuple[BatchRecord, bool]:
+    async def add_batch(self, record: BatchRecord, part: SubmissionPart | None = None) -> tuple[BatchRecord, bool]:
         if record.tenant_id not in self._tenants:
             raise TenantNotFoundError(f"There is no tenant {record.tenant_id}.")
-        found = self._batches.setdefault(record.batch_id, record)
-        return found, found is record
+        if record.batch_id in self._batches:
+            return self._batches[record.batch_id], False
+        self._batches[record.batch_id] = record
+        if part is not None:
+            self._parts[record.batch_id] = {part.part_id: part}
+        return record, True
 
     async def get_batch(self, batch_id: str, tenant_id: str | None = None) -> BatchRecord | None:
         found = self._batches.get(batch_id)
@@ -72,6 +79,52 @@ class InMemoryCatalog:
         found = self._batches.get(batch_id)
         if found is not None:
             self._batches[batch_id] = found.model_copy(update=changes)
+
+    # Parts of a submission
+
+    async def add_part(
+        self, part: SubmissionPart, max_documents: int | None = None
+    ) -> tuple[SubmissionPart, bool, SubmissionTotals]:
+        batch = self._batch(part.batch_id)
+        known = self._parts.setdefault(part.batch_id, {})
+        totals = self._totals(part.batch_id)
+        if part.part_id in known:
+            return known[part.part_id], False, totals
+        check_takes_more(batch.state, is_sealed=batch.sealed_at is not None)
+        check_room(totals, part, max_documents)
+        number = max((other.number for other in known.values()), default=-1) + 1
+        added = known[part.part_id] = part.model_copy(update={"number": number})
+        return added, True, totals.plus(added)
+
+    async def replace_part(self, part: SubmissionPart) -> None:
+        self._batch(part.batch_id)
+        known = self._parts.setdefault(part.batch_id, {})
+        number = known[part.part_id].number if part.part_id in known else part.number
+        known[part.part_id] = part.model_copy(update={"number": number})
+
+    async def remove_part(self, part: SubmissionPart) -> None:
+        known = self._parts.get(part.batch_id, {})
+        if part.part_id in known and known[part.part_id].key == part.key:
+            del known[part.part_id]
+
+    async def list_parts(self, batch_id: str) -> list[SubmissionPart]:
+        return sorted(self._parts.get(batch_id, {}).values(), key=lambda part: part.number)
+
+    async def seal(self, batch_id: str) -> SubmissionTotals:
+        if self._batch(batch_id).sealed_at is None:
+            self._edit_batch(batch_id, {"sealed_at": datetime.now(UTC)})
+        return self._totals(batch_id)
+
+    def _batch(self, batch_id: str) -> BatchRecord:
+        if batch_id not in self._batches:
+            raise BatchNotFoundError(f"There is no batch {batch_id}.")
+        return self._batches[batch_id]
+
+    def _totals(self, batch_id: str) -> SubmissionTotals:
+        totals = SubmissionTotals()
+        for part in self._parts.get(batch_id, {}).values():
+            totals = totals.plus(part)
+        return totals
 
     # Documents
 

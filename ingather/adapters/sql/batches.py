@@ -1,21 +1,19 @@
 """Rows of batches and tenants: plain functions over a connection inside a transaction."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
+from ingather.adapters.sql import parts
+from ingather.adapters.sql.statements import insert_into
 from ingather.adapters.sql.tables import batches, event_numbers, tenants
-from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts
+from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart
 from ingather.models.errors import TenantNotFoundError
 from ingather.ports.catalog import BatchFilter
 
-
-def insert_into(dialect_name: str, table: Any) -> Any:
-    """An INSERT that knows ON CONFLICT in this dialect."""
-    return postgresql.insert(table) if dialect_name == "postgresql" else sqlite.insert(table)
+_MOMENTS: Final = ("sealed_at", "created_at", "started_at", "ended_at")
 
 
 def tenant_exists(tenant_id: str, connection: Connection) -> bool:
@@ -27,13 +25,15 @@ def add_tenant(tenant_id: str, name: str, connection: Connection) -> None:
     connection.execute(insert_into(connection.dialect.name, tenants).on_conflict_do_nothing(), row)
 
 
-def add(record: BatchRecord, connection: Connection) -> tuple[BatchRecord, bool]:
+def add(record: BatchRecord, part: SubmissionPart | None, connection: Connection) -> tuple[BatchRecord, bool]:
     statement = insert_into(connection.dialect.name, batches).on_conflict_do_nothing().returning(batches.c.batch_id)
     try:
         inserted = connection.scalar(statement, _row(record)) is not None
     except IntegrityError as error:
         raise TenantNotFoundError(f"There is no tenant {record.tenant_id}.") from error
     if inserted:
+        if part is not None:
+            parts.insert(part, connection)
         return record, True
     found = get(record.batch_id, None, connection)
     return (found or record), False
@@ -97,8 +97,8 @@ def event_high_water(batch_id: str, connection: Connection) -> int:
 
 
 def _row(record: BatchRecord) -> dict[str, Any]:
-    row = record.model_dump(mode="json", exclude={"created_at", "started_at", "ended_at"})
-    moments = {name: getattr(record, name) for name in ("created_at", "started_at", "ended_at")}
+    row = record.model_dump(mode="json", exclude=set(_MOMENTS))
+    moments = {name: getattr(record, name) for name in _MOMENTS}
     return {**row, **moments, "collection": record.spec.collection}
 
 

@@ -11,11 +11,11 @@ from typing import Any, Final, Self, TypeVar
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
-from ingather.adapters.sql import batches, documents
+from ingather.adapters.sql import batches, documents, parts
 from ingather.adapters.sql.engine import WRITES, open_engine, unavailable
 from ingather.adapters.sql.group_commit import GroupCommit
 from ingather.adapters.sql.tables import tenants
-from ingather.models.batch import BatchRecord, BatchState, BatchSummary
+from ingather.models.batch import BatchRecord, BatchState, BatchSummary, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord
 from ingather.models.errors import BatchNotFoundError
 from ingather.ports.catalog import BatchFilter, DocumentFilter
@@ -72,8 +72,8 @@ class SqlCatalog:
 
     # Batches
 
-    async def add_batch(self, record: BatchRecord) -> tuple[BatchRecord, bool]:
-        return await self._write("add a batch", partial(batches.add, record))
+    async def add_batch(self, record: BatchRecord, part: SubmissionPart | None = None) -> tuple[BatchRecord, bool]:
+        return await self._write("add a batch", partial(batches.add, record, part))
 
     async def get_batch(self, batch_id: str, tenant_id: str | None = None) -> BatchRecord | None:
         return await self._read("read a batch", partial(batches.get, batch_id, tenant_id))
@@ -89,6 +89,25 @@ class SqlCatalog:
 
     async def finish_batch(self, summary: BatchSummary) -> None:
         await self._write("finish a batch", partial(batches.finish, summary))
+
+    # Parts of a submission
+
+    async def add_part(
+        self, part: SubmissionPart, max_documents: int | None = None
+    ) -> tuple[SubmissionPart, bool, SubmissionTotals]:
+        return await self._write("add to a batch", partial(parts.add, part, max_documents))
+
+    async def replace_part(self, part: SubmissionPart) -> None:
+        await self._write("replace a part of a batch", partial(parts.replace, part))
+
+    async def remove_part(self, part: SubmissionPart) -> None:
+        await self._write("take back a part of a batch", partial(parts.remove, part))
+
+    async def list_parts(self, batch_id: str) -> list[SubmissionPart]:
+        return await self._read("list the parts of a batch", partial(parts.find, batch_id))
+
+    async def seal(self, batch_id: str) -> SubmissionTotals:
+        return await self._write("seal a batch", partial(parts.seal, batch_id))
 
     # Documents
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, bindparam, func, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ingather.adapters.sql.batches import insert_into
+from ingather.adapters.sql.statements import insert_into
 from ingather.adapters.sql.tables import documents
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError

@@ -41,10 +41,25 @@ batches: Final = Table(
     Column("problem", Json),
     Column("request_fingerprint", Text),
     Column("report_key", Text),
+    Column("sealed_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
     Index(None, "tenant_id", "created_at", "batch_id"),  # newest first, by keyset: read backwards
+)
+
+submission_parts: Final = Table(
+    "submission_parts",
+    metadata,
+    Column("batch_id", Text, ForeignKey("batches.batch_id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("part_id", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("document_count", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("fingerprint", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("uq_submission_parts_batch_id_part_id", "batch_id", "part_id", unique=True),
 )
 
 documents: Final = Table(
