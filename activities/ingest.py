@@ -8,6 +8,7 @@ same things; an attempt after a failure goes on from the first stage without an 
 import structlog
 from temporalio import activity
 
+from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
 from activities.failures import described, to_document_failure, translate_errors_and_give_up
 from activities.heartbeats import StageHeartbeat
 from activities.ingestion import Ingestion, log_end, output_of
@@ -31,12 +32,18 @@ MAX_UNEXPECTED_ATTEMPTS = 4
 
 class IngestActivities:
     def __init__(
-        self, blobs: BlobStore, catalog: Catalog, preparer: DocumentPreparer, manifest: ManifestReader
+        self,
+        blobs: BlobStore,
+        catalog: Catalog,
+        preparer: DocumentPreparer,
+        manifest: ManifestReader,
+        budget: ByteBudget | None = None,
     ) -> None:
         self._blobs = blobs
         self._catalog = catalog
         self._preparer = preparer
         self._manifest = manifest
+        self._budget = budget or ByteBudget(DEFAULT_BUDGET_BYTES)
         self._same_content = KeyedLocks()
 
     @activity.defn(name="ingest_document")
@@ -81,6 +88,11 @@ class IngestActivities:
         return None
 
     async def _ingest(self, ingestion: Ingestion) -> None:
+        blob = ingestion.document.blob
+        async with self._budget.hold(blob.size_bytes if blob else 0):
+            await self._ingest_content(ingestion)
+
+    async def _ingest_content(self, ingestion: Ingestion) -> None:
         content = await self._fetch(ingestion)
         ingestion.enter(Stage.STORING)
         await self._blobs.put(ingestion.raw_key, content)
