@@ -89,6 +89,10 @@ class Limits(BaseModel):
     """Wall clock of one parse: what a batch gets, and the most that its ``timeout_seconds`` may ask for."""
     parser_memory_bytes: int = Field(default=2 * GIB, ge=128 * MIB)
     parser_pages: int = Field(default=20_000, ge=1)
+    max_concurrent_jobs: int = Field(default=4, ge=1, le=200)
+    """Batches of one tenant that run at one time; the others wait in line."""
+    max_concurrent_bytes: int = Field(default=5 * GIB, ge=1)
+    """Submitted bytes of one tenant's running batches; one that is larger by itself runs alone."""
     streams_per_client: int = Field(default=500, ge=1)
     """Event streams open at one time from one tenant."""
     page_size_default: int = Field(default=50, ge=1)

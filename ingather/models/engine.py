@@ -10,8 +10,18 @@ BATCH_WORKFLOW = "BatchWorkflow"
 CHUNK_WORKFLOW = "ChunkWorkflow"
 """Child of a large batch: runs up to 1,000 of its documents."""
 
+PLACES_WORKFLOW = "PlacesWorkflow"
+"""One a tenant: its places and the line of batches that wait for one."""
+PLACES_ASK = "ask"
+PLACES_RELEASE = "release"
+"""Signals to the line."""
+PLACE_GRANTED = "place_granted"
+"""Signal to a batch."""
+
 MEMO_PROGRESS = "progress"
 """Memo field: a ``BatchProgress`` without its in-flight list, for ``describe()`` when no worker answers."""
+MEMO_LINE = "line"
+"""Memo field of the places: a ``PlacesLine``, so that a batch's position needs no worker."""
 
 SEARCH_ATTRIBUTES: dict[str, str] = {
     "TenantId": "Keyword",

@@ -44,6 +44,11 @@ def child_workflow_id_for(batch_id: str, index: int, retry_round: int) -> str:
     return f"{workflow_id_for(batch_id)}/{index}{suffix}"
 
 
+def places_workflow_id_for(tenant_id: str) -> str:
+    """Workflow id of a tenant's waiting line."""
+    return f"places/{tenant_id}"
+
+
 def activity_id_for(ordinal: int, retry_round: int) -> str:
     """Activity id of one document, as shown in the Temporal UI (``doc-0000042``, ``doc-0000042-r1``)."""
     suffix = f"-r{retry_round}" if retry_round else ""

@@ -14,6 +14,9 @@ from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
 from ingather.models.identity import BatchId, TenantId
 
+MAX_WAITING = 3_000
+"""Batches of one tenant in its waiting line; those beyond ask again later."""
+
 
 class Message(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -81,6 +84,8 @@ class CarriedState(Message):
     paused: bool
     priority: int
     retry_round: int
+    next_child: int = 0
+    """Index of a large batch's next child."""
     version: int
     journal_first: int
     """Position of the oldest entry in ``journal``; older ones were let go."""
@@ -276,6 +281,7 @@ class ClosedBatch(Message):
     """``summary.json``: how a batch ended, and all that a later retry needs to open it again."""
 
     summary: BatchSummary
+    has_manifest: bool = True
     ledger: str
     """One letter a document (``ingather.domain.ledger``); empty where the batch ended without a manifest."""
     failures: dict[str, str] = Field(default_factory=dict)
@@ -328,3 +334,90 @@ class PackHeartbeat(DocumentHeartbeat):
     statuses: str = ""
     """As in ``IngestPackOutput``, with ``.`` for a document that has not ended."""
     failures: dict[str, str] = Field(default_factory=dict)
+
+
+# --- Places ---------------------------------------------------------------------------------
+
+
+class PlaceHolder(Message):
+    """A batch in one of its lives."""
+
+    batch_id: BatchId
+    chain_id: str
+    """The first run of its workflow: the same after a continue-as-new, another when a closed batch was opened again."""
+
+
+class PlaceEntry(PlaceHolder):
+    """A batch that waits for a place, or has one."""
+
+    priority: int = Field(default=3, ge=1, le=5)
+    submitted_bytes: int = Field(default=0, ge=0)
+    asked_at: datetime
+    """When it first asked: its age in the line."""
+    passed_over: int = 0
+    """How many batches behind it went first because it needed more bytes than were free."""
+
+
+class PlaceLimits(Message):
+    """What one tenant may have running at a time."""
+
+    max_jobs: int = Field(ge=1)
+    max_bytes: int = Field(ge=1)
+    """Submitted bytes; a batch that is larger by itself runs alone."""
+
+
+class RequestPlaceInput(Message):
+    """Ask for a place. The same batch again changes its priority, and is told again when it has its place."""
+
+    tenant_id: TenantId
+    entry: PlaceEntry
+
+
+class PlaceRequest(Message):
+    """Signal ``ask`` to the places. The limits travel along, so that a changed setting takes effect at once."""
+
+    entry: PlaceEntry
+    limits: PlaceLimits
+
+
+class PlaceGranted(Message):
+    """Signal ``place_granted`` to a batch. One that means an earlier life of it is ignored."""
+
+    chain_id: str
+
+
+class CarriedPlaces(Message):
+    """What the places take along when they continue as new."""
+
+    holders: tuple[PlaceEntry, ...]
+    waiting: tuple[PlaceEntry, ...] = Field(max_length=MAX_WAITING)
+    limits: PlaceLimits
+
+
+class PlacesInput(Message):
+    """Input of ``PlacesWorkflow``."""
+
+    tenant_id: TenantId
+    carried: CarriedPlaces | None = None
+
+
+class PlacesLine(Message):
+    """Answer of the ``line`` query and, with the first of ``order``, a memo: who waits behind whom."""
+
+    held: int
+    """Places taken."""
+    waiting: int
+    """Batches in line."""
+    order: str = ""
+    """Batches in line, the next one first: 16 bytes each, base64."""
+
+
+class CheckHoldersInput(Message):
+    holders: tuple[PlaceHolder, ...]
+
+
+class CheckHoldersOutput(Message):
+    gone: tuple[PlaceHolder, ...]
+    """Those whose workflow is over or missing, or lives another life."""
+    limits: PlaceLimits
+    """As they are set now."""
