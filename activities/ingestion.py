@@ -1,13 +1,15 @@
 """How far one attempt at a document is: its stage, its timings, and the record it ends in."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import structlog
+from temporalio import activity
 
-from ingather.domain.keys import raw_key
-from ingather.models.content import PreparedDocument, Stage
+from ingather.domain.keys import raw_key, upload_prefix
+from ingather.domain.stored import StoredBytes
+from ingather.models.content import PreparedDocument, PrepareRequest, Stage
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentRef, DocumentStatus
 from ingather.models.identity import file_id_for
 from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
@@ -41,11 +43,12 @@ class Ingestion:
         self.is_repeat = attempt > 1 or request.retry_round > 0
         """An earlier attempt may have left artifacts to go on from."""
         self.stage = Stage.FETCHING
-        self.is_stored = False
-        """Its own bytes lie under ``raw_key``."""
+        self.raw: StoredBytes | None = None
+        """Where its own bytes lie, once they do."""
         self._attempt = attempt
         self._on_stage = on_stage
-        self._started_at = datetime.now(UTC)
+        # The server's clock, one for all workers: the catalog tells by it which of two attempts came later.
+        self._started_at = activity.info().started_time
         self._stage_began = time.perf_counter()
         self._timings_ms: dict[str, float] = {}
         self._outcome: dict[str, object] = {}
@@ -62,9 +65,31 @@ class Ingestion:
 
     @property
     def raw_key(self) -> str:
-        """Where the document's own bytes lie."""
+        """The document's own name for its bytes."""
         assert self.sha256 is not None  # a refused document is never stored
         return raw_key(self.request.tenant_id, self.file_id, self.sha256)
+
+    @property
+    def upload(self) -> StoredBytes | None:
+        """Where its bytes lie as they came in, if that is this batch's own and so lasts as long as it is referred to."""
+        blob = self.document.blob
+        if blob is None or not blob.key.startswith(upload_prefix(self.request.tenant_id, self.request.batch_id)):
+            return None
+        return StoredBytes(blob.key, blob.offset, blob.size_bytes)
+
+    def prepare_request(self, content: bytes) -> PrepareRequest:
+        """What the parsers are asked to do."""
+        options = self.request.options
+        return PrepareRequest(
+            content=content,
+            filename=self.document.filename,
+            chunk_size=options.chunk_size,
+            chunk_overlap=options.chunk_overlap,
+            quality_threshold=options.quality_threshold,
+            preserve_structure=options.preserve_structure,
+            timeout_seconds=options.timeout_seconds,
+            kills=self.request.kills,
+        )
 
     def enter(self, stage: Stage) -> None:
         """Note that a stage begins, and how long the one before took."""
@@ -78,8 +103,17 @@ class Ingestion:
         self._timings_ms[self.stage.value] = round(self._timings_ms.get(self.stage.value, 0.0) + spent, 3)
         self._stage_began = now
 
-    def done(self, prepared: PreparedDocument) -> None:
+    def parsed_in(self, timings_ms: Mapping[str, float]) -> None:
+        """Split the stage that ends now: what the parser process measured, and before that the wait for it."""
+        self._close_stage()
+        waited = self._timings_ms[self.stage.value] - sum(timings_ms.values())
+        self._timings_ms[self.stage.value] = round(max(0.0, waited), 3)
+        self._timings_ms |= timings_ms
+
+    def done(self, prepared: PreparedDocument, artifact: StoredBytes | None = None) -> None:
+        """Done with this result; ``artifact`` says where it lies in an object shared with others."""
         self._outcome = {
+            **(_in_shared(artifact) if artifact else {}),
             "status": DocumentStatus.DONE,
             "media_type": prepared.media_type,
             "page_count": prepared.page_count,
@@ -90,7 +124,8 @@ class Ingestion:
 
     def borrow(self, earlier: DocumentRecord) -> None:
         """Done with the artifacts of another collection: only index rows are new."""
-        self._outcome = _what_it_is(earlier) | {"status": DocumentStatus.DONE}
+        shared = {name: getattr(earlier, name) for name in ("artifact_key", "artifact_offset", "artifact_bytes")}
+        self._outcome = _what_it_is(earlier) | shared | {"status": DocumentStatus.DONE}
 
     def skip(self, earlier: DocumentRecord) -> None:
         self._outcome = _what_it_is(earlier) | {
@@ -119,7 +154,8 @@ class Ingestion:
                 "size_bytes": document.blob.size_bytes if document.blob else None,
                 "metadata": document.metadata,
                 "timings_ms": self._timings_ms,
-                "raw_key": self.raw_key if self.is_stored else None,
+                "raw_key": self.raw.key if self.raw else None,
+                "raw_offset": self.raw.offset if self.raw else 0,
                 "fingerprint": self.fingerprint,
                 "started_at": self._started_at,
                 "ended_at": datetime.now(UTC),
@@ -150,6 +186,14 @@ def log_end(record: DocumentRecord) -> None:
             chunk_count=record.chunk_count,
             **facts,
         )
+
+
+def _in_shared(artifact: StoredBytes) -> dict[str, object]:
+    return {
+        "artifact_key": artifact.key,
+        "artifact_offset": artifact.offset,
+        "artifact_bytes": artifact.size_bytes,
+    }
 
 
 def _what_it_is(record: DocumentRecord) -> dict[str, object]:

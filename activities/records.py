@@ -70,8 +70,10 @@ class RecordActivities:
     @translate_errors
     async def reset_documents(self, request: ResetDocumentsInput) -> None:
         """Back to pending, for a retry; the catalog calls the batch running, also where it had its last word already."""
+        # Scheduled once, whatever attempt this is: what has ended since then must stay, should this one come late.
+        before = activity.info().scheduled_time
         async with beating_plainly():
-            await self._catalog.reset_documents(request.batch_id, list(decode_bitmap(request.ordinals)))
+            await self._catalog.reset_documents(request.batch_id, list(decode_bitmap(request.ordinals)), before)
             await self._catalog.set_batch_state(request.batch_id, BatchState.RETRYING)
 
     async def _reconcile(self, batch_id: str, closed: ClosedBatch) -> None:
@@ -94,7 +96,7 @@ class RecordActivities:
             elif status is DocumentStatus.FAILED:
                 corrected.append(_failed(record, code, now))
             else:
-                corrected.append(record.model_copy(update={"status": status, "error": None}))
+                corrected.append(_corrected(record, status, None, record.ended_at or now))
         await asyncio.gather(*map(self._catalog.save_outcome, corrected))
         if cancelled:
             await self._catalog.mark_cancelled(batch_id, cancelled, now)
@@ -127,4 +129,11 @@ class _Verdicts:
 def _failed(record: DocumentRecord, code: str | None, now: datetime) -> DocumentRecord:
     kind = error_classes().get(code or "", IngatherError)
     failure = DocumentFailure(code=code or kind.code, message=f"{kind.title} in every attempt.", action=kind.advice)
-    return record.model_copy(update={"status": DocumentStatus.FAILED, "error": failure, "ended_at": now})
+    return _corrected(record, DocumentStatus.FAILED, failure, now)
+
+
+def _corrected(
+    record: DocumentRecord, status: DocumentStatus, error: DocumentFailure | None, ended_at: datetime
+) -> DocumentRecord:
+    """A row by the ledger's word; nobody's attempt, so the catalog takes it, and none from before it afterwards."""
+    return record.model_copy(update={"status": status, "error": error, "started_at": None, "ended_at": ended_at})

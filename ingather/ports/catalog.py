@@ -94,13 +94,22 @@ class Catalog(Protocol):
         ...
 
     async def save_outcome(self, record: DocumentRecord) -> None:
-        """Write how a document ended, over whatever an earlier attempt wrote."""
+        """Write how a document ended, over whatever an earlier attempt wrote.
+
+        Nothing is written when the row is from an attempt that started later, or was cancelled since this one
+        started: it was given up for dead and wrote too late. ``started_at`` is Temporal's own time of the attempt,
+        one clock for all workers; a record without it is nobody's attempt and is always written.
+        """
+        ...
+
+    async def save_outcomes(self, records: Sequence[DocumentRecord]) -> None:
+        """The same for several documents, all or none."""
         ...
 
     async def mark_indexed(self, file_ids: Sequence[str], at: datetime) -> None: ...
 
-    async def reset_documents(self, batch_id: str, ordinals: Sequence[int]) -> None:
-        """Back to pending, for a retry."""
+    async def reset_documents(self, batch_id: str, ordinals: Sequence[int], before: datetime | None = None) -> None:
+        """Back to pending, for a retry; with ``before``, without those that an attempt started since then has ended."""
         ...
 
     async def mark_cancelled(self, batch_id: str, ordinals: Sequence[int], at: datetime) -> None: ...
@@ -119,6 +128,12 @@ class Catalog(Protocol):
 
     async def find_ingested(self, tenant_id: str, sha256: str, fingerprint: str) -> list[DocumentRecord]:
         """Documents that are done with this content and fingerprint, in any collection, oldest first, at most 20."""
+        ...
+
+    async def find_ingested_among(
+        self, tenant_id: str, contents: Sequence[str], fingerprint: str
+    ) -> dict[str, list[DocumentRecord]]:
+        """The same for several contents, by SHA-256; those never ingested are left out."""
         ...
 
     async def reserve_event_numbers(self, batch_id: str, count: int) -> int:

@@ -82,6 +82,61 @@ async def test_a_late_outcome_does_not_take_the_index_back(catalog, batch_id):
     assert (await catalog.get_document(record.file_id)).indexed_at is None
 
 
+async def test_an_attempt_that_started_earlier_writes_over_no_later_one(catalog, batch_id):
+    """A worker that was frozen and given up for dead wakes up and writes: the row stays as the later attempt left it."""
+    failure = DocumentFailure(code="storage_unavailable", message="away")
+    later = done_record(batch_id, attempts=2, started_at=NOON + SECOND)
+    late = done_record(batch_id, attempts=1, started_at=NOON, status=DocumentStatus.FAILED, error=failure)
+    await catalog.save_outcome(later)
+    await catalog.save_outcome(late)
+    assert await catalog.get_document(later.file_id) == later
+    again = later.model_copy(update={"chunk_count": 9})
+    await catalog.save_outcome(again)
+    assert await catalog.get_document(later.file_id) == again
+
+
+async def test_late_and_later_outcomes_of_one_transaction_are_told_apart(catalog, batch_id):
+    """Written side by side, each row ends as its latest attempt says."""
+    late = [done_record(batch_id, n, started_at=NOON, chunk_count=1) for n in range(20)]
+    later = [done_record(batch_id, n, started_at=NOON + SECOND, chunk_count=2) for n in range(20)]
+    mixed = [record for pair in zip(later, late, strict=True) for record in pair]
+    await asyncio.gather(*map(catalog.save_outcome, mixed))
+    found = await catalog.list_documents(DocumentFilter(batch_id), 100)
+    assert [record.chunk_count for record in found] == [2] * 20
+
+
+async def test_an_attempt_from_before_a_cancel_undoes_it_not(catalog, batch_id):
+    """Cancelled stays cancelled, until a retry sets the document back to pending."""
+    await catalog.add_documents([document_record(batch_id)])
+    await catalog.mark_cancelled(batch_id, [0], NOON + SECOND)
+    late = done_record(batch_id, started_at=NOON)
+    await catalog.save_outcome(late)
+    assert (await catalog.get_document(late.file_id)).status is DocumentStatus.CANCELLED
+    await catalog.reset_documents(batch_id, [0], NOON + 2 * SECOND)
+    retried = done_record(batch_id, started_at=NOON + 3 * SECOND)
+    await catalog.save_outcome(retried)
+    assert await catalog.get_document(late.file_id) == retried
+
+
+async def test_a_verdict_that_is_no_attempts_is_always_taken(catalog, batch_id):
+    """The batch's own book is right over any attempt, and over those that write afterwards."""
+    await catalog.save_outcome(done_record(batch_id, started_at=NOON))
+    verdict = done_record(batch_id, status=DocumentStatus.FAILED, started_at=None, ended_at=NOON + SECOND)
+    await catalog.save_outcome(verdict)
+    await catalog.save_outcome(done_record(batch_id, started_at=NOON))
+    assert await catalog.get_document(verdict.file_id) == verdict
+
+
+async def test_a_late_reset_leaves_what_ended_since(catalog, batch_id):
+    """Asked for before an outcome's attempt began, it comes too late for that document and in time for the others."""
+    await catalog.save_outcome(done_record(batch_id, 0, started_at=NOON))
+    await catalog.save_outcome(done_record(batch_id, 1, started_at=NOON + 2 * SECOND))
+    await catalog.save_outcome(done_record(batch_id, 2))
+    await catalog.reset_documents(batch_id, [0, 1, 2], NOON + SECOND)
+    found = await catalog.get_documents(batch_id, [0, 1, 2])
+    assert [record.status for record in found] == ["pending", "done", "pending"]
+
+
 async def test_documents_are_marked_as_indexed(catalog, batch_id):
     """Marking touches the named documents alone; unknown and no ids are no error."""
     for ordinal in range(3):

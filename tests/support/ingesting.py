@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from temporalio.testing import ActivityEnvironment
@@ -253,5 +254,8 @@ async def run_activity(
 
 def activity_environment(attempt: int = 1) -> ActivityEnvironment:
     environment = ActivityEnvironment()
-    environment.info = dataclasses.replace(environment.info, attempt=attempt, activity_type="tested_activity")
+    now = datetime.now(UTC)
+    environment.info = dataclasses.replace(
+        environment.info, attempt=attempt, activity_type="tested_activity", scheduled_time=now, started_time=now
+    )
     return environment

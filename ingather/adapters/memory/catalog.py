@@ -138,17 +138,25 @@ class InMemoryCatalog:
     async def save_outcome(self, record: DocumentRecord) -> None:
         self._must_have_batch(record)
         found = self._documents.get(record.file_id)
+        if found is not None and _is_late(record, found):
+            return
         if found is not None and record.indexed_at is None:
-            # A retry clears it first, so this is the late write of an earlier attempt: same content, same chunks.
+            # A retry clears it first, so what has it already is the same content with the same chunks.
             record = record.model_copy(update={"indexed_at": found.indexed_at})
         self._store(record)
+
+    async def save_outcomes(self, records: Sequence[DocumentRecord]) -> None:
+        for record in records:
+            self._must_have_batch(record)
+        for record in records:
+            await self.save_outcome(record)
 
     async def mark_indexed(self, file_ids: Sequence[str], at: datetime) -> None:
         for file_id in file_ids:
             if file_id in self._documents:
                 self._store(self._documents[file_id].model_copy(update={"indexed_at": at}))
 
-    async def reset_documents(self, batch_id: str, ordinals: Sequence[int]) -> None:
+    async def reset_documents(self, batch_id: str, ordinals: Sequence[int], before: datetime | None = None) -> None:
         changes = {
             "status": DocumentStatus.PENDING,
             "error": None,
@@ -158,7 +166,8 @@ class InMemoryCatalog:
             "duplicate_of": None,
         }
         for record in self._select(batch_id, ordinals):
-            self._store(record.model_copy(update=changes))
+            if before is None or record.started_at is None or record.started_at < before:
+                self._store(record.model_copy(update=changes))
 
     async def mark_cancelled(self, batch_id: str, ordinals: Sequence[int], at: datetime) -> None:
         for record in self._select(batch_id, ordinals):
@@ -196,6 +205,12 @@ class InMemoryCatalog:
         found.sort(key=lambda record: (record.ended_at or datetime.max.replace(tzinfo=UTC), record.file_id))
         return found[:_MOST_INGESTED]
 
+    async def find_ingested_among(
+        self, tenant_id: str, contents: Sequence[str], fingerprint: str
+    ) -> dict[str, list[DocumentRecord]]:
+        found = {sha256: await self.find_ingested(tenant_id, sha256, fingerprint) for sha256 in contents}
+        return {sha256: records for sha256, records in found.items() if records}
+
     def _must_have_batch(self, record: DocumentRecord) -> None:
         if record.batch_id not in self._batches:
             raise BatchNotFoundError(f"There is no batch {record.batch_id} for document {record.file_id}.")
@@ -226,6 +241,13 @@ class InMemoryCatalog:
 
     async def close(self) -> None:
         """Nothing to release."""
+
+
+def _is_late(record: DocumentRecord, found: DocumentRecord) -> bool:
+    """Whether an outcome comes from an attempt that began before what the row says was set off."""
+    cancelled_at = found.ended_at if found.status is DocumentStatus.CANCELLED else None
+    decided_at = cancelled_at or found.started_at or found.ended_at
+    return record.started_at is not None and decided_at is not None and record.started_at < decided_at
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -29,9 +29,9 @@ _GROUP: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class _HotWrite:
-    """What the hot path wants written: an outcome, or that documents are indexed."""
+    """What the hot path wants written: outcomes, or that documents are indexed."""
 
-    row: dict[str, Any] | None = None
+    rows: tuple[dict[str, Any], ...] = ()
     marks: tuple[tuple[str, datetime], ...] = ()
 
 
@@ -115,13 +115,16 @@ class SqlCatalog:
         await self._write("add documents", partial(documents.add, records))
 
     async def save_outcome(self, record: DocumentRecord) -> None:
-        await self._hot.add(_HotWrite(row=documents.row_of(record)))
+        await self.save_outcomes([record])
+
+    async def save_outcomes(self, records: Sequence[DocumentRecord]) -> None:
+        await self._hot.add(_HotWrite(rows=tuple(map(documents.row_of, records))))
 
     async def mark_indexed(self, file_ids: Sequence[str], at: datetime) -> None:
         await self._hot.add(_HotWrite(marks=tuple((file_id, at) for file_id in file_ids)))
 
-    async def reset_documents(self, batch_id: str, ordinals: Sequence[int]) -> None:
-        await self._write("reset documents", partial(documents.reset, batch_id, ordinals))
+    async def reset_documents(self, batch_id: str, ordinals: Sequence[int], before: datetime | None = None) -> None:
+        await self._write("reset documents", partial(documents.reset, batch_id, ordinals, before))
 
     async def mark_cancelled(self, batch_id: str, ordinals: Sequence[int], at: datetime) -> None:
         await self._write("cancel documents", partial(documents.cancel, batch_id, ordinals, at))
@@ -148,6 +151,13 @@ class SqlCatalog:
     async def find_ingested(self, tenant_id: str, sha256: str, fingerprint: str) -> list[DocumentRecord]:
         return await self._read(
             "look for earlier documents", partial(documents.find_ingested, tenant_id, sha256, fingerprint)
+        )
+
+    async def find_ingested_among(
+        self, tenant_id: str, contents: Sequence[str], fingerprint: str
+    ) -> dict[str, list[DocumentRecord]]:
+        return await self._read(
+            "look for earlier documents", partial(documents.find_ingested_among, tenant_id, contents, fingerprint)
         )
 
     # Event numbers
@@ -201,7 +211,7 @@ class SqlCatalog:
         return [failed and _translated(failed, item) for failed, item in zip(outcomes, group, strict=True)]
 
     def _commit(self, group: Sequence[_HotWrite]) -> SQLAlchemyError | None:
-        rows = [item.row for item in group if item.row is not None]
+        rows = [row for item in group for row in item.rows]
         marks = [mark for item in group for mark in item.marks]
         try:
             with self._writing.begin() as connection:
@@ -215,8 +225,9 @@ class SqlCatalog:
 
 
 def _translated(error: SQLAlchemyError, item: _HotWrite) -> Exception:
-    if isinstance(error, IntegrityError) and item.row is not None:
-        missing = BatchNotFoundError(f"There is no batch {item.row['batch_id']} for document {item.row['file_id']}.")
+    if isinstance(error, IntegrityError) and item.rows:
+        row = item.rows[0]
+        missing = BatchNotFoundError(f"There is no batch {row['batch_id']} for document {row['file_id']}.")
         missing.__cause__ = error
         return missing
     translated = unavailable(error, "save documents" if isinstance(error, DBAPIError) else "take a document's row")

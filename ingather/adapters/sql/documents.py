@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, case, func, literal_column, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ingather.adapters.sql.statements import insert_into
@@ -19,6 +19,12 @@ _IDS_A_STATEMENT: Final = 500
 _MARK_INDEXED: Final = (
     update(documents).where(documents.c.file_id == bindparam("id")).values(indexed_at=bindparam("at"))
 )
+_DECIDED_AT: Final = func.coalesce(
+    case((documents.c.status == literal_column("'cancelled'"), documents.c.ended_at)),
+    documents.c.started_at,
+    documents.c.ended_at,
+)
+"""When what a row says was set off: an attempt that started earlier has nothing to add."""
 _COLUMNS: Final = [documents.c[name] for name in DocumentRecord.model_fields]
 _FIND_INGESTED: Final = (
     select(*_COLUMNS)
@@ -31,6 +37,16 @@ _FIND_INGESTED: Final = (
     )
     .order_by(documents.c.ended_at.asc().nulls_last(), documents.c.file_id)
     .limit(_MOST_INGESTED)
+)
+_WHICH_INGESTED: Final = (
+    select(documents.c.sha256)
+    .where(
+        documents.c.status == literal_column("'done'"),
+        documents.c.tenant_id == bindparam("tenant_id"),
+        documents.c.sha256.in_(bindparam("contents", expanding=True)),
+        documents.c.fingerprint == bindparam("fingerprint"),
+    )
+    .distinct()
 )
 
 
@@ -45,10 +61,10 @@ def add(records: Sequence[DocumentRecord], connection: Connection) -> None:
 
 
 def save(rows: Sequence[dict[str, Any]], connection: Connection) -> None:
-    """Insert or replace whole rows, except that what was indexed stays indexed.
+    """Insert or replace whole rows, except where a later attempt wrote already, and that what was indexed stays indexed.
 
     A retry clears ``indexed_at`` first, so a row that still has it describes the same content:
-    a late write of an earlier attempt must not take it back.
+    writing it once more must not take it back.
     """
     connection.execute(_save_statement(connection.dialect.name), list(rows))
 
@@ -60,16 +76,18 @@ def _save_statement(dialect_name: str) -> Any:
     new = statement.excluded
     changes = {column.name: new[column.name] for column in documents.c if not column.primary_key}
     changes["indexed_at"] = func.coalesce(new.indexed_at, documents.c.indexed_at)
-    return statement.on_conflict_do_update(index_elements=["file_id"], set_=changes)
+    is_newer = or_(new.started_at.is_(None), _DECIDED_AT.is_(None), new.started_at >= _DECIDED_AT)
+    return statement.on_conflict_do_update(index_elements=["file_id"], set_=changes, where=is_newer)
 
 
 def mark_indexed(marks: Sequence[tuple[str, datetime]], connection: Connection) -> None:
     connection.execute(_MARK_INDEXED, [{"id": file_id, "at": at} for file_id, at in marks])
 
 
-def reset(batch_id: str, ordinals: Sequence[int], connection: Connection) -> None:
+def reset(batch_id: str, ordinals: Sequence[int], before: datetime | None, connection: Connection) -> None:
     cleared = dict.fromkeys(("error", "error_code", "started_at", "ended_at", "indexed_at", "duplicate_of"))
-    _change(batch_id, ordinals, {"status": DocumentStatus.PENDING, **cleared}, connection)
+    earlier = () if before is None else (or_(documents.c.started_at.is_(None), documents.c.started_at < before),)
+    _change(batch_id, ordinals, {"status": DocumentStatus.PENDING, **cleared}, connection, *earlier)
 
 
 def cancel(batch_id: str, ordinals: Sequence[int], at: datetime, connection: Connection) -> None:
@@ -108,6 +126,15 @@ def find_ingested(tenant_id: str, sha256: str, fingerprint: str, connection: Con
     return [_record(row) for row in connection.execute(_FIND_INGESTED, wanted).mappings()]
 
 
+def find_ingested_among(
+    tenant_id: str, contents: Sequence[str], fingerprint: str, connection: Connection
+) -> dict[str, list[DocumentRecord]]:
+    """Most contents are new, which one question settles for all of them."""
+    wanted = {"tenant_id": tenant_id, "contents": sorted(set(contents)), "fingerprint": fingerprint}
+    known = connection.scalars(_WHICH_INGESTED, wanted).all()
+    return {sha256: find_ingested(tenant_id, sha256, fingerprint, connection) for sha256 in known}
+
+
 def row_of(record: DocumentRecord) -> dict[str, Any]:
     row = record.model_dump()
     row["error_code"] = record.error.code if record.error else None
@@ -118,9 +145,15 @@ def _record(row: RowMapping) -> DocumentRecord:
     return DocumentRecord.model_validate(dict(row))
 
 
-def _change(batch_id: str, ordinals: Sequence[int], changes: dict[str, Any], connection: Connection) -> None:
+def _change(
+    batch_id: str,
+    ordinals: Sequence[int],
+    changes: dict[str, Any],
+    connection: Connection,
+    *conditions: ColumnElement[bool],
+) -> None:
     for some in _slices(ordinals):
-        these = (documents.c.batch_id == batch_id, documents.c.ordinal.in_(some))
+        these = (documents.c.batch_id == batch_id, documents.c.ordinal.in_(some), *conditions)
         connection.execute(update(documents).where(*these).values(changes))
 
 
