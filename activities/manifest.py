@@ -15,14 +15,16 @@ from activities.failures import translate_errors, translate_errors_and_give_up
 from activities.heartbeats import beating_plainly
 from activities.packing import Packer
 from ingather.domain.archives import is_archive
+from ingather.domain.bitmap import decode_bitmap, encode_bitmap
 from ingather.domain.filenames import FilenameRegistry, normalise_filename, stored_original
-from ingather.domain.keys import manifest_key, submission_key, upload_key
+from ingather.domain.keys import manifest_key, upload_key
 from ingather.domain.manifest_pages import decode_line, decode_page, encode_page, page_of, split_page
 from ingather.domain.sources import SourceTally
 from ingather.models.archive import ArchiveLimits
+from ingather.models.batch import SubmissionPart
 from ingather.models.content import BlobRef
 from ingather.models.document import DocumentRecord, DocumentRef, Submitted
-from ingather.models.engine import MANIFEST_PAGE_SIZE
+from ingather.models.engine import MANIFEST_PAGE_SIZE, PACKABLE_BYTES
 from ingather.models.errors import BlobNotFoundError
 from ingather.models.identity import file_id_for
 from ingather.models.messages import BuildManifestInput, BuildManifestOutput, ReadManifestInput, ReadManifestOutput
@@ -99,19 +101,23 @@ class ManifestActivities:
         Ends with ``batch_too_large`` when there are more than ``max_documents``.
         """
         async with beating_plainly():
-            answer = await _ManifestBuild(self._blobs, self._archives, self._limits, request).run()
+            parts = await self._catalog.list_parts(request.batch_id)
+            answer = await _ManifestBuild(self._blobs, self._archives, self._limits, request, parts).run()
             # Rows come last: a batch that turns out too large leaves none behind.
             for page in range(answer.page_count):
                 await self._add_rows(request, page)
         return answer
 
-    @activity.defn(name="read_manifest_page")
+    @activity.defn(name="read_manifest")
     @translate_errors
-    async def read_manifest_page(self, request: ReadManifestInput) -> ReadManifestOutput:
-        """The file names of one page."""
-        refs = decode_page(await self._blobs.get(manifest_key(request.tenant_id, request.batch_id, request.page)))
+    async def read_manifest(self, request: ReadManifestInput) -> ReadManifestOutput:
+        """The file names of these documents, and which of them may share an activity."""
+        reader = ManifestReader(self._blobs)
+        ordinals = decode_bitmap(request.ordinals)
+        refs = [await reader.document(request.tenant_id, request.batch_id, ordinal) for ordinal in ordinals]
         return ReadManifestOutput(
-            first_ordinal=request.page * MANIFEST_PAGE_SIZE, filenames=tuple(ref.filename for ref in refs)
+            filenames=tuple(ref.filename for ref in refs),
+            packable=encode_bitmap(place for place, ref in enumerate(refs) if _is_packable(ref)),
         )
 
     async def _add_rows(self, request: BuildManifestInput, page: int) -> None:
@@ -124,8 +130,14 @@ class _ManifestBuild:
     """One run over a submission."""
 
     def __init__(
-        self, blobs: BlobStore, archives: ArchiveReader, limits: ArchiveLimits, request: BuildManifestInput
+        self,
+        blobs: BlobStore,
+        archives: ArchiveReader,
+        limits: ArchiveLimits,
+        request: BuildManifestInput,
+        parts: Sequence[SubmissionPart],
     ) -> None:
+        self._parts = parts
         self._blobs = blobs
         self._archives = archives
         self._limits = limits
@@ -140,9 +152,7 @@ class _ManifestBuild:
 
     async def run(self) -> BuildManifestOutput:
         """Write every page; answers what is in them."""
-        submitted_count = 0
-        async for _ in self._submission():
-            submitted_count += 1
+        submitted_count = sum(part.document_count for part in self._parts)
         count = DocumentCount(submitted_count, self._request.max_documents)
         expander = ArchiveExpander(self._blobs, self._archives, self._limits, count)
         async for line in self._submission():
@@ -161,11 +171,17 @@ class _ManifestBuild:
         )
 
     async def _submission(self) -> AsyncIterator[bytes]:
-        """The submission's lines, with flat memory."""
-        key = submission_key(self._request.tenant_id, self._request.batch_id)
+        """The submission's lines, part by part, with flat memory."""
+        if not self._parts:
+            raise BlobNotFoundError(f"The submission of batch {self._request.batch_id} is missing.")
+        for part in self._parts:
+            async for line in self._lines(part.key):
+                yield line
+
+    async def _lines(self, key: str) -> AsyncIterator[bytes]:
         stat = await self._blobs.stat(key)
         if stat is None:
-            raise BlobNotFoundError(f"The submission of batch {self._request.batch_id} is missing.", key=key)
+            raise BlobNotFoundError(f"A part of the submission of batch {self._request.batch_id} is missing.", key=key)
         rest = b""
         # Window by window instead of one stream: minutes may pass between lines while an archive
         # is unpacked, and no connection is to wait that long.
@@ -238,6 +254,10 @@ class _SignatureReader:
             self._key, self._start = blob.key, blob.offset
         begin = blob.offset - self._start
         return self._window[begin : begin + size]
+
+
+def _is_packable(ref: DocumentRef) -> bool:
+    return ref.refused is None and ref.blob is not None and ref.blob.size_bytes <= PACKABLE_BYTES
 
 
 def _row(request: BuildManifestInput, ref: DocumentRef) -> DocumentRecord:

@@ -7,6 +7,7 @@ from typing import Any
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
 from activities.manifest import ManifestActivities
+from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from ingather.models.engine import CPU_QUEUE, IO_QUEUE
 
@@ -21,6 +22,7 @@ class ActivityClasses:
     manifest: ManifestActivities
     index: IndexActivities
     records: RecordActivities
+    places: PlaceActivities
 
 
 def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
@@ -29,10 +31,12 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
         CPU_QUEUE: [classes.ingest.ingest_document],
         IO_QUEUE: [
             classes.manifest.build_manifest,
-            classes.manifest.read_manifest_page,
+            classes.manifest.read_manifest,
             classes.index.index_documents,
             classes.records.finish_batch,
             classes.records.reopen_batch,
             classes.records.reset_documents,
+            classes.places.request_place,
+            classes.places.check_holders,
         ],
     }

@@ -29,16 +29,15 @@ with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
     from ingather.domain.bitmap import encode_bitmap
     from ingather.models.batch import (
-        MAX_DOCUMENTS_PER_WORKFLOW,
         BatchProblem,
         BatchProgress,
         BatchState,
         BatchSummary,
     )
-    from ingather.models.document import DocumentStatus
-    from ingather.models.engine import BATCH_WORKFLOW, MANIFEST_PAGE_SIZE
+    from ingather.models.engine import BATCH_WORKFLOW
     from ingather.models.errors import IngatherError, InvalidStateError, ValidationFailedError
     from ingather.models.messages import (
+        AddedRequest,
         BatchInput,
         BuildManifestInput,
         ControlAnswer,
@@ -47,12 +46,13 @@ with workflow.unsafe.imports_passed_through():
         OutcomesPage,
         PriorityRequest,
         ReadManifestInput,
+        ReadManifestOutput,
         ReopenBatchInput,
         ResetDocumentsInput,
         RetryRequest,
+        SealRequest,
     )
     from workflows.book import BatchBook
-    from workflows.journal import PAGE_SIZE
     from workflows.options import MANIFEST, PAGE, RECORDS
     from workflows.pipelines import PIPELINES
     from workflows.visibility import progress_memo
@@ -107,11 +107,15 @@ class BatchWorkflow:
                 book.cancel_pending()
         else:
             book.changed()
+            await workflow.wait_condition(lambda: not book.open)
             await self._build_manifest()
         _raise_if_cancelled()
         if book.problem is not None:
             return
-        book.begin_documents(await self._read_filenames())
+        if book.is_large:
+            book.begin_children()
+        else:
+            book.begin_documents(await self._read_manifest())
         book.changed()
         if batch.reopen and not batch.carried:
             # The retry that opened the batch again waits for this ledger; let it speak first.
@@ -133,7 +137,7 @@ class BatchWorkflow:
                     tenant_id=spec.tenant_id,
                     batch_id=spec.batch_id,
                     collection=spec.collection,
-                    max_documents=MAX_DOCUMENTS_PER_WORKFLOW,
+                    max_documents=spec.max_documents,
                 ),
                 summary=f"{spec.submitted_count} submitted",
                 **MANIFEST,
@@ -155,19 +159,13 @@ class BatchWorkflow:
         )
         self._book.reopen(closed)
 
-    async def _read_filenames(self) -> list[str]:
-        spec = self._book.spec
-        names: list[str] = []
-        while len(names) < len(self._book.ledger):
-            page = await workflow.execute_activity_method(
-                ManifestActivities.read_manifest_page,
-                ReadManifestInput(
-                    tenant_id=spec.tenant_id, batch_id=spec.batch_id, page=len(names) // MANIFEST_PAGE_SIZE
-                ),
-                **PAGE,
-            )
-            names.extend(page.filenames)
-        return names
+    async def _read_manifest(self) -> ReadManifestOutput:
+        spec, ordinals = self._book.spec, encode_bitmap(range(len(self._book.ledger)))
+        return await workflow.execute_activity_method(
+            ManifestActivities.read_manifest,
+            ReadManifestInput(tenant_id=spec.tenant_id, batch_id=spec.batch_id, ordinals=ordinals),
+            **PAGE,
+        )
 
     async def _run_documents(self) -> None:
         """Run until every document ended and every finished one is searchable."""
@@ -227,14 +225,7 @@ class BatchWorkflow:
     @workflow.query
     def outcomes(self, after: int) -> OutcomesPage:
         """What happened from journal position ``after`` on, in order, up to 1,000 entries."""
-        first, entries = self._book.journal.page(after)
-        return OutcomesPage(
-            first=first,
-            next=first + len(entries),
-            entries=entries,
-            more=len(entries) == PAGE_SIZE,
-            progress=self._book.progress(),
-        )
+        return self._book.journal.answer(after, self._book.progress())
 
     # --- Updates, and signals of the same meaning -------------------------------------------
 
@@ -271,6 +262,18 @@ class BatchWorkflow:
     @resume.validator
     def _may_resume(self, request: ControlRequest) -> None:  # noqa: ARG002  # the SDK passes it
         self._refuse_unless(self._book.state in _RUNNING, "resume")
+
+    @workflow.update
+    def seal(self, request: SealRequest) -> ControlAnswer:
+        """No more documents come to an open batch: it may run."""
+        if self._book.is_new(request):
+            self._book.seal(request.document_count)
+            self._book.changed()
+        return self._answer()
+
+    @seal.validator
+    def _may_seal(self, request: SealRequest) -> None:
+        self._refuse_unless(self._book.open or self._book.was_handled(request), "seal")
 
     @workflow.update
     async def retry(self, request: RetryRequest) -> ControlAnswer:
@@ -313,6 +316,18 @@ class BatchWorkflow:
             self._set_paused(False)
 
     @workflow.signal
+    def seal_signal(self, request: SealRequest) -> None:
+        if self._book.is_new(request) and self._book.open:
+            self._book.seal(request.document_count)
+            self._book.changed()
+
+    @workflow.signal
+    def added(self, request: AddedRequest) -> None:
+        """More documents were handed in to an open batch."""
+        self._book.expect(request.document_count)
+        self._book.changed()
+
+    @workflow.signal
     async def retry_signal(self, request: RetryRequest) -> None:
         await self._ready_for_retry()
         if self._book.problem is None and self._book.state not in {BatchState.PENDING, *_CLOSING}:
@@ -342,23 +357,21 @@ class BatchWorkflow:
     async def _ready_for_retry(self) -> None:
         """Wait for the manifest, and for a report under way, whose last word must reach the catalog before the reset."""
         book = self._book
-        await workflow.wait_condition(lambda: book.cancelling or (book.is_open and not self._is_reporting))
+        await workflow.wait_condition(lambda: book.cancelling or (book.is_known and not self._is_reporting))
 
     async def _retry(self, request: RetryRequest) -> int:
         book = self._book
         documents = book.documents
         if documents is None or not book.is_new(request):
             return 0
-        ordinals = list(book.ledger.failed(request.codes, request.ordinals))
-        if request.include_cancelled:
-            ordinals += book.ledger.cancelled(request.ordinals)
+        await documents.retry_running(request)
+        ordinals = book.ledger.reset(request.codes, request.ordinals, include_cancelled=request.include_cancelled)
         if not ordinals:
             return 0
         book.retry_round += 1
         documents.retry_round = book.retry_round
+        documents.forgive(ordinals)
         book.finalizing = False
-        for ordinal in ordinals:
-            book.ledger.move(ordinal, DocumentStatus.PENDING)
         book.changed()
         # None may end before the catalog knows that it runs again.
         with documents.dispatch_held():

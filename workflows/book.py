@@ -11,8 +11,10 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from ingather.domain.batch_state import final_state
+    from ingather.domain.bitmap import decode_bitmap
     from ingather.domain.ledger import Ledger
     from ingather.models.batch import (
+        MAX_DOCUMENTS_PER_WORKFLOW,
         BatchProblem,
         BatchProgress,
         BatchSpec,
@@ -21,9 +23,19 @@ with workflow.unsafe.imports_passed_through():
         SourceSlice,
     )
     from ingather.models.document import DocumentStatus
-    from ingather.models.messages import BatchInput, BuildManifestOutput, CarriedState, ClosedBatch, ControlRequest
-    from workflows.documents import DocumentRun
+    from ingather.models.messages import (
+        BatchInput,
+        BuildManifestOutput,
+        CarriedState,
+        ClosedBatch,
+        ControlRequest,
+        ReadManifestOutput,
+    )
+    from workflows.children import ChildRun
+    from workflows.documents import DocumentRun, Share
     from workflows.journal import Journal
+    from workflows.packs import PackPlan, pack_limit
+    from workflows.pipelines import PIPELINES
     from workflows.visibility import Visibility
 
 REMEMBERED_REQUESTS = 200
@@ -40,7 +52,7 @@ class BatchBook:
         self.spec: BatchSpec = batch.spec
         self.ledger = Ledger(batch.spec.submitted_count)
         self.journal = Journal()
-        self.documents: DocumentRun | None = None
+        self.documents: DocumentRun | ChildRun | None = None
         """Set once the manifest is known."""
         self.sources: tuple[SourceSlice, ...] = ()
         self.has_manifest = False
@@ -48,6 +60,8 @@ class BatchBook:
         self.is_reopened = False
         """The state of the closed batch was taken over."""
         self.held = batch.spec.hold and not batch.reopen
+        self.open = batch.spec.open and not batch.reopen and batch.carried is None
+        """Documents may still be added."""
         self.paused = False
         self.cancelling = False
         self.finalizing = False
@@ -55,6 +69,7 @@ class BatchBook:
         self.priority = batch.spec.priority
         self.retry_round = 0
         self.started_at: datetime | None = None
+        self._next_child = 0
         self._created_at = workflow.now()
         self._version = 0
         self._handled: dict[str, None] = {}
@@ -67,14 +82,26 @@ class BatchBook:
             return BatchState.CANCELLING
         if self.finalizing:
             return BatchState.FINALIZING
-        if self.held:
+        if self.held or self.open:
             return BatchState.PENDING
         if self.paused:
             return BatchState.PAUSING if self.ledger.count(DocumentStatus.IN_FLIGHT) else BatchState.PAUSED
         return BatchState.RETRYING if self.retry_round else BatchState.RUNNING
 
     @property
-    def is_open(self) -> bool:
+    def is_large(self) -> bool:
+        """More documents than one workflow runs itself."""
+        return len(self.ledger) > MAX_DOCUMENTS_PER_WORKFLOW
+
+    @property
+    def waiting_for(self) -> str | None:
+        """Whose word it waits for."""
+        if self.state is not BatchState.PENDING:
+            return None
+        return "seal" if self.open else "start"
+
+    @property
+    def is_known(self) -> bool:
         """The manifest is known, or known to be impossible."""
         return self.documents is not None or self.problem is not None
 
@@ -87,7 +114,7 @@ class BatchBook:
             self.journal.state(state)
         self._visibility.publish(self.progress())
         documents = self.documents
-        if documents is not None and not documents.draining and workflow.info().is_continue_as_new_suggested():
+        if documents is not None and not documents.draining and documents.should_drain:
             documents.draining = self.ledger.next_pending() is not None and not self.cancelling
 
     def progress(self) -> BatchProgress:
@@ -100,6 +127,8 @@ class BatchBook:
             priority=self.priority,
             failures_by_code=self.ledger.failures_by_code,
             in_flight=documents.in_flight if documents else (),
+            children=documents.children if documents else (),
+            waiting_for=self.waiting_for,
             sources=self.ledger.sources(self.sources),
             retry_round=self.retry_round,
             indexed=documents.searchable_count if documents else 0,
@@ -108,12 +137,32 @@ class BatchBook:
             started_at=self.started_at,
         )
 
-    def begin_documents(self, filenames: list[str]) -> DocumentRun:
-        """From now on documents can run."""
-        documents = DocumentRun(self.spec, self.ledger, filenames, self.journal, self.changed)
+    def begin_documents(self, manifest: ReadManifestOutput) -> None:
+        """From now on documents can run, here."""
+        wants_packs = self.spec.options.pack_small and self.retry_round == 0
+        packs = wants_packs and PIPELINES[self.spec.pipeline].process_pack is not None
+        packable = set(decode_bitmap(manifest.packable)) if packs else set()
+        plan = PackPlan(packable, pack_limit(len(packable)))
+        share = Share(range(len(self.ledger)), manifest.filenames, plan, self.spec.options.max_workers)
+        self._begin(DocumentRun(self.spec, self.ledger, share, self.journal, self.changed))
+
+    def begin_children(self) -> None:
+        """From now on documents can run, in children."""
+        self._begin(ChildRun(self.spec, self.ledger, self.journal, self.changed, self._next_child))
+
+    def _begin(self, documents: DocumentRun | ChildRun) -> None:
         documents.paused, documents.priority, documents.retry_round = self.paused, self.priority, self.retry_round
         self.documents = documents
-        return documents
+
+    def expect(self, document_count: int) -> None:
+        """So many have been handed in so far."""
+        if self.open and document_count > len(self.ledger):
+            self.ledger = Ledger(document_count)
+
+    def seal(self, document_count: int) -> None:
+        """No more are handed in."""
+        self.open = False
+        self.ledger = Ledger(document_count)
 
     def take_manifest(self, manifest: BuildManifestOutput) -> None:
         """From now on the ledger counts documents."""
@@ -124,15 +173,14 @@ class BatchBook:
     def fail_all(self, problem: BatchProblem) -> None:
         """The batch cannot run: everything handed in counts as failed, for this one reason."""
         self.problem = problem
-        for ordinal in range(len(self.ledger)):
-            self.ledger.move(ordinal, DocumentStatus.FAILED, problem.code)
+        self.ledger.move_all(DocumentStatus.PENDING, DocumentStatus.FAILED, problem.code)
 
     def cancel_pending(self) -> None:
         """What has not started will not."""
-        for ordinal in list(self.ledger.where(DocumentStatus.PENDING)):
-            self.ledger.move(ordinal, DocumentStatus.CANCELLED)
-            if self.documents is not None:
-                self.journal.ended(ordinal, DocumentStatus.CANCELLED, None)
+        if self.documents is not None:
+            self.documents.cancel_pending()
+        else:
+            self.ledger.move_all(DocumentStatus.PENDING, DocumentStatus.CANCELLED)
 
     def publish_end(self, summary: BatchSummary) -> None:
         """Show how it ended: the workflow's memo and search attributes stay readable after it closed."""
@@ -151,6 +199,10 @@ class BatchBook:
             del self._handled[next(iter(self._handled))]
         return True
 
+    def was_handled(self, request: ControlRequest) -> bool:
+        """Whether a request id took effect before."""
+        return request.request_id in self._handled
+
     # --- Over the end of a run, and back --------------------------------------------------
 
     def carried(self) -> CarriedState:
@@ -164,6 +216,7 @@ class BatchBook:
             paused=self.paused,
             priority=self.priority,
             retry_round=self.retry_round,
+            next_child=self.documents.next_index if isinstance(self.documents, ChildRun) else 0,
             version=self._version,
             journal_first=first,
             journal=entries,
@@ -182,6 +235,7 @@ class BatchBook:
         self.paused = carried.paused
         self.priority = carried.priority
         self.retry_round = carried.retry_round
+        self._next_child = carried.next_child
         self.started_at = carried.started_at
         self._created_at = carried.created_at
         self._version = carried.version
@@ -204,6 +258,7 @@ class BatchBook:
                 started_at=self.started_at,
                 ended_at=workflow.now(),
             ),
+            has_manifest=self.has_manifest,
             ledger=self.ledger.letters() if self.has_manifest else "",
             failures=self.ledger.failures() if self.has_manifest else {},
             sources=self.sources,
@@ -214,7 +269,7 @@ class BatchBook:
     def reopen(self, closed: ClosedBatch) -> None:
         """Go on from a batch that had ended."""
         self.is_reopened = True
-        self.has_manifest = len(closed.ledger) == closed.summary.counts.total
+        self.has_manifest = closed.has_manifest
         if self.has_manifest:
             self.ledger = Ledger.load(closed.ledger, closed.failures)
         if closed.summary.problem is not None:

@@ -1,50 +1,63 @@
 """The documents of one ledger, through their pipeline and into the index.
 
-A batch of up to 1,000 documents runs one of these itself; a larger one will run one in
-each of its children. It keeps no state that the ledger does not hold, but for what is
-done and not yet searchable.
+A batch of up to 1,000 documents runs one of these itself; a larger one runs one in each of
+its children. It keeps no state that the ledger does not hold, but for what is done and not
+yet searchable, and which documents may no longer share an activity.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import dataclass
+from itertools import islice
 
 from temporalio import workflow
 from temporalio.common import Priority
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
-from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.index import IndexActivities
     from ingather.domain.bitmap import decode_bitmap, encode_bitmap
     from ingather.domain.ledger import Ledger
-    from ingather.models.batch import BatchSpec
+    from ingather.models.batch import BatchSpec, ChildProgress
     from ingather.models.document import DocumentStatus
-    from ingather.models.errors import (
-        BlobNotFoundError,
-        DocumentTimeoutError,
-        IndexUnavailableError,
-        IngatherError,
-        error_classes,
-    )
-    from ingather.models.identity import activity_id_for
+    from ingather.models.identity import activity_id_for, pack_activity_id_for
     from ingather.models.messages import (
-        IndexDocumentsInput,
-        IndexDocumentsOutput,
+        PACK_KILLED,
         IngestDocumentInput,
         IngestDocumentOutput,
+        IngestPackInput,
+        IngestPackOutput,
+        RetryRequest,
     )
+    from workflows.indexing import INDEX_BATCH_SIZE, PACKED_INDEX_BATCH_SIZE, IndexQueue
     from workflows.journal import Journal
-    from workflows.options import INDEX, ingest_options
+    from workflows.options import ingest_options, pack_options
+    from workflows.outcomes import has_answer, outcome_of, was_cancelled
+    from workflows.packs import PackPlan
     from workflows.pipelines import PIPELINES
     from workflows.window import Window
 
-INDEX_BATCH_SIZE = 100
-INDEX_INTERVAL = timedelta(seconds=5)
-
 MAX_SUMMARY_BYTES = 400
 """What the Temporal UI shows of an activity's summary."""
+SHOWN_IN_FLIGHT = 48
+
+_PACK_STATUSES = {"d": DocumentStatus.DONE, "f": DocumentStatus.FAILED, "s": DocumentStatus.SKIPPED}
+
+
+@dataclass(frozen=True)
+class Share:
+    """The documents one workflow runs itself.
+
+    Args:
+        ordinals: their numbers in the batch, rising; everything else goes by the place in this list.
+        filenames: for the summaries people read in the Temporal UI.
+        plan: which of them share an activity.
+        window: activities in flight at once.
+    """
+
+    ordinals: Sequence[int]
+    filenames: Sequence[str]
+    plan: PackPlan
+    window: int
 
 
 class DocumentRun:
@@ -52,14 +65,14 @@ class DocumentRun:
 
     Args:
         spec: what the batch asked for.
-        ledger: where every document stands; changed here, in place.
-        filenames: by ordinal, for the summaries people read in the Temporal UI.
+        ledger: where every document of the share stands; changed here, in place.
+        share: which documents they are.
         journal: where starts and ends are noted.
         on_change: called once an activation in which something changed.
     """
 
     def __init__(
-        self, spec: BatchSpec, ledger: Ledger, filenames: list[str], journal: Journal, on_change: Callable[[], None]
+        self, spec: BatchSpec, ledger: Ledger, share: Share, journal: Journal, on_change: Callable[[], None]
     ) -> None:
         self.priority = spec.priority
         self.retry_round = 0
@@ -68,29 +81,45 @@ class DocumentRun:
         """Start nothing more, so that the workflow can continue as new."""
         self._spec = spec
         self._ledger = ledger
-        self._filenames = filenames
+        self._share = share
         self._journal = journal
         self._on_change = on_change
         self._pipeline = PIPELINES[spec.pipeline]
         self._options = ingest_options(spec.options)
-        self._window: Window[IngestDocumentOutput] = Window(spec.options.max_workers, self._document_ended)
-        self._unindexed: list[int] = []
-        self._indexing: asyncio.Task[IndexDocumentsOutput] | None = None
-        self._indexing_count = 0
-        self._index_timer: asyncio.Task[None] | None = None
-        self._index_due = False
+        self._pack_options = pack_options(spec.options)
+        self._window = Window(share.plan.window(share.window))
+        self._index = IndexQueue(
+            spec,
+            self._temporal_priority,
+            self._not_searchable,
+            self.wake,
+            PACKED_INDEX_BATCH_SIZE if share.plan.packs else INDEX_BATCH_SIZE,
+        )
+        self._positions = {ordinal: position for position, ordinal in enumerate(share.ordinals)}
         self._stopping = False
         self._holds = 0
         self._ticks = 0
 
     @property
     def in_flight(self) -> tuple[int, ...]:
-        return self._window.keys
+        """Ordinals being worked on, the first of them."""
+        positions = self._ledger.where(DocumentStatus.IN_FLIGHT)
+        return tuple(self._share.ordinals[position] for position in islice(positions, SHOWN_IN_FLIGHT))
+
+    @property
+    def children(self) -> tuple[ChildProgress, ...]:
+        """None: it runs its documents itself."""
+        return ()
 
     @property
     def searchable_count(self) -> int:
         """Done documents that search can find."""
-        return self._ledger.count(DocumentStatus.DONE) - len(self._unindexed) - self._indexing_count
+        return self._ledger.count(DocumentStatus.DONE) - len(self._index)
+
+    @property
+    def should_drain(self) -> bool:
+        """The server says that history grew long."""
+        return workflow.info().is_continue_as_new_suggested()
 
     @contextmanager
     def dispatch_held(self) -> Iterator[None]:
@@ -111,12 +140,12 @@ class DocumentRun:
         while True:
             seen = self._ticks
             self._dispatch()
-            self._index_what_is_due()
+            self._index.write_what_is_due(nothing_comes=self._nothing_comes)
             self._on_change()
-            if self._is_settled() and (self.draining or self._ledger.next_pending() is None):
+            if self._is_settled and (self.draining or self._ledger.next_pending() is None):
                 break
             await workflow.wait_condition(lambda seen=seen: self._ticks != seen)  # type: ignore[misc]  # bound default
-        self._stop_index_timer()
+        self._index.stop_timer()
 
     async def stop(self) -> None:
         """Stop what is in flight, and start nothing more."""
@@ -126,24 +155,51 @@ class DocumentRun:
 
     async def flush(self) -> None:
         """Make searchable what was finished before the stop."""
-        while self._unindexed or self._indexing is not None:
+        while len(self._index):
             seen = self._ticks
-            self._index_what_is_due()
+            self._index.write_what_is_due(nothing_comes=True)
             await workflow.wait_condition(lambda seen=seen: self._ticks != seen)  # type: ignore[misc]  # bound default
-        self._stop_index_timer()
+        self._index.stop_timer()
+
+    def cancel_pending(self) -> None:
+        """What has not started will not."""
+        for position in self._ledger.move_all(DocumentStatus.PENDING, DocumentStatus.CANCELLED):
+            self._journal.ended(self._share.ordinals[position], DocumentStatus.CANCELLED, None)
+
+    def forgive(self, positions: Sequence[int]) -> None:
+        """These run again because somebody asked for it: each in an activity of its own."""
+        for position in positions:
+            self._share.plan.forgive(position)
+
+    async def retry_running(self, request: RetryRequest) -> None:
+        """Nothing to pass on: there are no children."""
+
+    @property
+    def _nothing_comes(self) -> bool:
+        return not len(self._window) and (self.paused or self.draining or self._ledger.next_pending() is None)
+
+    @property
+    def _is_settled(self) -> bool:
+        return not len(self._window) and not len(self._index)
+
+    # --- Dispatch -------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
         while not (self.paused or self.draining or self._holds) and self._window.has_room:
-            ordinal = self._ledger.next_pending()
-            if ordinal is None:
+            positions = self._share.plan.next(self._ledger)
+            if not positions:
                 return
-            self._ledger.move(ordinal, DocumentStatus.IN_FLIGHT)
-            self._journal.started(ordinal)
-            self._window.add(ordinal, self._start(ordinal))
+            for position in positions:
+                self._ledger.move(position, DocumentStatus.IN_FLIGHT)
+                self._journal.started(self._share.ordinals[position])
+            if len(positions) == 1:
+                self._start_document(positions[0])
+            else:
+                self._start_pack(positions)
 
-    def _start(self, ordinal: int) -> "workflow.ActivityHandle[IngestDocumentOutput]":
-        spec = self._spec
-        return workflow.start_activity_method(
+    def _start_document(self, position: int) -> None:
+        spec, ordinal = self._spec, self._share.ordinals[position]
+        handle = workflow.start_activity_method(
             self._pipeline.process_document,
             IngestDocumentInput(
                 tenant_id=spec.tenant_id,
@@ -152,107 +208,84 @@ class DocumentRun:
                 collection=spec.collection,
                 options=spec.options,
                 retry_round=self.retry_round,
+                kills=self._share.plan.kills(position),
             ),
             activity_id=activity_id_for(ordinal, self.retry_round),
-            summary=_summary(self._filenames[ordinal]),
+            summary=_summary(self._share.filenames[position]),
             priority=self._temporal_priority(),
             **self._options,
         )
+        self._window.add(position, handle, lambda task: self._document_ended(position, task))
+
+    def _start_pack(self, positions: Sequence[int]) -> None:
+        spec = self._spec
+        ordinals = [self._share.ordinals[position] for position in positions]
+        names = [self._share.filenames[position] for position in positions]
+        assert self._pipeline.process_pack is not None  # the plan has no packs otherwise
+        handle = workflow.start_activity_method(
+            self._pipeline.process_pack,
+            IngestPackInput(
+                tenant_id=spec.tenant_id,
+                batch_id=spec.batch_id,
+                ordinals=encode_bitmap(ordinals),
+                collection=spec.collection,
+                options=spec.options,
+            ),
+            activity_id=pack_activity_id_for(ordinals[0], self.retry_round),
+            summary=_summary(f"{len(names)} small documents: {names[0]} … {names[-1]}"),
+            priority=self._temporal_priority(),
+            **self._pack_options,
+        )
+        self._window.add(positions[0], handle, lambda task: self._pack_ended(positions, task))
 
     def _temporal_priority(self) -> Priority:
         return Priority(priority_key=self.priority, fairness_key=self._spec.tenant_id)
 
-    def _document_ended(self, ordinal: int, task: "asyncio.Task[IngestDocumentOutput]") -> None:
+    # --- Ends -----------------------------------------------------------------------------
+
+    def _document_ended(self, position: int, task: "asyncio.Task[IngestDocumentOutput]") -> None:
         status, code = outcome_of(task)
-        if self._stopping and not _has_answer(task):
+        if self._stopping and not has_answer(task):
             # No worker could tell that it stopped (it died, or storage was away): it is stopped all the same.
             status, code = DocumentStatus.CANCELLED, None
-        self._end(ordinal, status, code)
+        self._end(position, status, code)
+        self.wake()
 
-    def _end(self, ordinal: int, status: DocumentStatus, code: str | None) -> None:
-        self._ledger.move(ordinal, status, code)
+    def _pack_ended(self, positions: Sequence[int], task: "asyncio.Task[IngestPackOutput]") -> None:
+        if has_answer(task):
+            self._take_answers(positions, task.result())
+        elif self._stopping or was_cancelled(task):
+            for position in positions:
+                self._end(position, DocumentStatus.CANCELLED, None)
+        else:
+            # Whatever is wrong with the pack, each of its documents gets its own chance.
+            for position in positions:
+                self._run_alone(position)
+        self.wake()
+
+    def _take_answers(self, positions: Sequence[int], output: IngestPackOutput) -> None:
+        codes = {place: code for code, bitmap in output.failures.items() for place in decode_bitmap(bitmap)}
+        for place, (position, letter) in enumerate(zip(positions, output.statuses, strict=True)):
+            status = _PACK_STATUSES.get(letter)
+            if status is None:
+                self._run_alone(position, kills=int(letter == PACK_KILLED))
+            else:
+                self._end(position, status, codes.get(place))
+
+    def _run_alone(self, position: int, *, kills: int = 0) -> None:
+        self._share.plan.run_alone(position, kills=kills)
+        self._ledger.move(position, DocumentStatus.PENDING)
+
+    def _end(self, position: int, status: DocumentStatus, code: str | None) -> None:
+        ordinal = self._share.ordinals[position]
+        self._ledger.move(position, status, code)
         self._journal.ended(ordinal, status, code)
         if status is DocumentStatus.DONE and self._pipeline.indexed:
-            self._unindexed.append(ordinal)
-        self.wake()
+            self._index.add(ordinal)
 
-    # --- The index, in micro-batches, one at a time -------------------------------------
-
-    def _index_what_is_due(self) -> None:
-        if self._indexing is not None or not self._unindexed:
-            return
-        nothing_comes = not len(self._window) and (self.paused or self.draining or self._ledger.next_pending() is None)
-        if len(self._unindexed) >= INDEX_BATCH_SIZE or self._index_due or nothing_comes:
-            self._index_due = False
-            self._index(self._unindexed[:INDEX_BATCH_SIZE])
-        elif self._index_timer is None:
-            self._index_timer = asyncio.create_task(self._wait_for_index_interval())
-
-    async def _wait_for_index_interval(self) -> None:
-        await workflow.sleep(INDEX_INTERVAL, summary="until the next index write")
-        self._index_timer = None
-        self._index_due = True
-        self.wake()
-
-    def _stop_index_timer(self) -> None:
-        if self._index_timer is not None:
-            self._index_timer.cancel()
-            self._index_timer = None
-
-    def _index(self, ordinals: list[int]) -> None:
-        del self._unindexed[: len(ordinals)]
-        self._indexing_count = len(ordinals)
-        spec = self._spec
-        self._indexing = workflow.start_activity_method(
-            IndexActivities.index_documents,
-            IndexDocumentsInput(
-                tenant_id=spec.tenant_id,
-                batch_id=spec.batch_id,
-                collection=spec.collection,
-                ordinals=encode_bitmap(ordinals),
-            ),
-            summary=f"{len(ordinals)} documents",
-            priority=self._temporal_priority(),
-            **INDEX,
-        )
-        self._indexing.add_done_callback(lambda task: self._indexed(ordinals, task))
-
-    def _indexed(self, ordinals: Iterable[int], task: "asyncio.Task[IndexDocumentsOutput]") -> None:
-        self._indexing = None
-        self._indexing_count = 0
-        if task.cancelled() or task.exception() is not None:
-            # Half an hour of attempts: what cannot be found is not done. A retry by this code indexes again.
-            for ordinal in ordinals:
-                self._end(ordinal, DocumentStatus.FAILED, IndexUnavailableError.code)
-        else:
-            for ordinal in decode_bitmap(task.result().missing):
-                self._end(ordinal, DocumentStatus.FAILED, BlobNotFoundError.code)
-        self.wake()
-
-    def _is_settled(self) -> bool:
-        return not len(self._window) and not self._unindexed and self._indexing is None
+    def _not_searchable(self, ordinal: int, code: str) -> None:
+        self._end(self._positions[ordinal], DocumentStatus.FAILED, code)
 
 
-def _has_answer(task: "asyncio.Task[IngestDocumentOutput]") -> bool:
-    return not task.cancelled() and task.exception() is None
-
-
-def outcome_of(task: "asyncio.Future[IngestDocumentOutput]") -> tuple[DocumentStatus, str | None]:
-    """Status and error code of a document whose activity ended, however it did."""
-    if task.cancelled():
-        return DocumentStatus.CANCELLED, None
-    error = task.exception()
-    if error is None:
-        return task.result().status, task.result().code
-    if is_cancelled_exception(error):
-        return DocumentStatus.CANCELLED, None
-    cause = error.cause if isinstance(error, ActivityError) else error
-    if isinstance(cause, ActivityTimeoutError):
-        return DocumentStatus.FAILED, DocumentTimeoutError.code
-    if isinstance(cause, ApplicationError) and cause.type in error_classes():
-        return DocumentStatus.FAILED, cause.type
-    return DocumentStatus.FAILED, IngatherError.code
-
-
-def _summary(filename: str) -> str:
-    return filename.encode()[:MAX_SUMMARY_BYTES].decode(errors="ignore")
+def _summary(text: str) -> str:
+    return text.encode()[:MAX_SUMMARY_BYTES].decode(errors="ignore")

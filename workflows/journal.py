@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from ingather.models.batch import BatchState
+    from ingather.models.batch import BatchProgress, BatchState
     from ingather.models.document import DocumentStatus
-    from ingather.models.messages import JournalEntry, JournalKind
+    from ingather.models.messages import JournalEntry, JournalKind, OutcomesPage
 
 PAGE_SIZE = 1_000
 CARRIED_ENTRIES = 3_000
@@ -41,11 +41,33 @@ class Journal:
             JournalEntry(kind=JournalKind.ENDED, at=workflow.now(), ordinal=ordinal, status=status, code=code)
         )
 
+    def child_started(self, index: int, retry_round: int, ordinals: str) -> None:
+        self._child(JournalKind.CHILD_STARTED, index, retry_round, ordinals)
+
+    def child_ended(self, index: int, retry_round: int, ordinals: str) -> None:
+        self._child(JournalKind.CHILD_ENDED, index, retry_round, ordinals)
+
+    def _child(self, kind: JournalKind, index: int, retry_round: int, ordinals: str) -> None:
+        self._entries.append(
+            JournalEntry(kind=kind, at=workflow.now(), child=index, retry_round=retry_round, ordinals=ordinals)
+        )
+
     def page(self, after: int) -> tuple[int, tuple[JournalEntry, ...]]:
         """Position of the first entry answered, and up to ``PAGE_SIZE`` entries from ``after`` on."""
         start = min(max(after, self._first), self.next)
         offset = start - self._first
         return start, tuple(self._entries[offset : offset + PAGE_SIZE])
+
+    def answer(self, after: int, progress: BatchProgress) -> OutcomesPage:
+        """What the query ``outcomes(after)`` answers."""
+        first, entries = self.page(after)
+        return OutcomesPage(
+            first=first,
+            next=first + len(entries),
+            entries=entries,
+            more=len(entries) == PAGE_SIZE,
+            progress=progress,
+        )
 
     def tail(self) -> tuple[int, tuple[JournalEntry, ...]]:
         """What a continue-as-new carries, and its position."""

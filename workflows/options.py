@@ -11,13 +11,14 @@ from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
 from ingather.models.batch import ProcessingOptions
-from ingather.models.engine import CPU_QUEUE, HEARTBEAT_TIMEOUT, IO_QUEUE
+from ingather.models.engine import CPU_QUEUE, HEARTBEAT_TIMEOUT, IO_QUEUE, PACK_DOCUMENTS
 
 
 class ActivityOptions(TypedDict, total=False):
     """The part of Temporal's options that belongs in this table; summary and priority vary by call."""
 
     task_queue: str
+    schedule_to_close_timeout: timedelta
     start_to_close_timeout: timedelta
     heartbeat_timeout: timedelta
     retry_policy: RetryPolicy
@@ -59,6 +60,24 @@ def ingest_options(options: ProcessingOptions) -> ActivityOptions:
     )
 
 
+_BRIEF = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=30),
+    maximum_attempts=5,
+)
+"""A pack is not worth waiting for long: its documents have all the patience there is when they run alone."""
+
+
+def pack_options(options: ProcessingOptions) -> ActivityOptions:
+    """Several small documents, one after the other: each has at most one parse that takes all its time."""
+    parses = PACK_DOCUMENTS + _PARSES_AN_ATTEMPT
+    seconds = parses * options.timeout_seconds + _STORE_AND_WRITE_SECONDS
+    return ingest_options(options) | ActivityOptions(
+        start_to_close_timeout=timedelta(seconds=seconds), retry_policy=_BRIEF
+    )
+
+
 MANIFEST = ActivityOptions(
     task_queue=IO_QUEUE,
     start_to_close_timeout=timedelta(hours=2),
@@ -90,3 +109,19 @@ RECORDS = ActivityOptions(
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
 """The catalog's last word and the report: a batch does not end without them."""
+
+REQUEST_PLACE = ActivityOptions(
+    task_queue=IO_QUEUE,
+    start_to_close_timeout=timedelta(seconds=15),
+    retry_policy=_ENDLESS,
+    # The line must not hear of a request after the release that follows it.
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+)
+
+CHECK_PLACES = ActivityOptions(
+    task_queue=IO_QUEUE,
+    start_to_close_timeout=timedelta(seconds=20),
+    # The next check is as good, and the line neither ends nor continues as new during one.
+    schedule_to_close_timeout=timedelta(seconds=30),
+    retry_policy=_ENDLESS,
+)

@@ -8,7 +8,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.ingest import IngestActivities
-    from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
+    from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput, IngestPackInput, IngestPackOutput
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Pipeline:
 
     process_document: Callable[[Any, IngestDocumentInput], Awaitable[IngestDocumentOutput]]
     indexed: bool
+    process_pack: Callable[[Any, IngestPackInput], Awaitable[IngestPackOutput]] | None = None
+    """Several small documents in one activity; None where each has one of its own."""
 
 
 PIPELINES = {

@@ -7,7 +7,7 @@ activation).
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, TypeVar
 
 from temporalio import workflow
 
@@ -17,18 +17,16 @@ MAX_IN_FLIGHT = 48
 """Each finished activity buffers two events behind a workflow task, and past 100 the server fails that task."""
 
 
-class Window(Generic[T]):
+class Window:
     """Activities in flight by key.
 
     Args:
         limit: how many may be in flight, at most ``MAX_IN_FLIGHT``.
-        on_end: called with key and ended task; it must not raise.
     """
 
-    def __init__(self, limit: int, on_end: Callable[[int, "asyncio.Task[T]"], None]) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = min(limit, MAX_IN_FLIGHT)
-        self._on_end = on_end
-        self._tasks: dict[int, asyncio.Task[T]] = {}
+        self._tasks: dict[int, asyncio.Task[Any]] = {}
 
     @property
     def has_room(self) -> bool:
@@ -41,14 +39,14 @@ class Window(Generic[T]):
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def add(self, key: int, handle: "workflow.ActivityHandle[T]") -> None:
-        """Watch over an activity just started."""
+    def add(self, key: int, handle: "workflow.ActivityHandle[T]", on_end: Callable[["asyncio.Task[T]"], None]) -> None:
+        """Watch over an activity just started; ``on_end`` hears of its end, and must not raise."""
         self._tasks[key] = handle
-        handle.add_done_callback(lambda ended: self._ended(key, ended))
+        handle.add_done_callback(lambda ended: self._ended(key, ended, on_end))
 
-    def _ended(self, key: int, task: "asyncio.Task[T]") -> None:
+    def _ended(self, key: int, task: "asyncio.Task[T]", on_end: Callable[["asyncio.Task[T]"], None]) -> None:
         del self._tasks[key]
-        self._on_end(key, task)
+        on_end(task)
 
     def cancel(self, keys: Iterable[int] | None = None) -> None:
         """Ask activities to stop: all, or those named. Their ends still arrive one by one."""

@@ -122,6 +122,8 @@ class BatchSpec(BaseModel):
     """Wait in ``pending`` until ``start``."""
     open: bool = False
     """Takes more documents until it is sealed; wait in ``pending`` until then."""
+    max_documents: int = Field(default=1_000_000, ge=1)
+    """What archives unpack to included; more fails the batch with ``batch_too_large``."""
     children_at_once: int = Field(default=8, ge=1, le=20)
     """Children of a large batch that run at one time."""
 

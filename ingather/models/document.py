@@ -92,9 +92,17 @@ class DocumentRecord(BaseModel):
     timings_ms: dict[str, float] = Field(default_factory=dict)
     """Milliseconds by stage of the attempt that ended it."""
     raw_key: str | None = None
-    """Object key of the stored bytes, ``raw/{tenant}/{file_id}/{sha256}``."""
+    """Object key of the stored bytes, ``raw/{tenant}/{file_id}/{sha256}``; of a small document maybe what it came in with."""
+    raw_offset: int = 0
+    """Where its bytes begin in that object."""
     fingerprint: str | None = None
     """Pipeline fingerprint its artifacts are kept under."""
+    artifact_key: str | None = None
+    """Object its artifact shares with others; None where it has its own, named after content and fingerprint."""
+    artifact_offset: int = 0
+    """Where its artifact begins in that object."""
+    artifact_bytes: int | None = None
+    """Length of its artifact in that object."""
     duplicate_of: FileId | None = None
     """For a skipped document: the one that was ingested first."""
     started_at: datetime | None = None

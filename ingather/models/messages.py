@@ -364,6 +364,8 @@ class PlaceLimits(Message):
     max_jobs: int = Field(ge=1)
     max_bytes: int = Field(ge=1)
     """Submitted bytes; a batch that is larger by itself runs alone."""
+    check_seconds: float = Field(default=20.0, gt=0)
+    """How often holders are looked at while somebody waits: one that was terminated keeps its place no longer."""
 
 
 class RequestPlaceInput(Message):

@@ -17,6 +17,7 @@ from ingather.models.messages import BatchInput, ControlAnswer, ControlRequest, 
 from tests.support.fake_activities import World
 from tests.support.waiting import until_async
 from workflows.batch import BatchWorkflow
+from workflows.chunk import ChunkWorkflow
 from workflows.runner import sandboxed_runner
 
 HEARD_WITHIN = timedelta(seconds=0.2)
@@ -97,7 +98,7 @@ async def workers(client: Client, world: World, *, sandbox: bool = False) -> Asy
     runner = sandboxed_runner() if sandbox else UnsandboxedWorkflowRunner()
     async with AsyncExitStack() as stack:
         for worker in (
-            Worker(client, task_queue=WORKFLOW_QUEUE, workflows=[BatchWorkflow], workflow_runner=runner),
+            Worker(client, task_queue=WORKFLOW_QUEUE, workflows=[BatchWorkflow, ChunkWorkflow], workflow_runner=runner),
             Worker(
                 client,
                 task_queue=IO_QUEUE,

@@ -35,7 +35,7 @@ async def run(driver: BatchDriver) -> None:
 async def held(driver: BatchDriver) -> None:
     handle = await driver.start(options=ONE_AT_A_TIME, hold=True)
     await driver.reaches(BatchState.PENDING)
-    await until(lambda: driver.world.calls["read_manifest_page"] == 1)
+    await until(lambda: driver.world.calls["read_manifest"] == 1)
     await handle.execute_update(BatchWorkflow.start, request())
     await handle.result()
 

@@ -21,6 +21,8 @@ from ingather.models.messages import (
     IndexDocumentsOutput,
     IngestDocumentInput,
     IngestDocumentOutput,
+    IngestPackInput,
+    IngestPackOutput,
     ReadManifestInput,
     ReadManifestOutput,
     ReopenBatchInput,
@@ -42,6 +44,11 @@ class World:
     document_count: int = 3
     outcome: Callable[[int, int], IngestDocumentOutput] = lambda _ordinal, _round: DONE
     """Outcome by ordinal and retry round."""
+    pack_outcome: Callable[[int], IngestDocumentOutput | str] = lambda _ordinal: DONE
+    """Outcome in a pack, or the letter of a document that is to run alone."""
+    pack_error: Exception | None = None
+    is_small: Callable[[int], bool] = lambda _ordinal: False
+    """Whether a document may share an activity."""
     manifest_error: ApplicationError | None = None
     gate: asyncio.Event | None = None
     """While set and not open, documents wait inside their activity until cancelled."""
@@ -65,6 +72,8 @@ class World:
     missing: frozenset[int] = frozenset()
     """Documents whose artifact is gone when they are to be indexed."""
     started: list[int] = field(default_factory=list)
+    inputs: list[IngestDocumentInput] = field(default_factory=list)
+    packs: list[tuple[int, ...]] = field(default_factory=list)
     indexed: list[list[int]] = field(default_factory=list)
     resets: list[list[int]] = field(default_factory=list)
     closed: ClosedBatch | None = None
@@ -87,17 +96,18 @@ class World:
         upload = SourceSlice(name="upload", source_type="upload", first_ordinal=0, document_count=self.document_count)
         return BuildManifestOutput(document_count=self.document_count, page_count=1, sources=(upload,))
 
-    @activity.defn(name="read_manifest_page")
-    async def read_manifest_page(self, request: ReadManifestInput) -> ReadManifestOutput:
-        self.calls["read_manifest_page"] += 1
+    @activity.defn(name="read_manifest")
+    async def read_manifest(self, request: ReadManifestInput) -> ReadManifestOutput:
+        self.calls["read_manifest"] += 1
         await _opened(self.page_gate)
-        return ReadManifestOutput(
-            first_ordinal=0, filenames=tuple(f"document-{n}.txt" for n in range(self.document_count))
-        )
+        ordinals = list(decode_bitmap(request.ordinals))
+        packable = encode_bitmap(place for place, ordinal in enumerate(ordinals) if self.is_small(ordinal))
+        return ReadManifestOutput(filenames=tuple(f"document-{n}.txt" for n in ordinals), packable=packable)
 
     @activity.defn(name="ingest_document")
     async def ingest_document(self, request: IngestDocumentInput) -> IngestDocumentOutput:
         self.started.append(request.ordinal)
+        self.inputs.append(request)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -110,6 +120,24 @@ class World:
             raise
         finally:
             self.in_flight -= 1
+
+    @activity.defn(name="ingest_pack")
+    async def ingest_pack(self, request: IngestPackInput) -> IngestPackOutput:
+        ordinals = tuple(decode_bitmap(request.ordinals))
+        self.packs.append(ordinals)
+        await asyncio.sleep(self.seconds)
+        await self._pass_gate()
+        if self.pack_error is not None:
+            raise self.pack_error
+        outcomes = {ordinal: self.pack_outcome(ordinal) for ordinal in ordinals}
+        failures: dict[str, list[int]] = {}
+        for place, outcome in enumerate(outcomes.values()):
+            if isinstance(outcome, IngestDocumentOutput) and outcome.code:
+                failures.setdefault(outcome.code, []).append(place)
+        return IngestPackOutput(
+            statuses="".join(o if isinstance(o, str) else o.status.value[0] for o in outcomes.values()),
+            failures={code: encode_bitmap(places) for code, places in failures.items()},
+        )
 
     async def _pass_gate(self) -> None:
         if self.gate is None:
@@ -159,7 +187,7 @@ class World:
     def io_activities(self) -> list[Callable[..., Any]]:
         return [
             self.build_manifest,
-            self.read_manifest_page,
+            self.read_manifest,
             self.index_documents,
             self.finish_batch,
             self.reopen_batch,
@@ -167,7 +195,7 @@ class World:
         ]
 
     def cpu_activities(self) -> list[Callable[..., Any]]:
-        return [self.ingest_document]
+        return [self.ingest_document, self.ingest_pack]
 
 
 async def _opened(gate: asyncio.Event | None) -> None:

@@ -12,10 +12,10 @@ from activities.manifest import ManifestActivities
 from ingather.adapters.memory.blob_store import InMemoryBlobStore
 from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.zip_archive import ZipArchiveReader
-from ingather.domain.keys import manifest_key, submission_key, upload_key
+from ingather.domain.keys import manifest_key, submission_part_key, upload_key
 from ingather.domain.manifest_pages import decode_page
 from ingather.models.archive import ArchiveLimits
-from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts
+from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts, SubmissionPart
 from ingather.models.content import BlobRef
 from ingather.models.document import DocumentRecord, DocumentRef, Submitted
 from ingather.models.errors import StorageUnavailableError
@@ -92,7 +92,8 @@ class Submission:
 
     async def prepare(self) -> None:
         text = "".join(line.model_dump_json() + "\n" for line in self.lines)
-        await InMemoryBlobStore.put(self.blobs, submission_key(TENANT, BATCH), text.encode())
+        key = submission_part_key(TENANT, BATCH, "one")
+        await InMemoryBlobStore.put(self.blobs, key, text.encode())
         spec = BatchSpec(batch_id=BATCH, tenant_id=TENANT, name="b", submitted_count=len(self.lines))
         await self.catalog.add_batch(
             BatchRecord(
@@ -100,6 +101,11 @@ class Submission:
                 created_at=datetime(2026, 1, 1, tzinfo=UTC),
             )
         )  # fmt: skip
+        await self.catalog.add_part(
+            SubmissionPart(
+                batch_id=BATCH, part_id="one", key=key, document_count=len(self.lines), created_at=datetime.now(UTC)
+            )
+        )
 
     async def build(self, max_documents: int = 1_000) -> BuildManifestOutput:
         await self.prepare()

@@ -120,7 +120,7 @@ async def test_cancel_while_names_are_read_again_counts_nothing_twice(client):
         await (await driver.start()).result()
         world.page_gate = asyncio.Event()
         waiting = asyncio.create_task(driver.reopen(retry()))
-        await until(lambda: world.calls["read_manifest_page"] == 2)
+        await until(lambda: world.calls["read_manifest"] == 2)
 
         await driver.handle.cancel()
         summary = await asyncio.wait_for(driver.handle.result(), 15)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from datetime import UTC, datetime
 
 import pytest
 from temporalio.exceptions import ApplicationError
@@ -11,12 +12,15 @@ from activities.manifest import ManifestActivities, ManifestReader
 from activities.packing import SMALL_BYTES
 from ingather.adapters.memory.blob_store import InMemoryBlobStore
 from ingather.adapters.zip_archive import ZipArchiveReader
-from ingather.domain.keys import upload_key
+from ingather.domain.bitmap import encode_bitmap
+from ingather.domain.keys import submission_part_key, upload_key
 from ingather.models.archive import ArchiveLimits
+from ingather.models.batch import SubmissionPart
 from ingather.models.content import BlobRef
 from ingather.models.document import DocumentFailure, DocumentRef, DocumentStatus, Submitted
+from ingather.models.engine import PACKABLE_BYTES
 from ingather.models.identity import file_id_for
-from ingather.models.messages import BuildManifestOutput, ReadManifestInput
+from ingather.models.messages import BuildManifestOutput, ReadManifestInput, ReadManifestOutput
 from tests.support import zips
 from tests.support.submissions import BATCH, TENANT, Submission
 from tests.support.zips import RawEntry, raw_zip, zip_of
@@ -117,17 +121,43 @@ async def test_an_empty_submission_makes_an_empty_manifest() -> None:
     assert await Submission().build() == BuildManifestOutput(document_count=0, page_count=0)
 
 
-async def test_a_page_is_answered_as_file_names() -> None:
-    """The Temporal UI shows names; the references stay in storage."""
+async def test_a_workflow_hears_names_and_which_documents_are_small() -> None:
+    """The Temporal UI shows names; small documents may share an activity; the references stay in storage."""
     submission = Submission()
-    await submission.add("a.txt", b"x")
-    await submission.add("b.txt", b"x")
+    for name, content in {"a.txt": b"x", "b.txt": bytes(PACKABLE_BYTES + 1), "c.txt": bytes(PACKABLE_BYTES)}.items():
+        await submission.add(name, content)
+    submission.lines.append(
+        Submitted(filename="d.txt", refused=DocumentFailure(code="content_invalid", message="not base64"))
+    )
     await submission.build()
     activities = ManifestActivities(submission.blobs, submission.catalog, ZipArchiveReader(), submission.limits)
-    page = await ActivityEnvironment().run(
-        activities.read_manifest_page, ReadManifestInput(tenant_id=TENANT, batch_id=BATCH, page=0)
+
+    async def read(*ordinals: int) -> ReadManifestOutput:
+        request = ReadManifestInput(tenant_id=TENANT, batch_id=BATCH, ordinals=encode_bitmap(ordinals))
+        return await ActivityEnvironment().run(activities.read_manifest, request)
+
+    assert await read(0, 1, 2, 3) == ReadManifestOutput(
+        filenames=("a.txt", "b.txt", "c.txt", "d.txt"), packable=encode_bitmap([0, 2])
     )
-    assert (page.first_ordinal, page.filenames) == (0, ("a.txt", "b.txt"))
+    assert await read(1, 2) == ReadManifestOutput(filenames=("b.txt", "c.txt"), packable=encode_bitmap([1]))
+
+
+async def test_a_submission_may_come_in_parts() -> None:
+    """Their documents follow one another in the order of the parts."""
+    submission = Submission()
+    await submission.add("a.txt", b"A")
+    await submission.prepare()
+    key = submission_part_key(TENANT, BATCH, "two")
+    line = Submitted(filename="a.txt", refused=DocumentFailure(code="content_invalid", message="not base64"))
+    await submission.blobs.put(key, line.model_dump_json().encode())
+    await submission.catalog.add_part(
+        SubmissionPart(batch_id=BATCH, part_id="two", key=key, document_count=1, created_at=datetime.now(UTC))
+    )
+
+    answer = await submission.run()
+
+    assert answer.document_count == 2
+    assert [ref.filename for ref in submission.refs()] == ["a.txt", "a (2).txt"]
 
 
 async def test_small_files_of_one_pack_are_looked_at_in_one_read() -> None:

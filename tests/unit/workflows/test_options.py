@@ -8,6 +8,7 @@ from temporalio.workflow import ActivityCancellationType
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
 from activities.manifest import ManifestActivities
+from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
 from ingather.models.batch import ProcessingOptions
@@ -83,4 +84,5 @@ def activity_classes():
         manifest=ManifestActivities(None, None, None, None),
         index=IndexActivities(None, None, None),
         records=RecordActivities(None, None),
+        places=PlaceActivities(None, None),
     )

@@ -10,7 +10,7 @@ from activities.failures import to_application_error
 from ingather.models.document import DocumentStatus
 from ingather.models.errors import StorageUnavailableError
 from ingather.models.messages import IngestDocumentOutput
-from workflows.documents import outcome_of
+from workflows.outcomes import outcome_of
 
 
 async def ended(result=None, cause=None, cancelled=False):

@@ -7,18 +7,18 @@ import pytest
 from workflows.window import MAX_IN_FLIGHT, Window
 
 
-async def started(window, *keys):
+async def started(window, *keys, on_end=lambda _key, _task: None):
     handles = {key: asyncio.get_running_loop().create_future() for key in keys}
     for key, handle in handles.items():
-        window.add(key, handle)
+        window.add(key, handle, lambda task, key=key: on_end(key, task))
     return handles
 
 
 async def test_ends_are_told_in_the_order_in_which_they_happened():
     """Not in the order in which activities were started."""
     ended = []
-    window = Window(3, lambda key, task: ended.append((key, task.result())))
-    handles = await started(window, 0, 1, 2)
+    window = Window(3)
+    handles = await started(window, 0, 1, 2, on_end=lambda key, task: ended.append((key, task.result())))
 
     for key in (2, 0, 1):
         handles[key].set_result(f"end of {key}")
@@ -30,7 +30,7 @@ async def test_ends_are_told_in_the_order_in_which_they_happened():
 
 async def test_there_is_room_below_the_limit():
     """A place is free again when its activity ended."""
-    window = Window(2, lambda *_: None)
+    window = Window(2)
     handles = await started(window, 5, 6)
     assert (window.has_room, window.keys) == (False, (5, 6))
 
@@ -43,7 +43,7 @@ async def test_there_is_room_below_the_limit():
 @pytest.mark.parametrize("wanted", [48, 49, 10_000])
 async def test_no_window_is_wider_than_the_server_can_take(wanted):
     """Whatever a batch asks for."""
-    window = Window(wanted, lambda *_: None)
+    window = Window(wanted)
     await started(window, *range(MAX_IN_FLIGHT))
     assert not window.has_room
 
@@ -51,8 +51,8 @@ async def test_no_window_is_wider_than_the_server_can_take(wanted):
 async def test_cancel_asks_all_or_those_named():
     """Their ends are told like any other."""
     ended = []
-    window = Window(3, lambda key, task: ended.append((key, task.cancelled())))
-    await started(window, 0, 1, 2)
+    window = Window(3)
+    await started(window, 0, 1, 2, on_end=lambda key, task: ended.append((key, task.cancelled())))
 
     window.cancel([1])
     await asyncio.sleep(0)

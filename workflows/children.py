@@ -1,0 +1,250 @@
+"""The documents of a large batch, through its children: up to 1,000 each, several at a time.
+
+The parent's ledger holds every document. A child takes the next pending ones, which are
+in flight until it returns how each ended; nothing else is kept, so children of a retry are
+composed in the same way. A child that came to nothing (somebody terminated it) is made
+again: what its documents did already is found where they left it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+
+from temporalio import workflow
+from temporalio.common import Priority
+from temporalio.exceptions import TemporalError
+from temporalio.workflow import ChildWorkflowCancellationType, ChildWorkflowHandle, ParentClosePolicy
+
+with workflow.unsafe.imports_passed_through():
+    from ingather.domain.bitmap import encode_bitmap
+    from ingather.domain.ledger import Ledger
+    from ingather.models.batch import MAX_DOCUMENTS_PER_WORKFLOW, BatchSpec, ChildProgress
+    from ingather.models.document import DocumentStatus
+    from ingather.models.errors import IngatherError
+    from ingather.models.identity import child_workflow_id_for
+    from ingather.models.messages import ChunkInput, ChunkOutput, RetryRequest, SteerRequest
+    from workflows.chunk import ChunkWorkflow
+    from workflows.journal import Journal
+    from workflows.outcomes import has_answer, was_cancelled
+    from workflows.window import MAX_IN_FLIGHT
+
+CHILDREN_OF_A_BATCH = 32
+MIN_CHILD_DOCUMENTS = 50
+MAX_HISTORY_EVENTS = 8_000
+"""A child costs its parent about nine events; the server warns at 10,240."""
+MAX_CHILD_FAILURES = 3
+
+
+def child_size(document_count: int) -> int:
+    """Documents a child, for a batch of so many."""
+    wanted = -(-document_count // CHILDREN_OF_A_BATCH)
+    return max(MIN_CHILD_DOCUMENTS, min(wanted, MAX_DOCUMENTS_PER_WORKFLOW))
+
+
+@dataclass
+class _Child:
+    index: int
+    retry_round: int
+    ordinals: list[int]
+    told: SteerRequest
+    handle: ChildWorkflowHandle[ChunkWorkflow, ChunkOutput] | None = None
+    """Set once the server knows it."""
+
+
+class ChildRun:
+    """Starts children, steers them, records how their documents ended.
+
+    The same words as ``DocumentRun``, so that a batch does not care which of them it has.
+
+    Args:
+        spec: what the batch asked for.
+        ledger: where every document stands; changed here, in place.
+        journal: where starts and ends of children are noted.
+        on_change: called once an activation in which something changed.
+        first_index: index of the first child, past those of an earlier run.
+    """
+
+    def __init__(
+        self, spec: BatchSpec, ledger: Ledger, journal: Journal, on_change: Callable[[], None], first_index: int = 0
+    ) -> None:
+        self.priority = spec.priority
+        self.retry_round = 0
+        self.paused = False
+        self.draining = False
+        self.next_index = first_index
+        self._spec = spec
+        self._ledger = ledger
+        self._journal = journal
+        self._on_change = on_change
+        self._size = child_size(len(ledger))
+        self._at_once = min(spec.children_at_once, spec.options.max_workers)
+        self._running: dict[int, _Child] = {}
+        self._tasks: dict[int, asyncio.Task[ChunkOutput]] = {}
+        self._steering: set[asyncio.Task[None]] = set()
+        self._failures = 0
+        self._holds = 0
+        self._ticks = 0
+
+    @property
+    def in_flight(self) -> tuple[int, ...]:
+        """Known to the children alone."""
+        return ()
+
+    @property
+    def children(self) -> tuple[ChildProgress, ...]:
+        """Those at work."""
+        return tuple(
+            ChildProgress(index=child.index, retry_round=child.retry_round, document_count=len(child.ordinals))
+            for child in self._running.values()
+        )
+
+    @property
+    def searchable_count(self) -> int:
+        """A child ends when search can find what it did."""
+        return self._ledger.count(DocumentStatus.DONE)
+
+    @property
+    def should_drain(self) -> bool:
+        """History is near its limit; or grew long, and nothing is under way anyhow."""
+        info = workflow.info()
+        is_long = info.get_current_history_length() >= MAX_HISTORY_EVENTS
+        return is_long or (not self._running and info.is_continue_as_new_suggested())
+
+    @contextmanager
+    def dispatch_held(self) -> Iterator[None]:
+        """Start nothing while the block runs."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the dispatcher look again: something changed."""
+        self._ticks += 1
+
+    async def run(self) -> None:
+        """Work until nothing is pending and no child runs; or, when draining, until no child runs."""
+        while True:
+            seen = self._ticks
+            self._dispatch()
+            self._steer()
+            self._on_change()
+            if not self._running and (self.draining or self._ledger.next_pending() is None):
+                break
+            await workflow.wait_condition(lambda seen=seen: self._ticks != seen)  # type: ignore[misc]  # bound default
+        await workflow.wait_condition(lambda: not self._steering)
+
+    async def stop(self) -> None:
+        """Cancel the children; each returns what it did."""
+        for task in self._tasks.values():
+            task.cancel()
+        await workflow.wait_condition(lambda: not self._running)
+
+    async def flush(self) -> None:
+        """Nothing left to do: every child made searchable what it had finished."""
+
+    def cancel_pending(self) -> None:
+        """What has not started will not."""
+        self._ledger.move_all(DocumentStatus.PENDING, DocumentStatus.CANCELLED)
+
+    def forgive(self, positions: Sequence[int]) -> None:
+        """Nothing is held against a document here."""
+
+    async def retry_running(self, request: RetryRequest) -> None:
+        """Pass a retry on to the children at work; one that ended meanwhile has told its failures."""
+        for child in list(self._running.values()):
+            if child.handle is not None:
+                await _signalled(child.handle.signal(ChunkWorkflow.retry_failed, request))
+
+    # --- Children -------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        while not (self.paused or self.draining or self._holds) and len(self._running) < self._at_once:
+            first = self._ledger.next_pending()
+            if first is None:
+                return
+            ordinals = list(islice(self._ledger.where(DocumentStatus.PENDING, first), self._size))
+            for ordinal in ordinals:
+                self._ledger.move(ordinal, DocumentStatus.IN_FLIGHT)
+            child = _Child(self.next_index, self.retry_round, ordinals, self._how_to_go_on())
+            self.next_index += 1
+            self._running[child.index] = child
+            self._journal.child_started(child.index, child.retry_round, encode_bitmap(ordinals))
+            task = asyncio.create_task(self._run_child(child))
+            self._tasks[child.index] = task
+            task.add_done_callback(lambda ended, child=child: self._child_ended(child, ended))  # type: ignore[misc]  # bound default
+
+    async def _run_child(self, child: _Child) -> ChunkOutput:
+        spec = self._spec
+        child.handle = await workflow.start_child_workflow(
+            ChunkWorkflow.run,
+            ChunkInput(
+                spec=spec,
+                index=child.index,
+                retry_round=child.retry_round,
+                ordinals=encode_bitmap(child.ordinals),
+                window=self._window(),
+                paused=child.told.paused,
+                priority=child.told.priority,
+            ),
+            id=child_workflow_id_for(spec.batch_id, child.index, child.retry_round),
+            cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+            parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
+            static_summary=f"{len(child.ordinals)} documents from {child.ordinals[0]} on",
+            priority=Priority(priority_key=child.told.priority, fairness_key=spec.tenant_id),
+        )
+        self.wake()
+        return await child.handle
+
+    def _window(self) -> int:
+        wanted = self._spec.options.max_workers
+        return wanted if wanted == MAX_IN_FLIGHT else max(1, wanted // self._at_once)
+
+    def _child_ended(self, child: _Child, task: "asyncio.Task[ChunkOutput]") -> None:
+        del self._running[child.index]
+        del self._tasks[child.index]
+        if has_answer(task):
+            output = task.result()
+            self._ledger.apply(child.ordinals, output.ledger, output.failures)
+        else:
+            self._give_back(child, cancelled=was_cancelled(task))
+        self._journal.child_ended(child.index, child.retry_round, encode_bitmap(child.ordinals))
+        self.wake()
+
+    def _give_back(self, child: _Child, *, cancelled: bool) -> None:
+        """It was never started, or somebody ended it from outside."""
+        status, code = DocumentStatus.PENDING, None
+        if cancelled:
+            status = DocumentStatus.CANCELLED
+        else:
+            self._failures += 1
+            if self._failures > MAX_CHILD_FAILURES:
+                status, code = DocumentStatus.FAILED, IngatherError.code
+        for ordinal in child.ordinals:
+            self._ledger.move(ordinal, status, code)
+
+    # --- Steering -------------------------------------------------------------------------
+
+    def _how_to_go_on(self) -> SteerRequest:
+        return SteerRequest(paused=self.paused, priority=self.priority)
+
+    def _steer(self) -> None:
+        wanted = self._how_to_go_on()
+        for child in self._running.values():
+            if child.told != wanted and child.handle is not None:
+                child.told = wanted
+                task = asyncio.create_task(_signalled(child.handle.signal(ChunkWorkflow.steer, wanted)))
+                self._steering.add(task)
+                task.add_done_callback(self._steering.discard)
+
+
+async def _signalled(signal: Awaitable[None]) -> None:
+    """A child that has just ended needs no signal."""
+    try:
+        await signal
+    except TemporalError:
+        workflow.logger.debug("a child ended before it heard the signal")

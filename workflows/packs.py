@@ -1,0 +1,78 @@
+"""Which documents run next, and which of them share an activity.
+
+One activity a document is the rule, and what a person sees in the Temporal UI. Where a
+batch has very many small documents, or asks for it, up to 16 of them share one: an activity
+costs the server and the SDK more than such a document costs the parser.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from ingather.domain.ledger import Ledger
+    from ingather.models.document import DocumentStatus
+    from ingather.models.engine import PACK_DOCUMENTS
+
+LOOK_AHEAD = 64
+"""Pending documents looked at for a pack: the order of a batch is kept as far as packs allow."""
+
+PACKS_FOR_ALL = 24
+"""A short batch makes at least so many packs, so that they occupy more than one worker."""
+
+PACKS_IN_FLIGHT = 12
+"""So many keep workers busy, and a pause takes effect soon."""
+
+
+def pack_limit(document_count: int) -> int:
+    """How many documents may share an activity where a batch of this size asks for packs."""
+    return max(1, min(PACK_DOCUMENTS, -(-document_count // PACKS_FOR_ALL)))
+
+
+class PackPlan:
+    """Chooses from a ledger's pending documents, by their place in it.
+
+    Args:
+        packable: documents small enough to share an activity.
+        limit: how many may share one; 1 for none.
+    """
+
+    def __init__(self, packable: Iterable[int] = (), limit: int = 1) -> None:
+        self._packable = set(packable) if limit > 1 else set()
+        self._limit = limit
+        self._kills: dict[int, int] = {}
+
+    @property
+    def packs(self) -> bool:
+        """Whether any documents share activities."""
+        return bool(self._packable)
+
+    def window(self, wanted: int) -> int:
+        """Activities in flight at once."""
+        return min(wanted, PACKS_IN_FLIGHT) if self.packs else wanted
+
+    def kills(self, position: int) -> int:
+        """How often a document killed its parser while it shared an activity."""
+        return self._kills.get(position, 0)
+
+    def run_alone(self, position: int, *, kills: int = 0) -> None:
+        """From now on this document gets an activity of its own."""
+        self._packable.discard(position)
+        if kills:
+            self._kills[position] = self._kills.get(position, 0) + kills
+
+    def forgive(self, position: int) -> None:
+        """A person asked to run it again: what it killed before no longer counts."""
+        self.run_alone(position)
+        self._kills.pop(position, None)
+
+    def next(self, ledger: Ledger) -> list[int]:
+        """The next pending document, with those that share its activity; empty when nothing is pending."""
+        first = ledger.next_pending()
+        if first is None:
+            return []
+        if first not in self._packable:
+            return [first]
+        following = islice(ledger.where(DocumentStatus.PENDING, first), LOOK_AHEAD)
+        return list(islice((position for position in following if position in self._packable), self._limit))
