@@ -28,10 +28,19 @@ class Place:
         spec: whose place it is, and how many bytes it counts for.
         on_change: called when the place is granted.
         granted: an earlier run of this batch had it already.
+        patience: how long to wait before asking again; it doubles up to an hour.
     """
 
-    def __init__(self, spec: BatchSpec, on_change: Callable[[], None], *, granted: bool = False) -> None:
+    def __init__(
+        self,
+        spec: BatchSpec,
+        on_change: Callable[[], None],
+        *,
+        granted: bool = False,
+        patience: timedelta = FIRST_PATIENCE,
+    ) -> None:
         self.granted = granted
+        self._patience = patience
         self.submitted_bytes = spec.submitted_bytes
         """Of an open batch they are known when it is sealed; set before asking."""
         self._spec = spec
@@ -49,18 +58,17 @@ class Place:
 
     async def acquire(self) -> None:
         """Return when the batch has its place."""
-        patience = FIRST_PATIENCE
         self.ask()
         while not self.granted:
             await self._asked()
             try:
                 await workflow.wait_condition(
                     lambda: self.granted or self._priority != self._asked_priority,
-                    timeout=patience,
+                    timeout=self._patience,
                     timeout_summary="until it asks for its place again",
                 )
             except TimeoutError:
-                patience = min(patience * 2, LONGEST_PATIENCE)
+                self._patience = min(self._patience * 2, LONGEST_PATIENCE)
             if not self.granted:
                 self._ask()
         await self._asked()

@@ -12,7 +12,7 @@ place once more when the first word was lost. Limits come with every request and
 a changed setting takes effect without a restart of anything here.
 
 What survives. Everything: the line is this workflow's history. A batch that dies without giving
-its place back (terminated, deleted) is found by a check every ``CHECK_INTERVAL``, which runs only
+its place back (terminated, deleted) is found by a check of the holders, every 20 seconds and only
 while somebody waits. One that dies in line is found when its turn comes: the signal has nobody
 to reach. Were this workflow itself terminated, those in line ask again by themselves.
 
@@ -27,8 +27,6 @@ from temporalio.common import Priority
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from datetime import timedelta
-
     from activities.places import PlaceActivities
     from ingather.domain.waiting_line import WaitingLine
     from ingather.models.engine import MEMO_LINE, PLACE_GRANTED, PLACES_WORKFLOW
@@ -45,9 +43,6 @@ with workflow.unsafe.imports_passed_through():
         PlacesLine,
     )
     from workflows.options import CHECK_PLACES
-
-CHECK_INTERVAL = timedelta(seconds=20)
-"""A place whose holder was terminated goes to the next within a minute, also where a check takes its time."""
 
 LINE_IN_MEMO = 64
 """Batches in line whose position can be read without a worker: 1.4 KB; the server warns at 2 KB."""
@@ -135,7 +130,8 @@ class PlacesWorkflow:
     async def _check_holders(self) -> None:
         """Find holders that are gone, once an interval, for as long as there are any to wait for."""
         while True:
-            await workflow.sleep(CHECK_INTERVAL, summary="until the next look at the holders")
+            assert self._limits is not None
+            await workflow.sleep(self._limits.check_seconds, summary="until the next look at the holders")
             self._is_checking = True
             try:
                 checked = await workflow.execute_activity_method(
