@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, ParamSpec, TypeVar, cast
 
 from activities.failures import to_document_failure
-from activities.packing import SMALL_BYTES, Packer
+from activities.packing import Packer
 from ingather.domain.archives import (
     HEAD_BYTES,
     EntryJudge,
@@ -27,7 +27,7 @@ from ingather.domain.archives import (
 )
 from ingather.domain.filenames import shown
 from ingather.models.archive import ArchiveEntry, ArchiveLimits
-from ingather.models.content import BlobRef, Stage
+from ingather.models.content import SMALL_UPLOAD_BYTES, BlobRef, Stage
 from ingather.models.document import DocumentFailure
 from ingather.models.errors import (
     ArchiveCorruptError,
@@ -147,7 +147,7 @@ class ArchiveExpander:
         """One entry, or all of the archive it is. Raises only what ends the archive around it."""
         pieces = metered(archive.unpack(entry), entry, meter)
         try:
-            head = await _in_thread(_pull, pieces, SMALL_BYTES)
+            head = await _in_thread(_pull, pieces, SMALL_UPLOAD_BYTES)
             if is_archive(head):
                 return await self._unpack_inner(entry, head, pieces, meter, packer)
             return [Found(entry.name, await _store(head, pieces, packer))]
@@ -167,7 +167,9 @@ class ArchiveExpander:
             if archive is None:
                 file.seek(0)
                 stored = iter(lambda: file.read(_PIECE_BYTES), b"")
-                return [Found(entry.name, await _store(await _in_thread(_pull, stored, SMALL_BYTES), stored, packer))]
+                return [
+                    Found(entry.name, await _store(await _in_thread(_pull, stored, SMALL_UPLOAD_BYTES), stored, packer))
+                ]
             if meter.depth >= self._limits.depth:
                 raise ArchiveTooDeepError(
                     f"Archive {shown(entry.name)!r} lies {meter.depth + 1} archives deep; "
@@ -185,7 +187,7 @@ class ArchiveExpander:
 async def _store(head: bytes, pieces: Iterator[bytes], packer: Packer) -> BlobRef:
     """Store an entry of which ``head`` is already out: all of it when it is small."""
     following = await _in_thread(_pull, pieces, 1)
-    if not following and len(head) <= SMALL_BYTES:
+    if not following and len(head) <= SMALL_UPLOAD_BYTES:
         return await packer.add(head)
 
     async def parts() -> AsyncIterator[bytes]:

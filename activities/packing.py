@@ -3,12 +3,8 @@
 import hashlib
 from collections.abc import AsyncIterator, Callable
 
-from ingather.models.content import BlobRef
+from ingather.models.content import UPLOAD_PACK_BYTES, BlobRef
 from ingather.ports.blob_store import BlobStore
-
-SMALL_BYTES = 1024 * 1024
-"""Up to this size a document shares an object with others."""
-PACK_BYTES = 8 * 1024 * 1024
 
 
 class Packer:
@@ -27,7 +23,7 @@ class Packer:
 
     async def add(self, content: bytes) -> BlobRef:
         """Put a small document into the pack under way; it is stored once ``flush`` has returned."""
-        if self._pack and len(self._pack) + len(content) > PACK_BYTES:
+        if self._pack and len(self._pack) + len(content) > UPLOAD_PACK_BYTES:
             await self.flush()
         ref = BlobRef(
             key=self._pack_key,

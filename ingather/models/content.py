@@ -25,6 +25,11 @@ class MediaType(StrEnum):
     """PNG, JPEG, TIFF, WebP, GIF or BMP: readable, and without text while OCR is off."""
 
 
+SMALL_UPLOAD_BYTES = 1024 * 1024
+"""Up to this size a document that came in shares an object with others, a *pack*: one for many saves a round trip each."""
+UPLOAD_PACK_BYTES = 4 * 1024 * 1024
+
+
 class BlobRef(BaseModel):
     """A claim check: where bytes lie, instead of the bytes.
 

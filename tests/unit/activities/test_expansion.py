@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from activities.packing import PACK_BYTES, SMALL_BYTES
 from ingather.models.archive import ArchiveLimits
+from ingather.models.content import SMALL_UPLOAD_BYTES, UPLOAD_PACK_BYTES
 from tests.support import zips
 from tests.support.submissions import Submission, expanded
 from tests.support.zips import RawEntry, raw_zip, zip_of
@@ -48,16 +48,16 @@ async def test_a_document_inside_an_archive_stays_whole() -> None:
 
 
 async def test_small_entries_share_packs_and_large_ones_do_not() -> None:
-    """As uploads do: packs of at most 8 MiB, an object for each larger file."""
+    """As uploads do: packs of at most 4 MiB, an object for each larger file."""
     large = bytes(range(256)) * 5_000
-    files = {f"{n}.bin": bytes([n]) * SMALL_BYTES for n in range(10)} | {"large.bin": large, "empty.txt": b""}
+    files = {f"{n}.bin": bytes([n]) * SMALL_UPLOAD_BYTES for n in range(10)} | {"large.bin": large, "empty.txt": b""}
     submission = Submission()
     await submission.add("x.zip", zip_of(files, zips.STORED))
     await submission.build()
     assert await submission.outcome() == files
     written = {key.rsplit("/", 1)[-1]: len(content) for key, content in submission.blobs.content().items()}
-    assert written["zip-1-pack-00001"] == PACK_BYTES
-    assert written["zip-1-pack-00002"] == 2 * SMALL_BYTES
+    assert written["zip-1-pack-00001"] == written["zip-1-pack-00002"] == UPLOAD_PACK_BYTES
+    assert written["zip-1-pack-00003"] == 2 * SMALL_UPLOAD_BYTES
     assert written["zip-1-file-00001"] == len(large)
 
 

@@ -9,14 +9,13 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.manifest import ManifestActivities, ManifestReader
-from activities.packing import SMALL_BYTES
 from ingather.adapters.memory.blob_store import InMemoryBlobStore
 from ingather.adapters.zip_archive import ZipArchiveReader
 from ingather.domain.bitmap import encode_bitmap
 from ingather.domain.keys import submission_part_key, upload_key
 from ingather.models.archive import ArchiveLimits
 from ingather.models.batch import SubmissionPart
-from ingather.models.content import BlobRef
+from ingather.models.content import SMALL_UPLOAD_BYTES, BlobRef
 from ingather.models.document import DocumentFailure, DocumentRef, DocumentStatus, Submitted
 from ingather.models.engine import PACKABLE_BYTES
 from ingather.models.identity import file_id_for
@@ -244,7 +243,7 @@ async def test_larger_batches_fill_more_pages() -> None:
 async def mixed_submission() -> Submission:
     submission = Submission(limits=ArchiveLimits(entry_bytes=2_000_000))
     await submission.add("a.txt", b"A")
-    files = {f"{n}.bin": bytes([n]) * SMALL_BYTES for n in range(9)}
+    files = {f"{n}.bin": bytes([n]) * SMALL_UPLOAD_BYTES for n in range(9)}
     files |= {"large.bin": bytes(range(256)) * 6_000, "over.bin": bytes(range(256)) * 9_000}
     await submission.add("first.zip", zip_of(files, zips.STORED))
     bomb = {"1.bin": bytes(range(256)) * 4_500, "2.txt": b"2", "zeros.bin": bytes(1_900_000)}
