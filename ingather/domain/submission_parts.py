@@ -1,7 +1,7 @@
 """When a batch takes one more part of a submission, and when it does not."""
 
 from ingather.models.batch import BatchState, SubmissionPart, SubmissionTotals
-from ingather.models.errors import BatchTooLargeError, InvalidStateError
+from ingather.models.errors import BatchTooLargeError, EmptyBatchError, InvalidStateError
 
 MAX_PARTS = 10_000
 """Parts of one batch: each is an object that its manifest is made of."""
@@ -17,6 +17,16 @@ def check_takes_more(state: BatchState, *, is_sealed: bool) -> None:
         raise InvalidStateError(
             "The batch is sealed: it takes no more documents.", current_status=state.value, sealed=True, wanted="add"
         )
+
+
+def check_sealable(state: BatchState, totals: SubmissionTotals) -> None:
+    """Raises ``EmptyBatchError`` for a batch without documents, ``InvalidStateError`` for one that ended unsealed."""
+    if state.is_final:
+        raise InvalidStateError(
+            f"The batch is {state.value}: it cannot be sealed any more.", current_status=state.value, wanted="seal"
+        )
+    if not totals.document_count:
+        raise EmptyBatchError("The batch holds no document yet.", action="Add documents first, or cancel the batch.")
 
 
 def check_room(totals: SubmissionTotals, part: SubmissionPart, max_documents: int | None) -> None:

@@ -105,6 +105,22 @@ class BatchInput(Message):
     """A closed batch is started again for a retry: take the documents' states from ``summary.json``."""
 
 
+class SteerRequest(Message):
+    """Signal ``steer`` to a child: how it goes on, whatever came before."""
+
+    paused: bool
+    priority: int
+    number: int = 0
+    """Rises with every change."""
+
+
+class ChildQuiet(Message):
+    """Signal ``child_quiet`` to the parent: since this word of its own, nothing of the child is in flight."""
+
+    index: int
+    number: int
+
+
 class ChunkInput(Message):
     """Input of ``ChunkWorkflow``: the share of a large batch that one child runs."""
 
@@ -115,8 +131,7 @@ class ChunkInput(Message):
     """Up to 1,000 documents, as a bitmap."""
     window: int
     """Activities in flight at once."""
-    paused: bool = False
-    priority: int = 3
+    steer: SteerRequest
 
 
 class ChunkOutput(Message):
@@ -126,13 +141,6 @@ class ChunkOutput(Message):
     """One letter a document, in the order of their ordinals (``ingather.domain.ledger``)."""
     failures: dict[str, str] = Field(default_factory=dict)
     """Failed documents by error code, as bitmaps of their place in that order."""
-
-
-class SteerRequest(Message):
-    """Signal ``steer`` to a child: how it goes on, whatever came before."""
-
-    paused: bool
-    priority: int
 
 
 # --- Updates and signals -------------------------------------------------------------------
@@ -159,6 +167,8 @@ class SealRequest(ControlRequest):
 
     document_count: int = Field(ge=0)
     """All that was handed in."""
+    size_bytes: int = Field(default=0, ge=0)
+    """The bytes of all of them: what admission counts."""
 
 
 class AddedRequest(Message):

@@ -81,12 +81,22 @@ class Catalog(Protocol):
         """Take a part back, where its id still stands for this very object."""
         ...
 
+    async def get_part(self, batch_id: str, part_id: str) -> SubmissionPart | None: ...
+
+    async def count_parts(self, batch_id: str) -> SubmissionTotals:
+        """What was handed in so far."""
+        ...
+
     async def list_parts(self, batch_id: str) -> list[SubmissionPart]:
         """In the order of their numbers."""
         ...
 
     async def seal(self, batch_id: str) -> SubmissionTotals:
-        """No part comes any more; answers what there is. Sealing again changes nothing."""
+        """No part comes any more; answers what there is. Sealing again changes nothing.
+
+        Raises ``BatchNotFoundError``, ``EmptyBatchError`` where nothing was handed in, and
+        ``InvalidStateError`` for a batch that ended unsealed.
+        """
         ...
 
     async def add_documents(self, records: Sequence[DocumentRecord]) -> None:

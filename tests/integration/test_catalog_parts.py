@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from ingather.models.batch import BatchState, BatchSummary, Counts, SubmissionTotals
-from ingather.models.errors import BatchNotFoundError, BatchTooLargeError, InvalidStateError
+from ingather.models.errors import BatchNotFoundError, BatchTooLargeError, EmptyBatchError, InvalidStateError
 from tests.support.catalog_records import SHA, batch_record, submission_part
 
 
@@ -91,8 +91,34 @@ async def test_a_batch_that_ended_takes_no_part(catalog, batch_id):
     assert refused.value.facts["current_status"] == "cancelled"
 
 
+async def test_a_batch_without_documents_is_not_sealed(catalog, batch_id):
+    """It stays open, so that documents can still come."""
+    with pytest.raises(EmptyBatchError):
+        await catalog.seal(batch_id)
+    await catalog.add_part(submission_part(batch_id))
+    assert (await catalog.seal(batch_id)).document_count == 10
+
+
+async def test_a_batch_that_ended_unsealed_is_not_sealed(catalog, batch_id):
+    """A cancelled batch cannot be sealed; one that was sealed before its end is sealed."""
+    await catalog.add_part(submission_part(batch_id))
+    await catalog.finish_batch(BatchSummary(batch_id=batch_id, state=BatchState.CANCELLED, counts=Counts(), version=3))
+    with pytest.raises(InvalidStateError):
+        await catalog.seal(batch_id)
+
+
+async def test_a_part_is_found_by_its_id(catalog, batch_id):
+    """A request that comes again is known before its body is read."""
+    assert await catalog.get_part(batch_id, "a") is None
+    assert await catalog.count_parts(batch_id) == SubmissionTotals()
+    part, _, totals = await catalog.add_part(submission_part(batch_id, part_id="a", fingerprint=SHA))
+    assert await catalog.get_part(batch_id, "a") == part
+    assert await catalog.count_parts(batch_id) == totals
+
+
 async def test_no_part_comes_between_the_count_and_the_seal(catalog, batch_id):
     """What ``seal`` counts is what the batch has, whoever adds at the same moment."""
+    await catalog.add_part(submission_part(batch_id, part_id="first"))
 
     async def add(number: int) -> bool:
         try:
@@ -105,7 +131,7 @@ async def test_no_part_comes_between_the_count_and_the_seal(catalog, batch_id):
         *(add(number) for number in range(5)), catalog.seal(batch_id), *(add(number) for number in range(5, 10))
     )
     totals = outcomes.pop(5)
-    assert totals.part_count == sum(outcomes) == len(await catalog.list_parts(batch_id))
+    assert totals.part_count == sum(outcomes) + 1 == len(await catalog.list_parts(batch_id))
 
 
 async def test_a_part_over_the_limit_is_refused(catalog, batch_id):

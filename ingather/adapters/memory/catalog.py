@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ingather.domain.submission_parts import check_room, check_takes_more
+from ingather.domain.submission_parts import check_room, check_sealable, check_takes_more
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, TenantNotFoundError
@@ -87,7 +87,7 @@ class InMemoryCatalog:
     ) -> tuple[SubmissionPart, bool, SubmissionTotals]:
         batch = self._batch(part.batch_id)
         known = self._parts.setdefault(part.batch_id, {})
-        totals = self._totals(part.batch_id)
+        totals = await self.count_parts(part.batch_id)
         if part.part_id in known:
             return known[part.part_id], False, totals
         check_takes_more(batch.state, is_sealed=batch.sealed_at is not None)
@@ -107,24 +107,29 @@ class InMemoryCatalog:
         if part.part_id in known and known[part.part_id].key == part.key:
             del known[part.part_id]
 
+    async def get_part(self, batch_id: str, part_id: str) -> SubmissionPart | None:
+        return self._parts.get(batch_id, {}).get(part_id)
+
+    async def count_parts(self, batch_id: str) -> SubmissionTotals:
+        totals = SubmissionTotals()
+        for part in self._parts.get(batch_id, {}).values():
+            totals = totals.plus(part)
+        return totals
+
     async def list_parts(self, batch_id: str) -> list[SubmissionPart]:
         return sorted(self._parts.get(batch_id, {}).values(), key=lambda part: part.number)
 
     async def seal(self, batch_id: str) -> SubmissionTotals:
-        if self._batch(batch_id).sealed_at is None:
+        batch, totals = self._batch(batch_id), await self.count_parts(batch_id)
+        if batch.sealed_at is None:
+            check_sealable(batch.state, totals)
             self._edit_batch(batch_id, {"sealed_at": datetime.now(UTC)})
-        return self._totals(batch_id)
+        return totals
 
     def _batch(self, batch_id: str) -> BatchRecord:
         if batch_id not in self._batches:
             raise BatchNotFoundError(f"There is no batch {batch_id}.")
         return self._batches[batch_id]
-
-    def _totals(self, batch_id: str) -> SubmissionTotals:
-        totals = SubmissionTotals()
-        for part in self._parts.get(batch_id, {}).values():
-            totals = totals.plus(part)
-        return totals
 
     # Documents
 

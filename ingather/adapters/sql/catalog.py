@@ -103,6 +103,12 @@ class SqlCatalog:
     async def remove_part(self, part: SubmissionPart) -> None:
         await self._write("take back a part of a batch", partial(parts.remove, part))
 
+    async def get_part(self, batch_id: str, part_id: str) -> SubmissionPart | None:
+        return await self._read("look for a part of a batch", partial(parts.get, batch_id, part_id))
+
+    async def count_parts(self, batch_id: str) -> SubmissionTotals:
+        return await self._read("count the parts of a batch", partial(parts.count, batch_id))
+
     async def list_parts(self, batch_id: str) -> list[SubmissionPart]:
         return await self._read("list the parts of a batch", partial(parts.find, batch_id))
 

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from ingather.adapters.sql.statements import insert_into
 from ingather.adapters.sql.tables import batches, submission_parts
-from ingather.domain.submission_parts import check_room, check_takes_more
+from ingather.domain.submission_parts import check_room, check_sealable, check_takes_more
 from ingather.models.batch import BatchState, SubmissionPart, SubmissionTotals
 from ingather.models.errors import BatchNotFoundError
 
@@ -19,8 +19,8 @@ def add(
     part: SubmissionPart, max_documents: int | None, connection: Connection
 ) -> tuple[SubmissionPart, bool, SubmissionTotals]:
     state, sealed_at = _locked(part.batch_id, connection)
-    known = _get(part, connection)
-    totals = _totals(part.batch_id, connection)
+    known = get(part.batch_id, part.part_id, connection)
+    totals = count(part.batch_id, connection)
     if known is not None:
         return known, False, totals
     check_takes_more(state, is_sealed=sealed_at is not None)
@@ -52,16 +52,34 @@ def remove(part: SubmissionPart, connection: Connection) -> None:
     )
 
 
+def get(batch_id: str, part_id: str, connection: Connection) -> SubmissionPart | None:
+    this_one = (submission_parts.c.batch_id == batch_id, submission_parts.c.part_id == part_id)
+    row = connection.execute(select(submission_parts).where(*this_one)).mappings().first()
+    return None if row is None else SubmissionPart.model_validate(dict(row))
+
+
+def count(batch_id: str, connection: Connection) -> SubmissionTotals:
+    sums = (
+        func.count(),
+        func.coalesce(func.sum(submission_parts.c.document_count), 0),
+        func.coalesce(func.sum(submission_parts.c.size_bytes), 0),
+    )
+    row = connection.execute(select(*sums).where(submission_parts.c.batch_id == batch_id)).one()
+    return SubmissionTotals(part_count=row[0], document_count=row[1], size_bytes=row[2])
+
+
 def find(batch_id: str, connection: Connection) -> list[SubmissionPart]:
     query = select(submission_parts).where(submission_parts.c.batch_id == batch_id).order_by(submission_parts.c.number)
     return [SubmissionPart.model_validate(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def seal(batch_id: str, connection: Connection) -> SubmissionTotals:
-    _locked(batch_id, connection)
-    this_one = (batches.c.batch_id == batch_id, batches.c.sealed_at.is_(None))
-    connection.execute(update(batches).where(*this_one).values(sealed_at=datetime.now(UTC)))
-    return _totals(batch_id, connection)
+    state, sealed_at = _locked(batch_id, connection)
+    totals = count(batch_id, connection)
+    if sealed_at is None:
+        check_sealable(state, totals)
+        connection.execute(update(batches).where(batches.c.batch_id == batch_id).values(sealed_at=datetime.now(UTC)))
+    return totals
 
 
 def _locked(batch_id: str, connection: Connection) -> tuple[BatchState, datetime | None]:
@@ -71,21 +89,3 @@ def _locked(batch_id: str, connection: Connection) -> tuple[BatchState, datetime
     if row is None:
         raise BatchNotFoundError(f"There is no batch {batch_id}.")
     return BatchState(row.state), row.sealed_at
-
-
-def _get(part: SubmissionPart, connection: Connection) -> SubmissionPart | None:
-    query = select(submission_parts).where(
-        submission_parts.c.batch_id == part.batch_id, submission_parts.c.part_id == part.part_id
-    )
-    row = connection.execute(query).mappings().first()
-    return None if row is None else SubmissionPart.model_validate(dict(row))
-
-
-def _totals(batch_id: str, connection: Connection) -> SubmissionTotals:
-    sums = (
-        func.count(),
-        func.coalesce(func.sum(submission_parts.c.document_count), 0),
-        func.coalesce(func.sum(submission_parts.c.size_bytes), 0),
-    )
-    row = connection.execute(select(*sums).where(submission_parts.c.batch_id == batch_id)).one()
-    return SubmissionTotals(part_count=row[0], document_count=row[1], size_bytes=row[2])
