@@ -10,17 +10,23 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import structlog
 import uvloop
+from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
 from temporalio.client import Client
-from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.service import RPCError
+from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
 
+from activities.byte_budget import ByteBudget
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
 from activities.manifest import ManifestActivities, ManifestReader
+from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
 from ingather.adapters.openai_embedder import OpenAiEmbedder
@@ -30,20 +36,36 @@ from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.adapters.zip_archive import ZipArchiveReader
 from ingather.bootstrap import Ports, connect, open_ports, prepare_storage
 from ingather.logging import configure_logging
+from ingather.machine import usable_cores, usable_memory_bytes
 from ingather.models.archive import ArchiveLimits
 from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, IO_QUEUE, WORKFLOW_QUEUE
 from ingather.models.errors import IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
-from ingather.settings import Settings
+from ingather.models.messages import PlaceLimits
+from ingather.settings import MIB, Settings
 from workflows.batch import BatchWorkflow
+from workflows.chunk import ChunkWorkflow
+from workflows.places import PlacesWorkflow
 from workflows.runner import sandboxed_runner
 
 log = structlog.get_logger(__name__)
+
+RPC_TIMEOUT = timedelta(seconds=10)
 
 ROLES = {"workflows": WORKFLOW_QUEUE, "io": IO_QUEUE, "cpu": CPU_QUEUE}
 
 DOCUMENTS_PER_PARSER = 6
 """Activities per parser process: one parses while the others fetch and write."""
+
+SMALLEST_BUDGET_BYTES = 256 * MIB
+"""One document of the largest size goes through on any machine."""
+
+USUAL_PARSER_BYTES = 512 * MIB
+"""What a parser process takes with a document of some size; few come near their limit."""
+
+STICKY_TIMEOUT = timedelta(seconds=1)
+"""How long a workflow's next task waits for the worker that has it in its cache. Workers pick tasks up within
+milliseconds, also busy ones; when one was killed, this is what its batches stand still for. Another worker replays."""
 
 
 def parse_roles(text: str) -> tuple[str, ...]:
@@ -56,7 +78,14 @@ def parse_roles(text: str) -> tuple[str, ...]:
 
 
 def parser_process_count(settings: Settings) -> int:
-    return settings.worker.parser_processes or os.cpu_count() or 1
+    """Parser processes: one a core, as far as memory goes."""
+    fitting = max(1, usable_memory_bytes() // USUAL_PARSER_BYTES)
+    return settings.worker.parser_processes or min(usable_cores(), fitting)
+
+
+def document_budget(settings: Settings) -> ByteBudget:
+    """Bytes of documents in flight: slots count documents, and twelve of the largest would fill a small machine."""
+    return ByteBudget(settings.worker.memory_bytes or max(SMALLEST_BUDGET_BYTES, usable_memory_bytes() // 8))
 
 
 def build_preparer(embedder: WordLlamaEmbedder | OpenAiEmbedder, settings: Settings) -> SupervisedPreparer:
@@ -78,7 +107,7 @@ def build_worker(client: Client, queue: str, activities: Sequence[Callable[..., 
     return Worker(
         client,
         task_queue=queue,
-        workflows=[BatchWorkflow] if queue == WORKFLOW_QUEUE else [],
+        workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow] if queue == WORKFLOW_QUEUE else [],
         activities=activities,
         workflow_runner=sandboxed_runner(),
         max_concurrent_activities=slots if activities else None,
@@ -88,6 +117,24 @@ def build_worker(client: Client, queue: str, activities: Sequence[Callable[..., 
         default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         disable_eager_activity_execution=True,
         graceful_shutdown_timeout=settings.worker.shutdown_grace,
+        sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+        deployment_config=deployment_config(settings),
+    )
+
+
+def deployment_config(settings: Settings) -> WorkerDeploymentConfig | None:
+    """This worker's version, where it has one.
+
+    Workflows upgrade: a batch goes on with the current version at its next task, since its histories are replayed by
+    the tests of every version, and since a batch pinned to the version it began with would stand still for ever once
+    that version's last worker is gone.
+    """
+    if settings.worker.build_id is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(settings.worker.deployment, settings.worker.build_id),
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
     )
 
 
@@ -103,9 +150,12 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         ahead = asyncio.ensure_future(_prepare_ahead(roles, ports, preparer, settings))
         stack.callback(ahead.cancel)
         client = await connect(settings)
-        activities = build_activities(_activity_classes(ports, preparer, settings))
+        activities = build_activities(_activity_classes(client, ports, preparer, settings))
         queues = [ROLES[role] for role in roles]
         workers = [build_worker(client, queue, activities.get(queue, []), settings) for queue in queues]
+        if settings.worker.build_id is not None and settings.worker.make_current:
+            current = asyncio.ensure_future(make_current(client, settings))
+            stack.callback(current.cancel)
         await serve(workers, stop)
     log.info("worker.stopped", roles=list(roles))
 
@@ -119,6 +169,27 @@ async def serve(workers: Sequence[Worker], stop: asyncio.Event) -> None:
         await stop.wait()
         log.info("worker.stopping")
         await asyncio.gather(*(worker.shutdown() for worker in workers))
+
+
+async def make_current(client: Client, settings: Settings, pause_seconds: float = 0.5) -> None:
+    """Route every task to this worker's version; tried until the server has seen the version poll."""
+    version = {"deployment": settings.worker.deployment, "build_id": settings.worker.build_id}
+    request = SetWorkerDeploymentCurrentVersionRequest(
+        namespace=client.namespace,
+        deployment_name=settings.worker.deployment,
+        build_id=settings.worker.build_id or "",
+        identity=client.identity,
+        ignore_missing_task_queues=True,
+    )
+    while True:
+        try:
+            await client.workflow_service.set_worker_deployment_current_version(request, timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            log.debug("worker.version_not_current_yet", reason=error.status.name, **version)
+            await asyncio.sleep(pause_seconds)
+        else:
+            log.info("worker.version_made_current", **version)
+            return
 
 
 async def _prepare_ahead(roles: Sequence[str], ports: Ports, preparer: SupervisedPreparer, settings: Settings) -> None:
@@ -158,12 +229,20 @@ def archive_limits(settings: Settings) -> ArchiveLimits:
     )
 
 
-def _activity_classes(ports: Ports, preparer: SupervisedPreparer, settings: Settings) -> ActivityClasses:
+def _activity_classes(
+    client: Client, ports: Ports, preparer: SupervisedPreparer, settings: Settings
+) -> ActivityClasses:
     return ActivityClasses(
-        ingest=IngestActivities(ports.blobs, ports.catalog, preparer, ManifestReader(ports.blobs)),
+        ingest=IngestActivities(
+            ports.blobs, ports.catalog, preparer, ManifestReader(ports.blobs), document_budget(settings)
+        ),
         manifest=ManifestActivities(ports.blobs, ports.catalog, ZipArchiveReader(), archive_limits(settings)),
         index=IndexActivities(ports.blobs, ports.catalog, ports.index),
         records=RecordActivities(ports.blobs, ports.catalog),
+        places=PlaceActivities(
+            client,
+            PlaceLimits(max_jobs=settings.limits.max_concurrent_jobs, max_bytes=settings.limits.max_concurrent_bytes),
+        ),
     )
 
 

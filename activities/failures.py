@@ -5,15 +5,17 @@ alone, without the vendor's own error behind it, and an exception nobody foresaw
 without its message: both may quote the document that caused them.
 """
 
+import asyncio
 import functools
 import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from ingather.models.content import Stage
 from ingather.models.document import DocumentFailure
@@ -26,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 MAX_UNEXPECTED_ATTEMPTS = 10
 """How often an activity that may give up is tried with a bug of our own in its way: a deploy may cure it meanwhile."""
+
+HANDED_BACK = "worker_stopped"
+"""Type of the failure that ends an attempt because its worker does. Another attempt follows at once."""
 
 _FRAMES = 5
 
@@ -74,6 +79,21 @@ def translate_errors_and_give_up(method: Callable[P, Awaitable[R]]) -> Callable[
     return _translated(method, unexpected_attempts=MAX_UNEXPECTED_ATTEMPTS)
 
 
+def _is_handed_back() -> bool:
+    """Whether this attempt was stopped by its worker's end, and not because somebody cancelled it."""
+    why = activity.cancellation_details()
+    return why is not None and why.worker_shutdown and not why.cancel_requested
+
+
+def _handed_back() -> ApplicationError:
+    return ApplicationError(
+        "The worker stopped before this was done; another attempt goes on from here.",
+        type=HANDED_BACK,
+        next_retry_delay=timedelta(milliseconds=1),
+        category=ApplicationErrorCategory.BENIGN,
+    )
+
+
 def _translated(method: Callable[P, Awaitable[R]], *, unexpected_attempts: int | None) -> Callable[P, Awaitable[R]]:
     @functools.wraps(method)
     async def translated(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -85,6 +105,10 @@ def _translated(method: Callable[P, Awaitable[R]], *, unexpected_attempts: int |
             raise to_application_error(error) from None
         except ApplicationError:
             raise
+        except asyncio.CancelledError:
+            if not _is_handed_back():
+                raise
+            raise _handed_back() from None
         except Exception as error:  # noqa: BLE001  # it goes on as Temporal's error
             name, attempt = activity.info().activity_type, activity.info().attempt
             facts = {"activity": name, "attempt": attempt, **described(error)}

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -60,23 +60,46 @@ class TemporalUiSettings(BaseModel):
     """Base URL of the Temporal Web UI, for links; no links when None."""
 
 
+class EngineSettings(BaseModel):
+    children_at_once: int = Field(default=8, ge=1, le=20)
+    """Children of a large batch that run at one time, up to 1,000 documents each; a running batch keeps what it began with."""
+
+
 class WorkerSettings(BaseModel):
     parser_processes: int = Field(default=0, ge=0, le=64)
-    """Parser processes of one worker; 0 takes one a core."""
+    """Parser processes of one worker; 0 takes one a core, fewer where memory is short."""
     parser_recycle_after: int = Field(default=500, ge=1)
     """Documents a parser process handles before a new one takes over."""
+    memory_bytes: int = Field(default=0, ge=0)
+    """Documents a worker holds at one time, in bytes of their files; 0 takes an eighth of the memory there is."""
     shutdown_grace: timedelta = timedelta(seconds=60)
+    """After SIGTERM: what is under way may finish for so long, then it is handed to another worker."""
+    deployment: str = "ingather"
+    """Name of the Temporal Worker Deployment that versions belong to."""
+    build_id: str | None = None
+    """Version of this worker within its deployment. Unset, workers have no versions and any of them does any task."""
+    make_current: bool = False
+    """Route all tasks to this version as soon as its workers poll, instead of waiting for somebody to say so."""
+
+    @field_validator("build_id", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        """A compose file passes a variable on that may be empty."""
+        return value or None
 
 
 class Limits(BaseModel):
     """Every limit, published under the same name at ``/v1/limits``."""
 
-    max_documents_per_batch: int = Field(default=1_000, ge=1, le=1_000)
+    max_documents_per_batch: int = Field(default=1_000_000, ge=1, le=1_000_000)
+    """Unpacked archives and all requests of an open batch together."""
     max_file_bytes: int = Field(default=200 * 1000 * 1000, ge=1)
     max_request_bytes: int = Field(default=5 * GIB, ge=1)
     """Total of one multipart request."""
     max_json_bytes: int = Field(default=64 * MIB, ge=1)
     """One JSON request with inline documents."""
+    max_line_bytes: int = Field(default=8 * MIB, ge=1_024, le=64 * MIB)
+    """One line of an NDJSON request, a document with its base64."""
     max_metadata_bytes: int = Field(default=64 * 1024, ge=1)
     """Metadata of one document or batch, as JSON."""
     zip_entries: int = Field(default=20_000, ge=1)
@@ -118,6 +141,7 @@ class Settings(BaseSettings):
     index: IndexSettings = IndexSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     temporal_ui: TemporalUiSettings = TemporalUiSettings()
+    engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()
     limits: Limits = Limits()
     log: LogSettings = LogSettings()

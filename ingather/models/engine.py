@@ -9,6 +9,8 @@ CPU_QUEUE = "ingather-cpu"
 BATCH_WORKFLOW = "BatchWorkflow"
 CHUNK_WORKFLOW = "ChunkWorkflow"
 """Child of a large batch: runs up to 1,000 of its documents."""
+CHILD_QUIET = "child_quiet"
+"""Signal of a paused child to its parent."""
 
 PLACES_WORKFLOW = "PlacesWorkflow"
 """One a tenant: its places and the line of batches that wait for one."""
@@ -40,6 +42,8 @@ PACK_DOCUMENTS = 16
 PACKABLE_BYTES = 64 * 1024
 """A document may share an activity up to this size."""
 
-HEARTBEAT_TIMEOUT = timedelta(seconds=10)
+HEARTBEAT_TIMEOUT = timedelta(seconds=6)
+"""Silence after which an attempt is given up and the next one begins: what a killed worker costs its documents. Six
+beats may be late or lost before that happens to a worker that is merely busy."""
 HEARTBEAT_THROTTLE = timedelta(seconds=1)
 """The SDK waits 0.8 x the timeout unless told otherwise, and cancellation travels with heartbeats."""

@@ -21,12 +21,13 @@ _LOG_TENDING_SECONDS = 30.0
 class Backoff:
     """Pauses before restarts: ``first`` seconds, doubled each time up to ``longest``.
 
-    A part that ran for ``steady`` seconds is trusted again.
+    A part that ran for ``steady`` seconds after it was ready is trusted again: what kills it every now and then
+    must not make it slower to come back each time.
     """
 
     first: float = 0.2
     longest: float = 20.0
-    steady: float = 30.0
+    steady: float = 5.0
 
     def pause(self, deaths: int) -> float:
         """Seconds to wait after the ``deaths``-th death in a row, counted from 1."""

@@ -2,13 +2,14 @@
 
 import argparse
 import asyncio
-import os
 
 import pytest
+from temporalio.common import VersioningBehavior
 
 import worker
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
+from ingather.machine import usable_cores, usable_memory_bytes
 from ingather.models.errors import StorageUnavailableError
 from ingather.settings import Settings
 
@@ -39,8 +40,9 @@ def test_an_unknown_role_is_refused_with_those_there_are(text):
 
 
 def test_there_is_a_parser_process_a_core_unless_the_settings_say_otherwise():
-    """Zero means: as many as the machine has."""
-    assert worker.parser_process_count(settings()) == os.cpu_count()
+    """Zero means: as many as the machine has cores, and memory for."""
+    fitting = usable_memory_bytes() // worker.USUAL_PARSER_BYTES
+    assert worker.parser_process_count(settings()) == min(usable_cores(), fitting)
     assert worker.parser_process_count(settings(worker={"parser_processes": 3})) == 3
 
 
@@ -48,6 +50,26 @@ def test_archive_limits_are_those_of_the_settings():
     """An entry may be as large as a file."""
     limits = worker.archive_limits(settings(limits={"zip_entries": 5, "max_file_bytes": 7}))
     assert (limits.entries, limits.entry_bytes) == (5, 7)
+
+
+async def test_documents_in_flight_fit_into_memory():
+    """An eighth of it by default, never less than the largest document needs, or what the settings say."""
+    assert settings().limits.max_file_bytes <= worker.SMALLEST_BUDGET_BYTES
+    async with worker.document_budget(settings(worker={"memory_bytes": 1_000})).hold(999_999):
+        pass
+    budget = worker.document_budget(settings())
+    async with budget.hold(2**60):
+        assert budget.held_bytes == max(worker.SMALLEST_BUDGET_BYTES, usable_memory_bytes() // 8)
+
+
+def test_workers_have_a_version_when_they_are_given_one():
+    """Unset or empty there is none; with one, running batches go over to the version that is current."""
+    assert worker.deployment_config(settings()) is None
+    assert worker.deployment_config(settings(worker={"build_id": ""})) is None
+    versioned = worker.deployment_config(settings(worker={"build_id": "0.2.0"}))
+    assert versioned.version.to_canonical_string() == "ingather.0.2.0"
+    assert versioned.use_worker_versioning
+    assert versioned.default_versioning_behavior is VersioningBehavior.AUTO_UPGRADE
 
 
 async def test_a_local_model_works_inside_the_parsers_and_a_remote_one_after_them():

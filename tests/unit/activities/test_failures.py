@@ -1,13 +1,17 @@
 """Errors at the edge: Temporal hears code, facts and whether a retry may help, and nothing anybody else wrote."""
 
+import asyncio
 import concurrent.futures
+from datetime import timedelta
 
 import pytest
+from temporalio.activity import ActivityCancellationDetails
 from temporalio.api.failure.v1 import Failure
 from temporalio.converter import DefaultFailureConverter, DefaultPayloadConverter
 from temporalio.exceptions import ApplicationError
 
 from activities.failures import (
+    HANDED_BACK,
     MAX_UNEXPECTED_ATTEMPTS,
     described,
     to_application_error,
@@ -24,7 +28,7 @@ from ingather.models.errors import (
     StorageUnavailableError,
     error_classes,
 )
-from tests.support.ingesting import run_activity
+from tests.support.ingesting import activity_environment, run_activity
 
 SECRET = "the-text-of-a-document"
 
@@ -115,3 +119,35 @@ def test_a_described_error_says_what_and_where_without_its_message():
     assert facts["error_type"] == "ValueError"
     assert "test_failures.py" in facts["raised_at"][-1]
     assert SECRET not in str(facts)
+
+
+@pytest.mark.parametrize(
+    ("details", "is_handed_back"),
+    [
+        ({"worker_shutdown": True}, True),
+        ({"worker_shutdown": True, "cancel_requested": True}, False),
+        ({"cancel_requested": True}, False),
+        ({"not_found": True}, False),
+    ],
+)
+async def test_what_a_stopping_worker_had_under_way_is_handed_back_at_once(details, is_handed_back):
+    """The end of a worker is a failure to be repeated without a pause; a cancel stays a cancel."""
+    environment = activity_environment()
+    started = asyncio.Event()
+
+    @translate_errors
+    async def endless():
+        started.set()
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(environment.run(endless))
+    await started.wait()
+    environment.cancel(ActivityCancellationDetails(**details))
+    if not is_handed_back:
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return
+    with pytest.raises(ApplicationError) as caught:
+        await running
+    assert (caught.value.type, caught.value.non_retryable) == (HANDED_BACK, False)
+    assert caught.value.next_retry_delay < timedelta(seconds=0.1)

@@ -51,8 +51,7 @@ def test_a_dead_worker_is_noticed(name):
     if name == "page":
         assert options["start_to_close_timeout"] <= timedelta(minutes=1)
     else:
-        assert options["heartbeat_timeout"] == timedelta(seconds=10)
-        assert options["heartbeat_timeout"] * 0.2 > HEARTBEAT_THROTTLE
+        assert HEARTBEAT_THROTTLE * 5 < options["heartbeat_timeout"] <= timedelta(seconds=10)
 
 
 @pytest.mark.parametrize("timeout_seconds", [1, 60, 3_600])
