@@ -1,8 +1,9 @@
 """A batch: documents in, each stored, parsed, embedded and made searchable; none lost.
 
 The story. Build the manifest (expand archives, fix names and order), wait for ``start``
-where the batch is held, run every document as an activity of its own, make finished ones
-searchable while the rest still run, write the report, close.
+where the batch is held and for a place among the tenant's batches, run every document as an
+activity of its own, make finished ones searchable while the rest still run, write the report,
+close.
 
 What is promised. ``total = pending + in_flight + done + failed + skipped + cancelled`` in
 every answer. A document that cannot be ingested is a result, not an accident: nothing here
@@ -14,7 +15,8 @@ paused flag, round and handled request ids travel along.
 
 Messages. Updates ``start``, ``pause``, ``resume``, ``retry``, ``set_priority`` answer with
 the new state; signals of the same meaning are for when an update got no answer in time, and
-carry the same request id. Cancel is Temporal's own. Queries ``progress`` and ``outcomes``.
+carry the same request id. The signal ``place_granted`` comes from the tenant's line. Cancel is
+Temporal's own. Queries ``progress`` and ``outcomes``.
 A closed batch is opened again by starting the same workflow id with ``reopen`` and ``retry``.
 """
 
@@ -34,16 +36,18 @@ with workflow.unsafe.imports_passed_through():
         BatchState,
         BatchSummary,
     )
-    from ingather.models.engine import BATCH_WORKFLOW
+    from ingather.models.engine import BATCH_WORKFLOW, CHILD_QUIET
     from ingather.models.errors import IngatherError, InvalidStateError, ValidationFailedError
     from ingather.models.messages import (
         AddedRequest,
         BatchInput,
         BuildManifestInput,
+        ChildQuiet,
         ControlAnswer,
         ControlRequest,
         FinishBatchInput,
         OutcomesPage,
+        PlaceGranted,
         PriorityRequest,
         ReadManifestInput,
         ReadManifestOutput,
@@ -53,11 +57,14 @@ with workflow.unsafe.imports_passed_through():
         SealRequest,
     )
     from workflows.book import BatchBook
+    from workflows.children import ChildRun
     from workflows.options import MANIFEST, PAGE, RECORDS
     from workflows.pipelines import PIPELINES
     from workflows.visibility import progress_memo
 
-_RUNNING = frozenset({BatchState.RUNNING, BatchState.RETRYING, BatchState.PAUSING, BatchState.PAUSED})
+_STARTED = frozenset(
+    {BatchState.QUEUED, BatchState.RUNNING, BatchState.RETRYING, BatchState.PAUSING, BatchState.PAUSED}
+)
 _CLOSING = frozenset({BatchState.CANCELLING, BatchState.CANCELLED})
 
 
@@ -73,6 +80,7 @@ class BatchWorkflow:
         try:
             await self._open(batch)
             while True:
+                await self._take_place()
                 await self._run_documents()
                 summary = await self._close()
                 # A retry may have come while the report was written.
@@ -108,6 +116,8 @@ class BatchWorkflow:
         else:
             book.changed()
             await workflow.wait_condition(lambda: not book.open)
+            if not book.held:
+                book.place.ask()  # the manifest is made meanwhile
             await self._build_manifest()
         _raise_if_cancelled()
         if book.problem is not None:
@@ -121,6 +131,14 @@ class BatchWorkflow:
             # The retry that opened the batch again waits for this ledger; let it speak first.
             await workflow.wait_condition(workflow.all_handlers_finished)
         await workflow.wait_condition(lambda: not book.held)
+
+    async def _take_place(self) -> None:
+        """Wait for a place, where there is something to run in it."""
+        book = self._book
+        if book.problem is not None:
+            return
+        if book.ledger.next_pending() is not None:
+            await book.place.acquire()
         if book.started_at is None:
             book.started_at = workflow.now()
         book.changed()
@@ -181,13 +199,15 @@ class BatchWorkflow:
                 )
 
     async def _close(self) -> BatchSummary:
-        """Write the report and the catalog's last word."""
+        """Give the place back, write the report and the catalog's last word."""
         book = self._book
         book.finalizing = True
         book.changed()
-        closed = book.closed()
         self._is_reporting = True
         try:
+            # Before the report: storage that is away must not keep the next batch waiting too.
+            await book.place.release()
+            closed = book.closed()
             output = await workflow.execute_activity_method(
                 RecordActivities.finish_batch,
                 FinishBatchInput(tenant_id=book.spec.tenant_id, batch_id=book.spec.batch_id, closed=closed),
@@ -205,6 +225,7 @@ class BatchWorkflow:
         book.changed()
         if book.documents is not None:
             await book.documents.stop()
+        await book.place.release()
         # Only now: a retry under way may wait for a catalog that is away, and documents must not run on meanwhile.
         await workflow.wait_condition(workflow.all_handlers_finished)
         if batch.reopen and not book.is_reopened and batch.carried is None:
@@ -239,7 +260,7 @@ class BatchWorkflow:
 
     @start.validator
     def _may_start(self, request: ControlRequest) -> None:  # noqa: ARG002  # the SDK passes it
-        self._refuse_unless(self._book.state in {BatchState.PENDING, *_RUNNING}, "start")
+        self._refuse_unless(self._book.state in {BatchState.PENDING, *_STARTED}, "start")
 
     @workflow.update
     def pause(self, request: ControlRequest) -> ControlAnswer:
@@ -250,7 +271,7 @@ class BatchWorkflow:
 
     @pause.validator
     def _may_pause(self, request: ControlRequest) -> None:  # noqa: ARG002  # the SDK passes it
-        self._refuse_unless(self._book.state in _RUNNING, "pause")
+        self._refuse_unless(self._book.state in _STARTED, "pause")
 
     @workflow.update
     def resume(self, request: ControlRequest) -> ControlAnswer:
@@ -261,13 +282,13 @@ class BatchWorkflow:
 
     @resume.validator
     def _may_resume(self, request: ControlRequest) -> None:  # noqa: ARG002  # the SDK passes it
-        self._refuse_unless(self._book.state in _RUNNING, "resume")
+        self._refuse_unless(self._book.state in _STARTED, "resume")
 
     @workflow.update
     def seal(self, request: SealRequest) -> ControlAnswer:
         """No more documents come to an open batch: it may run."""
         if self._book.is_new(request):
-            self._book.seal(request.document_count)
+            self._book.seal(request)
             self._book.changed()
         return self._answer()
 
@@ -307,18 +328,18 @@ class BatchWorkflow:
 
     @workflow.signal
     def pause_signal(self, request: ControlRequest) -> None:
-        if self._book.is_new(request) and self._book.state in _RUNNING:
+        if self._book.is_new(request) and self._book.state in _STARTED:
             self._set_paused(True)
 
     @workflow.signal
     def resume_signal(self, request: ControlRequest) -> None:
-        if self._book.is_new(request) and self._book.state in _RUNNING:
+        if self._book.is_new(request) and self._book.state in _STARTED:
             self._set_paused(False)
 
     @workflow.signal
     def seal_signal(self, request: SealRequest) -> None:
         if self._book.is_new(request) and self._book.open:
-            self._book.seal(request.document_count)
+            self._book.seal(request)
             self._book.changed()
 
     @workflow.signal
@@ -326,6 +347,17 @@ class BatchWorkflow:
         """More documents were handed in to an open batch."""
         self._book.expect(request.document_count)
         self._book.changed()
+
+    @workflow.signal(name=CHILD_QUIET)
+    def child_quiet(self, word: ChildQuiet) -> None:
+        """A child tells that its pause is complete."""
+        if isinstance(self._book.documents, ChildRun):
+            self._book.documents.note_quiet(word)
+
+    @workflow.signal
+    def place_granted(self, granted: PlaceGranted) -> None:
+        """The tenant's line says that it is this batch's turn."""
+        self._book.place.grant(granted)
 
     @workflow.signal
     async def retry_signal(self, request: RetryRequest) -> None:
@@ -350,6 +382,7 @@ class BatchWorkflow:
 
     def _set_priority(self, priority: int) -> None:
         self._book.priority = priority
+        self._book.place.reprioritise(priority)
         if self._book.documents is not None:
             self._book.documents.priority = priority
         self._wake()

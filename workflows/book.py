@@ -30,12 +30,14 @@ with workflow.unsafe.imports_passed_through():
         ClosedBatch,
         ControlRequest,
         ReadManifestOutput,
+        SealRequest,
     )
     from workflows.children import ChildRun
     from workflows.documents import DocumentRun, Share
     from workflows.journal import Journal
     from workflows.packs import PackPlan, pack_limit
     from workflows.pipelines import PIPELINES
+    from workflows.place import Place
     from workflows.visibility import Visibility
 
 REMEMBERED_REQUESTS = 200
@@ -68,6 +70,13 @@ class BatchBook:
         self.problem: BatchProblem | None = None
         self.priority = batch.spec.priority
         self.retry_round = 0
+        self.place = Place(
+            batch.spec,
+            self.changed,
+            needed=batch.spec.pipeline not in PIPELINES or PIPELINES[batch.spec.pipeline].takes_place,
+            # Only a batch that has its place continues as new.
+            granted=batch.carried is not None,
+        )
         self.started_at: datetime | None = None
         self._next_child = 0
         self._created_at = workflow.now()
@@ -85,7 +94,8 @@ class BatchBook:
         if self.held or self.open:
             return BatchState.PENDING
         if self.paused:
-            return BatchState.PAUSING if self.ledger.count(DocumentStatus.IN_FLIGHT) else BatchState.PAUSED
+            is_busy = self.documents is not None and self.documents.is_busy
+            return BatchState.PAUSING if is_busy else BatchState.PAUSED
         return BatchState.RETRYING if self.retry_round else BatchState.RUNNING
 
     @property
@@ -96,9 +106,15 @@ class BatchBook:
     @property
     def waiting_for(self) -> str | None:
         """Whose word it waits for."""
-        if self.state is not BatchState.PENDING:
-            return None
-        return "seal" if self.open else "start"
+        match self.state:
+            case BatchState.PENDING:
+                return "seal" if self.open else "start"
+            case BatchState.QUEUED:
+                return "place"
+            case BatchState.PAUSED:
+                return "resume"
+            case _:
+                return None
 
     @property
     def is_known(self) -> bool:
@@ -159,10 +175,11 @@ class BatchBook:
         if self.open and document_count > len(self.ledger):
             self.ledger = Ledger(document_count)
 
-    def seal(self, document_count: int) -> None:
+    def seal(self, request: SealRequest) -> None:
         """No more are handed in."""
         self.open = False
-        self.ledger = Ledger(document_count)
+        self.ledger = Ledger(request.document_count)
+        self.place.submitted_bytes = max(self.place.submitted_bytes, request.submitted_bytes)
 
     def take_manifest(self, manifest: BuildManifestOutput) -> None:
         """From now on the ledger counts documents."""

@@ -24,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from ingather.models.document import DocumentStatus
     from ingather.models.errors import IngatherError
     from ingather.models.identity import child_workflow_id_for
-    from ingather.models.messages import ChunkInput, ChunkOutput, RetryRequest, SteerRequest
+    from ingather.models.messages import ChildQuiet, ChunkInput, ChunkOutput, RetryRequest, SteerRequest
     from workflows.chunk import ChunkWorkflow
     from workflows.journal import Journal
     from workflows.outcomes import has_answer, was_cancelled
@@ -49,6 +49,8 @@ class _Child:
     retry_round: int
     ordinals: list[int]
     told: SteerRequest
+    quiet_since: int = -1
+    """Number of the word to pause since which it has had nothing in flight."""
     handle: ChildWorkflowHandle[ChunkWorkflow, ChunkOutput] | None = None
     """Set once the server knows it."""
 
@@ -80,6 +82,7 @@ class ChildRun:
         self._on_change = on_change
         self._size = child_size(len(ledger))
         self._at_once = min(spec.children_at_once, spec.options.max_workers)
+        self._word_number = 0
         self._running: dict[int, _Child] = {}
         self._tasks: dict[int, asyncio.Task[ChunkOutput]] = {}
         self._steering: set[asyncio.Task[None]] = set()
@@ -99,6 +102,18 @@ class ChildRun:
             ChildProgress(index=child.index, retry_round=child.retry_round, document_count=len(child.ordinals))
             for child in self._running.values()
         )
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any child may still have a document in flight."""
+        return any(child.quiet_since < child.told.number for child in self._running.values())
+
+    def note_quiet(self, word: ChildQuiet) -> None:
+        """A paused child has nothing in flight any more."""
+        child = self._running.get(word.index)
+        if child is not None:
+            child.quiet_since = max(child.quiet_since, word.number)
+            self.wake()
 
     @property
     def searchable_count(self) -> int:
@@ -170,7 +185,8 @@ class ChildRun:
             ordinals = list(islice(self._ledger.where(DocumentStatus.PENDING, first), self._size))
             for ordinal in ordinals:
                 self._ledger.move(ordinal, DocumentStatus.IN_FLIGHT)
-            child = _Child(self.next_index, self.retry_round, ordinals, self._how_to_go_on())
+            told = SteerRequest(paused=self.paused, priority=self.priority, number=self._word_number)
+            child = _Child(self.next_index, self.retry_round, ordinals, told)
             self.next_index += 1
             self._running[child.index] = child
             self._journal.child_started(child.index, child.retry_round, encode_bitmap(ordinals))
@@ -188,8 +204,7 @@ class ChildRun:
                 retry_round=child.retry_round,
                 ordinals=encode_bitmap(child.ordinals),
                 window=self._window(),
-                paused=child.told.paused,
-                priority=child.told.priority,
+                steer=child.told,
             ),
             id=child_workflow_id_for(spec.batch_id, child.index, child.retry_round),
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -229,15 +244,12 @@ class ChildRun:
 
     # --- Steering -------------------------------------------------------------------------
 
-    def _how_to_go_on(self) -> SteerRequest:
-        return SteerRequest(paused=self.paused, priority=self.priority)
-
     def _steer(self) -> None:
-        wanted = self._how_to_go_on()
         for child in self._running.values():
-            if child.told != wanted and child.handle is not None:
-                child.told = wanted
-                task = asyncio.create_task(_signalled(child.handle.signal(ChunkWorkflow.steer, wanted)))
+            if child.handle is not None and (child.told.paused, child.told.priority) != (self.paused, self.priority):
+                self._word_number += 1
+                child.told = SteerRequest(paused=self.paused, priority=self.priority, number=self._word_number)
+                task = asyncio.create_task(_signalled(child.handle.signal(ChunkWorkflow.steer, child.told)))
                 self._steering.add(task)
                 task.add_done_callback(self._steering.discard)
 

@@ -9,7 +9,7 @@ did, and never continues as new; cancelled, it returns what it did.
 import asyncio
 
 from temporalio import workflow
-from temporalio.exceptions import is_cancelled_exception
+from temporalio.exceptions import TemporalError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.manifest import ManifestActivities
@@ -18,8 +18,9 @@ with workflow.unsafe.imports_passed_through():
     from ingather.domain.ledger import Ledger
     from ingather.models.batch import BatchProgress, BatchState
     from ingather.models.document import DocumentStatus
-    from ingather.models.engine import CHUNK_WORKFLOW, PACK_DOCUMENTS
+    from ingather.models.engine import CHILD_QUIET, CHUNK_WORKFLOW, PACK_DOCUMENTS
     from ingather.models.messages import (
+        ChildQuiet,
         ChunkInput,
         ChunkOutput,
         OutcomesPage,
@@ -45,8 +46,9 @@ class ChunkWorkflow:
         self._ledger = Ledger(len(self._ordinals))
         self._journal = Journal()
         self._documents: DocumentRun | None = None
-        self._paused = chunk.paused
-        self._priority = chunk.priority
+        self._telling: asyncio.Task[None] | None = None
+        self._told = chunk.steer
+        self._quiet_since = -1
         self._retry_round = chunk.retry_round
         self._cancelling = False
         self._version = 0
@@ -80,7 +82,7 @@ class ChunkWorkflow:
         plan = PackPlan(decode_bitmap(manifest.packable), PACK_DOCUMENTS if packs else 1)
         share = Share(self._ordinals, manifest.filenames, plan, self._chunk.window)
         documents = DocumentRun(self._chunk.spec, self._ledger, share, self._journal, self._changed)
-        documents.paused, documents.priority = self._paused, self._priority
+        documents.paused, documents.priority = self._told.paused, self._told.priority
         documents.retry_round = self._retry_round
         return documents
 
@@ -101,12 +103,26 @@ class ChunkWorkflow:
         workflow.set_current_details(
             f"{self._state.value}: {counts.ended} of {counts.total} documents ended, {counts.failed} failed"
         )
+        if self._state is BatchState.PAUSED and self._quiet_since < self._told.number:
+            self._quiet_since = self._told.number
+            self._telling = asyncio.create_task(
+                self._tell_parent(ChildQuiet(index=self._chunk.index, number=self._told.number))
+            )
+
+    async def _tell_parent(self, word: ChildQuiet) -> None:
+        parent = workflow.info().parent
+        if parent is None:
+            return
+        try:
+            await workflow.get_external_workflow_handle(parent.workflow_id).signal(CHILD_QUIET, word)
+        except TemporalError:
+            workflow.logger.debug("the parent is gone")
 
     @property
     def _state(self) -> BatchState:
         if self._cancelling:
             return BatchState.CANCELLING
-        if self._paused:
+        if self._told.paused:
             return BatchState.PAUSING if self._ledger.count(DocumentStatus.IN_FLIGHT) else BatchState.PAUSED
         return BatchState.RETRYING if self._retry_round else BatchState.RUNNING
 
@@ -120,7 +136,7 @@ class ChunkWorkflow:
             state=self._state,
             counts=self._ledger.counts,
             version=self._version,
-            priority=self._priority,
+            priority=self._told.priority,
             failures_by_code=self._ledger.failures_by_code,
             in_flight=documents.in_flight if documents else (),
             retry_round=self._retry_round,
@@ -137,7 +153,7 @@ class ChunkWorkflow:
     @workflow.signal
     def steer(self, request: SteerRequest) -> None:
         """How to go on, whatever came before."""
-        self._paused, self._priority = request.paused, request.priority
+        self._told = request
         if self._documents is not None:
             self._documents.paused, self._documents.priority = request.paused, request.priority
             self._documents.wake()

@@ -107,6 +107,11 @@ class DocumentRun:
         return tuple(self._share.ordinals[position] for position in islice(positions, SHOWN_IN_FLIGHT))
 
     @property
+    def is_busy(self) -> bool:
+        """Whether any document is in flight."""
+        return bool(len(self._window))
+
+    @property
     def children(self) -> tuple[ChildProgress, ...]:
         """None: it runs its documents itself."""
         return ()

@@ -184,6 +184,8 @@ class BatchProgress(BaseModel):
     """Ordinals being worked on, the first 48 of them."""
     children: tuple[ChildProgress, ...] = ()
     """Children at work, in a batch of more than 1,000 documents."""
+    children_version: int = 0
+    """Versions of the children whose answers are in this snapshot, added up; grows while ``version`` stays."""
     waiting_for: str | None = None
     """What the batch itself knows of why it waits: ``start``, ``seal`` or ``place``."""
     sources: tuple[SourceProgress, ...] = ()

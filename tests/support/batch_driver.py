@@ -10,18 +10,22 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from activities.places import PlaceActivities
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary
 from ingather.models.engine import CPU_QUEUE, IO_QUEUE, WORKFLOW_QUEUE
-from ingather.models.identity import DEFAULT_TENANT_ID, workflow_id_for
-from ingather.models.messages import BatchInput, ControlAnswer, ControlRequest, RetryRequest
+from ingather.models.identity import places_workflow_id_for, workflow_id_for
+from ingather.models.messages import BatchInput, ControlAnswer, ControlRequest, PlaceLimits, RetryRequest
 from tests.support.fake_activities import World
 from tests.support.waiting import until_async
 from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
+from workflows.places import PlacesWorkflow
 from workflows.runner import sandboxed_runner
 
 HEARD_WITHIN = timedelta(seconds=0.2)
 """Cancellation travels with heartbeats."""
+
+PLACES = PlaceLimits(max_jobs=4, max_bytes=1_000_000, check_seconds=0.5)
 
 BatchHandle = WorkflowHandle[BatchWorkflow, BatchSummary]
 
@@ -35,12 +39,13 @@ def retry(**filters: object) -> RetryRequest:
 
 
 class BatchDriver:
-    """One batch of one world."""
+    """One batch of one world; its tenant has no others, unless one is named."""
 
-    def __init__(self, client: Client, world: World) -> None:
+    def __init__(self, client: Client, world: World, tenant_id: str | None = None) -> None:
         self.client = client
         self.world = world
         self.batch_id = str(uuid.uuid4())
+        self.tenant_id = tenant_id or str(uuid.uuid4())
 
     @property
     def handle(self) -> BatchHandle:
@@ -48,13 +53,16 @@ class BatchDriver:
 
     def spec(self, **fields: object) -> BatchSpec:
         given = {"submitted_count": self.world.document_count} | fields
-        return BatchSpec(batch_id=self.batch_id, tenant_id=DEFAULT_TENANT_ID, name="test batch", **given)
+        return BatchSpec(batch_id=self.batch_id, tenant_id=self.tenant_id, name="test batch", **given)
+
+    def input(self, **fields: object) -> BatchInput:
+        return BatchInput(spec=self.spec(**fields))
 
     async def start(self, **fields: object) -> BatchHandle:
         """Start the batch; answers a handle that follows later runs."""
         await self.client.start_workflow(
             BatchWorkflow.run,
-            BatchInput(spec=self.spec(**fields)),
+            self.input(**fields),
             id=workflow_id_for(self.batch_id),
             task_queue=WORKFLOW_QUEUE,
         )
@@ -86,23 +94,32 @@ class BatchDriver:
 
     async def clean_up(self) -> None:
         """Leave nothing running for the next test's workers to pick up."""
-        try:
-            await self.handle.terminate("the test is over")
-        except RPCError:
-            return  # it ended by itself, or never began
+        for workflow_id in (workflow_id_for(self.batch_id), places_workflow_id_for(self.tenant_id)):
+            try:
+                await self.client.get_workflow_handle(workflow_id).terminate("the test is over")
+            except RPCError:
+                continue  # it ended by itself, or never began
 
 
 @asynccontextmanager
-async def workers(client: Client, world: World, *, sandbox: bool = False) -> AsyncIterator[None]:
+async def workers(
+    client: Client, world: World, *, sandbox: bool = False, limits: PlaceLimits = PLACES
+) -> AsyncIterator[None]:
     """The three workers of a deployment around a world."""
     runner = sandboxed_runner() if sandbox else UnsandboxedWorkflowRunner()
+    places = PlaceActivities(client, limits)
     async with AsyncExitStack() as stack:
         for worker in (
-            Worker(client, task_queue=WORKFLOW_QUEUE, workflows=[BatchWorkflow, ChunkWorkflow], workflow_runner=runner),
+            Worker(
+                client,
+                task_queue=WORKFLOW_QUEUE,
+                workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow],
+                workflow_runner=runner,
+            ),
             Worker(
                 client,
                 task_queue=IO_QUEUE,
-                activities=world.io_activities(),
+                activities=[*world.io_activities(), places.request_place, places.check_holders],
                 max_heartbeat_throttle_interval=HEARD_WITHIN,
             ),
             Worker(
@@ -118,10 +135,12 @@ async def workers(client: Client, world: World, *, sandbox: bool = False) -> Asy
 
 
 @asynccontextmanager
-async def driven(client: Client, world: World, *, sandbox: bool = False) -> AsyncIterator[BatchDriver]:
+async def driven(
+    client: Client, world: World, *, sandbox: bool = False, limits: PlaceLimits = PLACES
+) -> AsyncIterator[BatchDriver]:
     """Workers around a world and a driver for one batch in it."""
     driver = BatchDriver(client, world)
-    async with workers(client, world, sandbox=sandbox):
+    async with workers(client, world, sandbox=sandbox, limits=limits):
         try:
             yield driver
         finally:

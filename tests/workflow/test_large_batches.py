@@ -1,0 +1,286 @@
+"""A batch of more documents than one workflow runs itself: children do the work, the batch stays one."""
+
+import asyncio
+import uuid
+from itertools import chain
+
+import pytest
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import CancelledError
+
+from ingather.domain.bitmap import decode_bitmap
+from ingather.models.batch import BatchState, Counts
+from ingather.models.identity import child_workflow_id_for
+from ingather.models.messages import JournalKind, PriorityRequest
+from tests.support.batch_driver import driven, request, retry
+from tests.support.fake_activities import DONE, World, failed
+from tests.support.waiting import until, until_async
+from workflows import book, children
+from workflows.batch import BatchWorkflow
+from workflows.chunk import ChunkWorkflow
+
+
+@pytest.fixture
+def low_limits(monkeypatch):
+    """Eleven documents are a large batch, with children of five."""
+    monkeypatch.setattr(book, "MAX_DOCUMENTS_PER_WORKFLOW", 10)
+    monkeypatch.setattr(children, "MIN_CHILD_DOCUMENTS", 5)
+    monkeypatch.setattr(children, "MAX_DOCUMENTS_PER_WORKFLOW", 10)
+
+
+@pytest.mark.parametrize(
+    ("documents", "size"), [(1_001, 50), (1_600, 50), (1_601, 51), (32_000, 1_000), (1_000_000, 1_000)]
+)
+def test_children_are_as_many_as_fit_thirty_two_and_never_larger_than_a_batch(documents, size):
+    """Few documents make small children, so that eight of them can run; very many make more of them."""
+    assert children.child_size(documents) == size
+
+
+async def test_the_first_batch_over_a_thousand_runs_in_children(client):
+    """Each document is ingested once and indexed, by a child; the counts are exact."""
+    world = World(document_count=1_001)
+    async with driven(client, world, sandbox=True) as driver:
+        handle = await driver.start()
+        summary = await handle.result()
+
+        assert summary.state is BatchState.COMPLETED
+        assert summary.counts == Counts(total=1_001, done=1_001)
+        assert sorted(world.started) == list(range(1_001))
+        assert sorted(chain.from_iterable(world.indexed)) == list(range(1_001))
+        history = await handle.fetch_history()
+        assert (
+            sum(event.HasField("start_child_workflow_execution_initiated_event_attributes") for event in history.events)
+            == 21
+        )
+        assert len(history.events) < 21 * 9 + 100
+
+
+async def test_failures_come_home_with_their_codes(client, low_limits):
+    """Children answer how each document ended; the batch keeps codes and sources apart."""
+    world = World(
+        document_count=23,
+        outcome=lambda ordinal, _: failed("encrypted" if ordinal < 7 else "corrupt") if ordinal % 3 == 0 else DONE,
+    )
+    async with driven(client, world) as driver:
+        summary = await (await driver.start()).result()
+
+        assert summary.state is BatchState.COMPLETED_WITH_FAILURES
+        assert summary.counts == Counts(total=23, done=15, failed=8)
+        assert summary.failures_by_code == {"corrupt": 5, "encrypted": 3}
+        assert summary.sources[0].counts == summary.counts
+
+
+async def test_no_more_children_run_at_once_than_the_batch_may_have(client, low_limits):
+    """The others start as these end; ``max_workers`` bounds them all together."""
+    world = World(document_count=40, gate=asyncio.Event())
+    async with driven(client, world) as driver:
+        handle = await driver.start(children_at_once=2, options={"max_workers": 6})
+        await until(lambda: world.waiting == 6)
+        await asyncio.sleep(0.3)
+        progress = await handle.query(BatchWorkflow.progress)
+
+        assert world.most_in_flight == 6
+        assert [(child.index, child.document_count) for child in progress.children] == [(0, 5), (1, 5)]
+        assert progress.counts == Counts(total=40, pending=30, in_flight=10)
+        world.gate.set()
+        assert (await handle.result()).counts == Counts(total=40, done=40)
+        assert world.most_in_flight == 6
+
+
+async def test_a_pause_reaches_the_children_and_a_resume_too(client, low_limits):
+    """Documents in flight finish, no other starts, in any child."""
+    world = World(document_count=30, gate=asyncio.Event())
+    async with driven(client, world) as driver:
+        handle = await driver.start(children_at_once=2, options={"max_workers": 4})
+        await until(lambda: world.waiting == 4)
+
+        await handle.execute_update(BatchWorkflow.pause, request())
+        first = client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0))
+
+        async def child_pauses():
+            state = (await first.query(ChunkWorkflow.progress)).state
+            return True if state is BatchState.PAUSING else None
+
+        await until_async(child_pauses)
+        world.gate.set()
+        await until(lambda: world.in_flight == 0)
+        await asyncio.sleep(0.5)
+        assert len(world.started) == 4
+
+        await handle.execute_update(BatchWorkflow.resume, request())
+        assert (await handle.result()).counts == Counts(total=30, done=30)
+        assert sorted(world.started) == list(range(30))
+
+
+async def test_a_batch_paused_before_its_children_starts_none(client, low_limits):
+    """And a resume lets them come."""
+    world = World(document_count=30)
+    async with driven(client, world) as driver:
+        handle = await driver.start(hold=True)
+        await until(lambda: world.calls["build_manifest"] == 1)
+        await handle.execute_update(BatchWorkflow.start, request())
+        await handle.execute_update(BatchWorkflow.pause, request())
+        await driver.reaches(BatchState.PAUSED)
+        await handle.execute_update(BatchWorkflow.resume, request())
+        assert (await handle.result()).counts == Counts(total=30, done=30)
+
+
+async def test_cancel_keeps_what_the_children_finished(client, low_limits):
+    """They return what they did; what they had not begun, and what had no child yet, counts as cancelled."""
+    world = World(document_count=40, gate=asyncio.Event(), open_for=7)
+    async with driven(client, world) as driver:
+        handle = await driver.start(children_at_once=2)
+        await until(lambda: world.open_for == 0 and world.waiting > 0)
+
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError) as caught:
+            await handle.result()
+
+        assert isinstance(caught.value.cause, CancelledError)
+        assert world.closed is not None
+        assert world.closed.summary.state is BatchState.CANCELLED
+        assert world.closed.summary.counts == Counts(total=40, done=7, cancelled=33)
+        assert len(list(chain.from_iterable(world.indexed))) == 7
+        assert world.in_flight == 0
+
+
+async def test_a_retry_reaches_failures_of_children_that_ended_and_of_those_at_work(client, low_limits):
+    """Every failed document that matches runs again, once."""
+    world = World(
+        document_count=11,
+        outcome=lambda ordinal, round_: failed() if ordinal in {0, 6} and round_ == 0 else DONE,
+        gate=asyncio.Event(),
+        open_for=9,
+    )
+    async with driven(client, world) as driver:
+        # The first child has ended with its failure, the second is at work and has had its own.
+        handle = await driver.start(children_at_once=1, options={"max_workers": 1})
+        second = client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 1, 0))
+        await until(lambda: world.waiting == 1 and world.open_for == 0)
+        assert (await second.query(ChunkWorkflow.progress)).counts.failed == 1
+
+        answer = await handle.execute_update(BatchWorkflow.retry, retry(codes=("corrupt",)))
+        assert answer.affected == 1  # the other is the child's to tell
+        world.gate.set()
+        summary = await handle.result()
+
+        assert summary.counts == Counts(total=11, done=11)
+        assert sorted(world.started) == sorted([*range(11), 0, 6])
+        assert sorted(chain.from_iterable(world.resets)) == [0, 6]
+
+
+async def test_a_closed_large_batch_is_opened_again(client, low_limits):
+    """The failed ones of many children run again in as few as hold them."""
+    world = World(
+        document_count=23, outcome=lambda ordinal, round_: failed() if ordinal % 5 == 0 and not round_ else DONE
+    )
+    async with driven(client, world) as driver:
+        summary = await (await driver.start()).result()
+        assert summary.counts == Counts(total=23, done=18, failed=5)
+
+        await driver.reopen(retry())
+        summary = await driver.handle.result()
+
+        assert summary.counts == Counts(total=23, done=23)
+        assert sorted(world.started[23:]) == [0, 5, 10, 15, 20]
+        child = client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 1))
+        assert (await child.describe()).id == f"batch/{driver.batch_id}/0/r1"
+
+
+async def test_a_child_that_somebody_ended_is_made_again(client, low_limits):
+    """Its documents are nobody else's to run, so nothing is lost."""
+    world = World(document_count=12, gate=asyncio.Event())
+    async with driven(client, world) as driver:
+        handle = await driver.start()
+        await until(lambda: world.waiting == 12)
+        await client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 1, 0)).terminate("by an operator")
+        await until(lambda: world.waiting > 12)
+        world.gate.set()
+
+        assert (await handle.result()).counts == Counts(total=12, done=12)
+
+
+async def test_a_child_that_is_ended_again_and_again_fails_its_documents(client, low_limits):
+    """A batch must end: they can be retried."""
+    world = World(document_count=11, gate=asyncio.Event())
+    async with driven(client, world) as driver:
+        handle = await driver.start(children_at_once=1)
+        for index in range(children.MAX_CHILD_FAILURES + 1):
+            child = client.get_workflow_handle(child_workflow_id_for(driver.batch_id, index, 0))
+
+            async def at_work(index=index):
+                running = (await handle.query(BatchWorkflow.progress)).children
+                return True if [each.index for each in running] == [index] and world.waiting else None
+
+            await until_async(at_work)
+            await child.terminate("by an operator")
+        world.gate.set()
+        summary = await handle.result()
+
+        assert summary.counts == Counts(total=11, done=6, failed=5)
+        assert summary.failures_by_code == {"internal_error": 5}
+
+
+async def test_a_new_priority_reaches_the_children(client, low_limits):
+    """The documents still to start are ordered by it."""
+    world = World(document_count=12, gate=asyncio.Event())
+    async with driven(client, world) as driver:
+        handle = await driver.start(priority=4, options={"max_workers": 3}, children_at_once=3)
+        await until(lambda: world.waiting == 3)
+        await handle.execute_update(
+            BatchWorkflow.set_priority, PriorityRequest(request_id=uuid.uuid4().hex, priority=1)
+        )
+        first = client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0))
+
+        async def heard():
+            return True if (await first.query(ChunkWorkflow.progress)).priority == 1 else None
+
+        await until_async(heard)
+        world.gate.set()
+        await handle.result()
+        scheduled = [
+            event.activity_task_scheduled_event_attributes
+            for event in (await first.fetch_history()).events
+            if event.HasField("activity_task_scheduled_event_attributes")
+        ]
+        documents = [each.priority.priority_key for each in scheduled if each.activity_type.name == "ingest_document"]
+        assert documents[0] == 4
+        assert documents[-1] == 1
+
+
+async def test_the_journal_names_the_children_and_they_tell_of_their_documents(client, low_limits):
+    """A watcher follows the batch's journal and those of its children at work."""
+    world = World(document_count=12, gate=asyncio.Event())
+    async with driven(client, world) as driver:
+        handle = await driver.start()
+        await until(lambda: world.waiting == 12)
+        child = client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 2, 0))
+        page = await child.query(ChunkWorkflow.outcomes, 0)
+        started = [entry.ordinal for entry in page.entries if entry.kind is JournalKind.STARTED]
+        assert started == [10, 11]
+        assert page.progress.counts == Counts(total=2, in_flight=2)
+        world.gate.set()
+        await handle.result()
+        entries = (await handle.query(BatchWorkflow.outcomes, 0)).entries
+        began = [entry for entry in entries if entry.kind is JournalKind.CHILD_STARTED]
+        ended = [entry for entry in entries if entry.kind is JournalKind.CHILD_ENDED]
+        assert [(entry.child, list(decode_bitmap(entry.ordinals or ""))) for entry in began] == [
+            (0, [0, 1, 2, 3, 4]), (1, [5, 6, 7, 8, 9]), (2, [10, 11])
+        ]  # fmt: skip
+        assert sorted(entry.child for entry in ended) == [0, 1, 2]
+        assert not any(entry.kind is JournalKind.ENDED for entry in entries)
+
+
+async def test_a_long_history_continues_as_new_when_no_child_runs(client, low_limits, monkeypatch):
+    """Children go on counting where the earlier run stopped, and every document runs once."""
+    monkeypatch.setattr(children, "MAX_HISTORY_EVENTS", 40)
+    world = World(document_count=60)
+    async with driven(client, world) as driver:
+        first = await client.start_workflow(
+            BatchWorkflow.run, driver.input(), id=driver.handle.id, task_queue="ingather-workflows"
+        )
+        summary = await driver.handle.result()
+        assert summary.counts == Counts(total=60, done=60)
+        assert sorted(world.started) == list(range(60))
+        described = await driver.handle.describe()
+        assert described.run_id != first.first_execution_run_id
