@@ -22,10 +22,13 @@ from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
 
+from activities.accounting import AccountingActivities
 from activities.byte_budget import ByteBudget
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
+from activities.keyed_locks import KeyedLocks
 from activities.manifest import ManifestActivities, ManifestReader
+from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
@@ -232,10 +235,13 @@ def archive_limits(settings: Settings) -> ArchiveLimits:
 def _activity_classes(
     client: Client, ports: Ports, preparer: SupervisedPreparer, settings: Settings
 ) -> ActivityClasses:
+    manifest = ManifestReader(ports.blobs)
+    ingesting = (ports.blobs, ports.catalog, preparer, manifest)
+    shared: Any = {"budget": document_budget(settings), "same_content": KeyedLocks()}
     return ActivityClasses(
-        ingest=IngestActivities(
-            ports.blobs, ports.catalog, preparer, ManifestReader(ports.blobs), document_budget(settings)
-        ),
+        ingest=IngestActivities(*ingesting, **shared),
+        packs=PackActivities(*ingesting, **shared),
+        accounting=AccountingActivities(ports.catalog, manifest),
         manifest=ManifestActivities(ports.blobs, ports.catalog, ZipArchiveReader(), archive_limits(settings)),
         index=IndexActivities(ports.blobs, ports.catalog, ports.index),
         records=RecordActivities(ports.blobs, ports.catalog),

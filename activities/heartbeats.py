@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Self
 
 from temporalio import activity
 
@@ -31,14 +32,18 @@ class StageHeartbeat:
         """Note that a stage begins; the next beat tells it."""
         self.stage = stage
 
+    def details(self) -> DocumentHeartbeat:
+        """What a beat tells."""
+        return DocumentHeartbeat(stage=self.stage, filename=self.filename, started_at=self._started_at)
+
     async def _beat(self) -> None:
         await asyncio.sleep(FIRST_BEAT_SECONDS)
         while True:
-            activity.heartbeat(DocumentHeartbeat(stage=self.stage, filename=self.filename, started_at=self._started_at))
+            activity.heartbeat(self.details())
             await asyncio.sleep(BEAT_SECONDS)
 
     @asynccontextmanager
-    async def beating(self) -> AsyncIterator["StageHeartbeat"]:
+    async def beating(self) -> AsyncIterator[Self]:
         """Beat while the block runs."""
         task = asyncio.create_task(self._beat())
         try:

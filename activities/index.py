@@ -10,7 +10,7 @@ from temporalio import activity
 from activities.failures import translate_errors_and_give_up
 from activities.heartbeats import beating_plainly
 from ingather.domain.bitmap import decode_bitmap, encode_bitmap
-from ingather.domain.keys import artifact_key
+from ingather.domain.stored import artifact_of
 from ingather.models.document import DocumentRecord
 from ingather.models.errors import BlobNotFoundError
 from ingather.models.messages import IndexDocumentsInput, IndexDocumentsOutput
@@ -56,11 +56,12 @@ class IndexActivities:
 
     async def _entry(self, record: DocumentRecord) -> IndexEntry | None:
         """None where its artifact is gone, or where its row does not say which it is."""
-        if record.sha256 is None or record.fingerprint is None:
+        stored = artifact_of(record)
+        if stored is None or record.sha256 is None or record.fingerprint is None:
             log.warning("document.row_incomplete", batch_id=record.batch_id, file_id=record.file_id)
             return None
         try:
-            artifact = await self._blobs.get(artifact_key(record.tenant_id, record.sha256, record.fingerprint))
+            artifact = await self._blobs.get(stored.key, offset=stored.offset, size=stored.size_bytes)
         except BlobNotFoundError:
             log.warning("document.artifact_missing", batch_id=record.batch_id, file_id=record.file_id)
             return None

@@ -11,14 +11,16 @@ from temporalio import activity
 from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
 from activities.failures import described, to_document_failure, translate_errors_and_give_up
 from activities.heartbeats import StageHeartbeat
-from activities.ingestion import Ingestion, log_end, output_of
+from activities.ingestion import Ingestion, fetch_content, log_end, output_of
 from activities.keyed_locks import KeyedLocks
 from activities.manifest import ManifestReader
+from activities.reuse import is_good_enough, take_over
 from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.domain.keys import artifact_key, parsed_key
-from ingather.models.content import PreparedDocument, PrepareRequest, Stage
+from ingather.domain.stored import StoredBytes
+from ingather.models.content import PreparedDocument, Stage
 from ingather.models.document import DocumentFailure, DocumentRecord
-from ingather.models.errors import BlobNotFoundError, DocumentEmptyError, DocumentError, IngatherError
+from ingather.models.errors import BlobNotFoundError, DocumentError, IngatherError
 from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
@@ -37,14 +39,16 @@ class IngestActivities:
         catalog: Catalog,
         preparer: DocumentPreparer,
         manifest: ManifestReader,
+        *,
         budget: ByteBudget | None = None,
+        same_content: KeyedLocks | None = None,
     ) -> None:
         self._blobs = blobs
         self._catalog = catalog
         self._preparer = preparer
         self._manifest = manifest
         self._budget = budget or ByteBudget(DEFAULT_BUDGET_BYTES)
-        self._same_content = KeyedLocks()
+        self._same_content = same_content or KeyedLocks()
 
     @activity.defn(name="ingest_document")
     @translate_errors_and_give_up
@@ -93,47 +97,26 @@ class IngestActivities:
             await self._ingest_content(ingestion)
 
     async def _ingest_content(self, ingestion: Ingestion) -> None:
-        content = await self._fetch(ingestion)
+        ingestion.enter(Stage.FETCHING)
+        content = await fetch_content(ingestion, self._blobs)
         ingestion.enter(Stage.STORING)
         await self._blobs.put(ingestion.raw_key, content)
-        ingestion.is_stored = True
+        ingestion.raw = StoredBytes(ingestion.raw_key)
         ingestion.enter(Stage.WAITING)
         if not await self._take_existing(ingestion):
             ingestion.done(await self._prepare(ingestion, content))
 
-    async def _fetch(self, ingestion: Ingestion) -> bytes:
-        ingestion.enter(Stage.FETCHING)
-        blob = ingestion.document.blob
-        assert blob is not None  # only a refused document has none
-        if blob.size_bytes == 0:
-            raise DocumentEmptyError(f"{ingestion.document.filename!r} has zero bytes.")
-        return await self._blobs.get(blob.key, offset=blob.offset, size=blob.size_bytes)
-
     async def _take_existing(self, ingestion: Ingestion) -> bool:
-        """Skip content this collection has; borrow the result where another collection has it."""
-        request = ingestion.request
-        if not request.options.skip_existing:
+        if not ingestion.request.options.skip_existing:
             return False
-        if ingestion.is_repeat and await self._blobs.stat(artifact_key(*ingestion.address)) is None:
-            return False  # what was borrowed before may be what is missing
-        threshold = request.options.quality_threshold
-        earlier = [
-            record
-            for record in await self._catalog.find_ingested(*ingestion.address)
-            if record.file_id != ingestion.file_id and _is_good_enough(record, threshold)
-        ]
-        here = next((record for record in earlier if _is_searchable(record, request)), None)
-        if here is not None:
-            ingestion.skip(here)
-        elif earlier:
-            ingestion.borrow(earlier[0])
-        return bool(earlier)
+        found = await self._catalog.find_ingested(*ingestion.address)
+        return await take_over(ingestion, found, self._blobs)
 
     async def _prepare(self, ingestion: Ingestion, content: bytes) -> PreparedDocument:
         address = ingestion.address
         prepared = await self._left_by_earlier_attempt(ingestion)
         if prepared is None:
-            prepared = await self._preparer.prepare(_prepare_request(ingestion, content), ingestion.enter)
+            prepared = await self._preparer.prepare(ingestion.prepare_request(content), ingestion.enter)
             if not prepared.embedded:
                 await self._blobs.put(parsed_key(*address), prepared.artifact)
         if not prepared.embedded:
@@ -154,33 +137,5 @@ class IngestActivities:
             except ValueError:
                 log.warning("artifact.unreadable", key=key)  # the one made now takes its place
                 continue
-            return prepared if _is_good_enough(prepared, ingestion.request.options.quality_threshold) else None
+            return prepared if is_good_enough(prepared, ingestion.request.options.quality_threshold) else None
         return None
-
-
-def _is_good_enough(found: DocumentRecord | PreparedDocument, threshold: float) -> bool:
-    """A document without text is never refused for its quality."""
-    return found.chunk_count == 0 or (found.quality or 0.0) >= threshold
-
-
-def _is_searchable(record: DocumentRecord, request: IngestDocumentInput) -> bool:
-    """Whether a done document makes another one with its content superfluous.
-
-    Its own batch will index it, or fail it. One of another batch counts only once it is indexed:
-    that batch may have been ended before.
-    """
-    here = record.collection == request.collection
-    return here and (record.indexed_at is not None or record.batch_id == request.batch_id)
-
-
-def _prepare_request(ingestion: Ingestion, content: bytes) -> PrepareRequest:
-    options = ingestion.request.options
-    return PrepareRequest(
-        content=content,
-        filename=ingestion.document.filename,
-        chunk_size=options.chunk_size,
-        chunk_overlap=options.chunk_overlap,
-        quality_threshold=options.quality_threshold,
-        preserve_structure=options.preserve_structure,
-        timeout_seconds=options.timeout_seconds,
-    )

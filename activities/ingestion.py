@@ -11,8 +11,10 @@ from ingather.domain.keys import raw_key, upload_prefix
 from ingather.domain.stored import StoredBytes
 from ingather.models.content import PreparedDocument, PrepareRequest, Stage
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentRef, DocumentStatus
+from ingather.models.errors import DocumentEmptyError
 from ingather.models.identity import file_id_for
 from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
+from ingather.ports.blob_store import BlobStore
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +26,7 @@ class Ingestion:
         request: the activity's input.
         document: its line of the manifest.
         attempt: 1 for the first.
+        fingerprint: what its artifacts are kept under; None where it will have none.
         on_stage: told when a stage begins.
     """
 
@@ -32,7 +35,7 @@ class Ingestion:
         request: IngestDocumentInput,
         document: DocumentRef,
         attempt: int,
-        fingerprint: str,
+        fingerprint: str | None,
         on_stage: Callable[[Stage], None],
     ) -> None:
         self.request = request
@@ -56,7 +59,7 @@ class Ingestion:
     @property
     def address(self) -> tuple[str, str, str]:
         """Tenant, content and fingerprint: what artifacts are kept under."""
-        return self.request.tenant_id, self.sha256 or "", self.fingerprint
+        return self.request.tenant_id, self.sha256 or "", self.fingerprint or ""
 
     @property
     def content(self) -> str:
@@ -103,8 +106,14 @@ class Ingestion:
         self._timings_ms[self.stage.value] = round(self._timings_ms.get(self.stage.value, 0.0) + spent, 3)
         self._stage_began = now
 
+    def announced(self, stage: Stage) -> None:
+        """Note that a stage begins whose time the parser process measures."""
+        self.stage = stage
+        self._on_stage(stage)
+
     def parsed_in(self, timings_ms: Mapping[str, float]) -> None:
-        """Split the stage that ends now: what the parser process measured, and before that the wait for it."""
+        """Split the time since the last ``enter``: what the parser process measured, and before that the wait for it."""
+        self.stage = Stage.WAITING
         self._close_stage()
         waited = self._timings_ms[self.stage.value] - sum(timings_ms.values())
         self._timings_ms[self.stage.value] = round(max(0.0, waited), 3)
@@ -121,6 +130,10 @@ class Ingestion:
             "quality": prepared.quality,
             "warnings": prepared.warnings,
         }
+
+    def accounted_for(self) -> None:
+        """Done without anything to show for it."""
+        self._outcome = {"status": DocumentStatus.DONE, "chunk_count": 0}
 
     def borrow(self, earlier: DocumentRecord) -> None:
         """Done with the artifacts of another collection: only index rows are new."""
@@ -164,6 +177,15 @@ class Ingestion:
         )
 
 
+async def fetch_content(ingestion: Ingestion, blobs: BlobStore) -> bytes:
+    """The document's bytes as they came in. Raises ``DocumentEmptyError`` where there are none."""
+    blob = ingestion.document.blob
+    assert blob is not None  # only a refused document has none
+    if blob.size_bytes == 0:
+        raise DocumentEmptyError(f"{ingestion.document.filename!r} has zero bytes.")
+    return await blobs.get(blob.key, offset=blob.offset, size=blob.size_bytes)
+
+
 def output_of(record: DocumentRecord) -> IngestDocumentOutput:
     """What the workflow hears of a document: everything longer stays in the catalog."""
     if record.error is None:
@@ -173,19 +195,25 @@ def output_of(record: DocumentRecord) -> IngestDocumentOutput:
 
 def log_end(record: DocumentRecord) -> None:
     """One line a document: facts, never text."""
-    facts = {"batch_id": record.batch_id, "tenant_id": record.tenant_id, "ordinal": record.ordinal}
     if record.error is not None:
-        log.warning(
-            "document.failed", filename=record.filename, code=record.error.code, reason=record.error.message, **facts
-        )
+        log_failure(record)
     else:
-        log.info(
-            "document.ended",
-            filename=record.filename,
-            status=record.status.value,
-            chunk_count=record.chunk_count,
-            **facts,
-        )
+        log.info("document.ended", status=record.status.value, chunk_count=record.chunk_count, **_facts(record))
+
+
+def log_failure(record: DocumentRecord) -> None:
+    """The line of a document that failed; none of one that did not."""
+    if record.error is not None:
+        log.warning("document.failed", code=record.error.code, reason=record.error.message, **_facts(record))
+
+
+def _facts(record: DocumentRecord) -> dict[str, object]:
+    return {
+        "batch_id": record.batch_id,
+        "tenant_id": record.tenant_id,
+        "ordinal": record.ordinal,
+        "filename": record.filename,
+    }
 
 
 def _in_shared(artifact: StoredBytes) -> dict[str, object]:

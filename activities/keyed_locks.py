@@ -1,8 +1,8 @@
 """Locks by name, kept only while somebody holds or awaits one."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 
 class KeyedLocks:
@@ -25,3 +25,12 @@ class KeyedLocks:
                 self._locks[key] = (lock, users - 1)
             else:
                 del self._locks[key]
+
+    @asynccontextmanager
+    async def hold_all(self, keys: Iterable[str]) -> AsyncIterator[None]:
+        """Hold several keys' locks for the block, each once."""
+        async with AsyncExitStack() as stack:
+            # In one order for everybody, so that no two wait for each other.
+            for key in sorted(set(keys)):
+                await stack.enter_async_context(self.hold(key))
+            yield

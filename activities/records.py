@@ -106,9 +106,16 @@ class RecordActivities:
             yield record.model_dump_json().encode() + b"\n"
 
     async def _remove_uploads(self, tenant_id: str, batch_id: str) -> None:
-        """Every document has its bytes under its own key now, and none will be fetched again."""
-        async for blob in self._blobs.list(upload_prefix(tenant_id, batch_id)):
-            await self._blobs.delete(blob.key)
+        """Whatever came in and is no document's own bytes now: none will be fetched again."""
+        prefix = upload_prefix(tenant_id, batch_id)
+        kept = {
+            record.raw_key
+            async for record in self._catalog.iterate_documents(batch_id)
+            if record.raw_key and record.raw_key.startswith(prefix)
+        }
+        async for blob in self._blobs.list(prefix):
+            if blob.key not in kept:
+                await self._blobs.delete(blob.key)
 
 
 class _Verdicts:

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from activities.accounting import AccountingActivities
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
 from activities.manifest import ManifestActivities
+from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from ingather.models.engine import CPU_QUEUE, IO_QUEUE
@@ -19,6 +21,8 @@ class ActivityClasses:
     """One instance of each, with its ports inside."""
 
     ingest: IngestActivities
+    packs: PackActivities
+    accounting: AccountingActivities
     manifest: ManifestActivities
     index: IndexActivities
     records: RecordActivities
@@ -28,7 +32,12 @@ class ActivityClasses:
 def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
     """Bound activity methods by task queue."""
     return {
-        CPU_QUEUE: [classes.ingest.ingest_document],
+        CPU_QUEUE: [
+            classes.ingest.ingest_document,
+            classes.packs.ingest_pack,
+            classes.accounting.account_for_document,
+            classes.accounting.account_for_pack,
+        ],
         IO_QUEUE: [
             classes.manifest.build_manifest,
             classes.manifest.read_manifest,

@@ -7,7 +7,9 @@ from typing import Any
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from activities.accounting import AccountingActivities
     from activities.ingest import IngestActivities
+    from activities.pack import PackActivities
     from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput, IngestPackInput, IngestPackOutput
 
 
@@ -19,8 +21,13 @@ class Pipeline:
     indexed: bool
     process_pack: Callable[[Any, IngestPackInput], Awaitable[IngestPackOutput]] | None = None
     """Several small documents in one activity; None where each has one of its own."""
+    takes_place: bool = True
+    """Whether its batches wait in the tenant's line for a place."""
 
 
 PIPELINES = {
-    "ingest": Pipeline(IngestActivities.ingest_document, indexed=True),
+    "ingest": Pipeline(IngestActivities.ingest_document, indexed=True, process_pack=PackActivities.ingest_pack),
+    "noop": Pipeline(
+        AccountingActivities.account_for_document, indexed=False, process_pack=AccountingActivities.account_for_pack
+    ),
 }

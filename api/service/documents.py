@@ -7,7 +7,7 @@ from api.engine import BatchEngine
 from api.resources import BatchSnapshot
 from api.service.batches import BatchService
 from api.service.search import SearchService
-from ingather.domain.keys import artifact_key
+from ingather.domain.stored import artifact_of, raw_of
 from ingather.models.batch import BatchRecord
 from ingather.models.content import Stage
 from ingather.models.document import DocumentRecord, DocumentStatus
@@ -58,11 +58,12 @@ class DocumentService:
     async def raw(self, tenant_id: str, batch_id: str, file_id: str) -> tuple[DocumentRecord, AsyncIterator[bytes]]:
         """The document's own bytes, as a stream."""
         record = await self._record(tenant_id, batch_id, file_id)
-        if record.raw_key is None or await self._blobs.stat(record.raw_key) is None:
+        stored = raw_of(record)
+        if stored is None or await self._blobs.stat(stored.key) is None:
             raise DocumentNotFoundError(
                 "No bytes of this document are stored (yet).", action="Read its status: it may wait, or be refused."
             )
-        return record, self._blobs.stream(record.raw_key)
+        return record, self._blobs.stream(stored.key, offset=stored.offset, size=stored.size_bytes)
 
     async def text(self, tenant_id: str, batch_id: str, file_id: str) -> tuple[DocumentRecord, str]:
         """The document's whole text, as its chunks quote it."""
@@ -70,10 +71,11 @@ class DocumentService:
         missing = DocumentNotFoundError(
             "This document has no text (yet).", action="Read its status: it may wait, or have failed."
         )
-        if record.sha256 is None or record.fingerprint is None:
+        stored = artifact_of(record)
+        if stored is None:
             raise missing
         try:
-            artifact = await self._blobs.get(artifact_key(tenant_id, record.sha256, record.fingerprint))
+            artifact = await self._blobs.get(stored.key, offset=stored.offset, size=stored.size_bytes)
         except BlobNotFoundError as error:
             raise missing from error
         return record, await self._search.read_text(artifact)

@@ -100,10 +100,13 @@ class SupervisedPreparer:
             request = replace(request, kills=request.kills + 1)
 
     async def prepare_many(
-        self, requests: Sequence[PrepareRequest], on_stage: Callable[[int, Stage], None]
+        self,
+        requests: Sequence[PrepareRequest],
+        on_stage: Callable[[int, Stage], None],
+        on_outcome: Callable[[int, PreparedDocument | DocumentError], None] | None = None,
     ) -> list[PreparedDocument | DocumentError]:
         """See the port."""
-        return await self._outcomes(requests, on_stage)
+        return await self._outcomes(requests, on_stage, on_outcome)
 
     async def embed(self, artifact: bytes) -> bytes:
         """See the port."""
@@ -118,18 +121,27 @@ class SupervisedPreparer:
         await self._pool.close()
 
     async def _outcomes(
-        self, requests: Sequence[PrepareRequest], on_stage: Callable[[int, Stage], None]
+        self,
+        requests: Sequence[PrepareRequest],
+        on_stage: Callable[[int, Stage], None],
+        on_outcome: Callable[[int, PreparedDocument | DocumentError], None] | None = None,
     ) -> list[PreparedDocument | DocumentError]:
         """Give every document its one chance, in as many processes as that takes."""
         outcomes: list[PreparedDocument | DocumentError] = []
         lost = 0
+
+        def conclude(outcome: PreparedDocument | DocumentError) -> None:
+            outcomes.append(outcome)
+            if on_outcome is not None:
+                on_outcome(len(outcomes) - 1, outcome)
+
         while len(outcomes) < len(requests):
             child = await self._pool.take(fresh=requests[len(outcomes)].kills > 0)
             if not is_silent(child.sock):
                 self._pool.kill(child)
                 continue
             try:
-                await self._converse(child, requests, outcomes, on_stage)
+                await self._converse(child, requests, len(outcomes), on_stage, conclude)
             except ServerLostError as error:
                 lost += 1
                 if lost >= _LOST_SERVERS_TOLERATED:
@@ -138,18 +150,19 @@ class SupervisedPreparer:
                 killed = error_of(error.death, requests[len(outcomes)], memory_bytes=self._memory_bytes)
                 killed.__cause__ = error
                 log.warning("parser.died", code=killed.code, **killed.facts)
-                outcomes.append(killed)
+                conclude(killed)
         return outcomes
 
     async def _converse(
         self,
         child: Child,
         requests: Sequence[PrepareRequest],
-        outcomes: list[PreparedDocument | DocumentError],
+        first: int,
         on_stage: Callable[[int, Stage], None],
+        conclude: Callable[[PreparedDocument | DocumentError], None],
     ) -> None:
-        """Have a child prepare what has no outcome yet. Its death ends the conversation, not what was answered before."""
-        pending = requests[len(outcomes) :]
+        """Have a child prepare all from ``first`` on. Its death ends the conversation, not what was answered before."""
+        pending = requests[first:]
         child.documents += len(pending)
         # A large document takes its time to get there: meanwhile the last one's stage is not this one's.
         self._pool.clear_stage(child)
@@ -157,11 +170,11 @@ class SupervisedPreparer:
         retire = False
         try:
             async with sent_along(child.sock, pending):
-                for position, request in enumerate(pending, len(outcomes)):
+                for position, request in enumerate(pending, first):
                     async with asyncio.timeout(request.timeout_seconds):
                         with self._watched(child, partial(on_stage, position)) as announce:
                             reply = await reader.receive()
-                    outcomes.append(_outcome(reply, self._stage(child), announce))
+                    conclude(_outcome(reply, self._stage(child), announce))
                     retire = retire or reply.retire
         except (ChildDiedError, OSError, ValueError) as error:
             stage = self._stage(child)

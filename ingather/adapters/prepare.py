@@ -221,7 +221,10 @@ class InProcessPreparer:
         )
 
     async def prepare_many(
-        self, requests: Sequence[PrepareRequest], on_stage: Callable[[int, Stage], None]
+        self,
+        requests: Sequence[PrepareRequest],
+        on_stage: Callable[[int, Stage], None],
+        on_outcome: Callable[[int, PreparedDocument | DocumentError], None] | None = None,
     ) -> list[PreparedDocument | DocumentError]:
         """See the port."""
         outcomes: list[PreparedDocument | DocumentError] = []
@@ -230,6 +233,8 @@ class InProcessPreparer:
                 outcomes.append(await self.prepare(request, partial(on_stage, position)))
             except DocumentError as error:
                 outcomes.append(error)
+            if on_outcome is not None:
+                on_outcome(position, outcomes[-1])
         return outcomes
 
     async def embed(self, artifact: bytes) -> bytes:

@@ -1,5 +1,8 @@
 """Object keys: every one starts with its kind and its tenant, none holds an attempt or a time."""
 
+import hashlib
+from collections.abc import Iterable
+
 
 def raw_key(tenant_id: str, file_id: str, sha256: str) -> str:
     """A document's own bytes."""
@@ -9,6 +12,12 @@ def raw_key(tenant_id: str, file_id: str, sha256: str) -> str:
 def artifact_key(tenant_id: str, sha256: str, fingerprint: str) -> str:
     """Chunks with vectors of a content, shared by all documents of the tenant that hold it."""
     return f"derived/{tenant_id}/{sha256}/{fingerprint}/chunks.arrow"
+
+
+def artifact_pack_key(tenant_id: str, fingerprint: str, contents: Iterable[str]) -> str:
+    """Artifacts of several small contents, one behind the other: the same contents in the same order, the same object."""
+    digest = hashlib.sha256("".join(contents).encode()).hexdigest()
+    return f"derived/{tenant_id}/packs/{fingerprint}/{digest}.arrow"
 
 
 def parsed_key(tenant_id: str, sha256: str, fingerprint: str) -> str:

@@ -27,11 +27,15 @@ class DocumentPreparer(Protocol):
         ...
 
     async def prepare_many(
-        self, requests: Sequence[PrepareRequest], on_stage: Callable[[int, Stage], None]
+        self,
+        requests: Sequence[PrepareRequest],
+        on_stage: Callable[[int, Stage], None],
+        on_outcome: Callable[[int, PreparedDocument | DocumentError], None] | None = None,
     ) -> list[PreparedDocument | DocumentError]:
         """Prepare small documents one after another in the same process, handed over in one go.
 
-        Answers one outcome a request, in order; ``on_stage`` hears the position of the one under way.
+        Answers one outcome a request, in order; ``on_stage`` hears the position of the one under way, and
+        ``on_outcome`` each outcome as soon as it is there.
         Each request has a single chance: where a process dies, the document it had at that moment
         is answered with its ``ParserKilledError``, those before it keep what they became, and those after it
         run in another process. Give a killed document whose error is not ``quarantined`` to ``prepare``

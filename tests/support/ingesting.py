@@ -12,7 +12,9 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
+from activities.keyed_locks import KeyedLocks
 from activities.manifest import ManifestReader
+from activities.pack import PackActivities
 from activities.records import RecordActivities
 from ingather.adapters.memory.blob_store import InMemoryBlobStore
 from ingather.adapters.memory.catalog import InMemoryCatalog
@@ -31,6 +33,9 @@ from ingather.models.messages import (
     IndexDocumentsOutput,
     IngestDocumentInput,
     IngestDocumentOutput,
+    IngestPackInput,
+    IngestPackOutput,
+    PackHeartbeat,
 )
 from ingather.ports.blob_store import BlobStat, BlobStore
 from ingather.ports.catalog import Catalog
@@ -67,16 +72,22 @@ class WatchedPreparer:
         return await self._inner.prepare(request, on_stage)
 
     async def prepare_many(
-        self, requests: Sequence[PrepareRequest], on_stage: Callable[[int, Stage], None]
+        self,
+        requests: Sequence[PrepareRequest],
+        on_stage: Callable[[int, Stage], None],
+        on_outcome: Callable[[int, PreparedDocument | DocumentError], None] | None = None,
     ) -> list[PreparedDocument | DocumentError]:
         self.parsed += [request.filename for request in requests]
         if self.gate is not None:
             await self.gate.wait()
-        if isinstance(self.error, DocumentError):
-            return [self.error for _ in requests]
-        if self.error is not None:
+        if self.error is not None and not isinstance(self.error, DocumentError):
             raise self.error
-        return await self._inner.prepare_many(requests, on_stage)
+        if self.error is None:
+            return await self._inner.prepare_many(requests, on_stage, on_outcome)
+        for position in range(len(requests)):
+            if on_outcome is not None:
+                on_outcome(position, self.error)
+        return [self.error for _ in requests]
 
     def restore(self, artifact: bytes) -> PreparedDocument:
         return self._inner.restore(artifact)
@@ -148,9 +159,10 @@ class Workshop:
         self.blobs = blobs or FaultyBlobStore()
         self.catalog = catalog or FaultyCatalog()
         self.index = index or InMemoryChunkIndex()
-        self.ingest_activities = IngestActivities(
-            self.blobs, self.catalog, preparer, ManifestReader(self.blobs, cache_bytes=0)
-        )
+        manifest, same_content = ManifestReader(self.blobs, cache_bytes=0), KeyedLocks()
+        ports = (self.blobs, self.catalog, preparer, manifest)
+        self.ingest_activities = IngestActivities(*ports, same_content=same_content)
+        self.pack_activities = PackActivities(*ports, same_content=same_content)
         self.index_activities = IndexActivities(self.blobs, self.catalog, self.index)
         self.record_activities = RecordActivities(self.blobs, self.catalog)
 
@@ -205,6 +217,22 @@ class Workshop:
         return await run_activity(
             self.ingest_activities.ingest_document, await self.request(batch_id, ordinal, **changes), attempt=attempt
         )
+
+    async def ingest_pack(
+        self, batch_id: str, *ordinals: int, attempt: int = 1, beat: PackHeartbeat | None = None, **changes: Any
+    ) -> IngestPackOutput:
+        """Run the activity of several documents once; ``beat`` is the last one of the attempt before."""
+        environment = activity_environment(attempt)
+        details = [beat.model_dump(mode="json")] if beat else []
+        environment.info = dataclasses.replace(environment.info, heartbeat_details=details)
+        request = await self.pack_request(batch_id, *ordinals, **changes)
+        return await environment.run(self.pack_activities.ingest_pack, request)
+
+    async def pack_request(self, batch_id: str, *ordinals: int, **changes: Any) -> IngestPackInput:
+        batch = await self.catalog.get_batch(batch_id)
+        assert batch is not None
+        given = {"collection": batch.spec.collection, "options": PLAIN} | changes
+        return IngestPackInput(tenant_id=TENANT, batch_id=batch_id, ordinals=encode_bitmap(ordinals), **given)
 
     async def request(self, batch_id: str, ordinal: int = 0, **changes: Any) -> IngestDocumentInput:
         batch = await self.catalog.get_batch(batch_id)

@@ -5,9 +5,11 @@ from datetime import timedelta
 import pytest
 from temporalio.workflow import ActivityCancellationType
 
+from activities.accounting import AccountingActivities
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
 from activities.manifest import ManifestActivities
+from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
@@ -74,12 +76,16 @@ def test_every_pipeline_runs_an_activity_that_workers_serve(name, activity_class
     assert INGEST["task_queue"] == CPU_QUEUE
     served = [method.__name__ for method in build_activities(activity_classes)[CPU_QUEUE]]
     assert PIPELINES[name].process_document.__name__ in served
+    if (process_pack := PIPELINES[name].process_pack) is not None:
+        assert process_pack.__name__ in served
 
 
 @pytest.fixture
 def activity_classes():
     return ActivityClasses(
         ingest=IngestActivities(None, None, None, None),
+        packs=PackActivities(None, None, None, None),
+        accounting=AccountingActivities(None, None),
         manifest=ManifestActivities(None, None, None, None),
         index=IndexActivities(None, None, None),
         records=RecordActivities(None, None),

@@ -1,0 +1,114 @@
+"""Several small documents in one activity: each with its own outcome, row, artifact and errors.
+
+An activity costs Temporal and its SDK more than a small document costs the parser, and an object in
+storage costs as much. So up to sixteen of them are fetched, prepared and written together.
+What is done is written about once a second and told in the heartbeats, so a second attempt
+goes on where the first one stopped. A document that kills its parser, or meets a bug of ours,
+is handed back to run again alone; its neighbours do not notice.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack
+
+import structlog
+from temporalio import activity
+
+from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
+from activities.failures import translate_errors_and_give_up
+from activities.ingestion import Ingestion
+from activities.keyed_locks import KeyedLocks
+from activities.manifest import ManifestReader
+from activities.pack_progress import PackHeartbeats, PackProgress
+from activities.pack_run import PackRun
+from ingather.domain.bitmap import decode_bitmap
+from ingather.domain.fingerprint import pipeline_fingerprint
+from ingather.models.document import DocumentRef
+from ingather.models.messages import IngestDocumentInput, IngestPackInput, IngestPackOutput, PackHeartbeat
+from ingather.ports.blob_store import BlobStore
+from ingather.ports.catalog import Catalog
+from ingather.ports.document_preparer import DocumentPreparer
+
+log = structlog.get_logger(__name__)
+
+
+class PackActivities:
+    """``same_content`` and ``budget`` are those of ``IngestActivities``: it is one worker."""
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        catalog: Catalog,
+        preparer: DocumentPreparer,
+        manifest: ManifestReader,
+        *,
+        budget: ByteBudget | None = None,
+        same_content: KeyedLocks | None = None,
+    ) -> None:
+        self._blobs = blobs
+        self._catalog = catalog
+        self._preparer = preparer
+        self._manifest = manifest
+        self._budget = budget or ByteBudget(DEFAULT_BUDGET_BYTES)
+        self._same_content = same_content or KeyedLocks()
+
+    @activity.defn(name="ingest_pack")
+    @translate_errors_and_give_up
+    async def ingest_pack(self, request: IngestPackInput) -> IngestPackOutput:
+        """Ingest small documents. Only infrastructure raises, and then what is done stays done."""
+        progress = await self._progress(request)
+        async with PackHeartbeats(progress).beating() as heartbeats, AsyncExitStack() as stack:
+            refs = [
+                await self._manifest.document(request.tenant_id, request.batch_id, ordinal)
+                for ordinal in progress.open_ordinals
+            ]
+            await stack.enter_async_context(self._budget.hold(sum(ref.blob.size_bytes for ref in refs if ref.blob)))
+            ingestions = [self._ingestion(request, ref, heartbeats) for ref in refs]
+            # As for single documents: whoever has the same content waits, and finds it in the catalog.
+            await stack.enter_async_context(self._same_content.hold_all(each.content for each in ingestions))
+            run = PackRun(self._blobs, self._catalog, self._preparer, progress)
+            for group in _each_content_once(ingestions):
+                if not await run.ingest(group):
+                    break
+        output = progress.output()
+        log.info(
+            "pack.ended",
+            batch_id=request.batch_id,
+            tenant_id=request.tenant_id,
+            ordinals=request.ordinals,
+            statuses=output.statuses,
+        )
+        return output
+
+    async def _progress(self, request: IngestPackInput) -> PackProgress:
+        """Empty in a first attempt; in a later one, what those before it got done."""
+        ordinals = list(decode_bitmap(request.ordinals))
+        progress = PackProgress(ordinals)
+        info = activity.info()
+        if info.heartbeat_details:
+            progress.resume(PackHeartbeat.model_validate(info.heartbeat_details[0]))
+        if info.attempt > 1:
+            # A beat is a second old, or was never sent; rows are written before they are told.
+            for record in await self._catalog.get_documents(request.batch_id, progress.open_ordinals):
+                progress.found(record)
+        return progress
+
+    def _ingestion(self, request: IngestPackInput, ref: DocumentRef, heartbeats: PackHeartbeats) -> Ingestion:
+        single = IngestDocumentInput(
+            tenant_id=request.tenant_id,
+            batch_id=request.batch_id,
+            ordinal=ref.ordinal,
+            collection=request.collection,
+            options=request.options,
+        )
+        fingerprint = pipeline_fingerprint(self._preparer.description, request.options)
+        return Ingestion(single, ref, activity.info().attempt, fingerprint, heartbeats.telling_of(ref))
+
+
+def _each_content_once(ingestions: Iterable[Ingestion]) -> Iterator[list[Ingestion]]:
+    """Groups without a content twice: a copy comes after the document it may be skipped for."""
+    waiting = list(ingestions)
+    while waiting:
+        group: dict[str, Ingestion] = {}
+        copies = [each for each in waiting if group.setdefault(each.content, each) is not each]
+        yield list(group.values())
+        waiting = copies
