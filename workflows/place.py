@@ -27,6 +27,7 @@ class Place:
     Args:
         spec: whose place it is, and how many bytes it counts for.
         on_change: called when the place is granted.
+        needed: False where the batch's pipeline takes no place: it has all it needs from the start.
         granted: an earlier run of this batch had it already.
         patience: how long to wait before asking again; it doubles up to an hour.
     """
@@ -36,10 +37,11 @@ class Place:
         spec: BatchSpec,
         on_change: Callable[[], None],
         *,
+        needed: bool = True,
         granted: bool = False,
         patience: timedelta = FIRST_PATIENCE,
     ) -> None:
-        self.granted = granted
+        self.granted = granted or not needed
         self._patience = patience
         self.submitted_bytes = spec.submitted_bytes
         """Of an open batch they are known when it is sealed; set before asking."""
@@ -49,7 +51,9 @@ class Place:
         self._asked_at: datetime | None = None
         self._asked_priority = spec.priority
         self._asking: workflow.ActivityHandle[None] | None = None
-        self._may_be_known = granted
+        self._is_needed = needed
+        self._may_be_known = granted and needed
+        """The line may have this batch in it."""
 
     def ask(self) -> None:
         """Stand in line without waiting for anything; the same again changes nothing."""
@@ -84,14 +88,16 @@ class Place:
         self._priority = priority
 
     async def release(self) -> None:
-        """Give it back, or leave the line. Nothing the batch still does may need the place."""
+        """Give it back, or leave the line; safe to repeat. ``acquire`` takes one again."""
+        if not self._is_needed:
+            return
         if self._asking is not None and not self._asking.done():
             self._asking.cancel()
         await self._settled()
+        self._asking = self._asked_at = None
         self.granted = False
         if not self._may_be_known:
             return
-        self._may_be_known = False
         line = workflow.get_external_workflow_handle(places_workflow_id_for(self._spec.tenant_id))
         holder = PlaceHolder(batch_id=self._spec.batch_id, chain_id=_chain_id())
         try:
@@ -99,7 +105,9 @@ class Place:
         except FailureError as error:
             if is_cancelled_exception(error):
                 raise
-            # There is no line any more, so it has no place to give back.
+            # There is no line any more, so there is no place to give back.
+        # Only now: a cancel in the middle leaves it to be said again.
+        self._may_be_known = False
 
     def _ask(self) -> None:
         self._asked_at = self._asked_at or workflow.now()

@@ -13,7 +13,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.places import PlaceActivities
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary
 from ingather.models.engine import CPU_QUEUE, IO_QUEUE, WORKFLOW_QUEUE
-from ingather.models.identity import places_workflow_id_for, workflow_id_for
+from ingather.models.identity import DEFAULT_TENANT_ID, places_workflow_id_for, workflow_id_for
 from ingather.models.messages import BatchInput, ControlAnswer, ControlRequest, PlaceLimits, RetryRequest
 from tests.support.fake_activities import World
 from tests.support.waiting import until_async
@@ -39,13 +39,13 @@ def retry(**filters: object) -> RetryRequest:
 
 
 class BatchDriver:
-    """One batch of one world; its tenant has no others, unless one is named."""
+    """One batch of one world."""
 
-    def __init__(self, client: Client, world: World, tenant_id: str | None = None) -> None:
+    def __init__(self, client: Client, world: World, tenant_id: str = DEFAULT_TENANT_ID) -> None:
         self.client = client
         self.world = world
         self.batch_id = str(uuid.uuid4())
-        self.tenant_id = tenant_id or str(uuid.uuid4())
+        self.tenant_id = tenant_id
 
     @property
     def handle(self) -> BatchHandle:
