@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 from temporalio import activity
@@ -48,12 +49,13 @@ class PackRun:
                 await asyncio.wait({working}, timeout=FLUSH_SECONDS)
                 await self._flush()
         except asyncio.CancelledError:
-            # The parser is stopped at once.
+            # The parser is stopped at once; what it has finished is not thrown away.
             working.cancel()
             await asyncio.wait({working})
+            with suppress(IngatherError):
+                await self._flush()
             if not _is_batch_cancelled():
                 raise
-            await self._flush()
             return False
         await working
         return True

@@ -39,7 +39,11 @@ async def test_a_document_is_read_as_it_was_written(catalog, batch_id):
         metadata={"author": {"name": "Zoë", "tags": [1, None, True, 2.5]}},
         timings_ms={"parsing": 12.5},
         raw_key="raw/key",
+        raw_offset=2**33,
         fingerprint="f1",
+        artifact_key="derived/pack",
+        artifact_offset=2**34,
+        artifact_bytes=2**35,
         duplicate_of=document_record(batch_id, 1).file_id,
         started_at=NOON,
         ended_at=NOON + SECOND,
@@ -211,6 +215,33 @@ async def test_content_ingested_before_is_found(catalog, batch_id):
     found = await catalog.find_ingested(DEFAULT_TENANT_ID, SHA, "f1")
     assert [record.ordinal for record in found] == list(range(29, 9, -1))
     assert await catalog.find_ingested(OTHER_TENANT, SHA, "f1") == []
+
+
+async def test_several_contents_are_looked_for_at_once(catalog, batch_id):
+    """Each by the rules for one; what was never ingested is left out."""
+    other, unknown = "cd" * 32, "ef" * 32
+    for ordinal in range(25):
+        await catalog.save_outcome(done_record(batch_id, ordinal, ended_at=NOON - SECOND * ordinal))
+    await catalog.save_outcomes([done_record(batch_id, 30, sha256=other), done_record(batch_id, 31, fingerprint="f2")])
+
+    found = await catalog.find_ingested_among(DEFAULT_TENANT_ID, [SHA, unknown, other, SHA], "f1")
+
+    assert found == {sha256: await catalog.find_ingested(DEFAULT_TENANT_ID, sha256, "f1") for sha256 in (SHA, other)}
+    assert [record.ordinal for record in found[SHA]] == list(range(24, 4, -1))
+    assert await catalog.find_ingested_among(DEFAULT_TENANT_ID, [], "f1") == {}
+
+
+async def test_several_outcomes_are_written_all_or_none(catalog, batch_id):
+    """One row that cannot be written takes those with it that were to be written together, and no others."""
+    stray = [done_record(batch_id, 5), done_record(str(uuid.uuid4()))]
+    answers = await asyncio.gather(
+        catalog.save_outcomes([done_record(batch_id, ordinal) for ordinal in range(3)]),
+        catalog.save_outcomes(stray),
+        catalog.save_outcomes([]),
+        return_exceptions=True,
+    )
+    assert isinstance(answers[1], BatchNotFoundError)
+    assert [record.ordinal for record in await catalog.list_documents(DocumentFilter(batch_id), 10)] == [0, 1, 2]
 
 
 async def test_one_bad_row_fails_alone(catalog, batch_id):

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from temporalio.testing import ActivityEnvironment
 
+from activities.accounting import AccountingActivities
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
 from activities.keyed_locks import KeyedLocks
@@ -56,7 +57,11 @@ class WatchedPreparer:
         self._inner = inner
         self.parsed: list[str] = []
         self.error: Exception | None = None
+        self.kills: list[int] = []
+        """How many lives each of them had cost already."""
         self.gate: asyncio.Event | None = None
+        self.open_for = 0
+        """Documents of a pack that pass a closed gate."""
 
     @property
     def description(self) -> dict[str, str]:
@@ -64,6 +69,7 @@ class WatchedPreparer:
 
     async def prepare(self, request: PrepareRequest, on_stage: Callable[[Stage], None]) -> PreparedDocument:
         self.parsed.append(request.filename)
+        self.kills.append(request.kills)
         on_stage(Stage.PARSING)
         if self.gate is not None:
             await self.gate.wait()
@@ -79,7 +85,12 @@ class WatchedPreparer:
     ) -> list[PreparedDocument | DocumentError]:
         self.parsed += [request.filename for request in requests]
         if self.gate is not None:
+            first = await self._inner.prepare_many(requests[: self.open_for], on_stage, on_outcome)
             await self.gate.wait()
+            rest = requests[len(first) :]
+            return first + await self._inner.prepare_many(
+                rest, *(_shifted(len(first), f) for f in (on_stage, on_outcome))
+            )
         if self.error is not None and not isinstance(self.error, DocumentError):
             raise self.error
         if self.error is None:
@@ -97,6 +108,10 @@ class WatchedPreparer:
 
     async def close(self) -> None:
         await self._inner.close()
+
+
+def _shifted(by: int, told: Callable[[int, Any], None] | None) -> Callable[[int, Any], None]:
+    return lambda position, value: told(position + by, value) if told else None
 
 
 class FaultyBlobStore(InMemoryBlobStore):
@@ -163,6 +178,7 @@ class Workshop:
         ports = (self.blobs, self.catalog, preparer, manifest)
         self.ingest_activities = IngestActivities(*ports, same_content=same_content)
         self.pack_activities = PackActivities(*ports, same_content=same_content)
+        self.accounting_activities = AccountingActivities(self.catalog, manifest)
         self.index_activities = IndexActivities(self.blobs, self.catalog, self.index)
         self.record_activities = RecordActivities(self.blobs, self.catalog)
 

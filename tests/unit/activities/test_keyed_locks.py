@@ -59,3 +59,20 @@ async def test_nothing_is_kept_of_keys_nobody_holds():
             pass
 
     assert vars(locks) == {"_locks": {}}
+
+
+async def test_several_keys_are_held_together_and_in_one_order():
+    """Two who want the same keys in another order come one after the other instead of waiting for ever."""
+    locks, order = KeyedLocks(), []
+
+    async def work(*keys):
+        async with locks.hold_all(keys):
+            order.append(f"{keys} in")
+            await asyncio.sleep(0)
+            order.append(f"{keys} out")
+
+    async with asyncio.timeout(1):
+        await asyncio.gather(work("a", "b", "a"), work("b", "a"))
+
+    assert [entry.split()[-1] for entry in order] == ["in", "out", "in", "out"]
+    assert vars(locks) == {"_locks": {}}

@@ -139,6 +139,19 @@ async def test_uploads_go_when_nothing_can_be_retried(workshop):
         assert await workshop.blobs.stat(row.raw_key) is not None
 
 
+async def test_an_upload_stays_where_it_is_the_documents_own_bytes(workshop):
+    """Those of a pack are not copied; what no row refers to goes."""
+    batch_id = await workshop.batch(*TEXTS)
+    await workshop.ingest_pack(batch_id, 0, 1)
+    await workshop.ingest(batch_id, 2)
+
+    await finish(workshop, closed_batch(batch_id, d0="done", d1="done", d2="done"))
+
+    rows = await workshop.rows(batch_id)
+    assert await uploads(workshop, batch_id) == [row.raw_key for row in rows[:2]]
+    assert await workshop.blobs.stat(rows[2].raw_key) is not None
+
+
 @pytest.mark.parametrize("ending", ["failed:encrypted", "cancelled"])
 async def test_uploads_stay_as_long_as_a_retry_may_need_them(workshop, ending):
     """A failed or cancelled document is fetched again from where it came in."""

@@ -133,6 +133,27 @@ async def test_the_text_comes_from_the_artifact(api):
     assert (await api.http.get(f"{path}/{file_id_for(batch['id'], 1)}/raw")).status_code == 404
 
 
+async def test_bytes_and_text_of_a_small_document_come_out_of_shared_objects(api):
+    """Its own range, and nothing of its neighbours."""
+    batch = await api.submit()
+    parsed = ParsedDocument(media_type="text/plain", text="Grüße\nan alle")
+    artifact = encode(parsed, [], np.zeros((0, 2), np.float32), quality=1.0, embedder="e", versions={})
+    record = row(
+        batch["id"], 0, DocumentStatus.DONE, sha256="a" * 64, fingerprint="f", size_bytes=5, media_type="text/plain",
+        raw_key="uploads/pack", raw_offset=3, artifact_key="derived/pack", artifact_offset=7,
+        artifact_bytes=len(artifact),
+    )  # fmt: skip
+    await api.catalog.add_documents([record])
+    await api.blobs.put("uploads/pack", b"..." + b"hello" + b"...")
+    await api.blobs.put("derived/pack", b"." * 7 + artifact + b".")
+    path = f"/v1/batches/{batch['id']}/documents/{record.file_id}"
+
+    raw = await api.http.get(f"{path}/raw")
+
+    assert (raw.content, raw.headers["content-length"]) == (b"hello", "5")
+    assert (await api.http.get(f"{path}/text")).text == "Grüße\nan alle"
+
+
 async def test_the_report_is_streamed_while_the_batch_runs_and_after(api):
     """NDJSON from the catalog first, from the stored report once it is there."""
     batch_id = await batch_of_five(api)
