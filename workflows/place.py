@@ -20,6 +20,9 @@ FIRST_PATIENCE = timedelta(minutes=1)
 LONGEST_PATIENCE = timedelta(hours=1)
 """How long a batch waits before it asks again: a lost word, or a line that was terminated, is made good by it."""
 
+ASKS_AGAIN = "until it asks for its place again"
+"""The timer's name in the Temporal UI."""
+
 
 class Place:
     """One batch's place in the tenant's line.
@@ -69,7 +72,7 @@ class Place:
                 await workflow.wait_condition(
                     lambda: self.granted or self._priority != self._asked_priority,
                     timeout=self._patience,
-                    timeout_summary="until it asks for its place again",
+                    timeout_summary=ASKS_AGAIN,
                 )
             except TimeoutError:
                 self._patience = min(self._patience * 2, LONGEST_PATIENCE)

@@ -6,11 +6,13 @@ from temporalio.client import Client, WorkflowHistory
 from ingather.models.identity import workflow_id_for
 from tests.support.batch_driver import driven
 from tests.support.batch_scenarios import Scenario
+from workflows.place import ASKS_AGAIN
 
 _COMMANDS = {
     EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED: "cancel activity",
     EventType.EVENT_TYPE_TIMER_STARTED: "start timer",
     EventType.EVENT_TYPE_TIMER_CANCELED: "cancel timer",
+    EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED: "signal another workflow",
     EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED: "start child",
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: "complete",
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: "end as cancelled",
@@ -20,11 +22,16 @@ _COMMANDS = {
 
 
 def fingerprint(history: WorkflowHistory) -> list[str]:
-    """Commands in order: activities by name, accepted updates by name. Memos and search attributes are left out:
-    how many there are depends on the clock."""
+    """Commands in order: activities by name, accepted updates by name. What depends on the clock is left out: how many
+    memos and search attributes there are, and whether the line answers before a batch sets its timer."""
     words: list[str] = []
+    patience: set[int] = set()
     for event in history.events:
-        if event.HasField("activity_task_scheduled_event_attributes"):
+        if ASKS_AGAIN.encode() in event.user_metadata.summary.data:
+            patience.add(event.event_id)
+        elif event.timer_canceled_event_attributes.started_event_id in patience:
+            continue
+        elif event.HasField("activity_task_scheduled_event_attributes"):
             words.append(event.activity_task_scheduled_event_attributes.activity_type.name)
         elif event.HasField("workflow_execution_update_accepted_event_attributes"):
             accepted = event.workflow_execution_update_accepted_event_attributes

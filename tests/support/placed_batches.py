@@ -132,6 +132,11 @@ class Tenant:
         await self.batch(batch_id).signal(PlacedWorkflow.end)
         await self.batch(batch_id).result()
 
+    async def runs_and_ends(self, batch_id: str) -> None:
+        """Wait for a batch's turn, and end it."""
+        await self.runs(batch_id)
+        await self.ends(batch_id)
+
     async def seen(self) -> PlacesLine | None:
         """What the line answers; None before it is there."""
         try:

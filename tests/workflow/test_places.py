@@ -229,16 +229,18 @@ async def test_the_line_can_be_read_without_a_worker(client):
 
 
 async def test_a_line_of_many_continues_as_new_and_forgets_nobody(short_history_client):
-    """With a server that wants short histories the line changes runs often; every batch gets its place once."""
+    """With a server that wants short histories the line changes runs often; every batch gets its turn."""
     async with placed(short_history_client, max_jobs=3) as tenant:
-        batches = [await tenant.submit(submitted_bytes=1) for _ in range(40)]
+        batches = [await tenant.submit() for _ in range(40)]
         runs = set()
-        for batch in batches:
+
+        async def run_and_end(batch: str) -> None:
             await tenant.runs(batch)
-            seen = await tenant.seen()
-            assert seen.held <= 3
+            assert (await tenant.seen()).held <= 3
             runs.add((await tenant.line.describe()).run_id)
             await tenant.ends(batch)
+
+        await asyncio.gather(*map(run_and_end, batches))
 
         await tenant.line.result()
         assert len(runs) > 2
@@ -255,4 +257,5 @@ async def test_a_crowd_that_asks_at_once_is_let_in_by_and_by(client):
             await tenant.ends(batch)
 
         await asyncio.gather(*map(run_and_end, batches))
+
         await tenant.line.result()

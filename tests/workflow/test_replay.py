@@ -11,7 +11,10 @@ from temporalio.worker import Replayer
 
 from tests.support.batch_scenarios import SCENARIOS
 from tests.support.fingerprints import fingerprint, play
+from tests.support.places_scenarios import PLACES_SCENARIOS, play_places
 from workflows.batch import BatchWorkflow
+from workflows.chunk import ChunkWorkflow
+from workflows.places import PlacesWorkflow
 from workflows.runner import sandboxed_runner
 
 HISTORIES = Path(__file__).parent.parent / "histories"
@@ -33,7 +36,9 @@ def recorded_histories() -> list[Path]:
 async def test_a_recorded_history_replays_without_a_difference(path):
     """The code of today makes the same commands, in the same order, from the history of yesterday."""
     replayer = Replayer(
-        workflows=[BatchWorkflow], workflow_runner=sandboxed_runner(), data_converter=pydantic_data_converter
+        workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow],
+        workflow_runner=sandboxed_runner(),
+        data_converter=pydantic_data_converter,
     )
     history = WorkflowHistory.from_json(f"batch/{path.stem}", path.read_text())
 
@@ -53,10 +58,20 @@ async def test_a_scenario_makes_the_commands_it_was_recorded_with(name, address)
     """Played again on today's code, each path through a batch gives the recorded sequence of commands."""
     scenario = SCENARIOS[name]
     client = await Client.connect(address, data_converter=pydantic_data_converter)
-    recorded = json.loads(FINGERPRINTS.read_text())[name]
 
     histories = await play(client, scenario)
 
+    _assert_same_commands(name, histories)
+
+
+@pytest.mark.parametrize("name", [name for name, scenario in PLACES_SCENARIOS.items() if scenario.is_exact])
+async def test_a_scenario_of_the_line_makes_the_commands_it_was_recorded_with(name, client):
+    """The same for the waiting line of a tenant."""
+    _assert_same_commands(name, await play_places(client, PLACES_SCENARIOS[name]))
+
+
+def _assert_same_commands(name: str, histories: list[WorkflowHistory]) -> None:
+    recorded = json.loads(FINGERPRINTS.read_text())[name]
     found = [word for history in histories for word in fingerprint(history)]
     difference = "\n".join(difflib.unified_diff(recorded, found, "recorded", "now", lineterm=""))
     assert found == recorded, f"{name} makes other commands than before:\n{difference}\n{REMEDY}"
