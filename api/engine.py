@@ -1,7 +1,7 @@
 """The API's door to Temporal: everything it asks of the engine, and the one place where Temporal's errors become ours."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,11 +29,19 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.problems import error_from_code
-from ingather.models.batch import BatchProgress, BatchSpec, BatchState, Counts
+from ingather.models.batch import BatchProgress, BatchSpec, BatchState, ChildProgress, Counts
 from ingather.models.engine import BATCH_WORKFLOW, MEMO_PROGRESS, WORKFLOW_QUEUE
 from ingather.models.errors import EngineUnavailableError
-from ingather.models.identity import workflow_id_for
-from ingather.models.messages import BatchInput, ControlAnswer, ControlRequest, DocumentHeartbeat, RetryRequest
+from ingather.models.identity import child_workflow_id_for, workflow_id_for
+from ingather.models.messages import (
+    AddedRequest,
+    BatchInput,
+    ControlAnswer,
+    ControlRequest,
+    DocumentHeartbeat,
+    PackHeartbeat,
+    RetryRequest,
+)
 from workflows.visibility import BATCH_STATE, DOCUMENTS_FAILED, DOCUMENTS_TOTAL, progress_memo
 
 log = structlog.get_logger(__name__)
@@ -43,6 +51,7 @@ UPDATE_TIMEOUT = timedelta(seconds=3)
 """How long a client waits for a synchronous answer, before the message goes as a signal."""
 
 _ACTIVITY_PREFIX = "doc-"
+_PACK_PREFIX = "pack-"
 _COMPLETED_MEANWHILE = "AcceptedUpdateCompletedWorkflow"
 """The server's word for an update whose workflow ended before it answered."""
 
@@ -57,6 +66,10 @@ class Presence(StrEnum):
 
 class BatchClosedError(Exception):
     """The message met no open workflow; the caller knows what that means for its action."""
+
+
+class _NoMoreUpdatesError(Exception):
+    """The server takes no further update of this run: ten are in flight, or it has had two thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +122,18 @@ class BatchEngine:
             log.info("batch.found_closed", batch_id=spec.batch_id)
 
     async def send(self, batch_id: str, name: str, request: ControlRequest) -> ControlAnswer | None:
-        """Send an update; None when it did not answer in time and went as a signal with the same request id.
+        """Send an update; None where it had to go as a signal, with the same request id.
+
+        That is when it did not answer in time, or the run has had all the updates the server allows it.
 
         Raises ``BatchClosedError`` when no workflow is open, or the error the workflow refused it with.
         """
         handle = self._client.get_workflow_handle(workflow_id_for(batch_id))
         try:
-            async with _translated(closed_is_known=True), asyncio.timeout(self._update_timeout.total_seconds()):
+            async with (
+                _translated(closed_is_known=True, limit_is_known=True),
+                asyncio.timeout(self._update_timeout.total_seconds()),
+            ):
                 answer: ControlAnswer = await handle.execute_update(
                     name,
                     request,
@@ -124,12 +142,19 @@ class BatchEngine:
                     rpc_timeout=self._update_timeout,
                 )
                 return answer
-        except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError):
+        except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError, _NoMoreUpdatesError):
             log.info("control.sent_as_signal", batch_id=batch_id, message=name)
         # The update may still be applied; the request id makes the two one.
         async with _translated(closed_is_known=True):
             await handle.signal(f"{name}_signal", request, rpc_timeout=RPC_TIMEOUT)
         return None
+
+    async def tell(self, batch_id: str, name: str, request: AddedRequest) -> None:
+        """Send a signal that needs no answer. Raises ``BatchClosedError`` when no workflow is open."""
+        async with _translated(closed_is_known=True):
+            await self._client.get_workflow_handle(workflow_id_for(batch_id)).signal(
+                name, request, rpc_timeout=RPC_TIMEOUT
+            )
 
     async def cancel(self, batch_id: str) -> None:
         """Ask for cancellation. Raises ``BatchClosedError`` when there is nothing open."""
@@ -153,7 +178,7 @@ class BatchEngine:
         }
         start = BatchInput(spec=spec, reopen=True)
         try:
-            async with _translated(), asyncio.timeout(self._update_timeout.total_seconds()):
+            async with _translated(limit_is_known=True), asyncio.timeout(self._update_timeout.total_seconds()):
                 answer: ControlAnswer = await self._client.execute_update_with_start_workflow(
                     "retry",
                     request,
@@ -163,7 +188,7 @@ class BatchEngine:
                     rpc_timeout=self._update_timeout,
                 )
                 return answer
-        except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError):
+        except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError, _NoMoreUpdatesError):
             log.info("control.sent_as_signal", batch_id=spec.batch_id, message="retry")
         async with _translated():
             await self._client.start_workflow(
@@ -180,7 +205,7 @@ class BatchEngine:
         """Whether the workflow is open, from ``describe``."""
         try:
             async with _translated(closed_is_known=True):
-                description = await self._describe(batch_id)
+                description = await self._describe(workflow_id_for(batch_id))
         except BatchClosedError:
             return EngineStatus(Presence.MISSING)
         is_open = description.status == WorkflowExecutionStatus.RUNNING
@@ -202,31 +227,36 @@ class BatchEngine:
                     found[execution.id.removeprefix("batch/")] = progress
         return found
 
-    async def heartbeats(self, batch_id: str) -> dict[int, DocumentHeartbeat]:
-        """Last heartbeats of the documents in flight, by ordinal: their live stages."""
+    async def heartbeats(self, batch_id: str, children: Iterable[ChildProgress] = ()) -> dict[int, DocumentHeartbeat]:
+        """Last heartbeats of the documents in flight, by ordinal: their live stages. A large batch's are its children's."""
+        ids = [child_workflow_id_for(batch_id, child.index, child.retry_round) for child in children]
+        found = await asyncio.gather(*map(self._heartbeats_of, ids or [workflow_id_for(batch_id)]))
+        return {ordinal: beat for beats in found for ordinal, beat in beats.items()}
+
+    async def _heartbeats_of(self, workflow_id: str) -> dict[int, DocumentHeartbeat]:
         try:
             async with _translated(closed_is_known=True):
-                description = await self._describe(batch_id)
+                description = await self._describe(workflow_id)
         except BatchClosedError:
             return {}
         beats: dict[int, DocumentHeartbeat] = {}
         for activity in description.raw_description.pending_activities:
+            is_pack = activity.activity_id.startswith(_PACK_PREFIX)
             ordinal = _ordinal(activity.activity_id)
-            if ordinal is None or not activity.HasField("heartbeat_details"):
+            if not activity.HasField("heartbeat_details") or not (is_pack or ordinal is not None):
                 continue
-            [beat, *_] = await self._client.data_converter.decode_wrapper(
-                activity.heartbeat_details, [DocumentHeartbeat]
-            )
-            beats[ordinal] = beat
+            kind = PackHeartbeat if is_pack else DocumentHeartbeat
+            [beat, *_] = await self._client.data_converter.decode_wrapper(activity.heartbeat_details, [kind])
+            beats[beat.ordinal if isinstance(beat, PackHeartbeat) else ordinal or 0] = beat
         return beats
 
-    async def _describe(self, batch_id: str) -> WorkflowExecutionDescription:
-        handle = self._client.get_workflow_handle(workflow_id_for(batch_id))
+    async def _describe(self, workflow_id: str) -> WorkflowExecutionDescription:
+        handle = self._client.get_workflow_handle(workflow_id)
         return await handle.describe(rpc_timeout=RPC_TIMEOUT)
 
 
 @asynccontextmanager
-async def _translated(*, closed_is_known: bool = False) -> AsyncIterator[None]:
+async def _translated(*, closed_is_known: bool = False, limit_is_known: bool = False) -> AsyncIterator[None]:
     try:
         yield
     except WorkflowUpdateFailedError as error:
@@ -234,6 +264,8 @@ async def _translated(*, closed_is_known: bool = False) -> AsyncIterator[None]:
     except RPCError as error:
         if closed_is_known and error.status == RPCStatusCode.NOT_FOUND:
             raise BatchClosedError from error
+        if limit_is_known and error.status == RPCStatusCode.RESOURCE_EXHAUSTED:
+            raise _NoMoreUpdatesError from error
         raise EngineUnavailableError(
             "The workflow engine did not answer in time.", rpc_status=error.status.name
         ) from error
@@ -263,7 +295,7 @@ def _memo(spec: BatchSpec, created_at: datetime) -> Mapping[str, Any]:
 
 
 def _first_state(spec: BatchSpec) -> BatchState:
-    return BatchState.PENDING if spec.hold else BatchState.QUEUED
+    return BatchState.PENDING if spec.hold or spec.open else BatchState.QUEUED
 
 
 def _search_attributes(spec: BatchSpec) -> TypedSearchAttributes:

@@ -15,6 +15,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from activities.failures import described
 from api.metrics import ApiMetrics
 from api.problems import problem_for_status, render_problem
 
@@ -109,8 +110,9 @@ class ProblemMiddleware:
 
         try:
             await self.app(scope, receive, send_shaped)
-        except Exception:
-            log.exception("request.crashed")
+        except Exception as error:
+            # A traceback ends in the message, which may quote what a client sent.
+            log.error("request.crashed", **described(error))  # noqa: TRY400
             if is_answered:
                 return
             if has_started:

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from activities.failures import described
 from api.service.search import LocalSearch, SearchBackend, local_or_none
 from ingather.bootstrap import build_embedder, build_index
 from ingather.logging import configure_logging
@@ -160,6 +161,7 @@ async def _answer(question: Coroutine[Any, Any, Any]) -> Any:
         return await question
     except IngatherError as error:
         return error
-    except Exception as error:
-        log.exception("search.failed")
+    except Exception as error:  # noqa: BLE001  # whoever asked is told
+        # A traceback ends in the message, which may quote what was searched for, or found.
+        log.error("search.failed", **described(error))  # noqa: TRY400
         return IndexUnavailableError("The index could not answer.", reason=type(error).__name__)

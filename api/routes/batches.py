@@ -154,9 +154,10 @@ async def retry_batch(
 
 
 def etag(snapshot: BatchSnapshot) -> str:
-    """Changes whenever the batch does: the engine's version, and what is kept outside of it."""
+    """Changes whenever the batch does: the engine's version, its children's, and what is kept outside of it."""
     progress = snapshot.progress
     outside = f"{snapshot.record.name}\n{progress.state}\n{progress.priority}\n{snapshot.stale}\n{progress.indexed}"
+    outside += f"\n{progress.children_version}"
     return f'W/"{progress.version}-{hashlib.sha256(outside.encode()).hexdigest()[:8]}"'
 
 

@@ -20,6 +20,7 @@ class EventNumbers:
         self.last = 0
         """The number given last; 0 before the first."""
         self._limit = 0
+        self._leaves_gap = False
 
     async def follow(self, last: int, *, certain: bool) -> bool:
         """Go on after another poller's last event; answers whether the batch has been told before.
@@ -32,13 +33,20 @@ class EventNumbers:
         self._limit = max(high_water, last) if certain and last else last
         return high_water > 0
 
+    def leave_gap(self) -> None:
+        """Leave the next number out, so that every watcher sees that something is missing."""
+        self._leaves_gap = True
+
     async def take(self, count: int) -> Iterator[int]:
         """The next ``count`` numbers, all or (when the catalog fails) none.
 
-        There is a gap only where a block of another poller lies between.
+        There is a gap only where one was asked for, or a block of another poller lies between.
         """
-        while self.last + count > self._limit:
+        gap = int(self._leaves_gap)
+        while self.last + gap + count > self._limit:
             await self._reserve()
+        self.last += gap
+        self._leaves_gap = False
         first = self.last + 1
         self.last += count
         return iter(range(first, first + count))

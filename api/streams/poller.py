@@ -2,14 +2,13 @@
 
 It holds a short lease in the log. Each append is checked against that lease and the last
 number, so a poller that was asleep for a while cannot write beside its successor. What it
-knows is in the log as well (journal position, state, ends told), so any process can go on
-where it stopped.
+knows is in the log as well (positions in the journals, what was told of each document), so
+any process can go on where it stopped.
 """
 
 import asyncio
 import random
 import time
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,28 +16,20 @@ from typing import Any
 
 import structlog
 
+from activities.failures import described
 from api.engine import BatchEngine
 from api.streams.closing import Settle, final_progress
-from api.streams.numbers import EventNumbers
 from api.streams.queries import BatchNotOpenError, BatchQueries
-from ingather.domain.event_stream import (
-    Draft,
-    Story,
-    encode,
-    final_data,
-    is_waiting,
-    live_files,
-    numbered,
-    progress_data,
-    time_of,
-)
+from api.streams.telling import Teller
+from api.streams.writer import EventWriter, SupersededError
+from ingather.domain.event_stream import Draft, is_waiting, live_files, progress_data
+from ingather.domain.live_progress import ChildKey, merged
 from ingather.models.batch import BatchProgress, BatchState
-from ingather.models.document import DocumentRecord
 from ingather.models.errors import DependencyError
 from ingather.models.events import EventType
 from ingather.models.messages import DocumentHeartbeat, OutcomesPage
 from ingather.ports.catalog import Catalog
-from ingather.ports.event_log import EventLog, LoggedEvent, StreamKey
+from ingather.ports.event_log import EventLog, StreamKey
 
 log = structlog.get_logger(__name__)
 
@@ -46,18 +37,15 @@ LEASE_SECONDS = 4.0
 RENEW_SECONDS = 1.0
 STANDBY_SECONDS = 0.7
 BUSY_SECONDS = 0.15
+CHILD_SECONDS = 0.05
+"""A batch with children is asked less often, by this much for each: every look is a query to each of them."""
 IDLE_SECONDS = 1.0
 PROGRESS_SECONDS = 0.5
 """``batch.progress`` comes at most this often."""
-SNAPSHOT_SECONDS = 1.0
+SNAPSHOT_SECONDS = 1.5
 STAGES_SECONDS = 1.0
 SLOW_DOCUMENT = timedelta(seconds=1)
 """A document in flight for longer is shown with its live stage."""
-RECALL_PAGE = 1_000
-
-
-class _SupersededError(Exception):
-    """Another poller has told on: what this one remembers no longer holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +70,8 @@ class Poller:
         self._catalog = parts.catalog
         self._settle = parts.settle
         self._owner = owner
-        self._numbers = EventNumbers(parts.catalog, key.batch_id)
-        self._drafts: list[Draft] = []
-        """Worded, but without a number yet."""
-        self._outbox: deque[LoggedEvent] = deque()
-        """Numbered and encoded, not yet in the log: a number that was given is never given up."""
+        self._writer = EventWriter(key, parts.log, parts.catalog, owner, LEASE_SECONDS)
+        self._teller = Teller(key.batch_id, parts.catalog, self._writer)
         self._begin_anew()
         self.ready = asyncio.Event()
         """Set once everything that has happened is told, or another process does the telling."""
@@ -94,20 +79,16 @@ class Poller:
         """The batch is over, and its last event is in the log."""
 
     def _begin_anew(self) -> None:
-        self._story = Story(self._key.batch_id)
-        self._drafts.clear()
-        self._outbox.clear()
-        self._recalled = False
-        self._journal_next = 0
-        self._is_first = False
-        self._is_silent = False
+        self._writer.begin_anew()
+        self._teller.begin_anew()
+        self._is_restored = False
         self._renewed_at = 0.0
         self._interval = BUSY_SECONDS
+        self._answers: dict[ChildKey, BatchProgress] = {}
         self._progress_told: dict[str, Any] = {}
         self._progress_at = 0.0
         self._beats: dict[int, DocumentHeartbeat] = {}
         self._beats_at = 0.0
-        self._names: dict[int, str] = {}
 
     async def run(self) -> None:
         """Lead, or stand by to lead, until the batch has ended. Cancel it when nobody watches any more."""
@@ -120,14 +101,15 @@ class Poller:
                     self.ready.set()
                     pause = STANDBY_SECONDS * random.uniform(0.7, 1.3)
                 trouble = 0
-            except _SupersededError:
+            except SupersededError:
                 self._begin_anew()
                 pause = STANDBY_SECONDS
             except DependencyError as error:
                 trouble += 1
                 pause = self._back_off(trouble, error.code)
-            except Exception:  # watchers must not be left without a poller by one odd answer
-                log.exception("poller.failed", batch_id=self._key.batch_id)
+            except Exception as error:  # noqa: BLE001  # watchers must not be left without a poller by one odd answer
+                # A traceback ends in the message, which may quote what was being read.
+                log.error("poller.failed", batch_id=self._key.batch_id, **described(error))  # noqa: TRY400
                 trouble += 1
                 pause = self._back_off(trouble, "internal_error")
             if not self.ended:
@@ -153,166 +135,88 @@ class Poller:
         if not await self._log.elect(self._key, self._owner, LEASE_SECONDS):
             self._renewed_at = 0.0
             return False
-        if now - self._renewed_at > LEASE_SECONDS and self._recalled:
+        if now - self._renewed_at > LEASE_SECONDS and self._is_restored:
             # Somebody else may have told on meanwhile.
-            known = await self._log.range(self._key)
-            if known.latest > self._numbers.last:
-                raise _SupersededError
+            await self._writer.check_unrivalled()
         self._renewed_at = now
         return True
 
     async def _step(self) -> float:
         """One look at the batch; answers the seconds until the next."""
         began = time.monotonic()
-        if not self._recalled:
-            await self._recall()
-        await self._deliver()
+        if not self._is_restored:
+            await self._writer.restore()
+            self._is_restored = True
+        await self._writer.flush()
         try:
-            page = await self._queries.outcomes(self._key.batch_id, self._journal_next)
+            page = await self._queries.outcomes(self._key.batch_id, self._writer.story.position)
         except BatchNotOpenError:
             return await self._finish()
-        await self._tell_page(page)
-        if page.more:
+        await self._teller.tell_page(page)
+        if page.more or await self._tell_children(page.progress):
             return 0.0
-        await self._share(page.progress)
+        self._writer.speak()
+        progress = merged(page.progress, self._answers)
+        self._writer.put(await self._drafts_of(progress))
+        await self._writer.flush()
+        await self._share(progress)
         self.ready.set()
-        self._interval = min(self._interval * 1.5, IDLE_SECONDS) if is_waiting(page.progress) else BUSY_SECONDS
+        busy = max(BUSY_SECONDS, CHILD_SECONDS * len(progress.children))
+        self._interval = min(self._interval * 1.5, IDLE_SECONDS) if is_waiting(progress) else busy
         return max(self._interval - (time.monotonic() - began), 0.02)
 
-    # --- Where the story stands -------------------------------------------------------------
+    async def _tell_children(self, parent: BatchProgress) -> bool:
+        """Tell what children at work have in their journals; whether one of them has more to tell."""
+        story = self._writer.story
+        found = await self._queries.child_outcomes(self._key.batch_id, story.children) if story.children else {}
+        pages: dict[ChildKey, OutcomesPage] = {child: page for child, page in found.items() if page is not None}
+        await self._teller.tell_children(pages)
+        at_work = {ChildKey.of(child) for child in parent.children}
+        # A child that is silent, or has just ended, is counted as it was: numbers do not go back.
+        self._answers |= {child: page.progress for child, page in pages.items()}
+        self._answers = {child: answer for child, answer in self._answers.items() if child in at_work}
+        return any(page.more for page in pages.values())
 
-    async def _recall(self) -> None:
-        """Read what was told before, by whomever."""
-        known = await self._log.range(self._key)
-        was_told = await self._numbers.follow(known.latest, certain=known.certain)
-        after = known.oldest - 1
-        while known.latest and (events := await self._log.read(self._key, after, RECALL_PAGE)):
-            if self._story.horizon is None and not known.complete:
-                self._story.horizon = time_of(events[0].body)
-            for event in events:
-                self._story.recall(event.type, event.state, event.body)
-            after = events[-1].seq
-        self._journal_next = known.journal_next
-        self._is_first = not known.latest
-        # The log was lost: what it held is not told again while the batch runs, streams get a reset and a snapshot.
-        self._is_silent = was_told and not known.latest
-        self._recalled = True
+    async def _drafts_of(self, progress: BatchProgress) -> list[Draft]:
+        """What the numbers themselves tell."""
+        story, now = self._writer.story, datetime.now(UTC)
+        drafts: list[Draft] = []
+        if progress.state is BatchState.PAUSED and story.state is BatchState.PAUSING:
+            # Only its children know that nothing is in flight any more; no journal says so.
+            paused = story.tell_state(BatchState.PAUSED, now)
+            drafts += [paused] if paused else []
+        if time.monotonic() - self._progress_at >= PROGRESS_SECONDS:
+            data = progress_data(progress, await self._slow_files(progress))
+            if data != self._progress_told:
+                self._progress_told, self._progress_at = data, time.monotonic()
+                drafts.append(Draft(EventType.BATCH_PROGRESS, now, data, story.state))
+        return drafts
 
-    async def _tell_page(self, page: OutcomesPage) -> None:
-        # Older entries may have been let go; the catalog still knows how their documents ended.
-        were_let_go = page.first > self._journal_next and not self._is_silent
-        documents = await self._all_documents() if were_let_go else []
-        records = await self._records(page)
-        # The story moves on here, and what it tells is kept in the same breath: no failure may come between.
-        self._drafts += self._story.tell_missed(documents, page.first, datetime.now(UTC))
-        self._drafts += self._story.tell(page.entries, page.first, records)
-        # A workflow that was reset has a shorter journal: go on from its end.
-        self._journal_next = page.next
-        if self._is_silent:
-            self._drafts.clear()
-            self._is_first = False
-            self._is_silent = page.more
-        if not page.more:
-            self._drafts += await self._progress(page.progress)
-        await self._deliver()
-
-    async def _records(self, page: OutcomesPage) -> dict[int, DocumentRecord]:
-        ordinals = sorted({entry.ordinal for entry in page.entries if entry.ordinal is not None})
-        if not ordinals:
-            return {}
-        records = {record.ordinal: record for record in await self._catalog.get_documents(self._key.batch_id, ordinals)}
-        self._names.update((ordinal, record.filename) for ordinal, record in records.items())
-        return records
-
-    async def _all_documents(self) -> list[DocumentRecord]:
-        return [record async for record in self._catalog.iterate_documents(self._key.batch_id)]
-
-    async def _progress(self, progress: BatchProgress) -> list[Draft]:
-        now = time.monotonic()
-        if now - self._progress_at < PROGRESS_SECONDS:
-            return []
-        data = progress_data(progress, await self._slow_files(progress, now))
-        if data == self._progress_told:
-            return []
-        self._progress_told, self._progress_at = data, now
-        return [Draft(EventType.BATCH_PROGRESS, datetime.now(UTC), data, self._journal_next, self._story.state)]
-
-    async def _slow_files(self, progress: BatchProgress, now: float) -> list[dict[str, Any]]:
+    async def _slow_files(self, progress: BatchProgress) -> list[dict[str, Any]]:
         began_before = datetime.now(UTC) - SLOW_DOCUMENT
-        running = self._story.running
+        running = self._writer.story.running
         slow = {o: running[o] for o in progress.in_flight if o in running and running[o] <= began_before}
+        now = time.monotonic()
         if slow and now - self._beats_at >= STAGES_SECONDS:
             self._beats_at = now
             with suppress(DependencyError):
-                self._beats = await self._engine.heartbeats(self._key.batch_id)
-        return live_files(self._key.batch_id, slow, self._beats, self._names)
+                self._beats = await self._engine.heartbeats(self._key.batch_id, progress.children)
+        return live_files(self._key.batch_id, slow, self._beats, self._teller.names)
 
     async def _share(self, progress: BatchProgress) -> None:
         # A batch that waits is not busy: its progress can be asked for, and a shared one would only be older.
         if not is_waiting(progress):
             await self._log.put_snapshot(self._key.batch_id, progress, SNAPSHOT_SECONDS)
 
-    # --- The end ----------------------------------------------------------------------------
-
     async def _finish(self) -> float:
         """Tell what the closed workflow can no longer be asked, then the last event."""
         found = await final_progress(self._key, self._catalog, self._engine, self._settle)
         if found is None:
             return IDLE_SECONDS
-        progress, told = found.progress, self._story.state
+        progress, story = found.progress, self._writer.story
         await self._log.drop_snapshot(self._key.batch_id)
-        if told is None or not told.is_final or progress.version > self._story.version:
-            documents = await self._all_documents()
-            self._drafts += self._last_drafts(progress, found.created_at, documents)
-            await self._deliver()
-            log.info("stream.completed", batch_id=self._key.batch_id, latest_seq=self._numbers.last)
+        if story.state is None or not story.state.is_final or progress.version > story.version:
+            await self._teller.tell_rest(progress, found.created_at)
+            log.info("stream.completed", batch_id=self._key.batch_id, latest_seq=self._writer.last_seq)
         self.ended = True
         return 0.0
-
-    def _last_drafts(
-        self, progress: BatchProgress, created_at: datetime, documents: list[DocumentRecord]
-    ) -> list[Draft]:
-        ended_at = progress.ended_at or datetime.now(UTC)
-        position = self._journal_next
-        self._is_silent = False
-        drafts: list[Draft | None] = []
-        if self._story.state is None:
-            drafts.append(self._story.tell_state(BatchState.PENDING, created_at, position))
-            if progress.started_at is not None:
-                drafts.append(self._story.tell_state(BatchState.RUNNING, progress.started_at, position))
-        drafts += self._story.tell_missed(documents, position, ended_at)
-        # Also where it ends a second time as it did the first: the retry between the two went unseen.
-        self._story.state = None
-        self._story.version = progress.version
-        drafts.append(self._story.tell_state(progress.state, ended_at, position, **final_data(progress)))
-        return [draft for draft in drafts if draft is not None]
-
-    # --- Writing ----------------------------------------------------------------------------
-
-    async def _deliver(self) -> None:
-        """Number and write what is told; a write whose answer was lost is recognised and not repeated."""
-        if self._drafts:
-            numbers = await self._numbers.take(len(self._drafts))
-            for draft, event in numbered(self._drafts, self._key.batch_id, numbers):
-                state = draft.state.value if draft.state else ""
-                self._outbox.append(LoggedEvent(event.seq, event.type.value, encode(event), draft.journal_next, state))
-            self._drafts.clear()
-        while self._outbox:
-            if await self._log.append(self._key, self._owner, list(self._outbox), first=self._is_first):
-                self._outbox.clear()
-                self._is_first = False
-            else:
-                await self._settle_refusal()
-
-    async def _settle_refusal(self) -> None:
-        if not await self._log.elect(self._key, self._owner, LEASE_SECONDS):
-            raise _SupersededError
-        known = await self._log.range(self._key)
-        if known.latest < self._outbox[0].seq:
-            return  # Only the lease was gone (an emptied Redis): the numbers are still free.
-        there = await self._log.read(self._key, self._outbox[0].seq - 1, 1)
-        if not there or there[0].body != self._outbox[0].body:
-            raise _SupersededError
-        while self._outbox and self._outbox[0].seq <= known.latest:
-            self._outbox.popleft()
-        self._is_first = False

@@ -1,6 +1,8 @@
 """The two questions a running batch is asked. A closed one is never asked: it would replay its whole history."""
 
 import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
@@ -8,19 +10,29 @@ from temporalio.client import Client, WorkflowQueryFailedError, WorkflowQueryRej
 from temporalio.common import QueryRejectCondition
 from temporalio.service import RPCError, RPCStatusCode
 
+from ingather.domain.live_progress import ChildKey, merged
 from ingather.models.batch import BatchProgress
 from ingather.models.errors import EngineUnavailableError
-from ingather.models.identity import workflow_id_for
+from ingather.models.identity import child_workflow_id_for, workflow_id_for
 from ingather.models.messages import OutcomesPage
 
 DEADLINE = timedelta(seconds=2)
 """Without one a query waits half a minute for a worker that is not there."""
 
-Answer = TypeVar("Answer")
+Answer = TypeVar("Answer", BatchProgress, OutcomesPage)
 
 
 class BatchNotOpenError(Exception):
     """The workflow is closed, or not there: ask the catalog."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressAnswer:
+    """A running batch, its children included."""
+
+    progress: BatchProgress
+    complete: bool
+    """No child at work was silent; the documents of one that was are counted as in flight."""
 
 
 class BatchQueries:
@@ -33,17 +45,39 @@ class BatchQueries:
         self._client = client
         self.count = 0
 
-    async def progress(self, batch_id: str) -> BatchProgress:
-        """An exact snapshot of a running batch."""
-        return await self._ask(batch_id, "progress", [], BatchProgress)
+    async def progress(self, batch_id: str) -> ProgressAnswer:
+        """A snapshot of a running batch whose counts add up, whatever its children do meanwhile."""
+        parent = await self._ask(workflow_id_for(batch_id), "progress", [], BatchProgress)
+        asked = [ChildKey.of(child) for child in parent.children]
+        heard = await _gathered({child: self._ask_child(batch_id, child) for child in asked})
+        answers = {child: answer for child, answer in heard.items() if answer is not None}
+        if len(answers) < len(heard):
+            # A child that has just ended: its parent knows more by now.
+            parent = await self._ask(workflow_id_for(batch_id), "progress", [], BatchProgress)
+        silent = set(asked) - set(heard)
+        return ProgressAnswer(merged(parent, answers), silent.isdisjoint(map(ChildKey.of, parent.children)))
 
     async def outcomes(self, batch_id: str, after: int) -> OutcomesPage:
-        """What happened from journal position ``after`` on."""
-        return await self._ask(batch_id, "outcomes", [after], OutcomesPage)
+        """What happened to the batch itself from journal position ``after`` on."""
+        return await self._ask(workflow_id_for(batch_id), "outcomes", [after], OutcomesPage)
 
-    async def _ask(self, batch_id: str, name: str, args: list[int], answer: type[Answer]) -> Answer:
+    async def child_outcomes(self, batch_id: str, after: Mapping[ChildKey, int]) -> dict[ChildKey, OutcomesPage | None]:
+        """What happened to each child's documents from a position in its own journal on.
+
+        None for a child that is not open; one that does not answer in time is left out.
+        """
+        asked = {
+            child: self._ask(_id(batch_id, child), "outcomes", [position], OutcomesPage)
+            for child, position in after.items()
+        }
+        return await _gathered(asked)
+
+    async def _ask_child(self, batch_id: str, child: ChildKey) -> BatchProgress:
+        return await self._ask(_id(batch_id, child), "progress", [], BatchProgress)
+
+    async def _ask(self, workflow_id: str, name: str, args: list[int], answer: type[Answer]) -> Answer:
         self.count += 1
-        handle = self._client.get_workflow_handle(workflow_id_for(batch_id))
+        handle = self._client.get_workflow_handle(workflow_id)
         try:
             # The SDK retries refused calls on its own clock, so the deadline is drawn around all of them.
             async with asyncio.timeout(DEADLINE.total_seconds()):
@@ -55,11 +89,29 @@ class BatchQueries:
                     rpc_timeout=DEADLINE,
                 )
         except WorkflowQueryRejectedError as error:
-            raise BatchNotOpenError(batch_id) from error
+            raise BatchNotOpenError(workflow_id) from error
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
-                raise BatchNotOpenError(batch_id) from error
+                raise BatchNotOpenError(workflow_id) from error
             raise EngineUnavailableError("The batch did not answer in time.", rpc_status=error.status.name) from error
         except (WorkflowQueryFailedError, TimeoutError) as error:
             raise EngineUnavailableError("The batch did not answer in time.") from error
         return found
+
+
+def _id(batch_id: str, child: ChildKey) -> str:
+    return child_workflow_id_for(batch_id, child.index, child.retry_round)
+
+
+async def _gathered(asked: Mapping[ChildKey, Awaitable[Answer]]) -> dict[ChildKey, Answer | None]:
+    """Answers by child: None for one that is not open, nothing for one that is silent."""
+    answers = await asyncio.gather(*asked.values(), return_exceptions=True)
+    found: dict[ChildKey, Answer | None] = {}
+    for child, answer in zip(asked, answers, strict=True):
+        if isinstance(answer, BatchNotOpenError):
+            found[child] = None
+        elif not isinstance(answer, BaseException):
+            found[child] = answer
+        elif not isinstance(answer, EngineUnavailableError):
+            raise answer
+    return found

@@ -10,6 +10,7 @@ from temporalio.client import Client
 
 from api.engine import BatchEngine, Presence
 from api.streams.queries import BatchNotOpenError, BatchQueries
+from ingather.domain.live_progress import is_newer
 from ingather.models.batch import BatchProgress
 from ingather.models.errors import EngineUnavailableError, EventLogUnavailableError
 from ingather.ports.event_log import EventLog
@@ -64,6 +65,10 @@ class ProgressReader:
 
     def note(self, batch_id: str, progress: BatchProgress) -> None:
         """Take in an answer that came another way (an update's), so that the next read is not older."""
+        if progress.children:
+            # What its children know is not in it: better ask them all.
+            self.forget(batch_id)
+            return
         self._remember(batch_id, LiveProgress(self._newest(batch_id, progress), stale=False, closed=False))
 
     def forget(self, batch_id: str) -> None:
@@ -90,7 +95,8 @@ class ProgressReader:
 
     async def _query(self, batch_id: str) -> LiveProgress:
         try:
-            return LiveProgress(await self.queries.progress(batch_id), stale=False, closed=False)
+            answer = await self.queries.progress(batch_id)
+            return LiveProgress(answer.progress, stale=not answer.complete, closed=False)
         except BatchNotOpenError:
             is_open = False
         except EngineUnavailableError as error:
@@ -109,7 +115,7 @@ class ProgressReader:
         known = self._known.get(batch_id)
         if known is None or known.live.closed or known.live.progress is None:
             return progress
-        return max(known.live.progress, progress, key=lambda candidate: candidate.version)
+        return known.live.progress if is_newer(known.live.progress, progress) else progress
 
     def _remember(self, batch_id: str, live: LiveProgress) -> None:
         self._known[batch_id] = _Known(live, time.monotonic())

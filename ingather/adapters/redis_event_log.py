@@ -19,30 +19,32 @@ from redis.exceptions import RedisError
 
 from ingather.models.batch import BatchProgress
 from ingather.models.errors import EventLogUnavailableError
-from ingather.ports.event_log import LoggedEvent, LogRange, StreamKey
+from ingather.ports.event_log import LoggedEvent, LogRange, Notes, StreamKey
 
-_APPEND_LIMIT = 500
-"""Events of one script call; a script holds up every other client of the server."""
 _READ_PER_STREAM = 100
 _LONGEST_WAIT_SECONDS = 5.0
 """A server that vanished without a word is noticed this soon, plus the socket's own patience."""
 _WAKE_TTL_SECONDS = 60
 _PREFIX = "ingather"
 
-# KEYS: stream, meta, lease. ARGV: owner, cap, ttl in ms, first number or "", server run id,
-# then seq, type, body, journal position and state of each event.
+# KEYS: stream, meta, lease, notes. ARGV: owner, cap, ttl in ms, first number or "", server run id,
+# "whole", "changes" or "" for the notes and how many there are, their names and values,
+# then seq, type, body and state of each event.
 _APPEND = """
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
+local begin = 8 + 2 * tonumber(ARGV[7])
 local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-if top and tonumber(string.match(top[1], '^%d+')) >= tonumber(ARGV[6]) then return 0 end
-for i = 6, #ARGV, 5 do
+if top and tonumber(string.match(top[1], '^%d+')) >= tonumber(ARGV[begin]) then return 0 end
+if ARGV[6] == 'changes' and redis.call('EXISTS', KEYS[4]) == 0 then return 0 end
+if ARGV[6] == 'whole' then redis.call('DEL', KEYS[4]) end
+for i = 8, begin - 1, 2 do redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1]) end
+for i = begin, #ARGV, 4 do
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], ARGV[i] .. '-0',
-             't', ARGV[i + 1], 'b', ARGV[i + 2], 'n', ARGV[i + 3], 's', ARGV[i + 4])
+             't', ARGV[i + 1], 'b', ARGV[i + 2], 's', ARGV[i + 3])
 end
 if ARGV[4] ~= '' then redis.call('HSET', KEYS[2], 'first', ARGV[4]) end
 redis.call('HSET', KEYS[2], 'run', ARGV[5])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
+for _, name in ipairs({KEYS[1], KEYS[2], KEYS[4]}) do redis.call('PEXPIRE', name, ARGV[3]) end
 return 1
 """
 
@@ -87,19 +89,41 @@ class RedisEventLog:
     async def __aexit__(self, *_exc: object) -> None:
         await self.close()
 
-    async def append(self, key: StreamKey, owner: str, events: Sequence[LoggedEvent], *, first: bool = False) -> bool:
-        keys = [_stream(key), _meta(key), _lease(key)]
-        for start in range(0, len(events), _APPEND_LIMIT):
-            part = events[start : start + _APPEND_LIMIT]
-            args: list[str | bytes | int] = [owner, self._max_events, self._ttl_ms]
-            args.append(part[0].seq if first and start == 0 else "")
-            async with self._translated():
-                args.append(await self._server_run())
-                for event in part:
-                    args += [event.seq, event.type, event.body, event.journal_next, event.state]
-                if not await self._append(keys=keys, args=args):
-                    return False
-        return True
+    async def append(
+        self,
+        key: StreamKey,
+        owner: str,
+        events: Sequence[LoggedEvent],
+        *,
+        notes: Notes | None = None,
+        first: bool = False,
+    ) -> bool:
+        if not events:
+            return await self._is_leading(key, owner)
+        keys = [_stream(key), _meta(key), _lease(key), _notes(key)]
+        args: list[str | bytes | int] = [owner, self._max_events, self._ttl_ms, events[0].seq if first else ""]
+        async with self._translated():
+            args.append(await self._server_run())
+            args += ["" if notes is None else "whole" if notes.whole else "changes"]
+            args.append(len(notes.values) if notes else 0)
+            for name, value in (notes.values if notes else {}).items():
+                args += [name, value]
+            for event in events:
+                args += [event.seq, event.type, event.body, event.state]
+            return bool(await self._append(keys=keys, args=args))
+
+    async def _is_leading(self, key: StreamKey, owner: str) -> bool:
+        async with self._translated():
+            held_by: Any = await self._redis.get(_lease(key))
+        return bool(held_by == owner.encode())
+
+    async def notes(self, key: StreamKey) -> dict[str, bytes]:
+        async with self._translated():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.exists(_stream(key))
+            pipe.hgetall(_notes(key))
+            has_events, found = await pipe.execute()
+        return {name.decode(): value for name, value in found.items()} if has_events else {}
 
     async def read(self, key: StreamKey, after: int, limit: int) -> list[LoggedEvent]:
         async with self._translated():
@@ -120,7 +144,6 @@ class RedisEventLog:
         return LogRange(
             oldest=low.seq,
             latest=high.seq,
-            journal_next=high.journal_next,
             state=high.state,
             complete=first is not None and int(first) == low.seq,
             # A restarted server may have lost its last second: then the next number may be known to a client.
@@ -215,6 +238,10 @@ def _meta(key: StreamKey) -> str:
     return f"{_PREFIX}:{key.tenant_id}:events-meta:{key.batch_id}"
 
 
+def _notes(key: StreamKey) -> str:
+    return f"{_PREFIX}:{key.tenant_id}:events-notes:{key.batch_id}"
+
+
 def _lease(key: StreamKey) -> str:
     return f"{_PREFIX}:{key.tenant_id}:poller:{key.batch_id}"
 
@@ -234,6 +261,5 @@ def _event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> LoggedEvent:
         seq=int(entry_id.split(b"-", 1)[0]),
         type=fields[b"t"].decode(),
         body=fields[b"b"],
-        journal_next=int(fields[b"n"]),
         state=fields[b"s"].decode(),
     )

@@ -1,20 +1,17 @@
-"""From what happened to what watchers are told: journal entries become events.
-
-Pure functions and one small fold; the poller brings journal pages and catalog rows.
-"""
+"""How events read: states and documents put into words, envelopes encoded."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
 
 from ingather.models.batch import BatchProgress, BatchState
 from ingather.models.document import DocumentRecord, DocumentStatus
-from ingather.models.events import BATCH_END_EVENTS, Event, EventType
+from ingather.models.events import Event, EventType
 from ingather.models.identity import file_id_for
-from ingather.models.messages import DocumentHeartbeat, JournalEntry, JournalKind
+from ingather.models.messages import DocumentHeartbeat, JournalEntry
 
 _STATE_EVENTS = {
     BatchState.PENDING: EventType.BATCH_CREATED,
@@ -30,7 +27,7 @@ _STATE_EVENTS = {
     BatchState.CANCELLED: EventType.BATCH_CANCELLED,
 }
 
-_DOCUMENT_EVENTS = {
+DOCUMENT_EVENTS = {
     DocumentStatus.IN_FLIGHT: EventType.DOCUMENT_STARTED,
     DocumentStatus.DONE: EventType.DOCUMENT_SUCCEEDED,
     DocumentStatus.FAILED: EventType.DOCUMENT_FAILED,
@@ -38,11 +35,9 @@ _DOCUMENT_EVENTS = {
     DocumentStatus.CANCELLED: EventType.DOCUMENT_CANCELLED,
 }
 
-_DOCUMENT_ENDS = frozenset(_DOCUMENT_EVENTS) - {DocumentStatus.IN_FLIGHT}
+DOCUMENT_ENDS = frozenset(DOCUMENT_EVENTS) - {DocumentStatus.IN_FLIGHT}
 _HALTED = frozenset({BatchState.PAUSING, BatchState.PAUSED})
 _GOING = frozenset({BatchState.RUNNING, BatchState.RETRYING})
-_CLOCK_SKEW = timedelta(seconds=5)
-"""How far the clocks of a worker and of Temporal may be apart."""
 _WAITING = frozenset({BatchState.PENDING, BatchState.QUEUED})
 
 
@@ -53,136 +48,8 @@ class Draft:
     type: EventType
     time: datetime
     data: dict[str, Any]
-    journal_next: int
     state: BatchState | None
-
-
-@dataclass(slots=True)
-class Story:
-    """What the events told so far: enough to word the next one, and to know which documents' ends were told.
-
-    The same fold over the log's own events (``recall``) brings another poller to the same point.
-    """
-
-    batch_id: str
-    state: BatchState | None = None
-    ended: dict[int, tuple[str, datetime | None]] = field(default_factory=dict)
-    """How and when each ended document ended, as last told, by ordinal; no time where the catalog was behind or ahead."""
-    running: dict[int, datetime] = field(default_factory=dict)
-    """When each document that is in flight was started."""
-    early: set[int] = field(default_factory=set)
-    """Documents whose end was told from the catalog while the batch runs: their journal entries may be still to come."""
-    version: int = 0
-    """Version of the batch in the last event that ended it."""
-    horizon: datetime | None = None
-    """What happened before was told by events that are no longer there."""
-
-    def tell(self, entries: Sequence[JournalEntry], first: int, records: Mapping[int, DocumentRecord]) -> list[Draft]:
-        """Drafts of journal entries, the first of them at position ``first``."""
-        last_ends = {entry.ordinal: index for index, entry in enumerate(entries) if entry.kind is JournalKind.ENDED}
-        drafts = []
-        for index, entry in enumerate(entries):
-            record = records.get(entry.ordinal) if entry.ordinal is not None else None
-            # A record knows one end only: the last.
-            is_past = entry.kind is JournalKind.ENDED and last_ends[entry.ordinal] != index
-            if draft := self._draft(entry, first + index + 1, record, is_past=is_past or _is_later(record, entry)):
-                drafts.append(draft)
-        return drafts
-
-    def tell_missed(self, records: Iterable[DocumentRecord], journal_next: int, now: datetime) -> list[Draft]:
-        """Drafts of what the catalog knows and no event has told, oldest first.
-
-        Ends, and starts where their time is known. The catalog may be ahead of the journal.
-        """
-        drafts = []
-        for record in records:
-            if record.status in _DOCUMENT_ENDS and not self._was_told(record, record.ended_at or now):
-                if record.started_at is not None and record.ordinal not in self.running:
-                    start = JournalEntry(kind=JournalKind.STARTED, at=record.started_at, ordinal=record.ordinal)
-                    drafts.append(self._document(start, DocumentStatus.IN_FLIGHT, record, journal_next))
-                at = record.ended_at or now
-                end = JournalEntry(kind=JournalKind.ENDED, at=at, ordinal=record.ordinal, status=record.status)
-                drafts.append(self._document(end, record.status, record, journal_next))
-                self.early.add(record.ordinal)
-        # Stable, so a start stays before the end of the same moment.
-        return sorted(drafts, key=lambda draft: draft.time)
-
-    def _was_told(self, record: DocumentRecord, at: datetime) -> bool:
-        status, told_at = self.ended.get(record.ordinal, (None, None))
-        if status is None:
-            return self.horizon is not None and at < self.horizon
-        return status == record.status.value and told_at in {None, record.ended_at}
-
-    def tell_state(self, state: BatchState, at: datetime, journal_next: int, **data: Any) -> Draft | None:
-        """The draft of a new state; None where no event stands for it."""
-        previous, self.state = self.state, state
-        kind = state_event(previous, state)
-        if kind is None:
-            return None
-        return Draft(kind, at, {"status": state.value, **data}, journal_next, state)
-
-    def recall(self, type_: str, state: str, body: bytes) -> None:
-        """Take in an event that is already in the log."""
-        if state:
-            self.state = BatchState(state)
-        if type_.startswith("document."):
-            event = orjson.loads(body)
-            data = event["data"]
-            ended_at = data.get("ended_at")
-            self._note(
-                data, datetime.fromisoformat(event["time"]), datetime.fromisoformat(ended_at) if ended_at else None
-            )
-        elif type_ in BATCH_END_EVENTS:
-            self.version = orjson.loads(body)["data"]["version"]
-
-    def _draft(
-        self, entry: JournalEntry, journal_next: int, record: DocumentRecord | None, *, is_past: bool
-    ) -> Draft | None:
-        if entry.kind is JournalKind.STATE:
-            return self.tell_state(entry.state, entry.at, journal_next) if entry.state else None
-        status = entry.status if entry.kind is JournalKind.ENDED else DocumentStatus.IN_FLIGHT
-        if (
-            entry.ordinal is None
-            or status not in _DOCUMENT_EVENTS
-            or self._was_told_early(entry.ordinal, status, record)
-        ):
-            return None
-        return self._document(entry, status, record, journal_next, is_past=is_past)
-
-    def _was_told_early(self, ordinal: int, status: DocumentStatus, record: DocumentRecord | None) -> bool:
-        if ordinal not in self.early:
-            return False
-        is_same = record is not None and self.ended.get(ordinal) == (record.status.value, record.ended_at)
-        if not is_same or status in _DOCUMENT_ENDS:
-            self.early.discard(ordinal)
-        return is_same
-
-    def _document(
-        self,
-        entry: JournalEntry,
-        status: DocumentStatus,
-        record: DocumentRecord | None,
-        journal_next: int,
-        *,
-        is_past: bool = False,
-    ) -> Draft:
-        data = document_data(self.batch_id, entry, status, record, is_past=is_past)
-        self._note(data, entry.at, data.get("ended_at"))
-        return Draft(_DOCUMENT_EVENTS[status], entry.at, data, journal_next, self.state)
-
-    def _note(self, data: Mapping[str, Any], at: datetime, ended_at: datetime | None) -> None:
-        ordinal, status = data["ordinal"], data["status"]
-        if status == DocumentStatus.IN_FLIGHT.value:
-            self.running[ordinal] = at
-            self.ended.pop(ordinal, None)
-        else:
-            self.running.pop(ordinal, None)
-            self.ended[ordinal] = (status, ended_at)
-
-
-def _is_later(record: DocumentRecord | None, entry: JournalEntry) -> bool:
-    """Whether a record is of an attempt after the journal entry, as far as two clocks can tell."""
-    return record is not None and record.started_at is not None and record.started_at > entry.at + _CLOCK_SKEW
+    """State of the batch after the event, as told."""
 
 
 def state_event(previous: BatchState | None, state: BatchState) -> EventType | None:
@@ -301,11 +168,6 @@ def encode(event: Event) -> bytes:
         "data": event.data,
     }
     return one_line(orjson.dumps(wire, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC))
-
-
-def time_of(body: bytes) -> datetime:
-    """When an encoded event happened."""
-    return datetime.fromisoformat(orjson.loads(body)["time"])
 
 
 def one_line(body: bytes) -> bytes:

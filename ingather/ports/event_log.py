@@ -23,8 +23,6 @@ class LoggedEvent:
     type: str
     body: bytes
     """The envelope as JSON, exactly as clients see it."""
-    journal_next: int = 0
-    """Journal position behind the event, where another poller goes on."""
     state: str = ""
     """State of the batch after the event; empty before the first one is known."""
 
@@ -36,12 +34,20 @@ class LogRange:
     oldest: int = 0
     """Lowest ``seq`` that can be read; 0 when the log is empty."""
     latest: int = 0
-    journal_next: int = 0
     state: str = ""
     complete: bool = False
     """The oldest event is the first that the batch ever had."""
     certain: bool = False
     """The log has not lost an event since the last append, so the number after ``latest`` is unused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """A poller's memory, by name: it lasts as long as the events it belongs to."""
+
+    values: Mapping[str, bytes]
+    whole: bool
+    """These are all there are; else they replace those of the same names."""
 
 
 class EventLog(Protocol):
@@ -50,12 +56,25 @@ class EventLog(Protocol):
     Everything in it can be rebuilt or done without. Methods raise ``EventLogUnavailableError``.
     """
 
-    async def append(self, key: StreamKey, owner: str, events: Sequence[LoggedEvent], *, first: bool = False) -> bool:
-        """Append events with growing ``seq``, all or none.
+    async def append(
+        self,
+        key: StreamKey,
+        owner: str,
+        events: Sequence[LoggedEvent],
+        *,
+        notes: Notes | None = None,
+        first: bool = False,
+    ) -> bool:
+        """Append events with growing ``seq``, all or none, and with them what the next poller must know.
 
-        False when ``owner`` no longer holds the lease, or a ``seq`` is not above the latest.
-        ``first`` says that the first of them is the first the batch ever had.
+        At most a few thousand: they are written in one piece. False when ``owner`` no longer
+        holds the lease, when a ``seq`` is not above the latest, or when ``notes`` are changes to
+        notes that are lost. ``first`` says that the first of them is the first the batch ever had.
         """
+        ...
+
+    async def notes(self, key: StreamKey) -> dict[str, bytes]:
+        """Every note kept with the batch's events; empty when there is none, or the events are gone."""
         ...
 
     async def read(self, key: StreamKey, after: int, limit: int) -> list[LoggedEvent]:

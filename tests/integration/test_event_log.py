@@ -13,13 +13,13 @@ from ingather.adapters.redis_event_log import RedisEventLog
 from ingather.models.batch import BatchProgress, BatchState, Counts
 from ingather.models.errors import EventLogUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID
-from ingather.ports.event_log import EventLog, LoggedEvent, LogRange, StreamKey
+from ingather.ports.event_log import EventLog, LoggedEvent, LogRange, Notes, StreamKey
 
 OpenLog = Callable[..., EventLog]
 
 
-def event(seq: int, *, type_: str = "document.started", journal_next: int = 0, state: str = "running") -> LoggedEvent:
-    return LoggedEvent(seq, type_, b'{"seq":%d,"name":"\xc3\xa9"}' % seq, journal_next, state)
+def event(seq: int, *, type_: str = "document.started", state: str = "running") -> LoggedEvent:
+    return LoggedEvent(seq, type_, b'{"seq":%d,"name":"\xc3\xa9"}' % seq, state)
 
 
 def events(first: int, last: int) -> list[LoggedEvent]:
@@ -60,19 +60,19 @@ async def test_what_is_appended_is_read_in_order(log: EventLog, key: StreamKey) 
     """Bodies come back byte for byte, from any position, as many as asked for."""
     await log.elect(key, "a", 5)
     assert await log.append(key, "a", events(1, 3), first=True)
-    assert await log.append(key, "a", [event(4, journal_next=9, state="paused")])
+    assert await log.append(key, "a", [event(4, state="paused")])
 
-    assert await log.read(key, 0, 100) == [*events(1, 3), event(4, journal_next=9, state="paused")]
+    assert await log.read(key, 0, 100) == [*events(1, 3), event(4, state="paused")]
     assert await log.read(key, 2, 1) == [event(3)]
     assert await log.read(key, 4, 10) == []
 
 
 async def test_the_range_says_where_another_poller_goes_on(log: EventLog, key: StreamKey) -> None:
-    """Numbers, journal position and state of the last event, and whether the beginning is there."""
+    """Numbers, state of the last event, and whether the beginning is there."""
     await log.elect(key, "a", 5)
-    await log.append(key, "a", [event(1), event(2, journal_next=7, state="pausing")], first=True)
+    await log.append(key, "a", [event(1), event(2, state="pausing")], first=True)
 
-    expected = LogRange(oldest=1, latest=2, journal_next=7, state="pausing", complete=True, certain=True)
+    expected = LogRange(oldest=1, latest=2, state="pausing", complete=True, certain=True)
     assert await log.range(key) == expected
 
 
@@ -90,6 +90,27 @@ async def test_a_number_that_is_there_is_refused(log: EventLog, key: StreamKey) 
     assert not await log.append(key, "a", events(3, 4))
     assert not await log.append(key, "a", events(2, 2))
     assert (await log.range(key)).latest == 3
+
+
+async def test_notes_are_kept_with_the_events(log: EventLog, key: StreamKey) -> None:
+    """Whole ones replace all there were, changes those of the same names; a refused append changes none."""
+    await log.elect(key, "a", 5)
+    assert await log.notes(key) == {}
+    await log.append(key, "a", events(1, 1), notes=Notes({"old": b"1"}, whole=True))
+    await log.append(key, "a", events(2, 2), notes=Notes({"x": b"1", "y": b"\x00\xff"}, whole=True))
+    await log.append(key, "a", events(3, 3), notes=Notes({"x": b"2"}, whole=False))
+    await log.append(key, "a", events(4, 4))
+    assert not await log.append(key, "a", events(4, 4), notes=Notes({"x": b"3"}, whole=False))
+
+    assert await log.notes(key) == {"x": b"2", "y": b"\x00\xff"}
+
+
+async def test_changes_to_lost_notes_are_refused(log: EventLog, key: StreamKey) -> None:
+    """Half a memory is worse than none: the poller writes all of it again."""
+    await log.elect(key, "a", 5)
+    assert not await log.append(key, "a", events(1, 1), notes=Notes({"x": b"2"}, whole=False))
+    assert await log.range(key) == LogRange()
+    assert await log.append(key, "a", events(1, 1), notes=Notes({"x": b"2"}, whole=True))
 
 
 async def test_only_the_leader_writes(log: EventLog, key: StreamKey) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from ingather.models.batch import BatchProgress
-from ingather.ports.event_log import LoggedEvent, LogRange, StreamKey
+from ingather.ports.event_log import LoggedEvent, LogRange, Notes, StreamKey
 
 _SEQ = attrgetter("seq")
 
@@ -22,6 +22,7 @@ class _Lease:
 @dataclass(slots=True)
 class _Stream:
     events: list[LoggedEvent] = field(default_factory=list)
+    notes: dict[str, bytes] = field(default_factory=dict)
     first: int | None = None
     expires_at: float = 0.0
 
@@ -38,7 +39,15 @@ class InMemoryEventLog:
         self._changed = asyncio.Condition()
         self._woken = False
 
-    async def append(self, key: StreamKey, owner: str, events: Sequence[LoggedEvent], *, first: bool = False) -> bool:
+    async def append(
+        self,
+        key: StreamKey,
+        owner: str,
+        events: Sequence[LoggedEvent],
+        *,
+        notes: Notes | None = None,
+        first: bool = False,
+    ) -> bool:
         lease = self._lease(key)
         if not events:
             return lease is not None and lease.owner == owner
@@ -46,6 +55,10 @@ class InMemoryEventLog:
         latest = stream.events[-1].seq if stream.events else 0
         if lease is None or lease.owner != owner or events[0].seq <= latest:
             return False
+        if notes is not None and not notes.whole and not stream.notes:
+            return False
+        if notes is not None:
+            stream.notes = {**({} if notes.whole else stream.notes), **notes.values}
         if first:
             stream.first = events[0].seq
         stream.events.extend(events)
@@ -54,6 +67,10 @@ class InMemoryEventLog:
         self._streams[key] = stream
         await self._notify()
         return True
+
+    async def notes(self, key: StreamKey) -> dict[str, bytes]:
+        stream = self._stream(key)
+        return dict(stream.notes) if stream is not None else {}
 
     async def read(self, key: StreamKey, after: int, limit: int) -> list[LoggedEvent]:
         stream = self._stream(key)
@@ -70,7 +87,6 @@ class InMemoryEventLog:
         return LogRange(
             oldest=oldest.seq,
             latest=latest.seq,
-            journal_next=latest.journal_next,
             state=latest.state,
             complete=stream.first == oldest.seq,
             certain=True,
