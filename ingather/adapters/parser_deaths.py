@@ -38,6 +38,8 @@ class Death:
     """None where it had not begun."""
     ended: Exit | None
     """As the fork server tells; None where it did not in time."""
+    cpu_seconds: float = 0.0
+    """Processor time this document had."""
     error_type: str | None = None
     """The exception it gave up with, or what was wrong with its answer."""
     timed_out: bool = False
@@ -52,7 +54,7 @@ def error_of(death: Death, request: PrepareRequest, *, memory_bytes: int) -> Par
     facts = _facts(death) | {"kills": kills, "quarantined": kills >= CHANCES}
     if _ran_out_of_time(death):
         # Where the machine held it up, the same document may well pass at another moment.
-        facts["quarantined"] = facts["quarantined"] or _was_busy(death, request.timeout_seconds)
+        facts["quarantined"] = facts["quarantined"] or death.cpu_seconds >= _BUSY_SHARE * request.timeout_seconds
         return ParserTimeoutError(
             f"{request.filename} was still {facts['stage']} after {request.timeout_seconds:g} s",
             timeout_seconds=request.timeout_seconds,
@@ -70,10 +72,6 @@ def error_of(death: Death, request: PrepareRequest, *, memory_bytes: int) -> Par
 
 def _ran_out_of_time(death: Death) -> bool:
     return death.timed_out or (death.ended is not None and death.ended.signal == _SIGXCPU)
-
-
-def _was_busy(death: Death, timeout_seconds: float) -> bool:
-    return death.ended is not None and death.ended.cpu_seconds >= _BUSY_SHARE * timeout_seconds
 
 
 def _ran_out_of_memory(death: Death, memory_bytes: int, *, last: bool) -> bool:

@@ -6,54 +6,26 @@ instant; the order for the next one goes out with it.
 """
 
 import asyncio
-import json
+import contextlib
 import os
-import socket
-import subprocess
 from collections import deque
-from dataclasses import dataclass, field
 from mmap import PAGESIZE, mmap
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
+from ingather.adapters.parser_sandbox import Confinement
 from ingather.adapters.parser_server import ServerSettings
-from ingather.adapters.parser_server_start import anonymous_page, start_server
-from ingather.adapters.parser_wire import FORK, KILL, ORDER, Exit
+from ingather.adapters.parser_server_link import Child, ServerLink
+from ingather.adapters.parser_server_start import anonymous_page
+from ingather.adapters.parser_wire import CELL
 from ingather.models.errors import DependencyError
 
 log = structlog.get_logger(__name__)
 
-_STARTUP_SECONDS: Final = 60.0
-_STOP_SECONDS: Final = 5.0
 _STARTS_BEFORE_GIVING_UP: Final = 3
 _STILLBORN_BEFORE_PAUSE: Final = 20
 _STILLBORN_PAUSE_SECONDS: Final = 2.0
-
-
-@dataclass(slots=True, eq=False)
-class Child:
-    """One parser process as the worker sees it."""
-
-    number: int
-    sock: socket.socket
-    ended: "asyncio.Future[Exit | None]"
-    """How it ended; None when its server took it along."""
-    admitted: bool = False
-    """Counts towards the processes that may work; a spare does not yet."""
-    documents: int = 0
-    pid: int | None = None
-
-
-@dataclass(slots=True)
-class _Server:
-    """One run of the fork server."""
-
-    process: "subprocess.Popen[bytes]"
-    control: socket.socket
-    listener: "asyncio.Task[None] | None" = None
-    ready: bool = False
-    children: dict[int, Child] = field(default_factory=dict)
 
 
 class ParserPool:
@@ -67,7 +39,7 @@ class ParserPool:
     def __init__(self, processes: int, settings: ServerSettings) -> None:
         self._processes = processes
         self._settings = settings
-        self._server: _Server | None = None
+        self._server: ServerLink | None = None
         self._page: mmap | None = None
         self._page_fd = -1
         self._next_number = 0
@@ -84,11 +56,14 @@ class ParserPool:
             child = await self._take_any(first=fresh)
             if not fresh or child.documents == 0:
                 return child
-            self.retire(child)
+            self.kill(child)
 
     def give_back(self, child: Child) -> None:
         """The child can take another document."""
         if child.ended.done() or self._closed:
+            return
+        if child.set_aside:
+            self.kill(child)
             return
         if child.documents:
             self._stillborn = 0
@@ -99,26 +74,39 @@ class ParserPool:
                 return
         self._idle.append(child)
 
-    def retire(self, child: Child) -> None:
-        """Let a child end by itself, now that it has nothing to do; another takes its place at once."""
-        child.sock.close()
-        self._leave(child)
-
     def kill(self, child: Child) -> None:
-        """End a child whatever it does; another takes its place at once."""
-        if not child.ended.done():
-            self._order(KILL, child.number)
+        """End a child whatever it does, or when it has done enough; another takes its place at once."""
+        if self._server is not None:
+            self._server.kill(child)
         child.sock.close()
         self._leave(child)
 
-    def stage_number(self, child: Child) -> int:
-        """What the child wrote into its cell of the shared page."""
-        return self._page[child.number % PAGESIZE] if self._page is not None else 0
+    def set_aside(self, child: Child, *, priority: int) -> bool:
+        """Let another process work in a child's place while it goes on, at a lower priority (niceness).
 
-    def clear_stage(self, child: Child) -> None:
+        False where as many as may work are set aside already.
+        """
+        if self._server is None or child.set_aside or child.pid is None or not child.admitted:
+            return False
+        if sum(other.set_aside for other in self._server.children.values()) >= self._processes:
+            return False
+        child.set_aside = True
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, child.pid, priority)
+        self._leave(child)
+        return True
+
+    def progress(self, child: Child) -> tuple[int, float]:
+        """Number of the stage the child's document is in, and the processor time in seconds it had when that began."""
+        if self._page is None:
+            return 0, 0.0
+        stage, microseconds = CELL.unpack_from(self._page, _position(child))
+        return stage, microseconds / 1_000_000
+
+    def clear_progress(self, child: Child) -> None:
         """Forget the stage of the child's last document, before it gets its next one."""
         if self._page is not None:
-            self._page[child.number % PAGESIZE] = 0
+            CELL.pack_into(self._page, _position(child), 0, 0)
 
     @property
     def pids(self) -> list[int]:
@@ -127,9 +115,21 @@ class ParserPool:
         return [child.pid for child in children if child.pid is not None]
 
     @property
+    def busy_pids(self) -> list[int]:
+        """Process ids of those that have a document."""
+        children = self._server.children.values() if self._server is not None else ()
+        free = {*self._idle, *self._spares}
+        return [child.pid for child in children if child.pid is not None and child not in free]
+
+    @property
     def server_pid(self) -> int | None:
         """Process id of the fork server."""
-        return self._server.process.pid if self._server is not None else None
+        return self._server.pid if self._server is not None else None
+
+    @property
+    def confinement(self) -> Confinement:
+        """How the processes are confined; empty before the server has started."""
+        return self._server.confinement if self._server is not None else Confinement()
 
     async def close(self) -> None:
         """End every process and refuse whoever still waits."""
@@ -139,7 +139,8 @@ class ParserPool:
                 waiter.set_exception(_closed_error())
         self._waiters.clear()
         if (server := self._server) is not None:
-            await self._stop(server)
+            self._server = None
+            await server.stop()
         for child in [*self._idle, *self._spares]:
             child.sock.close()
         self._idle.clear()
@@ -195,29 +196,12 @@ class ParserPool:
                 admitted += 1
                 self.give_back(child)
 
-    def _fork(self, server: _Server) -> Child:
-        """Order a child. It can be given a document before it exists: its socket keeps the request."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
+    def _fork(self, server: ServerLink) -> Child:
         number, self._next_number = self._next_number, self._next_number + 1
-        child = Child(number, ours, asyncio.get_running_loop().create_future())
-        server.children[number] = child
-        with theirs:
-            self._order(FORK, number, theirs)
-        return child
+        return server.fork(number)
 
-    def _order(self, kind: bytes, number: int, sock: socket.socket | None = None) -> None:
-        if self._server is None:
-            return
-        fds = [sock.fileno()] if sock is not None else []
-        try:
-            socket.send_fds(self._server.control, [ORDER.pack(kind, number)], fds)
-        except OSError:
-            # It is gone, or deaf, which its listener is about to find out.
-            self._server.process.kill()
-
-    def _bury(self, child: Child) -> None:
-        """A process has ended; where it was idle, unasked."""
+    def child_ended(self, child: Child) -> None:
+        """See ``ServerListener``."""
         if child in self._idle or child in self._spares:
             child.sock.close()
             if child.documents == 0:
@@ -251,82 +235,31 @@ class ParserPool:
         if self._page is None:
             self._page_fd = anonymous_page()
             self._page = mmap(self._page_fd, PAGESIZE)
-        process, ours = start_server(self._settings, self._page_fd)
-        self._server = server = _Server(process, ours)
-        server.listener = asyncio.create_task(self._listen(server), name="parser-server")
+        self._server = ServerLink(self._settings, self._page_fd, self)
 
-    async def _listen(self, server: _Server) -> None:
-        loop = asyncio.get_running_loop()
-        buffer = b""
-        try:
-            while more := await self._receive(loop, server):
-                *lines, buffer = (buffer + more).split(b"\n")
-                for line in lines:
-                    self._hear(server, json.loads(line))
-        except (OSError, ValueError, TimeoutError) as error:
-            log.warning("parser_server.disconnected", error=str(error))
-        if not self._closed:
-            self._lost(server)
+    def server_ready(self) -> None:
+        """See ``ServerListener``."""
+        self._failed_starts = 0
+        self._top_up()
 
-    async def _receive(self, loop: asyncio.AbstractEventLoop, server: _Server) -> bytes:
-        if server.ready:
-            return await loop.sock_recv(server.control, 65_536)
-        async with asyncio.timeout(_STARTUP_SECONDS):
-            return await loop.sock_recv(server.control, 65_536)
-
-    def _hear(self, server: _Server, said: dict[str, Any]) -> None:
-        match said["event"]:
-            case "ready":
-                server.ready = True
-                self._failed_starts = 0
-                log.info("parser_server.started", pid=server.process.pid, threads=said["threads"])
-                self._top_up()
-            case "forked":
-                server.children[said["child"]].pid = said["pid"]
-            case "exited":
-                child = server.children.pop(said["child"])
-                if not child.ended.done():
-                    child.ended.set_result(Exit(**said["exit"]))
-                self._bury(child)
-
-    def _lost(self, server: _Server) -> None:
-        """The server ended unasked, and its children with it."""
-        server.process.kill()
-        server.process.wait()
-        server.control.close()
-        log.warning("parser_server.lost", status=server.process.returncode, was_ready=server.ready)
+    def server_lost(self, *, was_ready: bool, status: int | None) -> None:
+        """See ``ServerListener``."""
         self._server = None
         for child in [*self._idle, *self._spares]:
             child.sock.close()
         self._idle.clear()
         self._spares.clear()
-        for child in server.children.values():
-            if not child.ended.done():
-                child.ended.set_result(None)
-        self._failed_starts += 0 if server.ready else 1
+        self._failed_starts += 0 if was_ready else 1
         if self._failed_starts >= _STARTS_BEFORE_GIVING_UP:
             self._failed_starts = 0
-            self._refuse_waiters(f"the fork server ended with status {server.process.returncode}")
+            self._refuse_waiters(f"the fork server ended with status {status}")
         elif any(not waiter.done() for waiter in self._waiters):
             self._ensure_started()
-
-    async def _stop(self, server: _Server) -> None:
-        if server.listener is not None:
-            server.listener.cancel()
-            await asyncio.gather(server.listener, return_exceptions=True)
-        server.control.close()
-        if not server.ready:
-            server.process.kill()
-        deadline = asyncio.get_running_loop().time() + _STOP_SECONDS
-        while server.process.poll() is None:
-            if asyncio.get_running_loop().time() > deadline:
-                server.process.kill()
-            await asyncio.sleep(0.005)
-        for child in server.children.values():
-            if not child.ended.done():
-                child.ended.set_result(None)
-        self._server = None
 
 
 def _closed_error() -> DependencyError:
     return DependencyError("parser processes are stopped: this worker is shutting down")
+
+
+def _position(child: Child) -> int:
+    return child.number % (PAGESIZE // CELL.size) * CELL.size

@@ -13,8 +13,10 @@ import structlog
 from ingather.adapters.embedding import fill_vectors, restore_prepared
 from ingather.adapters.parser_child import ChildSettings
 from ingather.adapters.parser_deaths import ChildDiedError, Death, ServerLostError, error_of
-from ingather.adapters.parser_pool import Child, ParserPool
+from ingather.adapters.parser_pool import ParserPool
+from ingather.adapters.parser_sandbox import SandboxSettings
 from ingather.adapters.parser_server import ServerSettings
+from ingather.adapters.parser_server_link import Child
 from ingather.adapters.parser_versions import pipeline_description
 from ingather.adapters.parser_wire import STAGES, Exit, Refusal, Reply, ReplyReader, is_silent, sent_along
 from ingather.adapters.parsers.limits import ParseLimits
@@ -33,6 +35,12 @@ log = structlog.get_logger(__name__)
 _STAGE_POLL_SECONDS: Final = 0.1
 _EXIT_REPORT_SECONDS: Final = 2.0
 _LOST_SERVERS_TOLERATED: Final = 3
+_UNUSUAL: Final = 8
+"""A document that takes this many times as long as others do is set aside."""
+_LEAST_PATIENCE_SECONDS: Final = 0.25
+_WEIGHT_OF_LATEST: Final = 0.05
+_BEHIND, _LAST = 10, 19
+"""Niceness of a document set aside."""
 _GARBAGE: Final = "garbage_answer"
 
 
@@ -51,6 +59,7 @@ class SupervisedPreparer:
         remote_embedder: fills in missing vectors (``embed``) where it is configured.
         limits: ``ParseLimits`` for every parser, its defaults when None.
         niceness: how much the processes yield to others.
+        sandbox: what they may touch, all that a platform can refuse when None.
         prepare: import path of the function they run; tests put their own there.
     """
 
@@ -64,15 +73,22 @@ class SupervisedPreparer:
         remote_embedder: RemoteEmbedder | None = None,
         limits: ParseLimits | None = None,
         niceness: int = 5,
+        sandbox: SandboxSettings | None = None,
         prepare: str = "ingather.adapters.prepare:prepare_document",
     ) -> None:
         self._memory_bytes = memory_bytes
         self._recycle_after = recycle_after
         self._embedder = embedder
         self._remote_embedder = remote_embedder
-        child = ChildSettings(memory_bytes=memory_bytes, niceness=niceness, limits=limits or ParseLimits())
+        child = ChildSettings(
+            memory_bytes=memory_bytes,
+            niceness=niceness,
+            limits=limits or ParseLimits(),
+            sandbox=sandbox or SandboxSettings(),
+        )
         settings = ServerSettings(prepare=prepare, embedder=embedder, child=child)
         self._pool = ParserPool(processes or os.cpu_count() or 1, settings)
+        self._usual_seconds = 0.1
 
     @property
     def description(self) -> dict[str, str]:
@@ -165,21 +181,23 @@ class SupervisedPreparer:
         pending = requests[first:]
         child.documents += len(pending)
         # A large document takes its time to get there: meanwhile the last one's stage is not this one's.
-        self._pool.clear_stage(child)
-        reader = ReplyReader(child.sock, max_body_bytes=self._memory_bytes)
+        self._pool.clear_progress(child)
+        reader = ReplyReader(child.sock, max_body_bytes=self._memory_bytes // 2)
         retire = False
         try:
             async with sent_along(child.sock, pending):
                 for position, request in enumerate(pending, first):
                     async with asyncio.timeout(request.timeout_seconds):
-                        with self._watched(child, partial(on_stage, position)) as announce:
+                        with self._watched(child, request, partial(on_stage, position)) as announce:
                             reply = await reader.receive()
                     conclude(_outcome(reply, self._stage(child), announce))
                     retire = retire or reply.retire
+                    if child.set_aside:
+                        break  # Those after it need not go on where it had to.
         except (ChildDiedError, OSError, ValueError) as error:
-            stage = self._stage(child)
+            stage, begun = self._stage(child), self._pool.progress(child)[1]
             self._pool.kill(child)
-            raise await self._death(child, stage, error) from error
+            raise await self._death(child, stage, begun, error) from error
         except BaseException:
             # Cancelled: whoever waited is gone, and native code listens to nothing but a kill.
             self._pool.kill(child)
@@ -188,25 +206,34 @@ class SupervisedPreparer:
 
     def _release(self, child: Child, *, retire: bool) -> None:
         if retire or child.documents >= self._recycle_after:
-            self._pool.retire(child)
+            self._pool.kill(child)
         else:
             self._pool.give_back(child)
 
-    async def _death(self, child: Child, stage: Stage | None, error: Exception) -> ChildDiedError | ServerLostError:
+    async def _death(
+        self, child: Child, stage: Stage | None, begun: float, error: Exception
+    ) -> ChildDiedError | ServerLostError:
         """Why a conversation broke off; the child was killed by now, if it lived."""
         if isinstance(error, ChildDiedError):
             return error
         ended = await self._exit_of(child)
+        used = ended.cpu_seconds - begun if ended is not None else 0.0
         if isinstance(error, TimeoutError):
-            return ChildDiedError(Death(stage, ended, timed_out=True))
+            return ChildDiedError(Death(stage, ended, cpu_seconds=used, timed_out=True))
         if isinstance(error, (ConnectionAbortedError, ValueError)):
-            return ChildDiedError(Death(stage, ended, error_type=_GARBAGE, killed=True))
-        return ServerLostError() if ended is None else ChildDiedError(Death(stage, ended))
+            return ChildDiedError(Death(stage, ended, cpu_seconds=used, error_type=_GARBAGE, killed=True))
+        return ServerLostError() if ended is None else ChildDiedError(Death(stage, ended, cpu_seconds=used))
 
     @contextlib.contextmanager
-    def _watched(self, child: Child, on_stage: Callable[[Stage], None]) -> Iterator[Callable[[Stage], None]]:
-        """Announce stages while they last; gives the function that announces those nobody saw, each once and in order."""
+    def _watched(
+        self, child: Child, request: PrepareRequest, on_stage: Callable[[Stage], None]
+    ) -> Iterator[Callable[[Stage], None]]:
+        """Announce stages while they last, and let nobody wait for a document that takes unusually long.
+
+        Gives the function that announces those stages nobody saw, each once and in order.
+        """
         loop = asyncio.get_running_loop()
+        began = loop.time()
         latest = 0
 
         def announce(stage: Stage) -> None:
@@ -222,15 +249,19 @@ class SupervisedPreparer:
             timer = loop.call_later(_STAGE_POLL_SECONDS, poll)
             if (stage := self._stage(child)) is not None:
                 announce(stage)
+            if loop.time() - began > max(_LEAST_PATIENCE_SECONDS, _UNUSUAL * self._usual_seconds):
+                # A second chance is a fairer one: the first may have failed for being at the end of the line.
+                self._pool.set_aside(child, priority=_BEHIND if request.kills else _LAST)
 
         timer = loop.call_later(_STAGE_POLL_SECONDS, poll)
         try:
             yield announce
+            self._usual_seconds += (loop.time() - began - self._usual_seconds) * _WEIGHT_OF_LATEST
         finally:
             timer.cancel()
 
     def _stage(self, child: Child) -> Stage | None:
-        number = self._pool.stage_number(child)
+        number, _ = self._pool.progress(child)
         return STAGES[number - 1] if 0 < number <= len(STAGES) else None
 
     async def _exit_of(self, child: Child) -> Exit | None:

@@ -20,6 +20,8 @@ from ingather.models.content import PreparedDocument, PrepareRequest, Stage
 
 STAGES: Final = tuple(Stage)
 """Stages by the number a parser process writes into its cell of the shared page, 0 being none."""
+CELL: Final = struct.Struct("<B7xQ")
+"""A cell: the stage's number, and the processor time in microseconds the process had when the document began."""
 
 _FRAME: Final = struct.Struct("<IQ")
 _RECEIVE_BYTES: Final = 256 * 1024
@@ -255,6 +257,7 @@ def forked_line(child_id: int, pid: int) -> bytes:
     return orjson.dumps({"event": "forked", "child": child_id, "pid": pid}) + b"\n"
 
 
-def ready_line(thread_count: int) -> bytes:
-    """The server can fork now."""
-    return orjson.dumps({"event": "ready", "threads": thread_count}) + b"\n"
+def ready_line(thread_count: int, *, in_force: dict[str, str], missing: dict[str, str]) -> bytes:
+    """The server can fork now, and this is how it confines what it forks."""
+    said = {"event": "ready", "threads": thread_count, "in_force": in_force, "missing": missing}
+    return orjson.dumps(said) + b"\n"

@@ -172,10 +172,10 @@ class TestEveryPreparer:
             [request(content) for content in contents], lambda position, stage: heard.append((position, stage))
         )
         for content, outcome in zip(contents, outcomes, strict=True):
-            try:
-                alone = await preparer.prepare(request(content), ignore)
-            except DocumentError as error:
-                assert (type(outcome), outcome.facts) == (type(error), error.facts)
+            (alone,) = await asyncio.gather(preparer.prepare(request(content), ignore), return_exceptions=True)
+            assert type(outcome) is type(alone)
+            if isinstance(outcome, DocumentError):
+                assert outcome.facts == alone.facts
             else:
                 assert outcome.artifact == alone.artifact
         assert heard == sorted(heard, key=lambda said: said[0])
@@ -229,6 +229,13 @@ async def eventually(condition: Callable[[], bool], *, within: float = 3.0) -> N
         await asyncio.sleep(0.01)
 
 
+async def busy_pid(preparer: SupervisedPreparer) -> int:
+    """The process that works on the only document there is, once it has begun."""
+    await eventually(lambda: len(preparer.pool.busy_pids) == 1)
+    await asyncio.sleep(0.1)
+    return preparer.pool.busy_pids[0]
+
+
 def lives(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
@@ -244,14 +251,13 @@ class TestAccidents:
         assert (raised.value.facts["kills"], raised.value.facts["quarantined"]) == (2, True)
         assert (await accidents.prepare(request(b"fine"), ignore)).chunk_count == 1
 
-    async def test_a_kill_of_before_counts(self, accidents: SupervisedPreparer, tmp_path: Path) -> None:
+    async def test_a_kill_of_before_counts(self, accidents: SupervisedPreparer) -> None:
         """A document that has killed a parser elsewhere has one chance left, in a fresh process."""
-        marker = tmp_path / "crashed"
+        await accidents.prepare(request(b"fine"), ignore)
+        assert (await accidents.prepare(request(b"crash-at-first", kills=1), ignore)).chunk_count == 1
         with pytest.raises(ParserCrashedError) as raised:
-            await accidents.prepare(request(f"crash-unless-fresh {marker}".encode(), kills=1), ignore)
+            await accidents.prepare(request(b"crash", kills=1), ignore)
         assert (raised.value.facts["kills"], raised.value.facts["quarantined"]) == (2, True)
-        again = await accidents.prepare(request(f"crash-unless-fresh {marker}".encode(), kills=1), ignore)
-        assert again.chunk_count == 1
 
     async def test_only_the_guilty_one_of_many_suffers(self, accidents: SupervisedPreparer) -> None:
         """Where one of several documents kills their process, the others are prepared all the same, before and after."""
@@ -269,20 +275,17 @@ class TestAccidents:
             else:
                 assert outcome.chunk_count == 1
 
-    async def test_first_crash_is_tried_again(self, accidents: SupervisedPreparer, tmp_path: Path) -> None:
+    async def test_first_crash_is_tried_again(self, accidents: SupervisedPreparer) -> None:
         """A crash that does not come again costs nothing: the second process finishes the document."""
-        crash = request(f"crash-unless-fresh {tmp_path / 'crashed'}".encode())
-        assert (await accidents.prepare(crash, ignore)).chunk_count == 1
-        assert (tmp_path / "crashed").exists()
+        before = set(accidents.pool.pids)
+        assert (await accidents.prepare(request(b"crash-at-first"), ignore)).chunk_count == 1
+        assert before - set(accidents.pool.pids)
 
-    async def test_second_try_runs_in_a_fresh_process(
-        self, accident_prone: Callable[..., SupervisedPreparer], tmp_path: Path
-    ) -> None:
+    async def test_second_try_runs_in_a_fresh_process(self, accident_prone: Callable[..., SupervisedPreparer]) -> None:
         """Even where a used process is free, the second attempt gets one that never saw a document."""
         preparer = accident_prone(processes=2)
         await asyncio.gather(*[preparer.prepare(request(b"slow"), ignore) for _ in range(2)])
-        crash = request(f"crash-unless-fresh {tmp_path / 'crashed'}".encode())
-        assert (await preparer.prepare(crash, ignore)).chunk_count == 1
+        assert (await preparer.prepare(request(b"crash-at-first"), ignore)).chunk_count == 1
 
     @pytest.mark.parametrize("accident", [b"panic", b"raise", b"exit"])
     async def test_no_accident_escapes(self, accidents: SupervisedPreparer, accident: bytes) -> None:
@@ -306,12 +309,10 @@ class TestAccidents:
         with pytest.raises(ParserOutOfMemoryError):
             await accidents.prepare(request(b"allocate"), ignore)
 
-    async def test_kill_of_a_busy_parser_costs_nothing(self, accidents: SupervisedPreparer, tmp_path: Path) -> None:
+    async def test_kill_of_a_busy_parser_costs_nothing(self, accidents: SupervisedPreparer) -> None:
         """A SIGKILL from outside is no failure of the document; two on the same one are the kernel's, for memory."""
-        told = tmp_path / "pid"
-        task = asyncio.create_task(accidents.prepare(request(f"hang-once {told}".encode()), ignore))
-        await eventually(lambda: told.exists() and told.read_text() != "")
-        os.kill(int(told.read_text()), signal.SIGKILL)
+        task = asyncio.create_task(accidents.prepare(request(b"hang-at-first"), ignore))
+        os.kill(await busy_pid(accidents), signal.SIGKILL)
         assert (await task).chunk_count == 1
         with pytest.raises(ParserOutOfMemoryError):
             await accidents.prepare(request(b"be-killed"), ignore)
@@ -326,15 +327,14 @@ class TestAccidents:
         assert raised.value.facts["timeout_seconds"] == 0.3
         assert raised.value.facts["peak_memory_bytes"] > MIB
 
-    async def test_cancelling_kills_at_once(self, accidents: SupervisedPreparer, tmp_path: Path) -> None:
+    async def test_cancelling_kills_at_once(self, accidents: SupervisedPreparer) -> None:
         """Cancelling a document kills the process that works on it at once, and the next document has another."""
-        told = tmp_path / "pid"
-        task = asyncio.create_task(accidents.prepare(request(f"hang {told}".encode()), ignore))
-        await eventually(lambda: told.exists() and told.read_text() != "")
+        task = asyncio.create_task(accidents.prepare(request(b"hang"), ignore))
+        pid = await busy_pid(accidents)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await eventually(lambda: not lives(int(told.read_text())), within=0.5)
+        await eventually(lambda: not lives(pid), within=0.5)
         assert (await accidents.prepare(request(b"fine"), ignore)).chunk_count == 1
 
     async def test_waiting_documents_can_be_cancelled(self, accidents: SupervisedPreparer) -> None:
