@@ -29,9 +29,12 @@ from api.readiness import Readiness
 from api.routes import batches, documents, events, service_info, submissions
 from api.routes import search as search_routes
 from api.search_process import SearchProcess, open_local_backend
+from api.service.added_signals import AddedSignals
+from api.service.additions import AdditionService
 from api.service.batches import BatchService
 from api.service.control import ControlService
 from api.service.documents import DocumentService
+from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
 from api.service.submission import SubmissionService
 from api.streams import EventStreams, ProgressReader
@@ -119,6 +122,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             try:
                 yield parts
             finally:
+                await parts.additions.signals.close()
                 await streams.drain()
                 log.info("api.closed")
 
@@ -164,15 +168,28 @@ def build_parts(
     """Services over ports, with the limits of the settings."""
     limits = settings.limits
     batch_service = BatchService(stores.catalog, engine, reader)
-    intake_limits = IntakeLimits(max_documents=limits.max_documents_per_batch, max_file_bytes=limits.max_file_bytes)
+    receiving = Receiving(
+        stores.blobs,
+        IntakeLimits(
+            max_documents=limits.max_documents_per_batch,
+            max_file_bytes=limits.max_file_bytes,
+            max_metadata_bytes=limits.max_metadata_bytes,
+        ),
+    )
     secret = settings.api.cursor_secret
     return ApiParts(
         batches=batch_service,
         control=ControlService(batch_service, engine),
         documents=DocumentService(stores.catalog, stores.blobs, engine, batch_service, search),
         submissions=SubmissionService(
-            stores.catalog, stores.blobs, engine, batch_service, intake_limits, parser_seconds=limits.parser_seconds
+            stores.catalog,
+            engine,
+            batch_service,
+            receiving,
+            parser_seconds=limits.parser_seconds,
+            children_at_once=settings.engine.children_at_once,
         ),
+        additions=AdditionService(stores.catalog, engine, batch_service, receiving, AddedSignals(engine)),
         search=search,
         catalog=stores.catalog,
         readiness=Readiness(
@@ -189,7 +206,7 @@ def build_parts(
         limits=RequestLimits(
             max_request_bytes=limits.max_request_bytes,
             max_json_bytes=limits.max_json_bytes,
-            max_metadata_bytes=limits.max_metadata_bytes,
+            max_line_bytes=limits.max_line_bytes,
             page_size_default=limits.page_size_default,
             page_size_max=limits.page_size_max,
         ),

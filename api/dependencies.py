@@ -13,6 +13,7 @@ from api.cursors import CursorCodec
 from api.metrics import ApiMetrics
 from api.readiness import Readiness
 from api.resources import Links
+from api.service.additions import AdditionService
 from api.service.batches import BatchService
 from api.service.control import ControlService
 from api.service.documents import DocumentService
@@ -34,7 +35,7 @@ class RequestLimits:
 
     max_request_bytes: int
     max_json_bytes: int
-    max_metadata_bytes: int
+    max_line_bytes: int
     page_size_default: int
     page_size_max: int
 
@@ -47,6 +48,7 @@ class ApiParts:
     control: ControlService
     documents: DocumentService
     submissions: SubmissionService
+    additions: AdditionService
     search: SearchService
     catalog: Catalog
     readiness: Readiness

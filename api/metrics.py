@@ -48,6 +48,10 @@ class ApiMetrics:
     def submitted(self, file_count: int, upload_bytes: int) -> None:
         """Count a batch that was accepted."""
         self._batches.inc()
+        self.added(file_count, upload_bytes)
+
+    def added(self, file_count: int, upload_bytes: int) -> None:
+        """Count documents that were taken in."""
         self._documents.inc(file_count)
         self._upload_bytes.inc(upload_bytes)
 

@@ -1,13 +1,18 @@
 """Dry runs: what a submission would do, from its first bytes and hashes, with nothing kept."""
 
+from array import array
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from api.service.submission import Preview
-from api.uploads import SMALL_BYTES, IntakeLimits, MeasuringIntake
+from api.uploads import IntakeLimits, MeasuringIntake, Taken, refusal
 from ingather.domain.archives import claims_to_be_archive
 from ingather.domain.media_type import detect_media_type
+from ingather.models.content import SMALL_UPLOAD_BYTES
+from ingather.models.document import DocumentFailure, Submitted
 from ingather.models.errors import DocumentError
 
 ARCHIVE = "application/zip"
@@ -49,7 +54,6 @@ class PreviewIntake(MeasuringIntake):
     def __init__(self, limits: IntakeLimits) -> None:
         super().__init__(limits)
         self.by_type: Counter[str] = Counter()
-        self.refused: list[RefusedFile] = []
         self._name = ""
         self._head = bytearray()
 
@@ -60,43 +64,53 @@ class PreviewIntake(MeasuringIntake):
 
     async def write(self, content: bytes) -> None:
         await super().write(content)
-        self._head += content[: max(0, SMALL_BYTES - len(self._head))]
+        self._head += content[: max(0, SMALL_UPLOAD_BYTES - len(self._head))]
 
-    async def end(self) -> None:
-        await super().end()
-        refused = self.files[-1].refused
-        code = refused.code if refused else self._type_problem()
-        if code is not None:
-            self.refused.append(RefusedFile(filename=self._name[:255], code=code))
+    async def end(self) -> Taken:
+        """The file, refused where no parser would read it."""
+        taken = await super().end()
+        return taken if taken.refused else replace(taken, refused=self._type_problem())
 
-    def _type_problem(self) -> str | None:
+    def _type_problem(self) -> DocumentFailure | None:
         head = bytes(self._head)
         try:
             media_type = ARCHIVE if claims_to_be_archive(self._name, head) else str(detect_media_type(head, self._name))
         except DocumentError as error:
-            return error.code
+            return refusal(error)
         self.by_type[media_type] += 1
         return None
 
 
-def preview_resource(preview: Preview, intake: PreviewIntake) -> SubmissionPreview:
-    """The preview as clients see it."""
-    refused = list(intake.refused)
-    listed = {file.filename for file in refused}
-    for file, failure in zip(preview.files, preview.received.refused, strict=True):
-        problem = file.refused or failure
-        if problem is not None and file.filename[:255] not in listed:
-            refused.append(RefusedFile(filename=file.filename[:255], code=problem.code))
-    count = len(preview.files)
-    pace = preview.seconds_per_document
-    return SubmissionPreview(
-        documents=count,
-        bytes=sum(file.size_bytes for file in preview.files),
-        by_type=dict(intake.by_type),
-        archives=intake.by_type[ARCHIVE],
-        duplicates=preview.duplicates,
-        unsupported=len(refused),
-        refused=refused[:MAX_LISTED],
-        seconds_per_document=pace,
-        estimated_seconds=None if pace is None else round(pace * (count - len(refused)), 1),
-    )
+class PreviewLines:
+    """Counts what would fail and what comes twice; eight bytes a document are kept for the latter."""
+
+    key = ""
+
+    def __init__(self) -> None:
+        self.refused_count = 0
+        self.refused: list[RefusedFile] = []
+        self._contents = array("Q")
+
+    @property
+    def duplicates(self) -> int:
+        return len(self._contents) - len(set(self._contents))
+
+    async def add(self, taken: Taken, _metadata: dict[str, Any]) -> None:
+        if taken.sha256:
+            self._contents.append(int(taken.sha256[:16], 16))
+        if taken.refused is not None:
+            self._refuse(taken.filename, taken.refused)
+
+    async def finish(self) -> None:
+        return
+
+    async def edit(self, _change: Callable[[Submitted], Submitted]) -> None:
+        return
+
+    async def discard(self) -> None:
+        return
+
+    def _refuse(self, filename: str, failure: DocumentFailure) -> None:
+        self.refused_count += 1
+        if len(self.refused) < MAX_LISTED:
+            self.refused.append(RefusedFile(filename=filename[:255], code=failure.code))

@@ -59,7 +59,7 @@ class Batch(Resource):
     progress: float = Field(ge=0.0, le=1.0)
     """Share of the documents that ended."""
     waiting_for: str | None = None
-    """``start``, ``place`` or ``resume``, where the batch cannot go on by itself."""
+    """``start``, ``seal``, ``place`` or ``resume``, where the batch cannot go on by itself."""
     estimated_completion_at: datetime | None = None
     failures_by_code: dict[str, int] = Field(default_factory=dict)
     sources: list[SourceProgress] = Field(default_factory=list)
@@ -220,7 +220,7 @@ def batch_resource(snapshot: BatchSnapshot, links: Links, *, now: datetime | Non
         priority=progress.priority,
         counts=counts,
         progress=share(progress),
-        waiting_for=_WAITING_FOR.get(progress.state),
+        waiting_for=progress.waiting_for or _waiting_for(record, progress.state),
         estimated_completion_at=estimated_completion(progress, now or datetime.now(UTC)),
         failures_by_code=progress.failures_by_code,
         sources=list(progress.sources),
@@ -237,6 +237,13 @@ def batch_resource(snapshot: BatchSnapshot, links: Links, *, now: datetime | Non
         stale=snapshot.stale,
         links=links.batch_links(record.batch_id),
     )
+
+
+def _waiting_for(record: BatchRecord, state: BatchState) -> str | None:
+    """What the state alone says, before the workflow has spoken."""
+    if state is BatchState.PENDING and record.spec.open and record.sealed_at is None:
+        return "seal"
+    return _WAITING_FOR.get(state)
 
 
 def estimated_completion(progress: BatchProgress, now: datetime) -> datetime | None:

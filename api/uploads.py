@@ -1,7 +1,7 @@
 """Taking files in: small ones share pack objects, large ones stream through, memory stays flat.
 
-An intake belongs to one request. Its objects are provisional: where the request comes to nothing,
-``discard`` removes them all.
+An intake belongs to one request. It remembers none of its files: each is answered once, when it has
+ended. Its objects are provisional: where the request comes to nothing, ``discard`` removes them all.
 """
 
 import asyncio
@@ -9,22 +9,18 @@ import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
 from ingather.domain.keys import upload_key
-from ingather.models.content import BlobRef, Stage
-from ingather.models.document import DocumentFailure, Submitted
+from ingather.models.content import SMALL_UPLOAD_BYTES, UPLOAD_PACK_BYTES, BlobRef, Stage
+from ingather.models.document import DocumentFailure
 from ingather.models.errors import BatchTooLargeError, DocumentError, DocumentTooLargeError, StorageUnavailableError
 from ingather.ports.blob_store import BlobStore
 
 log = structlog.get_logger(__name__)
 
-MIB = 1024 * 1024
-SMALL_BYTES = 1 * MIB
-"""Files up to this size share packs: one object for many saves a round trip each."""
-PACK_BYTES = 4 * MIB
 LARGE_FILES_AT_ONCE = 4
 """Large files on their way through one process at a time; each has up to 32 MiB of parts in memory."""
 _CHUNKS_AHEAD = 16
@@ -35,9 +31,10 @@ _CHUNKS_AHEAD = 16
 class IntakeLimits:
     max_documents: int
     max_file_bytes: int
+    max_metadata_bytes: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Taken:
     """One file that was handed in."""
 
@@ -47,20 +44,17 @@ class Taken:
     blob: BlobRef | None = None
     refused: DocumentFailure | None = None
 
-    def submitted(self, metadata: dict[str, Any], refused: DocumentFailure | None = None) -> Submitted:
-        return Submitted(filename=self.filename, blob=self.blob, metadata=metadata, refused=self.refused or refused)
-
 
 class Intake(Protocol):
     """What a request's files are fed into, one at a time."""
-
-    files: list[Taken]
 
     async def begin(self, filename: str) -> None: ...
 
     async def write(self, content: bytes) -> None: ...
 
-    async def end(self) -> None: ...
+    async def end(self) -> Taken:
+        """The file is whole. Its bytes may be on their way to the store until ``finish``."""
+        ...
 
     async def finish(self) -> None:
         """All files are in; everything is stored when this returns."""
@@ -82,14 +76,12 @@ class MeasuringIntake:
     """Reads and hashes, keeps nothing: for replays and dry runs."""
 
     def __init__(self, limits: IntakeLimits) -> None:
-        self.files: list[Taken] = []
         self._limits = limits
         self._filename = ""
         self._size = 0
         self._hash = hashlib.sha256()
 
     async def begin(self, filename: str) -> None:
-        check_count(len(self.files) + 1, self._limits)
         self._filename, self._size, self._hash = filename, 0, hashlib.sha256()
 
     async def write(self, content: bytes) -> None:
@@ -97,8 +89,8 @@ class MeasuringIntake:
         if self._size <= self._limits.max_file_bytes:
             self._hash.update(content)
 
-    async def end(self) -> None:
-        self.files.append(taken(self._filename, self._size, self._hash.hexdigest(), self._limits))
+    async def end(self) -> Taken:
+        return taken(self._filename, self._size, self._hash.hexdigest(), self._limits)
 
     async def finish(self) -> None:
         return
@@ -117,7 +109,6 @@ class StoringIntake:
     def __init__(
         self, blobs: BlobStore, tenant_id: str, upload_id: str, limits: IntakeLimits, turns: asyncio.Semaphore
     ) -> None:
-        self.files: list[Taken] = []
         self._turns = turns
         self._blobs = blobs
         self._tenant_id = tenant_id
@@ -129,10 +120,9 @@ class StoringIntake:
         self._filename = ""
         self._head = bytearray()
         self._size = 0
-        self._large: _LargeFile | None = None
+        self._large: StreamedObject | None = None
 
     async def begin(self, filename: str) -> None:
-        check_count(len(self.files) + 1, self._limits)
         self._filename, self._size = filename, 0
         self._head = bytearray()
 
@@ -145,21 +135,20 @@ class StoringIntake:
             await self._large.write(content)
         else:
             self._head += content
-            if len(self._head) > SMALL_BYTES:
+            if len(self._head) > SMALL_UPLOAD_BYTES:
                 await self._turns.acquire()
-                self._large = _LargeFile(self._blobs, self._new_key("file"), self._turns.release)
+                self._large = StreamedObject(self._blobs, self._new_key("file"), self._turns.release)
                 head, self._head = bytes(self._head), bytearray()
                 await self._large.write(head)
 
-    async def end(self) -> None:
+    async def end(self) -> Taken:
         if self._size > self._limits.max_file_bytes:
-            self.files.append(taken(self._filename, self._size, "", self._limits))
-        elif self._large is not None:
+            return taken(self._filename, self._size, "", self._limits)
+        if self._large is not None:
             large, self._large = self._large, None
             blob = await large.finish()
-            self.files.append(Taken(self._filename, blob.size_bytes, blob.sha256, blob))
-        else:
-            await self._end_small()
+            return Taken(self._filename, blob.size_bytes, blob.sha256, blob)
+        return await self._end_small()
 
     async def finish(self) -> None:
         await self._store_pack()
@@ -177,14 +166,14 @@ class StoringIntake:
             except StorageUnavailableError:
                 log.warning("upload.left_behind", key=key)
 
-    async def _end_small(self) -> None:
+    async def _end_small(self) -> Taken:
         content, self._head = bytes(self._head), bytearray()
         sha256 = hashlib.sha256(content).hexdigest()
-        if self._pack.size + len(content) > PACK_BYTES:
+        if self._pack.size + len(content) > UPLOAD_PACK_BYTES:
             await self._store_pack()
         offset = self._pack.append(content)
         blob = BlobRef(key=self._pack.key, offset=offset, size_bytes=len(content), sha256=sha256)
-        self.files.append(Taken(self._filename, len(content), sha256, blob))
+        return Taken(self._filename, len(content), sha256, blob)
 
     async def _store_pack(self) -> None:
         """Send the pack on its way; the next one fills meanwhile."""
@@ -256,10 +245,14 @@ class _AbortedUploadError(Exception):
     """Makes ``put_stream`` give up and clean up."""
 
 
-class _LargeFile:
-    """One ``put_stream`` fed from a short queue."""
+def _nothing() -> None:
+    return
 
-    def __init__(self, blobs: BlobStore, key: str, on_done: Callable[[], None]) -> None:
+
+class StreamedObject:
+    """One ``put_stream`` fed from a short queue: whoever writes faster than the store takes is slowed down."""
+
+    def __init__(self, blobs: BlobStore, key: str, on_done: Callable[[], None] = _nothing) -> None:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(_CHUNKS_AHEAD)
         self._is_aborted = False
         self._task = asyncio.create_task(self._store(blobs, key))

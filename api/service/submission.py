@@ -1,33 +1,27 @@
-"""Accepting a batch: bytes first, then the record, then the workflow; only then is it accepted.
+"""Accepting a batch: bytes first, then the record with its part, then the workflow; only then is it accepted.
 
-Every request keeps its bytes under an upload id of its own, so two requests with one
+Every request keeps its bytes and lines under an upload id of its own, so two requests with one
 ``Idempotency-Key`` cannot overwrite each other; the record, inserted once, decides which of them
-made the batch. A submission that broke off between record and workflow is completed by its replay.
+made the batch. A submission that broke off between record and workflow is completed by its replay,
+with the replay's own objects.
 """
 
-import asyncio
 import contextlib
-import hashlib
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-import orjson
 import structlog
 import uuid_utils
-from pydantic import BaseModel, ConfigDict, Field
 
 from api.engine import BatchEngine, Presence
 from api.idempotency import check_key
+from api.preview import ARCHIVE, PreviewIntake, PreviewLines, SubmissionPreview
+from api.reception import Feed, Reception, SubmissionSpec, Tally
 from api.resources import BatchSnapshot
 from api.service.batches import NOT_STARTED, BatchService
-from api.uploads import LARGE_FILES_AT_ONCE, Intake, IntakeLimits, MeasuringIntake, StoringIntake, Taken
+from api.service.receiving import Receiving
 from ingather.domain.filenames import normalise_filename
-from ingather.domain.keys import submission_key
-from ingather.models.batch import DEFAULT_COLLECTION, BatchRecord, BatchSpec, BatchState, Counts, ProcessingOptions
-from ingather.models.document import DocumentFailure
+from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts, ProcessingOptions, SubmissionPart
 from ingather.models.errors import (
     DependencyError,
     EmptyBatchError,
@@ -35,41 +29,11 @@ from ingather.models.errors import (
     ValidationFailedError,
 )
 from ingather.models.identity import batch_id_for
-from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
 
 log = structlog.get_logger(__name__)
 
 CONTRACT = "v1"
-
-
-class SubmissionSpec(BaseModel):
-    """What a client says about a batch, apart from its documents."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str | None = Field(default=None, min_length=1, max_length=255)
-    collection: str = Field(default=DEFAULT_COLLECTION, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
-    """Where search finds the documents: letters, digits, dot, dash and underscore."""
-    priority: int = Field(default=3, ge=1, le=5)
-    """1 is the most urgent."""
-    hold: bool = False
-    """Wait in ``pending`` until ``start``."""
-    options: ProcessingOptions = ProcessingOptions()
-    metadata: dict[str, Any] = Field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """What a request's body held besides the bytes. The lists follow the order of the intake's files."""
-
-    spec: SubmissionSpec
-    metadata: list[dict[str, Any]]
-    refused: list[DocumentFailure | None]
-
-
-Feed = Callable[[Intake], Awaitable[Received]]
-"""Reads the request's body into an intake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +47,6 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
-    """What a submission would do."""
-
-    received: Received
-    files: Sequence[Taken]
-    duplicates: int
-    seconds_per_document: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Claim:
     """Which batch a request stands for."""
 
@@ -103,63 +57,81 @@ class _Claim:
     """The existing batch has its workflow: the request is a mere replay."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A request whose body is read and stored."""
+
+    record: BatchRecord
+    part: SubmissionPart | None
+    """None for an open batch that begins empty."""
+    reception: Reception
+
+
 @dataclass(slots=True)
 class SubmissionService:
     """Takes batches in."""
 
     catalog: Catalog
-    blobs: BlobStore
     engine: BatchEngine
     batches: BatchService
-    limits: IntakeLimits
+    receiving: Receiving
     created_by: str = "anonymous"
     parser_seconds: float = 60.0
     """Wall clock of a parse where a batch does not say, and the most it may ask for."""
-    large_file_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_FILES_AT_ONCE))
+    children_at_once: int = 8
 
     async def submit(self, tenant_id: str, key: str | None, feed: Feed) -> Accepted:
         """Take a batch in; it is durable and started when this returns."""
         claim = await self._claim(tenant_id, check_key(key))
         if not claim.is_begun:
             await self.engine.check()  # before gigabytes are uploaded for nothing
-        intake = self._intake(claim)
-        try:
-            received, there, is_new = await self._take(claim, feed, intake)
-        except BaseException:
-            await asyncio.shield(intake.discard())
-            raise
+        async with self.receiving.reception(tenant_id, claim.batch_id, is_replay=claim.is_begun) as reception:
+            received = await self._take(claim, feed, reception)
+            there, is_new = await self.catalog.add_batch(received.record, received.part)
+            if there.request_fingerprint != received.record.request_fingerprint:
+                raise IdempotencyKeyReusedError("This Idempotency-Key stands for a batch made of another payload.")
         is_replay = not is_new and (claim.is_begun or await self._is_begun(there))
         if is_replay:
-            await intake.discard()
+            await reception.discard()
         else:
-            await self._begin(there, received, intake)
+            await self._begin(there, received, is_new=is_new)
         snapshot = await self._snapshot(there, is_replay=is_replay)
-        return Accepted(snapshot, is_replay, sum(file.size_bytes for file in intake.files), len(intake.files))
+        return Accepted(snapshot, is_replay, reception.tally.size_bytes, reception.tally.document_count)
 
-    async def _take(self, claim: _Claim, feed: Feed, intake: Intake) -> tuple[Received, BatchRecord, bool]:
-        """Store the files, then let the catalog decide whose batch it is."""
-        received = await feed(intake)
-        if not intake.files:
-            raise EmptyBatchError("The request holds no document.")
-        await intake.finish()
-        record = self._record(claim, received, intake.files)
-        there, is_new = await self.catalog.add_batch(record)
-        if there.request_fingerprint != record.request_fingerprint:
-            raise IdempotencyKeyReusedError("This Idempotency-Key stands for a batch made of another payload.")
-        return received, there, is_new
-
-    async def preview(self, tenant_id: str, intake: MeasuringIntake, feed: Feed) -> Preview:
+    async def preview(self, tenant_id: str, feed: Feed) -> SubmissionPreview:
         """Read a submission and keep nothing."""
-        received = await feed(intake)
-        if not intake.files:
+        intake, lines = PreviewIntake(self.receiving.limits), PreviewLines()
+        reception = Reception(intake, lines, self.receiving.limits)
+        await feed(reception)
+        await reception.finish()
+        tally = reception.tally
+        if not tally.document_count:
             raise EmptyBatchError("The request holds no document.")
-        by_content = Counter(file.sha256 for file in intake.files if file.sha256)
-        return Preview(
-            received=received,
-            files=intake.files,
-            duplicates=sum(count - 1 for count in by_content.values()),
-            seconds_per_document=await self.batches.seconds_per_document(tenant_id),
+        pace = await self.batches.seconds_per_document(tenant_id)
+        return SubmissionPreview(
+            documents=tally.document_count,
+            bytes=tally.size_bytes,
+            by_type=dict(intake.by_type),
+            archives=intake.by_type[ARCHIVE],
+            duplicates=lines.duplicates,
+            unsupported=lines.refused_count,
+            refused=lines.refused,
+            seconds_per_document=pace,
+            estimated_seconds=None if pace is None else round(pace * (tally.document_count - lines.refused_count), 1),
         )
+
+    async def _take(self, claim: _Claim, feed: Feed, reception: Reception) -> _Received:
+        """Read and store the body."""
+        spec = await feed(reception) or SubmissionSpec()
+        if not reception.tally.document_count and not spec.open:
+            raise EmptyBatchError("The request holds no document.")
+        batch = self._batch_spec(claim, spec, reception.tally)
+        await reception.finish()
+        part = None
+        if reception.tally.document_count:
+            # Named after the batch: whoever submits the batch again means this part.
+            part = self.receiving.part(claim.batch_id, claim.batch_id, reception)
+        return _Received(_record(batch, reception.tally.fingerprint(spec)), part, reception)
 
     async def _claim(self, tenant_id: str, key: str | None) -> _Claim:
         if key is None:
@@ -169,45 +141,29 @@ class SubmissionService:
         is_begun = existing is not None and await self._is_begun(existing)
         return _Claim(tenant_id, batch_id, existing, is_begun)
 
-    def _intake(self, claim: _Claim) -> Intake:
-        if claim.is_begun:
-            return MeasuringIntake(self.limits)
-        # Below the batch's own prefix, so that the bytes go when the batch has no more use for them.
-        upload_id = f"{claim.batch_id}/{uuid_utils.uuid7()}"
-        return StoringIntake(self.blobs, claim.tenant_id, upload_id, self.limits, self.large_file_turns)
-
     async def _is_begun(self, record: BatchRecord) -> bool:
         if record.state.is_final:
             return record.problem is None or record.problem.code != NOT_STARTED
         return (await self.engine.status(record.batch_id)).presence is not Presence.MISSING
 
-    def _record(self, claim: _Claim, received: Received, files: Sequence[Taken]) -> BatchRecord:
-        spec = received.spec
-        state = BatchState.PENDING if spec.hold else BatchState.QUEUED
-        name = spec.name or _default_name(files)
-        batch = BatchSpec(
+    def _batch_spec(self, claim: _Claim, spec: SubmissionSpec, tally: Tally) -> BatchSpec:
+        """Everything resolved, so that a new default never changes a running batch."""
+        return BatchSpec(
             batch_id=claim.batch_id,
             tenant_id=claim.tenant_id,
-            name=name,
+            name=spec.name or _default_name(tally),
             created_by=self.created_by,
             contract=CONTRACT,
             collection=spec.collection,
             priority=spec.priority,
             options=self._options(spec.options),
             metadata=spec.metadata,
-            submitted_count=len(files),
+            submitted_count=tally.document_count,
+            submitted_bytes=tally.size_bytes,
             hold=spec.hold,
-        )
-        return BatchRecord(
-            batch_id=claim.batch_id,
-            tenant_id=claim.tenant_id,
-            spec=batch,
-            state=state,
-            counts=Counts(total=len(files), pending=len(files)),
-            name=name,
-            priority=spec.priority,
-            request_fingerprint=fingerprint(received, files),
-            created_at=datetime.now(UTC),
+            open=spec.open,
+            max_documents=self.receiving.limits.max_documents,
+            children_at_once=self.children_at_once,
         )
 
     def _options(self, wanted: ProcessingOptions) -> ProcessingOptions:
@@ -220,28 +176,38 @@ class SubmissionService:
             )
         return wanted
 
-    async def _begin(self, record: BatchRecord, received: Received, intake: Intake) -> None:
-        lines = [
-            file.submitted(metadata, refused).model_dump_json()
-            for file, metadata, refused in zip(intake.files, received.metadata, received.refused, strict=True)
-        ]
+    async def _begin(self, record: BatchRecord, received: _Received, *, is_new: bool) -> None:
         try:
-            await self.blobs.put(submission_key(record.tenant_id, record.batch_id), "\n".join([*lines, ""]).encode())
-            if record.state.is_final:
-                await self.catalog.set_batch_state(record.batch_id, BatchState.QUEUED)
+            if not is_new:
+                await self._take_over(record, received)
             await self.engine.start(record.spec, record.created_at)
         except DependencyError:
-            await self._clean_up(record, intake)
+            await self._clean_up(record, received)
             raise
-        log.info("batch.accepted", batch_id=record.batch_id, file_count=len(lines), hold=record.spec.hold)
+        log.info(
+            "batch.accepted",
+            batch_id=record.batch_id,
+            file_count=received.reception.tally.document_count,
+            hold=record.spec.hold,
+            open=record.spec.open,
+        )
 
-    async def _clean_up(self, record: BatchRecord, intake: Intake) -> None:
+    async def _take_over(self, record: BatchRecord, received: _Received) -> None:
+        """Another attempt wrote the record and got no further: this one's objects take the place of its own."""
+        if received.part is not None:
+            await self.catalog.replace_part(received.part)
+        if record.state.is_final:
+            await self.catalog.set_batch_state(record.batch_id, _first_state(record.spec))
+
+    async def _clean_up(self, record: BatchRecord, received: _Received) -> None:
         """Undo, but only where it is certain that no workflow began: a start that timed out may have been applied."""
         with contextlib.suppress(DependencyError):
             status = await self.engine.status(record.batch_id)
             if status.presence is Presence.MISSING:
+                if received.part is not None:
+                    await self.catalog.remove_part(received.part)
                 await self.batches.give_up(record)
-                await intake.discard()
+                await received.reception.discard()
 
     async def _snapshot(self, record: BatchRecord, *, is_replay: bool) -> BatchSnapshot:
         if is_replay:
@@ -249,19 +215,28 @@ class SubmissionService:
         return BatchSnapshot.from_record(record)
 
 
-def fingerprint(received: Received, files: Sequence[Taken]) -> str:
-    """SHA-256 of what was asked for: independent of boundaries, field order and encodings."""
-    content = {
-        "spec": received.spec.model_dump(mode="json"),
-        "files": [
-            [file.filename, file.sha256, file.size_bytes, metadata, refused.code if refused else None]
-            for file, metadata, refused in zip(files, received.metadata, received.refused, strict=True)
-        ],
-    }
-    options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-    return hashlib.sha256(orjson.dumps(content, option=options)).hexdigest()
+def _record(spec: BatchSpec, fingerprint: str) -> BatchRecord:
+    now = datetime.now(UTC)
+    return BatchRecord(
+        batch_id=spec.batch_id,
+        tenant_id=spec.tenant_id,
+        spec=spec,
+        state=_first_state(spec),
+        counts=Counts(total=spec.submitted_count, pending=spec.submitted_count),
+        name=spec.name,
+        priority=spec.priority,
+        request_fingerprint=fingerprint,
+        sealed_at=None if spec.open else now,
+        created_at=now,
+    )
 
 
-def _default_name(files: Sequence[Taken]) -> str:
-    first = normalise_filename(files[0].filename)[:120] or "document"
-    return first if len(files) == 1 else f"{first} and {len(files) - 1} more"
+def _first_state(spec: BatchSpec) -> BatchState:
+    return BatchState.PENDING if spec.hold or spec.open else BatchState.QUEUED
+
+
+def _default_name(tally: Tally) -> str:
+    if not tally.document_count:
+        return "open batch"
+    first = normalise_filename(tally.first_name)[:120] or "document"
+    return first if tally.document_count == 1 else f"{first} and {tally.document_count - 1:,} more"

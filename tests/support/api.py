@@ -22,7 +22,7 @@ from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.bootstrap import Stores
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, Counts
 from ingather.models.errors import EngineUnavailableError, InvalidStateError
-from ingather.models.messages import ControlAnswer, ControlRequest, DocumentHeartbeat, RetryRequest
+from ingather.models.messages import AddedRequest, ControlAnswer, ControlRequest, DocumentHeartbeat, RetryRequest
 from ingather.settings import Settings
 
 
@@ -43,6 +43,7 @@ class EngineStandIn:
     open: dict[str, BatchProgress] = field(default_factory=dict)
     specs: dict[str, BatchSpec] = field(default_factory=dict)
     messages: list[tuple[str, str, ControlRequest | None]] = field(default_factory=list)
+    signals: list[tuple[str, str, int]] = field(default_factory=list)
     beats: dict[int, DocumentHeartbeat] = field(default_factory=dict)
     is_down: bool = False
     fails_to_start: bool = False
@@ -58,7 +59,8 @@ class EngineStandIn:
         if self.fails_to_start:
             raise EngineUnavailableError("The workflow engine did not answer in time.")
         count = spec.submitted_count
-        state = BatchState.PENDING if spec.hold else BatchState.RUNNING
+        is_waiting = spec.hold or spec.open
+        state = BatchState.PENDING if is_waiting else BatchState.RUNNING
         self.specs.setdefault(spec.batch_id, spec)
         self.open.setdefault(
             spec.batch_id,
@@ -68,7 +70,7 @@ class EngineStandIn:
                 version=1,
                 priority=spec.priority,
                 created_at=created_at,
-                started_at=None if spec.hold else datetime.now(UTC),
+                started_at=None if is_waiting else datetime.now(UTC),
             ),
         )
 
@@ -81,14 +83,20 @@ class EngineStandIn:
             "pause": BatchState.PAUSED,
             "resume": BatchState.RUNNING,
             "retry": BatchState.RETRYING,
+            "seal": BatchState.RUNNING,
         }.get(name, progress.state)
-        if name != "start" and progress.state is BatchState.PENDING:
+        if name not in {"start", "seal"} and progress.state is BatchState.PENDING:
             raise InvalidStateError("The batch was not started.", current_status=progress.state.value)
         changes: dict[str, Any] = {"state": state, "version": progress.version + 1}
         if name == "set_priority":
             changes["priority"] = request.priority
         self.open[batch_id] = progress.model_copy(update=changes)
         return None if self.answers_late else ControlAnswer(state=state, progress=self.open[batch_id])
+
+    async def tell(self, batch_id: str, name: str, request: AddedRequest) -> None:
+        await self.check()
+        self._open(batch_id)
+        self.signals.append((batch_id, name, request.document_count))
 
     async def cancel(self, batch_id: str) -> None:
         await self.check()

@@ -8,14 +8,14 @@ import pytest
 from ingather.models.batch import BatchState
 from ingather.models.document import Submitted
 from ingather.models.errors import StorageUnavailableError
-from ingather.models.identity import DEFAULT_TENANT_ID
-from ingather.settings import Limits, Settings
+from ingather.settings import EngineSettings, Limits, Settings
 from tests.support.api import ApiInProcess, api_in_process
 
 
 async def submission(api: ApiInProcess, batch_id: str) -> list[Submitted]:
-    content = await api.blobs.get(f"batches/{DEFAULT_TENANT_ID}/{batch_id}/submission.jsonl")
-    return [Submitted.model_validate_json(line) for line in content.splitlines()]
+    parts = await api.catalog.list_parts(batch_id)
+    contents = [await api.blobs.get(part.key) for part in parts]
+    return [Submitted.model_validate_json(line) for content in contents for line in content.splitlines()]
 
 
 async def bytes_of(api: ApiInProcess, line: Submitted) -> bytes:
@@ -171,12 +171,22 @@ async def test_more_documents_than_a_batch_holds_is_413(small_api):
     assert await small_api.keys() == []
 
 
-async def test_the_default_limit_is_a_thousand_documents(api):
-    """1,000 are taken, 1,001 are refused with the number in the message."""
+async def test_the_default_limit_is_a_million_documents(api):
+    """More than a workflow runs itself are taken in one request, and the batch takes its limit along."""
     document = {"filename": "a.txt", "content": "YQ=="}
-    assert (await api.http.post("/v1/batches", json={"documents": [document] * 1_000})).status_code == 202
-    response = await api.http.post("/v1/batches", json={"documents": [document] * 1_001})
-    assert (response.status_code, "1,000" in response.json()["detail"]) == (413, True)
+    response = await api.http.post("/v1/batches", json={"documents": [document] * 2_500})
+    assert (response.status_code, response.json()["counts"]["total"]) == (202, 2_500)
+    spec = api.engine.specs[response.json()["id"]]
+    assert (spec.max_documents, spec.submitted_bytes, spec.children_at_once) == (1_000_000, 2_500, 8)
+    assert (await api.http.get("/v1/limits")).json()["max_documents_per_batch"] == 1_000_000
+
+
+async def test_a_batch_takes_the_settings_of_its_submission_along():
+    """A lowered limit holds for what archives unpack to as well, and children run as many at a time as was set."""
+    settings = Settings(limits=Limits(max_documents_per_batch=5_000), engine=EngineSettings(children_at_once=3))
+    async with api_in_process(settings) as api:
+        spec = api.engine.specs[(await api.submit())["id"]]
+    assert (spec.max_documents, spec.children_at_once) == (5_000, 3)
 
 
 @pytest.mark.parametrize("body", [form(spec={"name": "x"}), {"json": {"documents": []}}])

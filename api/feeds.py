@@ -1,0 +1,188 @@
+"""Bodies that carry documents: multipart as a stream, JSON inline. NDJSON has a module of its own."""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from api.body import RequestBody
+from api.multipart import MAX_NAME_CHARACTERS, PartBegins, PartData, read_parts
+from api.problems import field_problems, invalid, request_invalid
+from api.reception import Reception, SubmissionSpec, check_metadata
+from api.uploads import check_count, refusal
+from ingather.models.errors import ContentInvalidError, PayloadTooLargeError, RequestError
+
+MAX_FIELD_BYTES = 16 * 1024 * 1024
+"""The ``metadata`` field of a multipart request; it is held in memory."""
+_SMALL_JSON_BYTES = 1024 * 1024
+THREAD_BYTES = 256 * 1024
+"""JSON and base64 larger than this are read in a thread, so that others are answered meanwhile."""
+
+_Model = TypeVar("_Model")
+_MetadataByFile = TypeAdapter(dict[str, dict[str, Any]])
+
+
+class InlineDocument(BaseModel):
+    """A document within the request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    filename: str
+    content: str = Field(repr=False)
+    """The bytes, as standard base64."""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class JsonDocuments(BaseModel):
+    """Documents for an open batch, inline."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    documents: tuple[InlineDocument, ...]
+
+
+class JsonSubmission(SubmissionSpec):
+    """A batch with its documents inline."""
+
+    documents: tuple[InlineDocument, ...] = ()
+
+
+class MultipartFeed:
+    """Files go to the reception as they arrive; the two JSON fields are small and kept."""
+
+    def __init__(self, body: AsyncGenerator[bytes, None], boundary: str, *, makes_batch: bool) -> None:
+        self._body = body
+        self._boundary = boundary
+        self._fields = frozenset({"spec", "metadata"} if makes_batch else {"metadata"})
+        self._values: dict[str, bytearray] = {}
+
+    async def read(self, reception: Reception) -> SubmissionSpec | None:
+        part: PartBegins | None = None
+        async with contextlib.aclosing(read_parts(self._body, self._boundary)) as events:
+            async for event in events:
+                if isinstance(event, PartBegins):
+                    part = event
+                    await self._begin(part, reception)
+                elif part is None:
+                    continue
+                elif isinstance(event, PartData):
+                    await self._take(part, event.content, reception)
+                else:
+                    await self._end(part, reception)
+        if "spec" not in self._fields:
+            return None
+        spec = validated(SubmissionSpec.model_validate_json, self._values.get("spec") or b"{}", "#/spec")
+        check_metadata(spec.metadata, reception.limits)
+        return spec
+
+    async def _begin(self, part: PartBegins, reception: Reception) -> None:
+        if part.name == "files":
+            # A field without a file name is content all the same; its name is made up later.
+            await reception.begin(part.filename or "")
+        elif part.name not in self._fields:
+            known = ", ".join(["files", *sorted(self._fields)])
+            raise invalid("#", f"The form fields are {known}.", "unknown_field")
+        elif part.name in self._values:
+            raise invalid(f"#/{part.name}", "The field may be sent once.", "duplicate_field")
+        else:
+            self._values[part.name] = bytearray()
+
+    async def _take(self, part: PartBegins, content: bytes, reception: Reception) -> None:
+        if part.name == "files":
+            await reception.write(content)
+            return
+        field = self._values[part.name]
+        field += content
+        if len(field) > MAX_FIELD_BYTES:
+            raise PayloadTooLargeError(f"The field {part.name} is larger than {MAX_FIELD_BYTES:,} bytes.")
+
+    async def _end(self, part: PartBegins, reception: Reception) -> None:
+        if part.name == "files":
+            await reception.end()
+        elif part.name == "metadata":
+            raw = self._values["metadata"]
+            reception.use_metadata(validated(_MetadataByFile.validate_json, raw or b"{}", "#/metadata"))
+            raw.clear()
+
+
+class JsonFeed:
+    """Documents are decoded one by one; one that cannot be decoded is refused alone.
+
+    A JSON body is held in memory whole, so few large ones are read at a time; the others wait unread.
+    """
+
+    def __init__(self, body: RequestBody, turns: asyncio.Semaphore, *, makes_batch: bool) -> None:
+        self._body = body
+        self._turns = turns
+        self._makes_batch = makes_batch
+
+    async def read(self, reception: Reception) -> SubmissionSpec | None:
+        size = self._body.announced_bytes
+        is_small = size is not None and size <= _SMALL_JSON_BYTES
+        async with contextlib.nullcontext() if is_small else self._turns:
+            return await self._take_in(await self._parsed(), reception)
+
+    async def _take_in(self, parsed: JsonSubmission | JsonDocuments, reception: Reception) -> SubmissionSpec | None:
+        check_count(len(parsed.documents), reception.limits)
+        for document in parsed.documents:
+            await take_inline(document.filename, document.content, document.metadata, reception)
+        if isinstance(parsed, JsonDocuments):
+            return None
+        given = parsed.model_fields_set & SubmissionSpec.model_fields.keys()
+        spec = SubmissionSpec(**{name: getattr(parsed, name) for name in given})
+        check_metadata(spec.metadata, reception.limits)
+        return spec
+
+    async def _parsed(self) -> JsonSubmission | JsonDocuments:
+        body = bytearray()
+        async with contextlib.aclosing(self._body.chunks()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+        if len(body) < THREAD_BYTES:
+            return self._validated(body)
+        return await asyncio.to_thread(self._validated, body)
+
+    def _validated(self, body: bytearray) -> JsonSubmission | JsonDocuments:
+        if self._makes_batch:
+            return validated(JsonSubmission.model_validate_json, body, "#")
+        return validated(JsonDocuments.model_validate_json, body, "#")
+
+
+async def take_inline(filename: str, content: str, metadata: dict[str, Any], reception: Reception) -> None:
+    """A document whose bytes came as base64; broken base64 costs the document."""
+    filename = filename[-MAX_NAME_CHARACTERS:]
+    try:
+        is_small = len(content) < THREAD_BYTES
+        decoded = _decoded(content) if is_small else await asyncio.to_thread(_decoded, content)
+    except (binascii.Error, ValueError):
+        failure = refusal(ContentInvalidError("The content is not valid base64."))
+        await reception.refuse(filename, failure, metadata)
+        return
+    await take_bytes(filename, decoded, metadata, reception)
+
+
+async def take_bytes(filename: str, content: bytes, metadata: dict[str, Any], reception: Reception) -> None:
+    """A document whose bytes are at hand."""
+    await reception.begin(filename[-MAX_NAME_CHARACTERS:])
+    await reception.write(content)
+    await reception.end(metadata)
+
+
+def _decoded(content: str) -> bytes:
+    return base64.b64decode("".join(content.split()), validate=True)
+
+
+def validated(validate: Callable[[bytes | bytearray], _Model], raw: bytes | bytearray, root: str) -> _Model:
+    """What the JSON says. Raises ``RequestError`` where it is none, ``ValidationFailedError`` where it does not fit."""
+    try:
+        return validate(raw)
+    except ValidationError as error:
+        problems = field_problems(error, root)
+        if any(problem.code == "json_invalid" for problem in problems):
+            where = "body" if root == "#" else f"field {root.removeprefix('#/')}"
+            raise RequestError(f"The {where} is not valid JSON.") from None
+        raise request_invalid("The request does not fit the schema; see errors.", problems) from None

@@ -1,0 +1,108 @@
+"""Open batches: more documents until they are sealed.
+
+A request that adds documents is durable once its part is in the catalog; the workflow hears of it a
+moment later, and all of it again with the seal. A request that comes again under its key is the
+same part, also after the seal; a seal that comes again is sent to the workflow once more, so whatever
+broke off between catalog and workflow is completed.
+"""
+
+import uuid
+from dataclasses import dataclass
+
+import structlog
+import uuid_utils
+
+from api.engine import BatchClosedError, BatchEngine
+from api.idempotency import check_key
+from api.reception import Feed
+from api.resources import BatchSnapshot
+from api.service.added_signals import AddedSignals
+from api.service.batches import BatchService
+from api.service.receiving import Receiving
+from ingather.domain.submission_parts import check_takes_more
+from ingather.models.batch import BatchRecord, SubmissionPart, SubmissionTotals
+from ingather.models.errors import EmptyBatchError, IdempotencyKeyReusedError
+from ingather.models.messages import SealRequest
+from ingather.ports.catalog import Catalog
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Documents that are durable in an open batch."""
+
+    part: SubmissionPart
+    totals: SubmissionTotals
+    was_replayed: bool
+
+
+@dataclass(slots=True)
+class AdditionService:
+    """Adds to open batches and seals them."""
+
+    catalog: Catalog
+    engine: BatchEngine
+    batches: BatchService
+    receiving: Receiving
+    signals: AddedSignals
+
+    async def add(self, tenant_id: str, batch_id: str, key: str | None, feed: Feed) -> Added:
+        """Take documents into an open batch; they are durable when this returns.
+
+        Raises ``InvalidStateError`` for a batch that was sealed or has ended.
+        """
+        record = await self.batches.record(tenant_id, batch_id)
+        key = check_key(key)
+        part_id = str(uuid.uuid5(uuid.UUID(batch_id), key)) if key else str(uuid_utils.uuid7())
+        is_replay = key is not None and await self.catalog.get_part(batch_id, part_id) is not None
+        most = record.spec.max_documents
+        if not is_replay:
+            check_takes_more(record.state, is_sealed=record.sealed_at is not None)
+            most = max(0, most - (await self.catalog.count_parts(batch_id)).document_count)
+        async with self.receiving.reception(tenant_id, batch_id, is_replay=is_replay, max_documents=most) as reception:
+            await feed(reception)
+            if not reception.tally.document_count:
+                raise EmptyBatchError("The request holds no document.")
+            await reception.finish()
+            fingerprint = reception.tally.fingerprint(None)
+            wanted = self.receiving.part(batch_id, part_id, reception, fingerprint)
+            part, is_new, totals = await self.catalog.add_part(wanted, record.spec.max_documents)
+            if part.fingerprint != fingerprint:
+                raise IdempotencyKeyReusedError("This Idempotency-Key brought other documents to this batch.")
+        if is_new:
+            self.signals.note(batch_id, totals.document_count, record.created_at)
+            log.info("batch.extended", batch_id=batch_id, file_count=part.document_count, part=part.number)
+        else:
+            await reception.discard()
+        return Added(part, totals, was_replayed=not is_new)
+
+    async def seal(self, tenant_id: str, batch_id: str) -> BatchSnapshot:
+        """Let an open batch run. Sealing again changes nothing; a batch that never was open is sealed.
+
+        Raises ``EmptyBatchError`` for a batch without documents, ``InvalidStateError`` for one that ended unsealed.
+        """
+        record = await self.batches.record(tenant_id, batch_id)
+        totals = await self.catalog.seal(batch_id)
+        self.signals.forget(batch_id)
+        if not record.spec.open or record.state.is_final:
+            return await self.batches.snapshot(tenant_id, batch_id)
+        return await self._tell(record, totals)
+
+    async def _tell(self, record: BatchRecord, totals: SubmissionTotals) -> BatchSnapshot:
+        """Tell the workflow. The request's id is the same every time, so it takes one seal."""
+        request = SealRequest(
+            request_id=f"seal-{record.batch_id}",
+            document_count=totals.document_count,
+            size_bytes=totals.size_bytes,
+        )
+        try:
+            answer = await self.engine.send(record.batch_id, "seal", request)
+        except BatchClosedError:
+            answer = None
+        else:
+            log.info("batch.sealed", batch_id=record.batch_id, file_count=totals.document_count)
+        if answer is None:
+            return await self.batches.snapshot(record.tenant_id, record.batch_id)
+        self.batches.note_progress(record.batch_id, answer.progress)
+        return BatchSnapshot(record=record, progress=answer.progress)

@@ -1,0 +1,60 @@
+"""Where requests that bring documents are received: fresh objects for each, and none left of those that come to nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import uuid_utils
+
+from api.reception import Reception
+from api.submission_lines import NoLines, StoredLines
+from api.uploads import LARGE_FILES_AT_ONCE, IntakeLimits, MeasuringIntake, StoringIntake
+from ingather.domain.keys import submission_part_key
+from ingather.models.batch import SubmissionPart
+from ingather.ports.blob_store import BlobStore
+
+
+@dataclass(slots=True)
+class Receiving:
+    """Opens receptions."""
+
+    blobs: BlobStore
+    limits: IntakeLimits
+    large_file_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_FILES_AT_ONCE))
+
+    @asynccontextmanager
+    async def reception(
+        self, tenant_id: str, batch_id: str, *, is_replay: bool, max_documents: int | None = None
+    ) -> AsyncIterator[Reception]:
+        """A reception for one request; a replay's keeps nothing. What it stored is removed where the block fails."""
+        limits = self.limits if max_documents is None else replace(self.limits, max_documents=max_documents)
+        reception = self._replayed(limits) if is_replay else self._storing(tenant_id, batch_id, limits)
+        try:
+            yield reception
+        except BaseException:
+            await asyncio.shield(reception.discard())
+            raise
+
+    def part(self, batch_id: str, part_id: str, reception: Reception, fingerprint: str | None = None) -> SubmissionPart:
+        """What was received, as a part of a batch."""
+        return SubmissionPart(
+            batch_id=batch_id,
+            part_id=part_id,
+            key=reception.key,
+            document_count=reception.tally.document_count,
+            size_bytes=reception.tally.size_bytes,
+            fingerprint=fingerprint,
+            created_at=datetime.now(UTC),
+        )
+
+    def _replayed(self, limits: IntakeLimits) -> Reception:
+        return Reception(MeasuringIntake(limits), NoLines(), limits)
+
+    def _storing(self, tenant_id: str, batch_id: str, limits: IntakeLimits) -> Reception:
+        upload_id = str(uuid_utils.uuid7())
+        # The bytes lie below the batch's own prefix, so that they go when the batch has no more use for them.
+        intake = StoringIntake(self.blobs, tenant_id, f"{batch_id}/{upload_id}", limits, self.large_file_turns)
+        lines = StoredLines(self.blobs, lambda name: submission_part_key(tenant_id, batch_id, name), upload_id)
+        return Reception(intake, lines, limits)
