@@ -1,7 +1,7 @@
 """What is left of a batch when it ends: the catalog's rows in line with the ledger, a report, a summary."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime
 
 import structlog
@@ -25,6 +25,9 @@ from ingather.models.messages import (
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
 
+_BLOCK = 500
+"""Rows corrected at a time."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -42,12 +45,13 @@ class RecordActivities:
         summary = closed.summary.model_copy(update={"report_key": key})
         async with beating_plainly():
             await self._reconcile(request.batch_id, closed)
-            await self._blobs.put_stream(key, self._report_lines(request.batch_id))
+            report = _Report(self._catalog, request.tenant_id, request.batch_id)
+            await self._blobs.put_stream(key, report.lines())
             closed = closed.model_copy(update={"summary": summary})
             await self._blobs.put(summary_key(request.tenant_id, request.batch_id), closed.model_dump_json().encode())
             await self._catalog.finish_batch(summary)
             if summary.counts.failed == summary.counts.cancelled == 0:
-                await self._remove_uploads(request.tenant_id, request.batch_id)
+                await self._remove_uploads(request.tenant_id, request.batch_id, report.used_uploads)
         log.info(
             "batch.ended",
             batch_id=request.batch_id,
@@ -86,36 +90,39 @@ class RecordActivities:
         verdicts = _Verdicts(closed)
         now = datetime.now(UTC)
         cancelled: list[int] = []
-        corrected: list[DocumentRecord] = []
-        async for record in self._catalog.iterate_documents(batch_id):
-            status, code = verdicts.of(record.ordinal)
-            if record.status is status:
-                continue
-            if status is DocumentStatus.CANCELLED:
-                cancelled.append(record.ordinal)
-            elif status is DocumentStatus.FAILED:
-                corrected.append(_failed(record, code, now))
-            else:
-                corrected.append(_corrected(record, status, None, record.ended_at or now))
-        await asyncio.gather(*map(self._catalog.save_outcome, corrected))
+        differing: list[int] = []
+        async for ordinal, noted in self._catalog.iterate_statuses(batch_id):
+            status, _ = verdicts.of(ordinal)
+            if noted is not status:
+                (cancelled if status is DocumentStatus.CANCELLED else differing).append(ordinal)
+        for start in range(0, len(differing), _BLOCK):
+            records = await self._catalog.get_documents(batch_id, differing[start : start + _BLOCK])
+            await asyncio.gather(*(self._catalog.save_outcome(verdicts.applied_to(record, now)) for record in records))
         if cancelled:
             await self._catalog.mark_cancelled(batch_id, cancelled, now)
 
-    async def _report_lines(self, batch_id: str) -> AsyncIterator[bytes]:
-        async for record in self._catalog.iterate_documents(batch_id):
-            yield record.model_dump_json().encode() + b"\n"
-
-    async def _remove_uploads(self, tenant_id: str, batch_id: str) -> None:
+    async def _remove_uploads(self, tenant_id: str, batch_id: str, used: Collection[str]) -> None:
         """Whatever came in and is no document's own bytes now: none will be fetched again."""
-        prefix = upload_prefix(tenant_id, batch_id)
-        kept = {
-            record.raw_key
-            async for record in self._catalog.iterate_documents(batch_id)
-            if record.raw_key and record.raw_key.startswith(prefix)
-        }
-        async for blob in self._blobs.list(prefix):
-            if blob.key not in kept:
+        async for blob in self._blobs.list(upload_prefix(tenant_id, batch_id)):
+            if blob.key not in used:
                 await self._blobs.delete(blob.key)
+
+
+class _Report:
+    """One line a document, with flat memory."""
+
+    def __init__(self, catalog: Catalog, tenant_id: str, batch_id: str) -> None:
+        self._catalog = catalog
+        self._batch_id = batch_id
+        self._uploads = upload_prefix(tenant_id, batch_id)
+        self.used_uploads: set[str] = set()
+        """Uploaded objects in which documents' own bytes lie; known when the last line was read."""
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        async for record in self._catalog.iterate_documents(self._batch_id):
+            if record.raw_key and record.raw_key.startswith(self._uploads):
+                self.used_uploads.add(record.raw_key)
+            yield record.model_dump_json().encode() + b"\n"
 
 
 class _Verdicts:
@@ -123,14 +130,20 @@ class _Verdicts:
 
     def __init__(self, closed: ClosedBatch) -> None:
         self._ledger = Ledger.load(closed.ledger, closed.failures)
-        self._codes = {ordinal: code for code, bitmap in closed.failures.items() for ordinal in decode_bitmap(bitmap)}
         problem = closed.summary.problem
         self._rest = (DocumentStatus.FAILED, problem.code) if problem else (DocumentStatus.CANCELLED, None)
 
     def of(self, ordinal: int) -> tuple[DocumentStatus, str | None]:
         if ordinal >= len(self._ledger):
             return self._rest
-        return self._ledger[ordinal], self._codes.get(ordinal)
+        return self._ledger[ordinal], self._ledger.code(ordinal)
+
+    def applied_to(self, record: DocumentRecord, now: datetime) -> DocumentRecord:
+        """A catalog row that says otherwise, corrected."""
+        status, code = self.of(record.ordinal)
+        if status is DocumentStatus.FAILED:
+            return _failed(record, code, now)
+        return _corrected(record, status, None, record.ended_at or now)
 
 
 def _failed(record: DocumentRecord, code: str | None, now: datetime) -> DocumentRecord:

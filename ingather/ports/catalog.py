@@ -136,6 +136,10 @@ class Catalog(Protocol):
         """All of a batch in ordinal order, with flat memory."""
         ...
 
+    def iterate_statuses(self, batch_id: str) -> AsyncIterator[tuple[int, DocumentStatus]]:
+        """Ordinal and status of all of a batch, in ordinal order: cheaper than the documents themselves."""
+        ...
+
     async def find_ingested(self, tenant_id: str, sha256: str, fingerprint: str) -> list[DocumentRecord]:
         """Documents that are done with this content and fingerprint, in any collection, oldest first, at most 20."""
         ...

@@ -185,6 +185,15 @@ async def test_a_whole_batch_is_iterated(catalog, batch_id):
     assert [record.ordinal async for record in catalog.iterate_documents(batch_id)] == list(range(1_003))
 
 
+async def test_the_statuses_of_a_whole_batch_are_iterated(catalog, batch_id, monkeypatch):
+    """In order, each once, whatever a page holds."""
+    monkeypatch.setattr("ingather.adapters.sql.catalog._STATUS_PAGE", 4)
+    await catalog.add_documents([document_record(batch_id, ordinal) for ordinal in reversed(range(11))])
+    await catalog.save_outcome(done_record(batch_id, 7))
+    found = [each async for each in catalog.iterate_statuses(batch_id)]
+    assert found == [(n, DocumentStatus.DONE if n == 7 else DocumentStatus.PENDING) for n in range(11)]
+
+
 async def test_a_retry_sets_documents_back(catalog, batch_id):
     """Reset documents are pending without error or end; what was learned of their content stays."""
     failure = DocumentFailure(code="corrupt", message="broken")

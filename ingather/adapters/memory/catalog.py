@@ -200,6 +200,10 @@ class InMemoryCatalog:
         for record in self._in_order(batch_id):
             yield record
 
+    async def iterate_statuses(self, batch_id: str) -> AsyncIterator[tuple[int, DocumentStatus]]:
+        for record in self._in_order(batch_id):
+            yield record.ordinal, record.status
+
     async def find_ingested(self, tenant_id: str, sha256: str, fingerprint: str) -> list[DocumentRecord]:
         found = [
             record

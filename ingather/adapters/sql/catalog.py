@@ -16,7 +16,7 @@ from ingather.adapters.sql.engine import WRITES, open_engine, unavailable
 from ingather.adapters.sql.group_commit import GroupCommit
 from ingather.adapters.sql.tables import tenants
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, SubmissionPart, SubmissionTotals
-from ingather.models.document import DocumentRecord
+from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError
 from ingather.ports.catalog import BatchFilter, DocumentFilter
 
@@ -24,6 +24,7 @@ _Answer = TypeVar("_Answer")
 
 _READERS: Final = 4
 _PAGE: Final = 500
+_STATUS_PAGE: Final = 20_000
 _GROUP: Final = 200
 
 
@@ -153,6 +154,16 @@ class SqlCatalog:
             if len(page) < _PAGE:
                 return
             after = page[-1].ordinal
+
+    async def iterate_statuses(self, batch_id: str) -> AsyncIterator[tuple[int, DocumentStatus]]:
+        after = -1
+        while True:
+            page = await self._read("list documents", partial(documents.statuses, batch_id, after, _STATUS_PAGE))
+            for each in page:
+                yield each
+            if len(page) < _STATUS_PAGE:
+                return
+            after = page[-1][0]
 
     async def find_ingested(self, tenant_id: str, sha256: str, fingerprint: str) -> list[DocumentRecord]:
         return await self._read(

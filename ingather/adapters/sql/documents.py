@@ -121,6 +121,16 @@ def find(where: DocumentFilter, limit: int, connection: Connection) -> list[Docu
     return [_record(row) for row in connection.execute(query).mappings()]
 
 
+def statuses(batch_id: str, after_ordinal: int, limit: int, connection: Connection) -> list[tuple[int, DocumentStatus]]:
+    query = (
+        select(documents.c.ordinal, documents.c.status)
+        .where(documents.c.batch_id == batch_id, documents.c.ordinal > after_ordinal)
+        .order_by(documents.c.ordinal)
+        .limit(limit)
+    )
+    return [(ordinal, DocumentStatus(status)) for ordinal, status in connection.execute(query)]
+
+
 def find_ingested(tenant_id: str, sha256: str, fingerprint: str, connection: Connection) -> list[DocumentRecord]:
     wanted = {"tenant_id": tenant_id, "sha256": sha256, "fingerprint": fingerprint}
     return [_record(row) for row in connection.execute(_FIND_INGESTED, wanted).mappings()]
