@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from ingather.domain.ledger import Ledger
     from ingather.models.batch import MAX_DOCUMENTS_PER_WORKFLOW, BatchSpec, ChildProgress
     from ingather.models.document import DocumentStatus
+    from ingather.models.engine import WORKFLOW_TASK_TIMEOUT
     from ingather.models.errors import IngatherError
     from ingather.models.identity import child_workflow_id_for
     from ingather.models.messages import ChildQuiet, ChunkInput, ChunkOutput, RetryRequest, SteerRequest
@@ -211,6 +212,7 @@ class ChildRun:
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
             static_summary=f"{len(child.ordinals)} documents from {child.ordinals[0]} on",
             priority=Priority(priority_key=child.told.priority, fairness_key=spec.tenant_id),
+            task_timeout=WORKFLOW_TASK_TIMEOUT,
         )
         self.wake()
         return await child.handle

@@ -42,6 +42,9 @@ PACK_DOCUMENTS = 16
 PACKABLE_BYTES = 64 * 1024
 """A document may share an activity up to this size."""
 
+WORKFLOW_TASK_TIMEOUT = timedelta(seconds=3)
+"""How long a worker may think about what happens next in a batch; one that was killed while it did is waited for so
+long. It takes milliseconds. A replay that takes longer gets its time: the server adds to it from the fourth try on."""
 HEARTBEAT_TIMEOUT = timedelta(seconds=6)
 """Silence after which an attempt is given up and the next one begins: what a killed worker costs its documents. Six
 beats may be late or lost before that happens to a worker that is merely busy."""

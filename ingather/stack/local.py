@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import structlog
 
+from ingather.machine import usable_cores, usable_memory_bytes
 from ingather.stack import redis, s3, temporal
 from ingather.stack.directory import DataDirectory
 from ingather.stack.errors import PartFailedError, PortTakenError
@@ -22,7 +23,7 @@ from ingather.stack.ports import LOOPBACK, choose_ports, is_free
 from ingather.stack.private_files import write_private
 from ingather.stack.probes import http_get, until
 from ingather.stack.roots import WORKER_GRACE_SECONDS, ApiPart, WorkerPart
-from ingather.stack.supervisor import Supervisor
+from ingather.stack.supervisor import Backoff, Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -39,14 +40,17 @@ class LocalStack:
         data_dir: made when missing; one stack at a time may use it.
         api_port: the API's port; None takes the last run's or 8000, or a free one when that is taken.
         workers: worker processes, each with all roles.
+        backoff: pauses before a part that died is started again.
     """
 
-    def __init__(self, data_dir: Path, api_port: int | None = None, workers: int = 1) -> None:
+    def __init__(
+        self, data_dir: Path, api_port: int | None = None, workers: int = 1, backoff: Backoff | None = None
+    ) -> None:
         self.directory = DataDirectory(data_dir.absolute())
         self._wanted_api_port = api_port
         self._worker_count = workers
         self._resources = ExitStack()
-        self._supervisor = Supervisor(on_change=self._write_stack_file)
+        self._supervisor = Supervisor(on_change=self._write_stack_file, backoff=backoff)
 
     async def __aenter__(self) -> Self:
         self._resources.enter_context(self.directory.held())
@@ -118,10 +122,12 @@ class LocalStack:
         }
 
     def _worker_environment(self) -> dict[str, str]:
-        """Several workers share the cores, unless the number of their parser processes is set."""
-        name = "INGATHER_WORKER__PARSER_PROCESSES"
-        share = max(1, (os.cpu_count() or 1) // self._worker_count)
-        return {**self.environment, name: os.environ.get(name, str(share))}
+        """Several workers share cores and memory, unless the settings say what each takes."""
+        shares = {
+            "INGATHER_WORKER__PARSER_PROCESSES": max(1, usable_cores() // self._worker_count),
+            "INGATHER_WORKER__MEMORY_BYTES": usable_memory_bytes() // 8 // self._worker_count,
+        }
+        return {**self.environment, **{name: os.environ.get(name, str(share)) for name, share in shares.items()}}
 
     async def _start(self) -> None:
         write_private(
