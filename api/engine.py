@@ -30,7 +30,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from api.problems import error_from_code
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, ChildProgress, Counts
-from ingather.models.engine import BATCH_WORKFLOW, MEMO_PROGRESS, WORKFLOW_QUEUE
+from ingather.models.engine import BATCH_WORKFLOW, MEMO_PROGRESS, WORKFLOW_QUEUE, WORKFLOW_TASK_TIMEOUT
 from ingather.models.errors import EngineUnavailableError
 from ingather.models.identity import child_workflow_id_for, workflow_id_for
 from ingather.models.messages import (
@@ -116,6 +116,7 @@ class BatchEngine:
                     search_attributes=_search_attributes(spec),
                     static_summary=_summary(spec),
                     priority=_priority(spec),
+                    task_timeout=WORKFLOW_TASK_TIMEOUT,
                     rpc_timeout=RPC_TIMEOUT,
                 )
         except WorkflowAlreadyStartedError:
@@ -175,6 +176,7 @@ class BatchEngine:
             "search_attributes": _search_attributes(spec),
             "static_summary": _summary(spec),
             "priority": _priority(spec),
+            "task_timeout": WORKFLOW_TASK_TIMEOUT,
         }
         start = BatchInput(spec=spec, reopen=True)
         try:
