@@ -94,7 +94,7 @@ class SubmissionService:
         if is_replay:
             await reception.discard()
         else:
-            await self._begin(there, received, is_new=is_new)
+            there = await self._begin(there, received, is_new=is_new)
         snapshot = await self._snapshot(there, is_replay=is_replay)
         return Accepted(snapshot, is_replay, reception.tally.size_bytes, reception.tally.document_count)
 
@@ -176,10 +176,10 @@ class SubmissionService:
             )
         return wanted
 
-    async def _begin(self, record: BatchRecord, received: _Received, *, is_new: bool) -> None:
+    async def _begin(self, record: BatchRecord, received: _Received, *, is_new: bool) -> BatchRecord:
         try:
             if not is_new:
-                await self._take_over(record, received)
+                record = await self._take_over(record, received)
             await self.engine.start(record.spec, record.created_at)
         except DependencyError:
             await self._clean_up(record, received)
@@ -191,13 +191,17 @@ class SubmissionService:
             hold=record.spec.hold,
             open=record.spec.open,
         )
+        return record
 
-    async def _take_over(self, record: BatchRecord, received: _Received) -> None:
+    async def _take_over(self, record: BatchRecord, received: _Received) -> BatchRecord:
         """Another attempt wrote the record and got no further: this one's objects take the place of its own."""
         if received.part is not None:
             await self.catalog.replace_part(received.part)
-        if record.state.is_final:
-            await self.catalog.set_batch_state(record.batch_id, _first_state(record.spec))
+        if not record.state.is_final:
+            return record
+        state, count = received.record.state, received.record.counts
+        await self.catalog.set_batch_state(record.batch_id, state, count.total)
+        return record.model_copy(update={"state": state, "counts": count, "problem": None, "ended_at": None})
 
     async def _clean_up(self, record: BatchRecord, received: _Received) -> None:
         """Undo, but only where it is certain that no workflow began: a start that timed out may have been applied."""

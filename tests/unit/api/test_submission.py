@@ -1,31 +1,14 @@
 """Submitting a batch: what is accepted, what is refused, and what is left behind."""
 
 import hashlib
-import json
 
 import pytest
 
 from ingather.models.batch import BatchState
-from ingather.models.document import Submitted
 from ingather.models.errors import StorageUnavailableError
 from ingather.settings import EngineSettings, Limits, Settings
 from tests.support.api import ApiInProcess, api_in_process
-
-
-async def submission(api: ApiInProcess, batch_id: str) -> list[Submitted]:
-    parts = await api.catalog.list_parts(batch_id)
-    contents = [await api.blobs.get(part.key) for part in parts]
-    return [Submitted.model_validate_json(line) for content in contents for line in content.splitlines()]
-
-
-async def bytes_of(api: ApiInProcess, line: Submitted) -> bytes:
-    assert line.blob is not None
-    return await api.blobs.get(line.blob.key, offset=line.blob.offset, size=line.blob.size_bytes)
-
-
-def form(*files: tuple[str, bytes], **fields: object) -> dict:
-    parts: list = [("files", file) for file in files]
-    return {"files": parts + [(name, (None, json.dumps(value))) for name, value in fields.items()]}
+from tests.support.submitted import bytes_of, form, submission
 
 
 async def test_a_multipart_submission_is_durable_and_started(api):
