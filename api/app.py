@@ -167,7 +167,8 @@ def build_parts(
 ) -> ApiParts:
     """Services over ports, with the limits of the settings."""
     limits = settings.limits
-    batch_service = BatchService(stores.catalog, engine, reader)
+    has_provider = settings.embedder.kind == "openai"
+    batch_service = BatchService(stores.catalog, engine, reader, has_provider=has_provider)
     receiving = Receiving(
         stores.blobs,
         IntakeLimits(

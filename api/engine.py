@@ -28,6 +28,7 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from api.engine_waits import EngineWaits
 from api.problems import error_from_code
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, ChildProgress, Counts
 from ingather.models.engine import BATCH_WORKFLOW, MEMO_PROGRESS, WORKFLOW_QUEUE, WORKFLOW_TASK_TIMEOUT
@@ -89,6 +90,8 @@ class BatchEngine:
     def __init__(self, client: Client, *, update_timeout: timedelta = UPDATE_TIMEOUT) -> None:
         self._client = client
         self._update_timeout = update_timeout
+        self.waits = EngineWaits(client)
+        """Why a batch stands still."""
 
     @property
     def namespace(self) -> str:

@@ -1,7 +1,7 @@
 """What clients see: one shape for a batch, one for a document, wherever they appear."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -59,8 +59,10 @@ class Batch(Resource):
     progress: float = Field(ge=0.0, le=1.0)
     """Share of the documents that ended."""
     waiting_for: str | None = None
-    """``start``, ``seal``, ``place`` or ``resume``, where the batch cannot go on by itself."""
+    """In words, where nothing goes on: ``start``, ``seal``, ``place 3 of 7``, ``resume``, ``no worker``,
+    ``provider limit until 14:05`` (UTC); ``place`` while its position is not known. Open to additions."""
     estimated_completion_at: datetime | None = None
+    """At the pace of the last minute, or of the tenant's latest batches for one in line; null while nobody can tell."""
     failures_by_code: dict[str, int] = Field(default_factory=dict)
     sources: list[SourceProgress] = Field(default_factory=list)
     retry_round: int = 0
@@ -174,12 +176,22 @@ class Links:
 
 
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """Why a batch stands still, and when it should be done."""
+
+    waiting_for: str | None = None
+    estimated_completion_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BatchSnapshot:
     """A batch at one moment: what the catalog knows, overlaid with what the engine says."""
 
     record: BatchRecord
     progress: BatchProgress
     stale: bool = False
+    outlook: Outlook | None = None
+    """None where nobody looked; the batch's state says the rest."""
 
     @classmethod
     def from_record(cls, record: BatchRecord, *, stale: bool = False) -> Self:
@@ -204,10 +216,21 @@ class BatchSnapshot:
     def is_final(self) -> bool:
         return self.progress.state.is_final
 
+    @property
+    def said_to_wait_for(self) -> str | None:
+        """What the batch itself knows of why it waits; its state, before it has spoken."""
+        progress, record = self.progress, self.record
+        if progress.waiting_for is not None:
+            return progress.waiting_for
+        if progress.state is BatchState.PENDING and record.spec.open and record.sealed_at is None:
+            return "seal"
+        return _WAITING_FOR.get(progress.state)
 
-def batch_resource(snapshot: BatchSnapshot, links: Links, *, now: datetime | None = None) -> Batch:
+
+def batch_resource(snapshot: BatchSnapshot, links: Links) -> Batch:
     """The batch as clients see it."""
     record, progress = snapshot.record, snapshot.progress
+    outlook = snapshot.outlook or Outlook(snapshot.said_to_wait_for)
     counts = progress.counts
     return Batch(
         id=record.batch_id,
@@ -220,8 +243,8 @@ def batch_resource(snapshot: BatchSnapshot, links: Links, *, now: datetime | Non
         priority=progress.priority,
         counts=counts,
         progress=share(progress),
-        waiting_for=progress.waiting_for or _waiting_for(record, progress.state),
-        estimated_completion_at=estimated_completion(progress, now or datetime.now(UTC)),
+        waiting_for=outlook.waiting_for,
+        estimated_completion_at=outlook.estimated_completion_at,
         failures_by_code=progress.failures_by_code,
         sources=list(progress.sources),
         retry_round=progress.retry_round,
@@ -237,23 +260,6 @@ def batch_resource(snapshot: BatchSnapshot, links: Links, *, now: datetime | Non
         stale=snapshot.stale,
         links=links.batch_links(record.batch_id),
     )
-
-
-def _waiting_for(record: BatchRecord, state: BatchState) -> str | None:
-    """What the state alone says, before the workflow has spoken."""
-    if state is BatchState.PENDING and record.spec.open and record.sealed_at is None:
-        return "seal"
-    return _WAITING_FOR.get(state)
-
-
-def estimated_completion(progress: BatchProgress, now: datetime) -> datetime | None:
-    """When the last document should end, at the pace since the start; None while nobody can tell."""
-    is_moving = progress.state in (BatchState.RUNNING, BatchState.RETRYING, BatchState.FINALIZING)
-    ended = progress.counts.ended
-    if not is_moving or progress.started_at is None or ended == 0:
-        return None
-    seconds_each = (now - progress.started_at).total_seconds() / ended
-    return now + timedelta(seconds=seconds_each * (progress.counts.total - ended))
 
 
 def document_resource(record: DocumentRecord, links: Links, *, stage: Stage | None = None) -> Document:

@@ -179,7 +179,7 @@ class BatchBook:
         """No more are handed in."""
         self.open = False
         self.ledger = Ledger(request.document_count)
-        self.place.submitted_bytes = max(self.place.submitted_bytes, request.submitted_bytes)
+        self.place.submitted_bytes = max(self.place.submitted_bytes, request.size_bytes)
 
     def take_manifest(self, manifest: BuildManifestOutput) -> None:
         """From now on the ledger counts documents."""

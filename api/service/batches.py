@@ -12,6 +12,7 @@ import structlog
 
 from api.engine import BatchEngine, EngineStatus, Presence
 from api.resources import BatchSnapshot
+from api.service.waiting import Waiting
 from ingather.models.batch import BatchProblem, BatchProgress, BatchRecord, BatchState, BatchSummary, Counts
 from ingather.models.document import DocumentRecord
 from ingather.models.errors import BatchNotFoundError, EngineUnavailableError
@@ -66,11 +67,14 @@ class _Overlay:
 class BatchService:
     """Batches of one tenant at a time; another tenant's are not found."""
 
-    def __init__(self, catalog: Catalog, engine: BatchEngine, reader: LiveReader) -> None:
+    def __init__(
+        self, catalog: Catalog, engine: BatchEngine, reader: LiveReader, *, has_provider: bool = False
+    ) -> None:
         self._catalog = catalog
         self._engine = engine
         self._reader = reader
         self._overlays: dict[str, _Overlay] = {}
+        self._waiting = Waiting(engine.waits, self.seconds_per_document, self.running, has_provider=has_provider)
 
     async def record(self, tenant_id: str, batch_id: str) -> BatchRecord:
         """The catalog's record. Raises ``BatchNotFoundError``."""
@@ -84,7 +88,14 @@ class BatchService:
         return await self._catalog.get_documents(batch_id, ordinals)
 
     async def snapshot(self, tenant_id: str, batch_id: str) -> BatchSnapshot:
-        """The batch now. ``stale`` when the engine did not answer in time."""
+        """The batch now, with what it waits for. ``stale`` when the engine did not answer in time."""
+        return await self.explained(await self._snapshot(tenant_id, batch_id))
+
+    async def explained(self, snapshot: BatchSnapshot) -> BatchSnapshot:
+        """The same with what the batch waits for, and when it should be done."""
+        return await self._waiting.explained(snapshot)
+
+    async def _snapshot(self, tenant_id: str, batch_id: str) -> BatchSnapshot:
         record = await self.record(tenant_id, batch_id)
         if record.state.is_final:
             return BatchSnapshot.from_record(record)
@@ -119,7 +130,8 @@ class BatchService:
         running: dict[str, BatchProgress] | None = None
         with contextlib.suppress(EngineUnavailableError):
             running = await self.running(where.tenant_id)
-        return [_overlaid(record, running) for record in records], has_more
+        snapshots = [_overlaid(record, running) for record in records]
+        return [await self._waiting.explained(snapshot, closely=False) for snapshot in snapshots], has_more
 
     async def seconds_per_document(self, tenant_id: str) -> float | None:
         """Pace of the tenant's latest ended batches, wall clock; None before the first one ended."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from api.engine import BatchClosedError, BatchEngine
 from api.idempotency import ControlKeys, check_key
-from api.resources import BatchSnapshot
+from api.resources import BatchSnapshot, Outlook
 from api.service.batches import BatchService
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState
 from ingather.models.document import DocumentRecord, DocumentStatus
@@ -165,14 +165,15 @@ class ControlService:
     async def _answered(self, record: BatchRecord, answer: ControlAnswer | None, *, was_replayed: bool) -> Controlled:
         if answer is not None:
             self._batches.note_progress(record.batch_id, answer.progress)
-            return Controlled(BatchSnapshot(record=record, progress=answer.progress), was_replayed)
+            snapshot = await self._batches.explained(BatchSnapshot(record=record, progress=answer.progress))
+            return Controlled(snapshot, was_replayed)
         snapshot = await self._batches.snapshot(record.tenant_id, record.batch_id)
         return Controlled(replace(snapshot, stale=True), was_replayed)
 
 
 def _shown_as(snapshot: BatchSnapshot, state: BatchState) -> BatchSnapshot:
     """The batch with the state it is on its way to."""
-    return replace(snapshot, progress=snapshot.progress.model_copy(update={"state": state}))
+    return replace(snapshot, outlook=Outlook(), progress=snapshot.progress.model_copy(update={"state": state}))
 
 
 def _impossible(record: BatchRecord, action: str) -> InvalidStateError:

@@ -110,14 +110,17 @@ class WaitingLine:
         )
 
 
+def batches_in(line: PlacesLine) -> list[str]:
+    """The batches that a line names, the next one first."""
+    packed = base64.b64decode(line.order)
+    return [str(uuid.UUID(bytes=packed[at : at + _ID_BYTES])) for at in range(0, len(packed), _ID_BYTES)]
+
+
 def position_in(line: PlacesLine, batch_id: str) -> int | None:
     """Where a batch stands in line, from 1; None where the line does not name it."""
-    packed = base64.b64decode(line.order)
-    wanted = uuid.UUID(batch_id).bytes
-    for position, start in enumerate(range(0, len(packed), _ID_BYTES), start=1):
-        if packed[start : start + _ID_BYTES] == wanted:
-            return position
-    return None
+    packed, wanted = base64.b64decode(line.order), uuid.UUID(batch_id).bytes
+    places = range(0, len(packed), _ID_BYTES)
+    return next((at // _ID_BYTES + 1 for at in places if packed[at : at + _ID_BYTES] == wanted), None)
 
 
 def _turn(entry: PlaceEntry) -> tuple[int, datetime, str]:

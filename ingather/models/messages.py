@@ -167,8 +167,6 @@ class SealRequest(ControlRequest):
 
     document_count: int = Field(ge=0)
     """All that was handed in."""
-    submitted_bytes: int = Field(default=0, ge=0)
-    """Their bytes: what admission counts."""
     size_bytes: int = Field(default=0, ge=0)
     """The bytes of all of them: what admission counts."""
 

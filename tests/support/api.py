@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from api.app import build_app, build_parts
 from api.dependencies import ApiParts
 from api.engine import BatchClosedError, EngineStatus, Presence
+from api.engine_waits import PendingWork
 from api.metrics import ApiMetrics
 from api.service.search import LocalSearch, SearchService
 from ingather.adapters.memory.blob_store import InMemoryBlobStore
@@ -22,7 +23,14 @@ from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.bootstrap import Stores
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, Counts
 from ingather.models.errors import EngineUnavailableError, InvalidStateError
-from ingather.models.messages import AddedRequest, ControlAnswer, ControlRequest, DocumentHeartbeat, RetryRequest
+from ingather.models.messages import (
+    AddedRequest,
+    ControlAnswer,
+    ControlRequest,
+    DocumentHeartbeat,
+    PlacesLine,
+    RetryRequest,
+)
 from ingather.settings import Settings
 
 
@@ -33,6 +41,34 @@ class Live:
     progress: BatchProgress | None
     stale: bool = False
     closed: bool = False
+
+
+@dataclass
+class WaitsStandIn:
+    """What Temporal would say of why a batch stands still."""
+
+    lines: dict[str, PlacesLine] = field(default_factory=dict)
+    """By tenant."""
+    silent_seconds: dict[str, float] = field(default_factory=dict)
+    """By queue; the others were polled just now."""
+    work: PendingWork = field(default_factory=PendingWork)
+    is_down: bool = False
+
+    async def line(self, tenant_id: str) -> PlacesLine | None:
+        self._check()
+        return self.lines.get(tenant_id)
+
+    async def seconds_since_poll(self, queue: str) -> float:
+        self._check()
+        return self.silent_seconds.get(queue, 0.0)
+
+    async def pending(self, workflow_ids: tuple[str, ...]) -> PendingWork:
+        self._check()
+        return self.work
+
+    def _check(self) -> None:
+        if self.is_down:
+            raise EngineUnavailableError("The workflow engine did not answer in time.")
 
 
 @dataclass
@@ -49,6 +85,7 @@ class EngineStandIn:
     fails_to_start: bool = False
     answers_late: bool = False
     namespace: str = "default"
+    waits: WaitsStandIn = field(default_factory=WaitsStandIn)
 
     async def check(self) -> None:
         if self.is_down:

@@ -1,0 +1,53 @@
+"""Answers that are good for a moment: asked for once, shared by everybody who asks meanwhile."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+REMEMBERED = 1_000
+
+
+class Recent(Generic[Key, Value]):
+    """Remembers answers by key for some seconds. One question a key is under way at a time; errors are not remembered.
+
+    Args:
+        ask: gives the answer; may be slow, may raise.
+        seconds: how long an answer is good.
+    """
+
+    def __init__(self, ask: Callable[[Key], Awaitable[Value]], seconds: float) -> None:
+        self._ask = ask
+        self._seconds = seconds
+        self._known: OrderedDict[Key, tuple[float, Value]] = OrderedDict()
+        self._asking: dict[Key, asyncio.Task[Value]] = {}
+
+    async def get(self, key: Key) -> Value:
+        """The answer, at most ``seconds`` old. Raises what the question raises."""
+        known = self._known.get(key)
+        if known is not None and time.monotonic() - known[0] < self._seconds:
+            return known[1]
+        task = self._asking.get(key)
+        if task is None:
+            task = asyncio.create_task(self._refresh(key))
+            self._asking[key] = task
+            task.add_done_callback(lambda done: self._asked(key, done))
+        # One caller that goes away must not take the answer from the others.
+        return await asyncio.shield(task)
+
+    async def _refresh(self, key: Key) -> Value:
+        value = await self._ask(key)
+        self._known[key] = (time.monotonic(), value)
+        self._known.move_to_end(key)
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return value
+
+    def _asked(self, key: Key, done: "asyncio.Task[Value]") -> None:
+        del self._asking[key]
+        if not done.cancelled():
+            done.exception()  # seen, also where every caller has gone away
