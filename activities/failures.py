@@ -7,6 +7,7 @@ without its message: both may quote the document that caused them.
 
 import asyncio
 import functools
+import math
 import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -29,6 +30,9 @@ log = structlog.get_logger(__name__)
 MAX_UNEXPECTED_ATTEMPTS = 10
 """How often an activity that may give up is tried with a bug of our own in its way: a deploy may cure it meanwhile."""
 
+LONGEST_DELAY = timedelta(hours=1)
+"""A service that asks for more is tried again all the same."""
+
 HANDED_BACK = "worker_stopped"
 """Type of the failure that ends an attempt because its worker does. Another attempt follows at once."""
 
@@ -42,7 +46,16 @@ def to_application_error(error: IngatherError) -> ApplicationError:
         {"action": error.action, **error.facts},
         type=error.code,
         non_retryable=not error.retryable,
+        next_retry_delay=_asked_delay(error),
     )
+
+
+def _asked_delay(error: IngatherError) -> timedelta | None:
+    """How long a service asked to be left alone. The next attempt waits for it, and people can read until when."""
+    seconds = error.facts.get("retry_after_seconds")
+    if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        return None
+    return min(timedelta(seconds=seconds), LONGEST_DELAY)
 
 
 def to_document_failure(error: IngatherError, stage: Stage | None) -> DocumentFailure:

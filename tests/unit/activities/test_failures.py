@@ -23,6 +23,7 @@ from ingather.models.content import Stage
 from ingather.models.errors import (
     BlobNotFoundError,
     DocumentCorruptError,
+    EmbedderUnavailableError,
     InvalidStateError,
     ParserCrashedError,
     StorageUnavailableError,
@@ -151,3 +152,20 @@ async def test_what_a_stopping_worker_had_under_way_is_handed_back_at_once(detai
         await running
     assert (caught.value.type, caught.value.non_retryable) == (HANDED_BACK, False)
     assert caught.value.next_retry_delay < timedelta(seconds=0.1)
+
+
+@pytest.mark.parametrize(("asked", "waits"), [(90.0, timedelta(seconds=90)), (10**6, timedelta(hours=1))])
+def test_a_service_that_asks_to_be_left_alone_is_left_alone(asked, waits):
+    """The next attempt comes when the service said, an hour later at most."""
+    error = to_application_error(EmbedderUnavailableError("It is busy.", retry_after_seconds=asked))
+
+    assert error.next_retry_delay == waits
+
+
+@pytest.mark.parametrize("asked", [None, 0.0, -5.0, "soon", float("inf"), float("nan")])
+def test_where_nothing_sensible_is_asked_the_usual_pauses_hold(asked):
+    """The retry policy decides when the service did not."""
+    assert (
+        to_application_error(EmbedderUnavailableError("It is busy.", retry_after_seconds=asked)).next_retry_delay
+        is None
+    )
