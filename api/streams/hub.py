@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,11 @@ log = structlog.get_logger(__name__)
 QUEUE_SIZE = 256
 """Events a slow client may lie behind."""
 CROWDED = QUEUE_SIZE // 2
+PACE_SECONDS = 0.1
+"""How long a batch is held back for the sake of watchers who lie behind, half of them or more."""
+PACE_STEP_SECONDS = 0.02
+PING_SECONDS = 15
+"""A watcher who heard nothing for so long hears that the stream lives; who, changes every second."""
 WAIT_SECONDS = 5.0
 LINGER_SECONDS = 5.0
 """A batch is followed this long after its last watcher left, so that a reconnect finds everything running."""
@@ -36,12 +41,30 @@ class Frame:
     sse: bytes
 
 
+class Burst:
+    """Live events that came together: one piece of bytes for everybody who lacks exactly these."""
+
+    __slots__ = ("follows", "frames", "last", "sse")
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        self.frames = frames
+        self.last = frames[-1].seq
+        self.sse = b"".join(frame.sse for frame in frames)
+        is_gapless = self.last - frames[0].seq == len(frames) - 1
+        self.follows = frames[0].seq - 1 if is_gapless else None
+        """The event before them; None where they do not follow each other themselves."""
+
+
 class Subscription:
     """One watcher's place in the hub: a bounded queue, filled by the hub, emptied by the watcher."""
 
+    __slots__ = ("_channel", "_is_catching_up", "_news", "_queue", "depth", "draining", "is_idle", "lagged", "missed")
+
     def __init__(self, channel: "Channel") -> None:
         self._channel = channel
-        self._queue: deque[Frame] = deque()
+        self._queue: deque[Burst] = deque()
+        self.depth = 0
+        """Events in the queue."""
         self._news = asyncio.Event()
         self._is_catching_up = True
         self.lagged = False
@@ -49,6 +72,8 @@ class Subscription:
         self.missed = False
         """Live events went by while history was read: they are in the log."""
         self.draining = False
+        self.is_idle = False
+        """Nothing was handed out for a while: tell the client that the stream lives."""
 
     @property
     def batch_ended(self) -> bool:
@@ -64,15 +89,21 @@ class Subscription:
             return False
         return True
 
-    def offer(self, frames: list[Frame]) -> None:
+    def offer(self, burst: Burst) -> None:
         """Queue live events, or note that there were too many."""
-        if len(self._queue) + len(frames) > QUEUE_SIZE:
-            self._queue.clear()
+        self.is_idle = False
+        if self.depth + len(burst.frames) > QUEUE_SIZE:
+            self._empty()
             self.missed = self._is_catching_up
             self.lagged = not self._is_catching_up
         elif not self.missed:
-            self._queue.extend(frames)
+            self._queue.append(burst)
+            self.depth += len(burst.frames)
         self.wake()
+
+    def _empty(self) -> None:
+        self._queue.clear()
+        self.depth = 0
 
     def wake(self) -> None:
         self._news.set()
@@ -82,8 +113,8 @@ class Subscription:
         if self.missed:
             self.missed = False
             return False
-        while self._queue and self._queue[0].seq <= after:
-            self._queue.popleft()
+        while self._queue and self._queue[0].last <= after:
+            self.depth -= len(self._queue.popleft().frames)
         self._is_catching_up = False
         return True
 
@@ -91,22 +122,19 @@ class Subscription:
         """Go back to reading history: until ``go_live``, a full queue is no lag."""
         self._is_catching_up = True
 
-    async def wait(self, timeout_seconds: float) -> list[Frame]:
-        """What is queued, as soon as there is news; empty-handed after the time, or when another flag was set."""
+    async def wait(self, timeout_seconds: float | None = None) -> list[Burst]:
+        """What is queued, as soon as there is news; empty-handed after the time, or when a flag was set."""
         if not self._queue:
             try:
+                # Without a time there is no timer: thousands of watchers wait here.
                 async with asyncio.timeout(timeout_seconds):
                     await self._news.wait()
             except TimeoutError:
                 return []
         self._news.clear()
-        frames = list(self._queue)
-        self._queue.clear()
-        return frames
-
-    @property
-    def depth(self) -> int:
-        return len(self._queue)
+        bursts = list(self._queue)
+        self._empty()
+        return bursts
 
 
 @dataclass(slots=True)
@@ -120,6 +148,14 @@ class Channel:
     subscriptions: set[Subscription] = field(default_factory=set)
     polling: asyncio.Task[None] | None = None
     closing: asyncio.TimerHandle | None = None
+    held_until: float = 0.0
+    """Events of the batch wait in the log until then, or until its watchers have taken what they have."""
+
+    @property
+    def is_crowded(self) -> bool:
+        """Half of the watchers lie behind: not one who is slow, but more than can be taken."""
+        crowded = sum(subscription.depth >= CROWDED for subscription in self.subscriptions)
+        return crowded > 0 and crowded * 2 >= len(self.subscriptions)
 
 
 class Hub:
@@ -148,6 +184,7 @@ class Hub:
 
     def start(self) -> None:
         self._spawn(self._follow(), "hub")
+        self._spawn(self._show_life(), "hub")
 
     def drain(self) -> None:
         """Tell every watcher that this process is going away."""
@@ -260,21 +297,34 @@ class Hub:
                 for subscription in channel.subscriptions:
                     subscription.missed = True
                     subscription.wake()
-        positions = {key: channel.position or 0 for key, channel in self._channels.items()}
-        if not positions:
+        now = asyncio.get_running_loop().time()
+        free = {key: channel for key, channel in self._channels.items() if not _is_held(channel, now)}
+        if not self._channels:
             self._followed.clear()
             return
+        if not free:
+            await asyncio.sleep(PACE_STEP_SECONDS)
+            return
+        # A batch that is held back for its watchers holds no other up.
+        patience = WAIT_SECONDS if len(free) == len(self._channels) else PACE_STEP_SECONDS
         self.reads += 1
-        found = await self._log.wait(positions, WAIT_SECONDS)
+        found = await self._log.wait({key: channel.position or 0 for key, channel in free.items()}, patience)
         by_key: dict[StreamKey, list[LoggedEvent]] = {}
         for key, event in found:
             by_key.setdefault(key, []).append(event)
         for key, events in by_key.items():
             channel_now = self._channels.get(key)
             if channel_now is not None:
-                await self._hand_out(channel_now, events)
+                self._hand_out(channel_now, events)
+        # Let watchers take what is there before more comes.
+        await asyncio.sleep(0)
+        now = asyncio.get_running_loop().time()
+        for key in by_key:
+            channel_now = self._channels.get(key)
+            if channel_now is not None and channel_now.is_crowded:
+                channel_now.held_until = now + PACE_SECONDS
 
-    async def _hand_out(self, channel: Channel, events: list[LoggedEvent]) -> None:
+    def _hand_out(self, channel: Channel, events: list[LoggedEvent]) -> None:
         position = channel.position or 0
         fresh = [event for event in events if event.seq > position]
         if not fresh:
@@ -282,18 +332,32 @@ class Hub:
         channel.position = fresh[-1].seq
         if any(event.type.startswith("batch.") and event.type != EventType.BATCH_PROGRESS for event in fresh):
             self._on_state(channel.key.batch_id)
-        frames = [Frame(event.seq, event.type, event_frame(event)) for event in fresh]
-        for subscription in list(channel.subscriptions):
-            subscription.offer(frames)
-        # Let watchers take what is there before more comes; a crowd that stays is somebody who is slow.
-        await asyncio.sleep(0)
-        for _ in range(5):
-            if all(subscription.depth < CROWDED for subscription in channel.subscriptions):
-                break
-            await asyncio.sleep(0.02)
+        burst = Burst([Frame(event.seq, event.type, event_frame(event)) for event in fresh])
+        for subscription in channel.subscriptions:
+            subscription.offer(burst)
+
+    async def _show_life(self) -> None:
+        """One timer for all watchers, a few of them every second: a timer each would cost more than the events."""
+        second = 0
+        while True:
+            await asyncio.sleep(1)
+            second = (second + 1) % PING_SECONDS
+            for channel in self._channels.values():
+                for subscription in channel.subscriptions:
+                    if id(subscription) // 64 % PING_SECONDS == second:
+                        subscription.is_idle = True
+                        subscription.wake()
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _is_held(channel: Channel, now: float) -> bool:
+    """Whether a batch's watchers are still being waited for."""
+    if channel.held_until > now and channel.is_crowded:
+        return True
+    channel.held_until = 0.0
+    return False

@@ -6,13 +6,13 @@ events that history had already. An event that does not follow the last one is a
 """
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
 
 from api.streams.frames import RETRY_MS, comment, control_frame, event_frame, retry_frame
-from api.streams.hub import Frame, Hub, Subscription
+from api.streams.hub import Burst, Frame, Hub, Subscription
 from ingather.domain.event_cursor import Mode, Start, decide, gap
 from ingather.models.errors import EventLogUnavailableError, IngatherError
 from ingather.models.events import BATCH_END_EVENTS, ControlFrame
@@ -26,8 +26,9 @@ RenderBatch = Callable[[], Awaitable[dict[str, Any]]]
 READY_SECONDS = 1.5
 HISTORY_PAGE = 200
 RETRY_SECONDS = 1.0
-WAIT_SECONDS = 30.0
 DRAINING_RETRY_MS = (1_000, 6_000)
+_SIGN_OF_LIFE = b":\n\n"
+"""A comment: proxies and clients see that the connection is not dead."""
 
 
 class StreamSession:
@@ -130,40 +131,52 @@ class StreamSession:
     async def _history(self, subscription: Subscription | None = None) -> AsyncIterator[bytes]:
         while subscription is None or not subscription.draining:
             events = await self._log.read(self._key, self._last or 0, HISTORY_PAGE)
-            frames = [Frame(event.seq, event.type, event_frame(event)) for event in events]
-            async for chunk in self._pass_on(frames):
-                yield chunk
+            if events:
+                burst = Burst([Frame(event.seq, event.type, event_frame(event)) for event in events])
+                async for chunk in self._pass_on([burst]):
+                    yield chunk
             if len(events) < HISTORY_PAGE:
                 return
 
     async def _live(self, subscription: Subscription) -> AsyncIterator[bytes]:
         while not (subscription.draining or subscription.lagged or subscription.missed or subscription.batch_ended):
-            frames = await subscription.wait(WAIT_SECONDS)
-            async for chunk in self._pass_on(frames):
+            bursts = await subscription.wait()
+            if not bursts and subscription.is_idle:
+                subscription.is_idle = False
+                yield _SIGN_OF_LIFE
+            async for chunk in self._pass_on(bursts):
                 yield chunk
-            if frames and frames[-1].type in BATCH_END_EVENTS:
+            if bursts and bursts[-1].frames[-1].type in BATCH_END_EVENTS:
                 self._is_over = True
                 return
 
-    async def _pass_on(self, frames: list[Frame]) -> AsyncIterator[bytes]:
-        """Frames in one piece where they follow each other; a reset where they do not.
-
-        What history had already is dropped: the hub may hand it out later than the log.
-        """
+    async def _pass_on(self, bursts: Sequence[Burst]) -> AsyncIterator[bytes]:
+        """Events in one piece where they follow each other; a reset where they do not."""
         ready: list[bytes] = []
-        for frame in frames:
+        for burst in bursts:
+            if self._last is not None and burst.follows == self._last:
+                ready.append(burst.sse)
+                self._last = burst.last
+                continue
+            async for chunk in self._pass_on_singly(burst, ready):
+                yield chunk
+        if ready:
+            # The very bytes that others get, where it is one burst.
+            yield ready[0] if len(ready) == 1 else b"".join(ready)
+
+    async def _pass_on_singly(self, burst: Burst, ready: list[bytes]) -> AsyncIterator[bytes]:
+        """The same, frame by frame. What history had already is dropped: the hub may hand it out later than the log."""
+        for frame in burst.frames:
             if self._last is not None and frame.seq <= self._last:
                 continue
             if self._last is not None and gap(self._last, frame.seq):
                 if ready:
                     yield b"".join(ready)
-                    ready = []
-                yield self._reset(Start(Mode.RESET, self._last, "lost"), LogRange(frame.seq, frames[-1].seq))
+                    ready.clear()
+                yield self._reset(Start(Mode.RESET, self._last, "lost"), LogRange(frame.seq, burst.last))
                 yield await self._snapshot()
             ready.append(frame.sse)
             self._last = frame.seq
-        if ready:
-            yield b"".join(ready)
 
     # --- Frames -----------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
-"""The response that carries a stream: heartbeat, slow clients, shutdown."""
+"""The response that carries a stream: slow clients, shutdown."""
 
 from collections.abc import AsyncIterable, Callable
 
 import anyio
 import structlog
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
@@ -12,7 +12,6 @@ from api.streams.frames import HEADERS, SEPARATOR
 
 log = structlog.get_logger(__name__)
 
-COMMENT_SECONDS = 15
 SEND_TIMEOUT_SECONDS = 20.0
 SHUTDOWN_GRACE_SECONDS = 4.0
 
@@ -31,8 +30,7 @@ class StreamResponse(EventSourceResponse):
             frames,
             headers=HEADERS,
             sep=SEPARATOR,
-            ping=COMMENT_SECONDS,
-            ping_message_factory=lambda: ServerSentEvent(comment="", sep=SEPARATOR),
+            ping=0,  # ``frames`` has its own signs of life; a timer and a task for each client would cost more
             send_timeout=SEND_TIMEOUT_SECONDS,
             shutdown_event=shutdown,
             shutdown_grace_period=SHUTDOWN_GRACE_SECONDS,

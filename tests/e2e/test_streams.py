@@ -3,88 +3,32 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 
 import httpx
 import orjson
 import pytest
-from redis.asyncio import Redis
-from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
-from ingather.adapters.sql.catalog import SqlCatalog
-from ingather.adapters.sql.migrate import migrate
 from ingather.models.batch import BatchState
-from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
-from tests.support.batch_driver import BatchDriver, request, retry, workers
+from tests.support.batch_driver import request, retry
+from tests.support.deployment import Deployment, api_for_all, deployed
 from tests.support.fake_activities import DONE, failed
-from tests.support.watched_world import ApiProcess, CatalogWorld, submit
+from tests.support.watched_world import ApiProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-class Deployment:
-    """Temporal, Redis, a catalog, workers and as many API processes as a test wants."""
-
-    def __init__(self, client: Client, shared: ApiProcess, folder: Path) -> None:
-        self.client = client
-        self.shared = shared
-        self.folder = folder
-        self.catalog = SqlCatalog(shared.environment["INGATHER_CATALOG__URL"])
-        self.redis = Redis.from_url(shared.environment["INGATHER_REDIS__URL"])
-        self.stack = AsyncExitStack()
-
-    async def api(self, **settings: str) -> ApiProcess:
-        """An API process of the test's own, to be killed or set up differently."""
-        api = ApiProcess(self.shared.environment | settings, self.folder / "api.log")
-        self.stack.push_async_callback(api.stop)
-        await asyncio.to_thread(api.start)
-        return api
-
-    async def world(self, **script: object) -> CatalogWorld:
-        world = CatalogWorld(catalog=self.catalog, **script)
-        await self.stack.enter_async_context(workers(self.client, world))
-        return world
-
-    async def batch(self, world: CatalogWorld, **fields: object) -> BatchDriver:
-        driver = BatchDriver(self.client, world)
-        self.stack.push_async_callback(driver.clean_up)
-        await submit(driver, self.catalog, **fields)
-        return driver
-
-
 @pytest.fixture(scope="module")
 def shared_api(temporal_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
-    """One API process for all tests that leave it as it was."""
-    folder = tmp_path_factory.mktemp("streams")
-    catalog_url = f"sqlite:///{folder}/catalog.db"
-    environment = {
-        "TEMPORAL_ADDRESS": temporal_address,
-        "INGATHER_REDIS__URL": redis_url,
-        "INGATHER_CATALOG__URL": catalog_url,
-        "INGATHER_INDEX__URI": str(folder / "index"),
-        "INGATHER_S3__ENDPOINT_URL": "http://127.0.0.1:9",
-    }
-    migrate(catalog_url)
-    api = ApiProcess(environment, folder / "api.log")
-    api.start()
-    yield api
-    api.kill()
+    with api_for_all(temporal_address, redis_url, tmp_path_factory.mktemp("streams")) as api:
+        yield api
 
 
 @pytest.fixture
 async def deployment(shared_api: ApiProcess, tmp_path: Path) -> AsyncIterator[Deployment]:
-    address = shared_api.environment["TEMPORAL_ADDRESS"]
-    client = await Client.connect(address, data_converter=pydantic_data_converter)
-    deployment = Deployment(client, shared_api, tmp_path)
-    await deployment.catalog.add_tenant(DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME)
-    async with deployment.stack:
+    async with deployed(shared_api, tmp_path) as deployment:
         yield deployment
-    await shared_api.close_clients()
-    await deployment.catalog.close()
-    await deployment.redis.aclose()
 
 
 def contiguous(seqs: list[int]) -> bool:

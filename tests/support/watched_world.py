@@ -16,9 +16,10 @@ from temporalio import activity
 
 from ingather.adapters.sql.catalog import SqlCatalog
 from ingather.domain.bitmap import decode_bitmap
+from ingather.domain.ledger import Ledger
 from ingather.models.batch import BatchRecord, BatchState, Counts
 from ingather.models.content import Stage
-from ingather.models.document import DocumentFailure, DocumentRecord
+from ingather.models.document import DocumentFailure, DocumentRecord, DocumentStatus
 from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for
 from ingather.models.messages import (
     BuildManifestInput,
@@ -75,8 +76,8 @@ class CatalogWorld(World):
     @activity.defn(name="finish_batch")
     async def finish_batch(self, request: FinishBatchInput) -> FinishBatchOutput:
         closed = request.closed
-        cancelled = [o for o, letter in enumerate(closed.ledger) if letter == "c"]
-        await self.catalog.mark_cancelled(request.batch_id, cancelled, datetime.now(UTC))
+        cancelled = Ledger.load(closed.ledger, closed.failures).where(DocumentStatus.CANCELLED)
+        await self.catalog.mark_cancelled(request.batch_id, list(cancelled), datetime.now(UTC))
         await self.catalog.finish_batch(closed.summary)
         return await super().finish_batch(request)
 

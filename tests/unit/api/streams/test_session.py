@@ -2,12 +2,14 @@
 
 import asyncio
 
+from api.streams import hub as hub_module
 from api.streams.session import StreamSession
 from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.models.batch import BatchState
 from ingather.models.document import DocumentStatus
 from ingather.models.errors import EventLogUnavailableError
 from tests.support.house import House
+from tests.support.watching import parse
 
 
 def contiguous(seqs: list[int]) -> bool:
@@ -264,6 +266,39 @@ async def test_a_slow_client_is_told_and_let_go(house, batch) -> None:
 
     assert b"event: stream.lagged" in rest[-1]
     assert len(other.seqs) > 320
+
+
+async def test_one_stalled_watcher_slows_no_other(house, batch) -> None:
+    """Others of its batch get every event while it takes nothing, and so do those of another batch."""
+    batch.state(BatchState.RUNNING)
+    asleep = StreamSession(batch.key, 0, hub=house.hub, log=house.log, render=house.render, told=False).frames()
+    async for chunk in asleep:
+        if b"batch.started" in chunk:
+            break
+    others = [house.watch("0") for _ in range(3)]
+    for watcher in others:
+        await watcher.sees("batch.started")
+    for _ in range(40):
+        await batch.run_all()
+    for watcher in others:
+        await watcher.sees("document.succeeded", 160)
+
+    assert "stream.lagged" not in [name for watcher in others for name in watcher.names]
+    assert b"stream.lagged" in [chunk async for chunk in asleep][-1]
+
+
+async def test_a_quiet_stream_shows_that_it_lives(house, batch, monkeypatch) -> None:
+    """A comment, which clients ignore: proxies keep the connection, and a dead one is noticed."""
+    monkeypatch.setattr(hub_module, "PING_SECONDS", 1)
+    batch.state(BatchState.PAUSED)
+    frames = StreamSession(batch.key, None, hub=house.hub, log=house.log, render=house.render, told=False).frames()
+    async with asyncio.timeout(10):
+        async for chunk in frames:
+            if chunk == b":\n\n":
+                break
+
+    assert parse(chunk) == []
+    await frames.aclose()
 
 
 async def test_draining_says_farewell(house, batch) -> None:

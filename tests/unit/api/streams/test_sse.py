@@ -115,19 +115,3 @@ async def test_a_client_that_leaves_is_counted_out() -> None:
 
     assert closed == [True]
     assert connection.sent.startswith(b"data: 1\n\n")
-
-
-async def test_a_quiet_stream_sends_comments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proxies keep the connection, and clients ignore the line."""
-    monkeypatch.setattr(sse, "COMMENT_SECONDS", 0.05)
-
-    async def silent() -> AsyncIterator[bytes]:
-        await asyncio.sleep(0.3)
-        yield b""
-
-    connection = Connection()
-    response = StreamResponse(silent(), shutdown=anyio.Event(), on_closed=lambda: None)
-    await response({"type": "http", "method": "GET"}, connection.receive, connection.send)
-
-    assert connection.sent.startswith(b": \n\n")
-    assert parse(connection.sent) == []
