@@ -275,6 +275,9 @@ async def test_one_stalled_watcher_slows_no_other(house, batch) -> None:
     async for chunk in asleep:
         if b"batch.started" in chunk:
             break
+    # One more, so that the stream is live, with its client asleep over it.
+    batch.start(0)
+    await anext(asleep)
     others = [house.watch("0") for _ in range(3)]
     for watcher in others:
         await watcher.sees("batch.started")
