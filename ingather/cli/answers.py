@@ -8,6 +8,20 @@ import httpx
 from ingather.cli.errors import ApiProblemError, CliError
 from ingather.cli.resources import StreamEvent
 
+BUSY_WAIT = 2.0
+"""Seconds to wait where a 429 or 503 names none."""
+_BUSY = (429, 503)
+
+
+def busy_wait(response: httpx.Response) -> float | None:
+    """Seconds to wait before the same request is sent again; None when this is the answer."""
+    if response.status_code not in _BUSY:
+        return None
+    try:
+        return max(0.1, float(response.headers.get("Retry-After", BUSY_WAIT)))
+    except ValueError:
+        return BUSY_WAIT
+
 
 def raise_for_problem(response: httpx.Response) -> None:
     if not response.is_error and not response.is_redirect:

@@ -15,11 +15,11 @@ from urllib.parse import quote
 import httpx
 from httpx_sse import EventSource
 
-from ingather.cli.answers import json_of, raise_for_problem, stream_event
+from ingather.cli.answers import busy_wait, json_of, raise_for_problem, stream_event
 from ingather.cli.errors import CliError, ServerTimeoutError, ServerUnreachableError
 from ingather.cli.exit_codes import ExitCode
-from ingather.cli.multipart import MultipartUpload, Sent, UploadFile
-from ingather.cli.resources import Batch, Document, Hit, Limits, StreamEvent
+from ingather.cli.multipart import LinesUpload, MultipartUpload, Sent, Upload, UploadFile
+from ingather.cli.resources import Addition, Batch, Document, Hit, Limits, StreamEvent
 
 ANSWER_TIMEOUT = 30.0
 """Seconds an ordinary request may take."""
@@ -33,9 +33,6 @@ RESTART_WAITS = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0)
 """Seconds between attempts when a server that did answer is gone: it is probably being restarted."""
 BUSY_PATIENCE = 60.0
 """Seconds of ``Retry-After`` (and our own waits) we sit out in total before a 429 or 503 is the answer."""
-BUSY_WAIT = 2.0
-"""Seconds to wait where a 429 or 503 names none."""
-_BUSY = (429, 503)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Sleep = Callable[[float], None]
@@ -114,19 +111,56 @@ class IngatherClient:
         fields: dict[str, Any] = {"spec": dict(spec)}
         if metadata:
             fields["metadata"] = dict(metadata)
-        upload = MultipartUpload(files, fields, sent=sent)
+        response = self._upload("/v1/batches", MultipartUpload(files, fields, sent=sent), idempotency_key)
+        return Batch.from_json(json_of(response))
+
+    def submit_lines(self, lines: LinesUpload, *, idempotency_key: str | None = None) -> Batch:
+        """Upload an NDJSON manifest, a document a line, as one batch."""
+        return Batch.from_json(json_of(self._upload("/v1/batches", lines, idempotency_key)))
+
+    def open_batch(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Batch:
+        """Begin a batch that takes documents until it is sealed."""
         response = self._send(
             "POST",
             "/v1/batches",
-            content=upload,
+            json_body={**spec, "open": True, "documents": []},
+            headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+        )
+        return Batch.from_json(json_of(response))
+
+    def add(
+        self,
+        batch_id: str,
+        files: Sequence[UploadFile],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        sent: Sent | None = None,
+    ) -> Addition:
+        """Upload files into an open batch. Repeating it with the same key and files adds them once."""
+        fields = {"metadata": dict(metadata)} if metadata else {}
+        return self._add(batch_id, MultipartUpload(files, fields, sent=sent), idempotency_key)
+
+    def add_lines(self, batch_id: str, lines: LinesUpload, *, idempotency_key: str | None = None) -> Addition:
+        """Upload an NDJSON manifest into an open batch."""
+        return self._add(batch_id, lines, idempotency_key)
+
+    def _add(self, batch_id: str, body: Upload, idempotency_key: str | None) -> Addition:
+        response = self._upload(f"{_batch_path(batch_id)}/documents", body, idempotency_key)
+        return Addition.from_json(json_of(response))
+
+    def _upload(self, path: str, body: Upload, idempotency_key: str | None) -> httpx.Response:
+        return self._send(
+            "POST",
+            path,
+            content=body,
             headers={
-                "Content-Type": upload.content_type,
-                "Content-Length": str(upload.content_length),
+                "Content-Type": body.content_type,
+                "Content-Length": str(body.content_length),
                 "Idempotency-Key": idempotency_key or str(uuid.uuid4()),
             },
             timeout=httpx.Timeout(UPLOAD_ANSWER_TIMEOUT, connect=5.0, write=120.0),
         )
-        return Batch.from_json(json_of(response))
 
     # --- Batches ----------------------------------------------------------------------------
 
@@ -149,7 +183,7 @@ class IngatherClient:
         )
 
     def control(self, batch_id: str, action: str, body: Mapping[str, Any] | None = None) -> Batch:
-        """``start``, ``pause``, ``resume``, ``cancel`` or ``retry``; asking twice is harmless."""
+        """``start``, ``pause``, ``resume``, ``cancel``, ``retry`` or ``seal``; asking twice is harmless."""
         response = self._send(
             "POST",
             f"{_batch_path(batch_id)}/{action}",
@@ -248,7 +282,7 @@ class IngatherClient:
         *,
         parameters: Mapping[str, Any] | None = None,
         json_body: Any = None,
-        content: MultipartUpload | None = None,
+        content: Upload | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: httpx.Timeout | None = None,
     ) -> httpx.Response:
@@ -285,7 +319,7 @@ class IngatherClient:
                 attempt += 1
                 continue
             self._has_answered = True
-            wait = _busy_wait(response)
+            wait = busy_wait(response)
             if wait is None or waited + wait > BUSY_PATIENCE:
                 raise_for_problem(response)
                 return response
@@ -296,16 +330,6 @@ class IngatherClient:
 
 def _batch_path(batch_id: str) -> str:
     return f"/v1/batches/{quote(batch_id, safe='')}"
-
-
-def _busy_wait(response: httpx.Response) -> float | None:
-    """Seconds to wait before the same request is sent again; None when this is the answer."""
-    if response.status_code not in _BUSY:
-        return None
-    try:
-        return max(0.1, float(response.headers.get("Retry-After", BUSY_WAIT)))
-    except ValueError:
-        return BUSY_WAIT
 
 
 def _read_timeout(request: httpx.Request) -> float:

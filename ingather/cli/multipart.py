@@ -1,4 +1,4 @@
-"""A multipart body that streams from disk: one file open at a time, 256 KiB in memory, for any number of files.
+"""Bodies that stream from disk: one file open at a time, 256 KiB in memory, for any number of files.
 
 httpx's own encoder wants every file open before the first byte leaves, which ends at the limit of
 open files; this one opens each when its turn comes. The length is known ahead, so a server can refuse
@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ingather.cli.errors import CliError
 
@@ -28,6 +28,46 @@ class UploadFile:
 
 Sent = Callable[[int], None]
 """Called with the total of bytes handed to the connection so far; starts again at 0 on a repeated attempt."""
+
+
+class Upload(Protocol):
+    """A request's body. Iterate as often as needed; every iteration is a whole body."""
+
+    @property
+    def content_type(self) -> str: ...
+
+    @property
+    def content_length(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+class LinesUpload:
+    """An NDJSON manifest from a file, behind a line about the batch where there is one."""
+
+    content_type = "application/x-ndjson"
+
+    def __init__(self, path: Path, spec: Mapping[str, Any] | None = None, *, sent: Sent | None = None) -> None:
+        self._head = json.dumps({"spec": dict(spec)}).encode() + b"\n" if spec else b""
+        self._file = UploadFile(path, path.name, path.stat().st_size)
+        self._sent = sent
+
+    @property
+    def content_length(self) -> int:
+        return len(self._head) + self._file.size_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        total = 0
+        for piece in self._pieces():
+            yield piece
+            total += len(piece)
+            if self._sent is not None:
+                self._sent(total)
+
+    def _pieces(self) -> Iterator[bytes]:
+        if self._head:
+            yield self._head
+        yield from _read_exactly(self._file)
 
 
 class MultipartUpload:

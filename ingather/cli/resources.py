@@ -72,6 +72,26 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Addition:
+    """What an open batch took in."""
+
+    batch_id: str
+    documents_added: int
+    documents: int
+    """In the batch so far."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            batch_id=str(raw.get("batch_id") or ""),
+            documents_added=_integer(raw.get("documents_added")) or 0,
+            documents=_integer(raw.get("documents")) or 0,
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     code: str
     message: str

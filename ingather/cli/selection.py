@@ -17,22 +17,39 @@ from ingather.cli.exit_codes import ExitCode
 from ingather.cli.multipart import UploadFile
 from ingather.cli.resources import Limits
 
-MAX_DOCUMENTS = 1_000
-"""Documents in a batch where the server does not say otherwise."""
-
 FILENAME_COLUMN = "filename"
+KEPT_REASONS = 20
+"""Reasons for leaving a file out that are kept to be shown; the others are only counted."""
+
+
+@dataclass(slots=True)
+class Skipped:
+    """Files that were left out of a folder."""
+
+    count: int = 0
+    reasons: list[str] = field(default_factory=list)
+    """The first of them."""
+
+    def add(self, reason: str) -> None:
+        self.count += 1
+        if len(self.reasons) < KEPT_REASONS:
+            self.reasons.append(reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Files to send, and the paths that were left out with the reason for each."""
+    """What was selected, counted but not kept: iterate to walk over the files, again if need be."""
 
-    files: tuple[UploadFile, ...]
-    skipped: tuple[str, ...] = field(default=())
+    paths: tuple[Path, ...]
+    file_count: int
+    total_bytes: int
+    document_count: int
+    """Archives counted by their entries."""
+    largest_bytes: int
+    skipped: Skipped
 
-    @property
-    def total_bytes(self) -> int:
-        return sum(file.size_bytes for file in self.files)
+    def __iter__(self) -> Iterator[UploadFile]:
+        return _walk(self.paths, Skipped())
 
 
 def select(paths: Sequence[Path]) -> Selection:
@@ -44,25 +61,33 @@ def select(paths: Sequence[Path]) -> Selection:
     Raises:
         CliError: a path is missing or unreadable, or there is nothing to send.
     """
-    files: list[UploadFile] = []
-    skipped: list[str] = []
-    for path in paths:
-        try:
-            if path.is_dir():
-                files.extend(_in_folder(path, skipped.append))
-            else:
-                files.append(_file(path, path.name))
-        except OSError as error:
-            raise CliError(
-                "A path cannot be read", detail=f"{path}: {error.strerror or error}", exit_code=ExitCode.USAGE
-            ) from error
-    if not files:
+    skipped = Skipped()
+    file_count = total_bytes = document_count = largest = 0
+    for file in _walk(paths, skipped):
+        file_count += 1
+        total_bytes += file.size_bytes
+        document_count += _documents_in(file)
+        largest = max(largest, file.size_bytes)
+    if not file_count:
         raise CliError(
             "There is nothing to submit",
             detail=f"No visible files in {', '.join(str(path) for path in paths)}.",
             exit_code=ExitCode.USAGE,
         )
-    return Selection(tuple(files), tuple(skipped))
+    return Selection(tuple(paths), file_count, total_bytes, document_count, largest, skipped)
+
+
+def _walk(paths: Sequence[Path], skipped: Skipped) -> Iterator[UploadFile]:
+    for path in paths:
+        try:
+            if path.is_dir():
+                yield from _in_folder(path, skipped.add)
+            else:
+                yield _file(path, path.name)
+        except OSError as error:
+            raise CliError(
+                "A path cannot be read", detail=f"{path}: {error.strerror or error}", exit_code=ExitCode.USAGE
+            ) from error
 
 
 def _file(path: Path, name: str) -> UploadFile:
@@ -127,15 +152,14 @@ def spool(stream: BinaryIO, folder: Path, name: str) -> Path:
 # --- Limits ---------------------------------------------------------------------------------
 
 
-def check_limits(files: Sequence[UploadFile], limits: Limits) -> None:
+def check_limits(selection: Selection, limits: Limits) -> None:
     """Refuse here what the server would refuse after the upload.
 
     Raises:
         CliError: with exit code 5, naming the limit and what to do.
     """
-    most = limits.max_documents_per_batch or MAX_DOCUMENTS
-    count = sum(_documents_in(file) for file in files)
-    if count > most:
+    most, count = limits.max_documents_per_batch, selection.document_count
+    if most is not None and count > most:
         batches = -(-count // most)
         raise CliError(
             "Too many documents for one batch",
@@ -144,13 +168,12 @@ def check_limits(files: Sequence[UploadFile], limits: Limits) -> None:
             exit_code=ExitCode.LIMIT,
             code="batch_too_large",
         )
-    total = sum(file.size_bytes for file in files)
-    if limits.max_request_bytes and total > limits.max_request_bytes:
+    if limits.max_request_bytes is not None and selection.largest_bytes > limits.max_request_bytes:
         raise CliError(
-            "Too many bytes for one batch",
-            detail=f"{total:,} bytes were selected; one upload takes at most {limits.max_request_bytes:,}. "
+            "A file is too large for one request",
+            detail=f"It has {selection.largest_bytes:,} bytes; one request takes at most {limits.max_request_bytes:,}. "
             "Nothing was uploaded.",
-            action="Submit the files in several parts, into the same --collection.",
+            action="Split it, or raise the server's max_request_bytes and max_file_bytes.",
             exit_code=ExitCode.LIMIT,
             code="payload_too_large",
         )
@@ -209,21 +232,23 @@ def _from_csv(path: Path, text: str) -> dict[str, dict[str, Any]]:
 
 def match_metadata(
     files: Iterable[UploadFile], metadata: Mapping[str, dict[str, Any]]
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Metadata by the names that are sent, and the names that fit no file.
+) -> tuple[dict[str, dict[str, Any]], set[str]]:
+    """Metadata by the names that are sent, and the entries that fitted a file.
 
     An entry may name a file by its path in the folder or by its last part alone. An archive's metadata is
     that of every document in it.
     """
     by_name: dict[str, dict[str, Any]] = {}
     used: set[str] = set()
+    if not metadata:
+        return by_name, used
     for file in files:
         for name in (file.name, PurePosixPath(file.name).name):
             if name in metadata:
                 by_name[file.name] = metadata[name]
                 used.add(name)
                 break
-    return by_name, [name for name in metadata if name not in used]
+    return by_name, used
 
 
 def _bad_metadata(path: Path, reason: str) -> CliError:

@@ -1,47 +1,57 @@
-"""Submit files, folders and ZIPs as one batch."""
+"""Submit files, folders and ZIPs, or an NDJSON manifest, as one batch."""
 
 import json
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import shlex
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from ingather.cli.blocks import BLOCK_BYTES, ONE_REQUEST_BYTES, ONE_REQUEST_FILES, BlockUpload, room_in_request
 from ingather.cli.client import IngatherClient
 from ingather.cli.commands.options import AsJson, parse_pairs
+from ingather.cli.commands.sending import Metadata, selected, sending_lines, used_metadata
 from ingather.cli.commands.watch import finish
 from ingather.cli.connect import connect
-from ingather.cli.console import print_json, print_line, say, talk
-from ingather.cli.multipart import Sent
-from ingather.cli.render import plural, size
+from ingather.cli.console import print_json, print_line, say
+from ingather.cli.errors import CliError
+from ingather.cli.exit_codes import ExitCode
+from ingather.cli.multipart import LinesUpload
 from ingather.cli.resources import Batch
-from ingather.cli.selection import (
-    Selection,
-    check_limits,
-    match_metadata,
-    read_metadata,
-    select,
-    spool,
-    standard_input,
-)
+from ingather.cli.selection import Selection, check_limits
+from ingather.cli.upload_bar import upload_bar
 
-SHOWN_NAMES = 5
-STDIN_NAME = "stdin"
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the command line asks for."""
+
+    spec: dict[str, Any]
+    metadata: dict[str, dict[str, Any]]
+    key: str
+    block_bytes: int
+    stays_open: bool
 
 
 def submit(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files, folders, ZIPs; - is standard input.")],
-    *,
-    collection: Annotated[str | None, typer.Option("--collection", "-c", help="Where search finds it.")] = None,
-    metadata: Annotated[
-        Path | None, typer.Option("--metadata", help="JSON (filename → object) or CSV with a filename column.")
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH…", help="Files, folders, ZIPs; - is standard input.")
     ] = None,
+    *,
+    ndjson: Annotated[
+        Path | None,
+        typer.Option("--ndjson", metavar="FILE", help="A manifest, a document a line; - is standard input."),
+    ] = None,
+    collection: Annotated[str | None, typer.Option("--collection", "-c", help="Where search finds it.")] = None,
+    metadata: Metadata = None,
     priority: Annotated[int | None, typer.Option("--priority", min=1, max=5, help="1 is the most urgent.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the batch.")] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Wait for `ingather start`.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Take more with `ingather add` until `ingather seal`.")] = False,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", metavar="K=V", help="Such as chunk_size=500.")
     ] = None,
@@ -52,14 +62,21 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Submit files, folders or ZIPs as one batch."""
+    paths = paths or []
+    _check_usage(paths, ndjson, metadata, is_open=open_, watch=watch)
     options = {key: _value(text) for key, text in parse_pairs(option or [], "--option").items()}
-    wanted = {"name": name or _folder_name(paths), "collection": collection, "priority": priority, "hold": hold or None}
-    spec: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
-    if options:
-        spec["options"] = options
+    given = {"name": name, "collection": collection, "priority": priority, "hold": hold or None, "options": options}
+    spec = {key: value for key, value in given.items() if value}
+    key = idempotency_key or str(uuid.uuid4())
     with connect() as client:
-        with _selected(paths) as selection:
-            batch = _submit(client, selection, spec, metadata, idempotency_key)
+        if ndjson is not None:
+            batch = _submit_lines(client, ndjson, spec | ({"open": True} if open_ else {}), key)
+        elif not paths:
+            batch = client.open_batch(spec, idempotency_key=key)
+        else:
+            if folder := _folder_name(paths):
+                spec.setdefault("name", folder)
+            batch = _submit_paths(client, paths, spec, metadata, key, is_open=open_)
         if as_json:
             print_json(batch.raw)
         else:
@@ -67,7 +84,27 @@ def submit(
         if watch:
             finish(client, batch, as_json=as_json, after=0)
     if not as_json:
-        say(f"Accepted. Next: ingather {'start' if batch.waiting_for == 'start' else 'watch'} {batch.id}", "dim")
+        say(_next_step(batch, is_open=open_), "dim")
+
+
+def _check_usage(
+    paths: Sequence[Path], ndjson: Path | None, metadata: Path | None, *, is_open: bool, watch: bool
+) -> None:
+    problem = ""
+    if ndjson is not None and (paths or metadata):
+        problem = "--ndjson carries documents and metadata; give neither PATH nor --metadata with it."
+    elif ndjson is None and not paths and not is_open:
+        problem = "Name what to submit: PATH…, or --ndjson FILE; or --open for a batch that begins empty."
+    elif is_open and watch:
+        problem = "An open batch runs when it is sealed: watch it with `ingather seal ID --watch`."
+    if problem:
+        raise CliError("The command is not complete", detail=problem, exit_code=ExitCode.USAGE, code="usage")
+
+
+def _next_step(batch: Batch, *, is_open: bool) -> str:
+    if is_open:
+        return f"Open. Next: ingather add {batch.id} PATH…, and at last: ingather seal {batch.id}"
+    return f"Accepted. Next: ingather {'start' if batch.waiting_for == 'start' else 'watch'} {batch.id}"
 
 
 def _folder_name(paths: Sequence[Path]) -> str | None:
@@ -83,48 +120,62 @@ def _value(text: str) -> Any:
         return text
 
 
-@contextmanager
-def _selected(paths: Sequence[Path]) -> Iterator[Selection]:
-    with tempfile.TemporaryDirectory(prefix="ingather-") as folder:
-        spooled = [
-            spool(standard_input(), Path(folder), STDIN_NAME) if str(path) == "-" else path
-            for path in dict.fromkeys(paths)
-        ]
-        selection = select(spooled)
-        for reason in selection.skipped[:SHOWN_NAMES]:
-            say(f"Left out {reason}", "yellow")
-        if len(selection.skipped) > SHOWN_NAMES:
-            say(f"Left out {len(selection.skipped) - SHOWN_NAMES:,} more", "yellow")
-        yield selection
+def _submit_lines(client: IngatherClient, path: Path, spec: dict[str, Any], key: str) -> Batch:
+    with sending_lines(path) as (file, sent):
+        return client.submit_lines(LinesUpload(file, spec, sent=sent), idempotency_key=key)
 
 
-def _submit(
-    client: IngatherClient, selection: Selection, spec: dict[str, Any], metadata: Path | None, key: str | None
+def _submit_paths(
+    client: IngatherClient,
+    paths: Sequence[Path],
+    spec: dict[str, Any],
+    metadata: Path | None,
+    key: str,
+    *,
+    is_open: bool,
 ) -> Batch:
-    entries = read_metadata(metadata) if metadata is not None else {}
-    by_name, unmatched = match_metadata(selection.files, entries)
-    if unmatched:
-        names = ", ".join(unmatched[:SHOWN_NAMES]) + (" …" if len(unmatched) > SHOWN_NAMES else "")
-        say(f"Not used, because no file has the name: metadata for {names}", "yellow")
-    check_limits(selection.files, client.limits())
-    count = len(selection.files)
-    with _upload_bar(f"{count:,} {plural('file', count)}, {size(selection.total_bytes)}", selection) as sent:
-        return client.submit(selection.files, spec=spec, metadata=by_name, idempotency_key=key, sent=sent)
+    with selected(paths) as selection:
+        entries = used_metadata(selection, metadata)
+        limits = client.limits()
+        check_limits(selection, limits)
+        room = room_in_request(limits)
+        wanted = _Wanted(spec, entries, key, min(BLOCK_BYTES, room), is_open)
+        if is_open or selection.file_count > ONE_REQUEST_FILES or selection.total_bytes > min(ONE_REQUEST_BYTES, room):
+            return _submit_in_blocks(client, selection, wanted)
+        with upload_bar(selection) as progress:
+            return client.submit(
+                list(selection),
+                spec=wanted.spec,
+                metadata=wanted.metadata,
+                idempotency_key=key,
+                sent=lambda sent: progress(0, sent),
+            )
 
 
-@contextmanager
-def _upload_bar(what: str, selection: Selection) -> Iterator[Sent]:
-    if not talk().is_terminal:
-        say(f"Uploading {what}")
-        yield lambda _: None
-        return
-    columns = (
-        TextColumn("Uploading {task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+def _submit_in_blocks(client: IngatherClient, selection: Selection, wanted: _Wanted) -> Batch:
+    """Open a batch, add block by block, seal. What breaks off can be gone on with; nothing runs before the seal."""
+    batch = client.open_batch(wanted.spec, idempotency_key=wanted.key)
+    upload = BlockUpload(client, batch.id, wanted.key, wanted.metadata, wanted.block_bytes)
+    try:
+        with upload_bar(selection) as progress:
+            upload.run(selection, progress)
+        return client.batch(batch.id) if wanted.stays_open else client.control(batch.id, "seal")
+    except KeyboardInterrupt:
+        _say_how_to_go_on(upload, selection, wanted)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except CliError as error:
+        if error.code != "idempotency_key_reused":
+            _say_how_to_go_on(upload, selection, wanted)
+        raise
+
+
+def _say_how_to_go_on(upload: BlockUpload, selection: Selection, wanted: _Wanted) -> None:
+    say(
+        f"Stopped after {upload.files_sent:,} of {selection.file_count:,} files. They are kept in batch "
+        f"{upload.batch_id}, and nothing of it runs before it is complete.",
+        "yellow",
     )
-    with Progress(*columns, console=talk(), transient=True) as progress:
-        task = progress.add_task(what, total=max(1, selection.total_bytes))
-        yield lambda total: progress.update(task, completed=total)
+    has_key = any(argument.startswith("--idempotency-key") for argument in sys.argv)
+    again = sys.argv[1:] if has_key else [*sys.argv[1:], "--idempotency-key", wanted.key]
+    say(f"  → go on:     {shlex.join(['ingather', *again])}", "cyan")
+    say(f"  → or drop it: ingather cancel {upload.batch_id}", "cyan")

@@ -10,7 +10,7 @@ from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.cli.multipart import UploadFile
 from ingather.cli.resources import Limits
-from ingather.cli.selection import check_limits, match_metadata, read_metadata, select
+from ingather.cli.selection import Selection, check_limits, match_metadata, read_metadata, select
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -20,7 +20,7 @@ def write(path: Path, text: str = "x") -> Path:
 
 
 def names(*paths: Path) -> list[str]:
-    return [file.name for file in select(paths).files]
+    return [file.name for file in select(paths)]
 
 
 def test_a_folder_is_taken_whole_and_in_order(tmp_path: Path) -> None:
@@ -35,8 +35,8 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     for name in (".git/config", ".DS_Store", "a.txt"):
         write(tmp_path / name)
     selection = select([tmp_path])
-    assert [file.name for file in selection.files] == ["a.txt"]
-    assert selection.skipped == ()
+    assert [file.name for file in selection] == ["a.txt"]
+    assert selection.skipped.count == 0
 
 
 def test_a_file_named_outright_is_taken_even_if_hidden(tmp_path: Path) -> None:
@@ -54,8 +54,8 @@ def test_links_out_of_the_folder_are_left_out_and_named(tmp_path: Path) -> None:
     (folder / "nowhere.txt").symlink_to(folder / "missing")
     (folder / "linked").symlink_to(tmp_path)
     selection = select([folder])
-    assert [file.name for file in selection.files] == ["a.txt", "inside.txt"]
-    assert len(selection.skipped) == 3
+    assert [file.name for file in selection] == ["a.txt", "inside.txt"]
+    assert selection.skipped.count == len(selection.skipped.reasons) == 3
 
 
 def test_a_name_that_no_header_can_carry_is_made_one(tmp_path: Path) -> None:
@@ -84,23 +84,26 @@ def test_nothing_to_submit_is_a_usage_error(tmp_path: Path, name: str) -> None:
 # --- Limits ---------------------------------------------------------------------------------
 
 
-def some_files(count: int) -> list[UploadFile]:
-    return [UploadFile(Path("a.txt"), f"{number}.txt", 10) for number in range(count)]
+def some_files(tmp_path: Path, count: int) -> Selection:
+    for number in range(count):
+        write(tmp_path / "papers" / f"{number}.txt", "0123456789")
+    return select([tmp_path / "papers"])
 
 
-def test_a_thousand_documents_fit() -> None:
-    """Exactly the limit is accepted."""
-    check_limits(some_files(1_000), Limits())
+def test_a_batch_may_be_full(tmp_path: Path) -> None:
+    """Exactly the limit is accepted; a server that names none is asked to decide."""
+    check_limits(some_files(tmp_path, 20), Limits(max_documents_per_batch=20))
+    check_limits(some_files(tmp_path, 20), Limits())
 
 
-def test_one_more_is_refused_with_advice() -> None:
-    """1,001 documents are refused with the limit, the count and a way out."""
+def test_one_more_is_refused_with_advice(tmp_path: Path) -> None:
+    """The refusal names the limit, the count and a way out."""
     with pytest.raises(CliError) as caught:
-        check_limits(some_files(1_001), Limits())
+        check_limits(some_files(tmp_path, 21), Limits(max_documents_per_batch=20))
     error = caught.value
     assert error.exit_code == ExitCode.LIMIT
-    assert "1,001" in error.detail
-    assert "1,000" in error.detail
+    assert "21 documents" in error.detail
+    assert "at most 20" in error.detail
     assert "2 parts" in error.action
 
 
@@ -111,20 +114,28 @@ def test_entries_of_an_archive_count(tmp_path: Path) -> None:
         for number in range(11):
             archive.writestr(f"{number}.txt", "x")
     with pytest.raises(CliError):
-        check_limits([UploadFile(path, path.name, 1)], Limits(max_documents_per_batch=10))
+        check_limits(select([path]), Limits(max_documents_per_batch=10))
 
 
 def test_a_broken_archive_is_left_to_the_server(tmp_path: Path) -> None:
     """What is no ZIP counts as one document; the server says what is wrong with it."""
     path = write(tmp_path / "broken.zip", "not a zip")
-    check_limits([UploadFile(path, path.name, 1)], Limits(max_documents_per_batch=1))
+    check_limits(select([path]), Limits(max_documents_per_batch=1))
 
 
-def test_too_many_bytes_are_refused_before_the_upload() -> None:
-    """The total of one request has a limit too."""
+def test_a_file_that_fits_no_request_is_refused_before_the_upload(tmp_path: Path) -> None:
+    """All files together may be larger than a request: they go in several."""
+    check_limits(some_files(tmp_path, 3), Limits(max_request_bytes=10))
     with pytest.raises(CliError) as caught:
-        check_limits(some_files(2), Limits(max_request_bytes=19))
+        check_limits(some_files(tmp_path, 3), Limits(max_request_bytes=9))
     assert caught.value.exit_code == ExitCode.LIMIT
+
+
+def test_a_selection_is_walked_as_often_as_needed(tmp_path: Path) -> None:
+    """Its files are counted and not kept: each walk finds them anew, in the same order."""
+    selection = some_files(tmp_path, 30)
+    assert list(selection) == list(selection)
+    assert (selection.file_count, selection.total_bytes, selection.largest_bytes) == (30, 300, 10)
 
 
 # --- Metadata -------------------------------------------------------------------------------
@@ -159,13 +170,13 @@ def test_metadata_finds_its_file_by_path_or_by_name() -> None:
     """The exact path wins over the bare name; what fits nothing is reported, and not sent."""
     files = [UploadFile(Path("a"), "sub/a.txt", 1), UploadFile(Path("b"), "b.txt", 1)]
     metadata = {"sub/a.txt": {"n": 1}, "a.txt": {"n": 2}, "b.txt": {"n": 3}, "in-zip.txt": {"n": 4}}
-    found, unmatched = match_metadata(files, metadata)
+    found, used = match_metadata(files, metadata)
     assert found == {"sub/a.txt": {"n": 1}, "b.txt": {"n": 3}}
-    assert unmatched == ["a.txt", "in-zip.txt"]
+    assert used == {"sub/a.txt", "b.txt"}
 
 
 def test_a_bare_name_reaches_a_file_in_a_folder() -> None:
     """Metadata written for `a.txt` fits `sub/a.txt`, and is sent under the name the file is sent by."""
-    found, unmatched = match_metadata([UploadFile(Path("a"), "sub/a.txt", 1)], {"a.txt": {"n": 1}})
+    found, used = match_metadata([UploadFile(Path("a"), "sub/a.txt", 1)], {"a.txt": {"n": 1}})
     assert found == {"sub/a.txt": {"n": 1}}
-    assert unmatched == []
+    assert used == {"a.txt"}
