@@ -156,6 +156,7 @@ class DocumentRun:
         """Stop what is in flight, and start nothing more."""
         self._stopping = True
         self._window.cancel()
+        self._index.hurry()
         await self._window.drained()
 
     async def flush(self) -> None:

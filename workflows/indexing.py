@@ -13,7 +13,8 @@ with workflow.unsafe.imports_passed_through():
     from ingather.models.batch import BatchSpec
     from ingather.models.errors import BlobNotFoundError, IndexUnavailableError
     from ingather.models.messages import IndexDocumentsInput, IndexDocumentsOutput
-    from workflows.options import INDEX
+    from workflows.options import INDEX, LAST_INDEX
+    from workflows.outcomes import was_cancelled
 
 INDEX_BATCH_SIZE = 100
 PACKED_INDEX_BATCH_SIZE = 500
@@ -47,6 +48,8 @@ class IndexQueue:
         self._batch_size = batch_size
         self._waiting: list[int] = []
         self._writing: Sequence[int] = ()
+        self._task: asyncio.Task[IndexDocumentsOutput] | None = None
+        self._options = INDEX
         self._timer: asyncio.Task[None] | None = None
         self._is_due = False
 
@@ -67,6 +70,12 @@ class IndexQueue:
         elif self._timer is None:
             self._timer = asyncio.create_task(self._wait_for_interval())
 
+    def hurry(self) -> None:
+        """The batch is being cancelled: what waits is tried for a minute, not for half an hour."""
+        self._options = LAST_INDEX
+        if self._task is not None:
+            self._task.cancel()
+
     def stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -82,7 +91,7 @@ class IndexQueue:
         del self._waiting[: len(ordinals)]
         self._writing = ordinals
         spec = self._spec
-        task = workflow.start_activity_method(
+        self._task = workflow.start_activity_method(
             IndexActivities.index_documents,
             IndexDocumentsInput(
                 tenant_id=spec.tenant_id,
@@ -92,14 +101,16 @@ class IndexQueue:
             ),
             summary=f"{len(ordinals)} documents",
             priority=self._priority(),
-            **INDEX,
+            **self._options,
         )
-        task.add_done_callback(self._written)
+        self._task.add_done_callback(self._written)
 
     def _written(self, task: "asyncio.Task[IndexDocumentsOutput]") -> None:
-        ordinals, self._writing = self._writing, ()
-        if task.cancelled() or task.exception() is not None:
-            # Half an hour of attempts: what cannot be found is not done. A retry by this code indexes again.
+        ordinals, self._writing, self._task = self._writing, (), None
+        if was_cancelled(task):
+            self._waiting[:0] = ordinals  # it was stopped for being too patient
+        elif task.exception() is not None:
+            # Every attempt failed: what cannot be found is not done. A retry by this code indexes again.
             for ordinal in ordinals:
                 self._on_failure(ordinal, IndexUnavailableError.code)
         else:

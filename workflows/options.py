@@ -100,6 +100,9 @@ INDEX = ActivityOptions(
     retry_policy=_PATIENT,
 )
 
+LAST_INDEX = INDEX | ActivityOptions(schedule_to_close_timeout=timedelta(seconds=60))
+"""What a cancelled batch had finished: its end does not wait for an index that is away."""
+
 RECORDS = ActivityOptions(
     task_queue=IO_QUEUE,
     start_to_close_timeout=timedelta(minutes=30),

@@ -69,6 +69,8 @@ class World:
     """While set and not open, the report is being written."""
     when_stopped: Exception | None = None
     """What a document ends with when it is stopped, instead of stopping."""
+    index_is_away: bool = False
+    """No index write succeeds."""
     missing: frozenset[int] = frozenset()
     """Documents whose artifact is gone when they are to be indexed."""
     started: list[int] = field(default_factory=list)
@@ -153,6 +155,8 @@ class World:
 
     @activity.defn(name="index_documents")
     async def index_documents(self, request: IndexDocumentsInput) -> IndexDocumentsOutput:
+        if self.index_is_away:
+            raise ApplicationError("away", type="index_unavailable")
         ordinals = [ordinal for ordinal in decode_bitmap(request.ordinals) if ordinal not in self.missing]
         self.indexed.append(ordinals)
         missing = self.missing.intersection(decode_bitmap(request.ordinals))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from datetime import timedelta
 
 import pytest
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
@@ -14,6 +15,7 @@ from tests.support.batch_driver import BatchDriver, driven, retry
 from tests.support.fake_activities import DONE, World, failed
 from tests.support.waiting import until
 from workflows.batch import BatchWorkflow
+from workflows.options import LAST_INDEX
 
 
 async def cancelled(driver: BatchDriver) -> Counts:
@@ -272,3 +274,19 @@ async def test_a_cancelled_workflow_says_so_too(client):
         await cancelled(driver)
 
         assert (await (await handle.describe()).memo())["progress"]["state"] == "cancelled"
+
+
+async def test_a_cancel_does_not_wait_half_an_hour_for_an_index_that_is_away(client, monkeypatch):
+    """What was finished and cannot be made searchable fails by a code that a retry can name."""
+    monkeypatch.setitem(LAST_INDEX, "schedule_to_close_timeout", timedelta(seconds=1))
+    world = World(document_count=110, index_is_away=True, gate=asyncio.Event(), open_for=100)
+    async with driven(client, world) as driver:
+        handle = await driver.start()
+        await until(lambda: world.open_for == 0 and world.waiting == 10)
+
+        await handle.cancel()
+        await until(lambda: world.closed is not None)
+
+        assert world.closed is not None
+        assert world.closed.summary.counts == Counts(total=110, failed=100, cancelled=10)
+        assert world.closed.summary.failures_by_code == {"index_unavailable": 100}
