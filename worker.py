@@ -55,6 +55,9 @@ log = structlog.get_logger(__name__)
 
 RPC_TIMEOUT = timedelta(seconds=10)
 
+DOCUMENTS_FIRST_SECONDS = 1.0
+"""What is not needed by the first documents waits for so long after the start."""
+
 ROLES = {"workflows": WORKFLOW_QUEUE, "io": IO_QUEUE, "cpu": CPU_QUEUE}
 
 DOCUMENTS_PER_PARSER = 6
@@ -200,8 +203,10 @@ async def _prepare_ahead(roles: Sequence[str], ports: Ports, preparer: Supervise
     if "cpu" in roles:
         await succeeds(preparer.start)
     if "io" in roles:
+        # Each loads a library for half a second or more, and documents may be waiting since another worker died.
+        await asyncio.sleep(DOCUMENTS_FIRST_SECONDS)
         storage = until_it_succeeds(partial(prepare_storage, settings))
-        index = succeeds(partial(ports.index.count, DEFAULT_TENANT_ID))  # loads its library: a second or more
+        index = succeeds(partial(ports.index.count, DEFAULT_TENANT_ID))
         await asyncio.gather(storage, index)
 
 

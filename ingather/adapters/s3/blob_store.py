@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import structlog
-from botocore.exceptions import ClientError
 
 from ingather.adapters.s3.boto import BotoThreads
 from ingather.adapters.s3.direct import DirectObjects, storage_error
@@ -175,6 +174,8 @@ class S3BlobStore:
             raise storage_error("read", key, 404, "NoSuchKey")
 
     def _create_bucket(self, s3: "S3Client") -> None:
+        from botocore.exceptions import ClientError  # noqa: PLC0415  # loaded by now, and not before
+
         try:
             s3.head_bucket(Bucket=self._bucket)
         except ClientError as error:

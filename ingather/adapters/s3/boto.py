@@ -1,14 +1,14 @@
-"""boto3 on threads of its own, its errors translated."""
+"""boto3 on threads of its own, its errors translated.
+
+It is imported where it is first used: that takes a sixth of a second, which a worker that was killed does not have,
+and most of what a worker does passes boto3 by.
+"""
 
 import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar
-
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
 from ingather.adapters.s3.direct import storage_error
 from ingather.adapters.s3.signing import S3Credentials
@@ -41,17 +41,19 @@ class BotoThreads:
         """Run ``operation`` on a thread. ``verb`` and ``key`` say in an error what was being done to what."""
 
         def run() -> _Answer:
-            return operation(self._client())
+            from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # see above
 
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
-        except ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            raise storage_error(verb, key, status, error.response.get("Error", {}).get("Code", "")) from error
-        except BotoCoreError as error:
-            # The class name only: some of these errors quote the request.
-            message = f"Object storage did not answer ({verb} {key}): {type(error).__name__}."
-            raise StorageUnavailableError(message, key=key) from error
+            try:
+                return operation(self._client())
+            except ClientError as error:
+                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+                raise storage_error(verb, key, status, error.response.get("Error", {}).get("Code", "")) from error
+            except BotoCoreError as error:
+                # The class name only: some of these errors quote the request.
+                message = f"Object storage did not answer ({verb} {key}): {type(error).__name__}."
+                raise StorageUnavailableError(message, key=key) from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
     async def credentials(self) -> S3Credentials:
         """The ones given, or those of boto3's own chain (environment, profile, instance role)."""
@@ -72,6 +74,9 @@ class BotoThreads:
 
     def _client(self) -> "S3Client":
         """Made on a thread, since loading the service model takes a fifth of a second."""
+        import boto3  # noqa: PLC0415  # see above
+        from botocore.config import Config  # noqa: PLC0415
+
         with self._making:
             if self._made is None:
                 fixed = self._fixed_credentials
@@ -94,6 +99,8 @@ class BotoThreads:
 
 
 def _ask_chain() -> S3Credentials:
+    import boto3  # noqa: PLC0415  # see above
+
     found = boto3.session.Session().get_credentials()
     frozen = found.get_frozen_credentials() if found is not None else None
     if frozen is None or frozen.access_key is None or frozen.secret_key is None:

@@ -1,14 +1,15 @@
 """Bringing the database's tables to what this version needs."""
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from ingather.adapters.sql.engine import WRITES, open_engine, unavailable
+
+if TYPE_CHECKING:
+    from alembic.config import Config  # imported where it is used: workers do without
 
 _LOCK_NUMBER = 0x1_6A_74_68
 """Any number of our own: PostgreSQL's advisory lock for migrations."""
@@ -20,6 +21,8 @@ def migrate(url: str) -> None:
 
     Raises ``CatalogUnavailableError`` when the database cannot be reached.
     """
+    from alembic import command  # noqa: PLC0415  # workers do without
+
     engine = open_engine(url, max_connections=1)
     try:
         with engine.connect().execution_options(**{WRITES: True}) as connection:
@@ -36,8 +39,10 @@ def migrate(url: str) -> None:
         engine.dispose()
 
 
-def alembic_config(connection: Connection) -> Config:
+def alembic_config(connection: Connection) -> "Config":
     """Alembic's settings without a file; ``env.py`` takes the connection from here."""
+    from alembic.config import Config  # noqa: PLC0415  # workers do without
+
     config = Config()
     config.set_main_option("script_location", "ingather.adapters.sql:migrations")
     config.attributes["connection"] = connection
