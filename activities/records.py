@@ -10,7 +10,7 @@ from temporalio import activity
 from activities.failures import translate_errors
 from activities.heartbeats import beating_plainly
 from ingather.domain.bitmap import decode_bitmap
-from ingather.domain.keys import report_key, summary_key, upload_prefix
+from ingather.domain.keys import report_key, submission_prefix, summary_key, upload_prefix
 from ingather.domain.ledger import Ledger
 from ingather.models.batch import BatchState
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentStatus
@@ -52,6 +52,8 @@ class RecordActivities:
             await self._catalog.finish_batch(summary)
             if summary.counts.failed == summary.counts.cancelled == 0:
                 await self._remove_uploads(request.tenant_id, request.batch_id, report.used_uploads)
+            elif await self._was_left_open(request.batch_id):
+                await self._remove_submission(request.tenant_id, request.batch_id)
         log.info(
             "batch.ended",
             batch_id=request.batch_id,
@@ -100,6 +102,17 @@ class RecordActivities:
             await asyncio.gather(*(self._catalog.save_outcome(verdicts.applied_to(record, now)) for record in records))
         if cancelled:
             await self._catalog.mark_cancelled(batch_id, cancelled, now)
+
+    async def _was_left_open(self, batch_id: str) -> bool:
+        """It was cancelled before it was complete: nobody wants half of it, so no retry needs its bytes."""
+        record = await self._catalog.get_batch(batch_id)
+        return record is not None and record.spec.open and record.sealed_at is None
+
+    async def _remove_submission(self, tenant_id: str, batch_id: str) -> None:
+        """Everything that was handed in. The batch has ended, so nothing comes after this."""
+        await self._remove_uploads(tenant_id, batch_id, used=())
+        async for blob in self._blobs.list(submission_prefix(tenant_id, batch_id)):
+            await self._blobs.delete(blob.key)
 
     async def _remove_uploads(self, tenant_id: str, batch_id: str, used: Collection[str]) -> None:
         """Whatever came in and is no document's own bytes now: none will be fetched again."""

@@ -169,7 +169,7 @@ class StoringIntake:
     async def _end_small(self) -> Taken:
         content, self._head = bytes(self._head), bytearray()
         sha256 = hashlib.sha256(content).hexdigest()
-        if self._pack.size + len(content) > UPLOAD_PACK_BYTES:
+        if len(self._pack.content) + len(content) > UPLOAD_PACK_BYTES:
             await self._store_pack()
         offset = self._pack.append(content)
         blob = BlobRef(key=self._pack.key, offset=offset, size_bytes=len(content), sha256=sha256)
@@ -178,7 +178,7 @@ class StoringIntake:
     async def _store_pack(self) -> None:
         """Send the pack on its way; the next one fills meanwhile."""
         await self._await_pack()
-        if self._pack.pieces:
+        if self._pack.file_count:
             pack, self._pack = self._pack, _Pack(self._new_key("pack"))
             self._storing = asyncio.create_task(self._blobs.put(pack.key, pack.take()))
 
@@ -224,20 +224,20 @@ def taken(filename: str, size_bytes: int, sha256: str, limits: IntakeLimits) -> 
 @dataclass(slots=True)
 class _Pack:
     key: str
-    pieces: list[bytes] = field(default_factory=list)
-    size: int = 0
+    content: bytearray = field(default_factory=bytearray)
+    file_count: int = 0
 
     def append(self, content: bytes) -> int:
         """Add a file; answers where it starts."""
-        offset = self.size
-        self.pieces.append(content)
-        self.size += len(content)
+        offset = len(self.content)
+        self.content += content
+        self.file_count += 1
         return offset
 
     def take(self) -> bytes:
-        """The whole pack, once: its pieces are let go."""
-        content = b"".join(self.pieces)
-        self.pieces.clear()
+        """The whole pack, once: it is let go."""
+        content = bytes(self.content)
+        self.content = bytearray()
         return content
 
 

@@ -126,6 +126,12 @@ class ControlService:
                 current_status=record.state.value,
                 problem=record.problem.code,
             )
+        if record.spec.open and record.sealed_at is None:
+            raise InvalidStateError(
+                "The batch was cancelled before it was sealed, and its documents were let go: submit them again.",
+                current_status=record.state.value,
+                wanted="retry",
+            )
         if not await self._has_selected(record, selection):
             named = " with these codes or numbers" if selection.codes or selection.ordinals else ""
             raise InvalidStateError(

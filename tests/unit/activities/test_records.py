@@ -8,12 +8,13 @@ from temporalio.exceptions import ApplicationError
 
 from ingather.domain.batch_state import final_state
 from ingather.domain.bitmap import encode_bitmap
-from ingather.domain.keys import report_key, summary_key, upload_prefix
+from ingather.domain.keys import report_key, submission_part_key, summary_key, upload_key, upload_prefix
 from ingather.domain.ledger import Ledger
 from ingather.models.batch import BatchProblem, BatchState, BatchSummary, Counts
 from ingather.models.document import DocumentStatus
 from ingather.models.errors import CatalogUnavailableError
 from ingather.models.messages import ClosedBatch, FinishBatchInput, ReopenBatchInput, ResetDocumentsInput
+from tests.support.catalog_records import batch_record
 from tests.support.ingesting import TENANT, run_activity
 
 TEXTS = (b"The dome opens at nine.\n", b"The mirror is washed in spring.\n", b"The gate is shut at dusk.\n")
@@ -160,6 +161,26 @@ async def test_uploads_stay_as_long_as_a_retry_may_need_them(workshop, ending):
     await finish(workshop, closed_batch(batch_id, d0="done", d1="done", d2=ending))
 
     assert len(await uploads(workshop, batch_id)) == 3
+
+
+async def test_a_batch_cancelled_while_it_was_open_leaves_nothing_of_what_came_in(workshop):
+    """Nobody wants half of it: its uploads and its lines go; the report and the summary stay."""
+    record = batch_record(state=BatchState.PENDING)
+    record = record.model_copy(update={"spec": record.spec.model_copy(update={"open": True})})
+    await workshop.catalog.add_batch(record)
+    for key in (
+        upload_key(TENANT, f"{record.batch_id}/upload", "pack-00000"),
+        submission_part_key(TENANT, record.batch_id, "upload"),
+    ):
+        await workshop.blobs.put(key, b"x")
+    summary = BatchSummary(
+        batch_id=record.batch_id, state=BatchState.CANCELLED, counts=Counts(total=3, cancelled=3), version=4
+    )
+
+    await finish(workshop, ClosedBatch(summary=summary, ledger="", journal_length=1))
+
+    left = [blob.key async for blob in workshop.blobs.list("") if record.batch_id in blob.key]
+    assert left == sorted([report_key(TENANT, record.batch_id), summary_key(TENANT, record.batch_id)])
 
 
 async def test_finishing_again_writes_the_same(workshop):

@@ -257,3 +257,13 @@ async def test_an_opening_that_broke_off_is_completed_by_its_replay(api):
     batch_id = again.json()["id"]
     assert (await add(api, batch_id, ("1", b"1"))).json()["documents"] == 2
     assert [line.filename for line in await submission(api, batch_id)] == ["0", "1"]
+
+
+async def test_a_batch_cancelled_while_it_was_open_is_not_retried(api):
+    """Its documents were let go with the cancel."""
+    batch_id = await opened(api)
+    await add(api, batch_id, ("a", b"a"))
+    await api.end(batch_id, BatchState.CANCELLED, cancelled=1)
+    response = await api.http.post(f"/v1/batches/{batch_id}/retry", json={"include_cancelled": True})
+    assert (response.status_code, response.json()["code"]) == (409, "invalid_state")
+    assert "before it was sealed" in response.json()["detail"]
