@@ -80,6 +80,8 @@ def _prepared(request: PrepareRequest, work: Work, announce: Callable[[Stage], N
     try:
         prepared = work.prepare(request, work.embedder, work.settings.limits, announce)
     except IngatherError as error:
+        if _comes_of_memory(error):
+            return Reply("out_of_memory", retire=True, peak_memory_bytes=_peak_memory())
         told = Refusal(error.code, error.message, error.action, error.facts)
         return Reply("refused", retire=_bloated(work.settings), error=told)
     except MemoryError:
@@ -90,6 +92,15 @@ def _prepared(request: PrepareRequest, work: Work, announce: Callable[[Stage], N
     return Reply(
         "prepared", retire=_bloated(work.settings), prepared=prepared_head(prepared), artifact=prepared.artifact
     )
+
+
+def _comes_of_memory(error: BaseException | None) -> bool:
+    """A parser that takes every error for a damaged file takes its own want of memory for one, too."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _bloated(settings: ChildSettings) -> bool:

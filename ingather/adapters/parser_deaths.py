@@ -10,8 +10,9 @@ from ingather.models.errors import ParserCrashedError, ParserKilledError, Parser
 CHANCES: Final = 2
 """Processes a document may cost before it is quarantined."""
 
-_NEARLY_ALL_MEMORY: Final = 0.8
-"""A parser that dies having used this share of its memory died of it: allocators abort just below the limit."""
+_MUCH_MEMORY: Final = 0.45
+"""A parser that dies having used this share of its memory died of it: what holds half and asks for twice as much,
+as growing buffers do, is refused, and native code that is refused memory seldom gets further."""
 _BUSY_SHARE: Final = 0.5
 """A parser that had the processor for this share of its time was slow by itself, not held up by the machine."""
 _SIGKILL: Final = 9
@@ -82,7 +83,7 @@ def _ran_out_of_memory(death: Death, memory_bytes: int, *, last: bool) -> bool:
     # killer, which takes parsers first.
     return (
         ended.says_out_of_memory
-        or ended.peak_memory_bytes >= _NEARLY_ALL_MEMORY * memory_bytes
+        or ended.peak_memory_bytes >= _MUCH_MEMORY * memory_bytes
         or (last and ended.signal == _SIGKILL)
     )
 

@@ -240,14 +240,14 @@ class Sandbox:
 
     def _without(self, failed: _StepError) -> _Plan:
         plan = self._plan
-        if failed.step == "reading" and plan.files and plan.calls and not plan.reads_by_capability:
+        if failed.step == "reading" and plan.files and not plan.reads_by_capability:
             return replace(plan, reads_by_capability=True)
         self._missing.setdefault(Facility.USER if failed.step == "reading" else failed.step, failed.reason)
         match failed.step:
             case Facility.FILES:
                 return replace(plan, files=False, reads_by_capability=False)
             case Facility.CALLS:
-                return replace(plan, calls=False, reads_by_capability=False)
+                return replace(plan, calls=False)
             case Facility.TEMPORARY:
                 return replace(plan, temporary=False)
             case Facility.USER if plan.user_count > 1:
@@ -306,10 +306,11 @@ class Sandbox:
         if alone:  # It counts all that a user runs, so it is of use to one who runs nothing else.
             _limit(resource.RLIMIT_NPROC, _THREADS)
         if memory_bytes:
-            # Anonymous memory; unlike the address space it leaves out the libraries and the model all parsers share.
-            _limit(resource.RLIMIT_DATA, memory_bytes)
+            space, data = _memory_now()
+            # Anonymous memory on top of what libraries and model, which all parsers share, have taken or reserved.
+            _limit(resource.RLIMIT_DATA, data + memory_bytes)
             # Shared memory counts as address space alone. Reserving is not using, so there is room to reserve.
-            _limit(resource.RLIMIT_AS, _address_space() + 2 * memory_bytes + 1_024 * MIB)
+            _limit(resource.RLIMIT_AS, space + 2 * memory_bytes)
 
     def _ruleset(self, room: Room) -> int:
         own = _opened([str(room.path)])
@@ -354,11 +355,13 @@ def _limit(which: int, value: int) -> None:
         resource.setrlimit(which, (lowered, lowered))
 
 
-def _address_space() -> int:
+def _memory_now() -> tuple[int, int]:
+    """Bytes of address space and of anonymous memory this process has."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        pages = [int(number) for number in Path("/proc/self/statm").read_text().split()]
     except OSError:
-        return 0
+        return 0, 0
+    return pages[0] * resource.getpagesize(), pages[5] * resource.getpagesize()
 
 
 def _code_folders() -> list[str]:

@@ -24,6 +24,8 @@ _ONE_CORE: Final = {
     # Arrow's allocator would start a thread at import, and a thread must not be there at a fork.
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "ARROW_IO_THREADS": "1",
+    # Arrow's other allocator would reserve a gigabyte at import, which then counts as used.
+    "MIMALLOC_ARENA_RESERVE": "0",
 }
 _BOOT: Final = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "

@@ -17,7 +17,7 @@ from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.prepare import InProcessPreparer
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.domain import artifact
-from ingather.models.content import PrepareRequest, Stage
+from ingather.models.content import Stage
 from ingather.models.errors import (
     DependencyError,
     DocumentCorruptError,
@@ -33,21 +33,11 @@ from ingather.models.errors import (
 )
 from ingather.ports.document_preparer import DocumentPreparer
 from ingather.ports.embedder import Vectors
+from tests.support.preparing import ACCIDENTS, MIB, busy_pid, eventually, ignore, lives, request
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-MIB = 1024 * 1024
-ACCIDENTS = "tests.support.parser_accidents:prepare"
 ALL_STAGES = [Stage.DETECTING, Stage.PARSING, Stage.CHUNKING, Stage.EMBEDDING, Stage.WRITING]
-
-
-def request(content: bytes, filename: str = "note.txt", **changes: object) -> PrepareRequest:
-    values = {"chunk_size": 200, "chunk_overlap": 40, "quality_threshold": 0.0, **changes}
-    return PrepareRequest(content=content, filename=filename, **values)
-
-
-def ignore(stage: Stage) -> None:
-    """Nobody watches."""
 
 
 class CountingRemoteEmbedder:
@@ -220,24 +210,6 @@ async def accident_prone() -> AsyncIterator[Callable[..., SupervisedPreparer]]:
     yield build
     for preparer in built:
         await preparer.close()
-
-
-async def eventually(condition: Callable[[], bool], *, within: float = 3.0) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        await asyncio.sleep(0.01)
-
-
-async def busy_pid(preparer: SupervisedPreparer) -> int:
-    """The process that works on the only document there is, once it has begun."""
-    await eventually(lambda: len(preparer.pool.busy_pids) == 1)
-    await asyncio.sleep(0.1)
-    return preparer.pool.busy_pids[0]
-
-
-def lives(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 class TestAccidents:

@@ -74,8 +74,7 @@ def _eat_shared_memory(_argument: str) -> None:
     while True:
         shared = mmap.mmap(-1, 64 * MIB)
         _Process.kept.append(shared)
-        for page in range(0, 64 * MIB, mmap.PAGESIZE):
-            shared[page] = 1
+        shared.write(bytes(64 * MIB))
 
 
 def _fail_an_allocation(_argument: str) -> None:
@@ -101,6 +100,14 @@ def _write_to_the_worker(argument: str) -> None:
     for fd in range(3, 64):
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as line:
             line.sendall(garbage[argument])
+    time.sleep(60)
+
+
+def _cut_shared_memory(_argument: str) -> None:
+    """Make everything shorter that is open, the page among it that the worker reads stages from."""
+    for fd in range(3, 64):
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
 
 
 # --- Reaching out -------------------------------------------------------------------------
@@ -136,8 +143,9 @@ def _write_one_large_file(_argument: str) -> None:
 
 
 def _open_many_files(_argument: str) -> None:
-    for _ in range(10_000):
-        _Process.kept.append(os.open("/dev/null", os.O_RDONLY))
+    with contextlib.ExitStack() as opened:
+        for _ in range(10_000):
+            opened.enter_context(open("/dev/null", "rb"))  # noqa: PTH123 - one descriptor each, nothing more
 
 
 def _fork_bomb(_argument: str) -> None:
@@ -149,17 +157,16 @@ def _fork_bomb(_argument: str) -> None:
             os._exit(0)
 
 
-def _leave_a_grandchild(argument: str) -> None:
-    """A process that survives its parent, deaf to a polite signal; its id is left in a file."""
+def _leave_a_grandchild(_argument: str) -> None:
+    """A process in a session of its own, deaf to a polite signal, that survives its parent."""
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            Path(argument).write_text(str(os.getpid()))
             time.sleep(600)
         os._exit(0)
-    while not Path(argument).exists():
-        time.sleep(0.01)
+    os.wait()
+    time.sleep(0.3)
     ctypes.string_at(0)
 
 
@@ -201,6 +208,7 @@ _DEEDS: dict[str, Callable[[str], object]] = {
     "slow": lambda _argument: time.sleep(0.35),
     "garbage": _write_to_the_worker,
     "grandchild": _leave_a_grandchild,
+    "cut-shared-memory": _cut_shared_memory,
 }
 _ATTEMPTS: dict[str, Callable[[str], object]] = {
     "write": _write_file,
