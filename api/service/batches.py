@@ -14,7 +14,7 @@ from api.engine import BatchEngine, EngineStatus, Presence
 from api.resources import BatchSnapshot
 from api.service.waiting import Waiting
 from ingather.models.batch import BatchProblem, BatchProgress, BatchRecord, BatchState, BatchSummary, Counts
-from ingather.models.document import DocumentRecord
+from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, EngineUnavailableError
 from ingather.ports.catalog import BatchFilter, Catalog
 
@@ -27,6 +27,7 @@ TERMINATED = "terminated"
 _ORPHAN_AGE = timedelta(seconds=60)
 """A record this old without a workflow will not get one any more."""
 _MEASURABLE = (BatchState.COMPLETED, BatchState.COMPLETED_WITH_FAILURES)
+_UNENDED = (DocumentStatus.PENDING, DocumentStatus.IN_FLIGHT)
 _WAIT_POLL_SECONDS = 0.2
 _OVERLAY_SECONDS = 1.0
 
@@ -200,7 +201,23 @@ class BatchService:
             message="The batch's workflow was ended from outside; documents that had not ended are cancelled.",
             action="Submit the documents again.",
         )
-        await self._finish(record, progress.counts, progress.version + 1, problem)
+        counts = await self._counts_after_end(record.batch_id) or progress.counts
+        await self._finish(record, counts, progress.version + 1, problem)
+
+    async def _counts_after_end(self, batch_id: str) -> Counts | None:
+        """What the catalog knows, once what had not ended is cancelled there; None where no manifest was made."""
+        tally = dict.fromkeys(DocumentStatus, 0)
+        left: list[int] = []
+        async for ordinal, status in self._catalog.iterate_statuses(batch_id):
+            if status in _UNENDED:
+                left.append(ordinal)
+            else:
+                tally[status] += 1
+        if not left and not any(tally.values()):
+            return None
+        await self._catalog.mark_cancelled(batch_id, left, datetime.now(UTC))
+        tally[DocumentStatus.CANCELLED] += len(left)
+        return Counts(total=sum(tally.values()), **{status.value: count for status, count in tally.items()})
 
     async def _finish(self, record: BatchRecord, counts: Counts, version: int, problem: BatchProblem) -> None:
         left = counts.pending + counts.in_flight

@@ -8,7 +8,7 @@ from api.engine import BatchClosedError, EngineStatus, Presence
 from ingather.models.batch import BatchProgress, BatchState, Counts
 from ingather.models.document import DocumentFailure
 from ingather.models.identity import file_id_for
-from tests.support.catalog_records import document_record
+from tests.support.catalog_records import document_record, done_record
 
 OTHER_TENANT = "11111111-1111-7111-8111-111111111111"
 UNKNOWN = "22222222-2222-7222-8222-222222222222"
@@ -343,6 +343,24 @@ async def test_a_terminated_batch_ends_as_failed(api):
     assert (seen["status"], seen["problem"]["code"]) == ("failed", "terminated")
     retry = await api.http.post(f"/v1/batches/{batch['id']}/retry", json={"include_cancelled": True})
     assert retry.status_code == 409
+
+
+async def test_a_terminated_batch_counts_what_its_rows_say(api):
+    """What had ended keeps its end; the rest is cancelled, in the rows as in the counts."""
+    batch = await api.submit()
+    await api.catalog.add_documents([document_record(batch["id"], ordinal) for ordinal in range(3)])
+    await api.catalog.save_outcome(done_record(batch["id"], 1))
+    progress = api.engine.open.pop(batch["id"])
+
+    async def status(batch_id):
+        return EngineStatus(Presence.CLOSED, progress, was_terminated=True)
+
+    api.engine.status = status
+    seen = (await api.http.get(f"/v1/batches/{batch['id']}")).json()
+
+    assert {name: count for name, count in seen["counts"].items() if count} == {"total": 3, "done": 1, "cancelled": 2}
+    rows = (await api.http.get(f"/v1/batches/{batch['id']}/documents")).json()["data"]
+    assert [row["status"] for row in rows] == ["cancelled", "done", "cancelled"]
 
 
 async def test_document_ids_name_documents_of_their_batch(api):
