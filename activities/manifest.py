@@ -114,7 +114,8 @@ class ManifestActivities:
         """The file names of these documents, and which of them may share an activity."""
         reader = ManifestReader(self._blobs)
         ordinals = decode_bitmap(request.ordinals)
-        refs = [await reader.document(request.tenant_id, request.batch_id, ordinal) for ordinal in ordinals]
+        async with beating_plainly():
+            refs = [await reader.document(request.tenant_id, request.batch_id, ordinal) for ordinal in ordinals]
         return ReadManifestOutput(
             filenames=tuple(ref.filename for ref in refs),
             packable=encode_bitmap(place for place, ref in enumerate(refs) if _is_packable(ref)),

@@ -9,7 +9,7 @@ from temporalio.common import Priority, SearchAttributeKey, SearchAttributePair,
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.failures import translate_errors
-from ingather.models.engine import PLACES_ASK, PLACES_WORKFLOW, WORKFLOW_QUEUE
+from ingather.models.engine import PLACES_ASK, PLACES_WORKFLOW, WORKFLOW_QUEUE, WORKFLOW_TASK_TIMEOUT
 from ingather.models.errors import EngineUnavailableError
 from ingather.models.identity import places_workflow_id_for, workflow_id_for
 from ingather.models.messages import (
@@ -57,6 +57,7 @@ class PlaceActivities:
                 search_attributes=TypedSearchAttributes([SearchAttributePair(_TENANT_ID, tenant_id)]),
                 static_summary="Which batches of a tenant run, and which wait",
                 priority=Priority(priority_key=1, fairness_key=tenant_id),
+                task_timeout=WORKFLOW_TASK_TIMEOUT,
                 rpc_timeout=RPC_TIMEOUT,
             )
         except RPCError as error:

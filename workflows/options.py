@@ -25,17 +25,20 @@ class ActivityOptions(TypedDict, total=False):
     cancellation_type: ActivityCancellationType
 
 
+_LONGEST_PAUSE = timedelta(seconds=10)
+"""Between two attempts: what may pass between the end of an outage and its end for the batch."""
+
 _PATIENT = RetryPolicy(
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2.0,
-    maximum_interval=timedelta(seconds=30),
-    maximum_attempts=60,
+    maximum_interval=_LONGEST_PAUSE,
+    maximum_attempts=180,
 )
 
 _ENDLESS = RetryPolicy(
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2.0,
-    maximum_interval=timedelta(seconds=30),
+    maximum_interval=_LONGEST_PAUSE,
 )
 
 _STORE_AND_WRITE_SECONDS = 240
@@ -63,7 +66,7 @@ def ingest_options(options: ProcessingOptions) -> ActivityOptions:
 _BRIEF = RetryPolicy(
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2.0,
-    maximum_interval=timedelta(seconds=30),
+    maximum_interval=_LONGEST_PAUSE,
     maximum_attempts=5,
 )
 """A pack is not worth waiting for long: its documents have all the patience there is when they run alone."""
@@ -90,6 +93,7 @@ MANIFEST = ActivityOptions(
 PAGE = ActivityOptions(
     task_queue=IO_QUEUE,
     start_to_close_timeout=timedelta(seconds=60),
+    heartbeat_timeout=HEARTBEAT_TIMEOUT,
     retry_policy=_ENDLESS,
 )
 
@@ -115,7 +119,8 @@ RECORDS = ActivityOptions(
 
 REQUEST_PLACE = ActivityOptions(
     task_queue=IO_QUEUE,
-    start_to_close_timeout=timedelta(seconds=15),
+    # One call with a deadline of five seconds: no beat is needed to notice a dead worker.
+    start_to_close_timeout=timedelta(seconds=7),
     retry_policy=_ENDLESS,
     # The line must not hear of a request after the release that follows it.
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

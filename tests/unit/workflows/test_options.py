@@ -46,14 +46,10 @@ def test_what_a_batch_cannot_end_without_is_tried_for_ever(options):
     assert patience(options["retry_policy"]) is None
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_a_dead_worker_is_noticed(name):
-    """By a missing heartbeat; a page is read within a minute anyway."""
-    options = ALL[name]
-    if name == "page":
-        assert options["start_to_close_timeout"] <= timedelta(minutes=1)
-    else:
-        assert HEARTBEAT_THROTTLE * 5 < options["heartbeat_timeout"] <= timedelta(seconds=10)
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+def test_a_dead_worker_is_noticed(options):
+    """By a missing heartbeat, after more than a few that were late and within seconds."""
+    assert HEARTBEAT_THROTTLE * 5 < options["heartbeat_timeout"] <= timedelta(seconds=10)
 
 
 @pytest.mark.parametrize("timeout_seconds", [1, 60, 3_600])
