@@ -30,7 +30,7 @@ from ingather.adapters.sql import SqlCatalog, migrate
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.adapters.zip_archive import ZipArchiveReader
 from ingather.domain.bitmap import decode_bitmap, encode_bitmap
-from ingather.domain.keys import submission_key, upload_key
+from ingather.domain.keys import submission_part_key, upload_key
 from ingather.models.archive import ArchiveLimits
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts, ProcessingOptions, SubmissionPart
 from ingather.models.content import SMALL_UPLOAD_BYTES
@@ -101,7 +101,7 @@ class DirectRun:
         part = SubmissionPart(
             batch_id=self._batch_id,
             part_id="bench",
-            key=submission_key(DEFAULT_TENANT_ID, self._batch_id),
+            key=submission_part_key(DEFAULT_TENANT_ID, self._batch_id, "bench"),
             document_count=len(lines),
             created_at=datetime.now(UTC),
         )

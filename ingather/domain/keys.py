@@ -30,11 +30,6 @@ def upload_key(tenant_id: str, upload_id: str, part: str) -> str:
     return f"uploads/{tenant_id}/{upload_id}/{part}"
 
 
-def submission_key(tenant_id: str, batch_id: str) -> str:
-    """What was handed in, one ``Submitted`` a line."""
-    return f"batches/{tenant_id}/{batch_id}/submission.jsonl"
-
-
 def submission_part_key(tenant_id: str, batch_id: str, upload_id: str) -> str:
     """What one request handed in, one ``Submitted`` a line; the catalog knows which of them make the batch."""
     return f"{submission_prefix(tenant_id, batch_id)}{upload_id}.jsonl"

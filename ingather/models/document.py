@@ -37,7 +37,7 @@ class DocumentFailure(BaseModel):
 
 
 class Submitted(BaseModel):
-    """One thing a client handed in, before archives are expanded: a line of ``submission.jsonl``."""
+    """One thing a client handed in, before archives are expanded: a line of a part of the submission."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import unicodedata
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -262,27 +261,3 @@ async def test_a_body_that_stops_half_way_starts_nothing(stack: RunningStack, vi
     assert (await visitor.ended(batch_id))["counts"]["done"] == 2
     after = {batch["id"] for batch in (await visitor.get("/v1/batches")).json()["data"]}
     assert after - before == {batch_id}
-
-
-async def test_a_thousand_and_one_documents_are_too_many(visitor: Visitor):
-    """Refused with the limit's name before anything starts; hidden in a ZIP, the batch fails and says why."""
-    many = [inline(f"{number}.txt", f"Number {number}") for number in range(1_001)]
-    answer = await visitor.post("/v1/batches", {"documents": many}, status=413)
-    assert answer["code"] == "batch_too_large"
-
-    async def form() -> AsyncIterator[bytes]:
-        for number in range(1_001):
-            disposition = f'form-data; name="files"; filename="{number}.txt"'
-            yield f"--b\r\nContent-Disposition: {disposition}\r\n\r\nNumber {number}\r\n".encode()
-        yield b"--b--\r\n"
-
-    headers = {"Content-Type": "multipart/form-data; boundary=b"}
-    response = await visitor.http.post("/v1/batches", content=form(), headers=headers)
-    assert await problem(response) == (413, "batch_too_large")
-
-    hidden = zip_of({f"{number}.txt": f"Number {number}".encode() for number in range(1_001)})
-    batch_id = await visitor.submit([("hidden.zip", hidden), *notes(1, "beside-too-many")])
-    batch = await visitor.ended(batch_id)
-    assert (batch["status"], batch["problem"]["code"]) == ("failed", "batch_too_large")
-    assert batch["problem"]["action"]
-    assert batch["counts"]["done"] == 0

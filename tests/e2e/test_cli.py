@@ -173,9 +173,9 @@ def test_ctrl_c_leaves_the_batch_running(shell: Shell):
 
 
 def test_errors_have_their_exit_codes(shell: Shell):
-    """An unknown batch is 4, more than a thousand documents are 5, an impossible option is 1 with its field named."""
+    """An unknown batch is 4, a command without an object is 2, an impossible option is 1 with its field named."""
     assert shell.run("show", uuid.uuid4()).returncode == 4
-    assert shell.run("submit", shell.notes(1_001)).returncode == 5
+    assert shell.run("submit").returncode == 2
     refused = shell.run("submit", shell.notes(1), "--option", "chunk_size=1")
     assert refused.returncode == 1
     assert "chunk_size" in refused.stderr

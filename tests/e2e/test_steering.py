@@ -117,7 +117,8 @@ async def test_retry_by_code_goes_on_from_what_earlier_attempts_left(stack: Runn
 
 def batch_holds(store: Any, batch_id: str, key: str) -> bool:
     """Whether the batch's submission names an object."""
-    submission = store.Object(f"batches/{DEFAULT_TENANT_ID}/{batch_id}/submission.jsonl").get()["Body"].read()
+    [part] = store.objects.filter(Prefix=f"batches/{DEFAULT_TENANT_ID}/{batch_id}/submission/")
+    submission = part.get()["Body"].read()
     return any((json.loads(line)["blob"] or {}).get("key") == key for line in submission.splitlines())
 
 

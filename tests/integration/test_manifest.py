@@ -15,9 +15,9 @@ from ingather.adapters.s3.blob_store import S3BlobStore
 from ingather.adapters.sql.catalog import SqlCatalog
 from ingather.adapters.sql.migrate import migrate
 from ingather.adapters.zip_archive import ZipArchiveReader
-from ingather.domain.keys import submission_key, upload_key
+from ingather.domain.keys import submission_part_key, upload_key
 from ingather.models.archive import ArchiveLimits
-from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts
+from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts, SubmissionPart
 from ingather.models.content import BlobRef
 from ingather.models.document import Submitted
 from ingather.models.identity import DEFAULT_TENANT_ID as TENANT
@@ -68,13 +68,21 @@ async def test_a_manifest_over_real_storage_is_what_it_is_in_memory(blobs: S3Blo
         await blobs.put(key, content)
         ref = BlobRef(key=key, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
         lines.append(Submitted(filename=name, blob=ref).model_dump_json())
-    await blobs.put(submission_key(TENANT, batch_id), "\n".join(lines).encode())
+    part = SubmissionPart(
+        batch_id=batch_id,
+        part_id=batch_id,
+        key=submission_part_key(TENANT, batch_id, "upload"),
+        document_count=len(lines),
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    await blobs.put(part.key, "\n".join(lines).encode())
     spec = BatchSpec(batch_id=batch_id, tenant_id=TENANT, name="b", submitted_count=len(things))
     await catalog.add_batch(
         BatchRecord(
             batch_id=batch_id, tenant_id=TENANT, spec=spec, state=BatchState.PENDING, counts=Counts(), name="b",
             created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        )
+        ),
+        part,
     )  # fmt: skip
     activities = ManifestActivities(blobs, catalog, ZipArchiveReader(), ArchiveLimits(entry_bytes=20_000_000))
     request = BuildManifestInput(tenant_id=TENANT, batch_id=batch_id, collection="default", max_documents=1_000)
