@@ -26,6 +26,8 @@ class BatchPicture:
         self.status = batch.status
         self.counts = batch.counts
         self.waiting_for = batch.waiting_for
+        self.estimated_at = batch.estimated_completion_at
+        """When it should be done; None while nobody can tell."""
         self.files: dict[int, tuple[str, str, float]] = {}
         """Ordinal → name, stage, when it started, of the documents being worked on."""
         self.failures: deque[tuple[str, str, str]] = deque(maxlen=KEPT_FAILURES)
@@ -43,10 +45,16 @@ class BatchPicture:
         elif event.type.startswith("document."):
             self._take_document(event)
 
+    def look(self, batch: Batch) -> None:
+        """Take in what events do not tell; an answer about another state is older or newer than they are."""
+        if batch.status == self.status:
+            self.waiting_for, self.estimated_at = batch.waiting_for, batch.estimated_completion_at
+
     def _take_state(self, data: Mapping[str, Any]) -> None:
         status = str(data.get("status") or self.status)
         if status != self.status or "waiting_for" in data:
             self.waiting_for = data.get("waiting_for")
+            self.estimated_at = data.get("estimated_completion_at")
         self.status = status
         if isinstance(data.get("counts"), Mapping):
             self.counts = DocumentCounts.from_json(data["counts"])

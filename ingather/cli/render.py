@@ -26,12 +26,21 @@ STATUS_STYLES = {
     "in_flight": "bold",
 }
 
+SELF_EXPLAINING = frozenset({"pending", "paused"})
+"""States that say themselves what they wait for."""
+
 NAMES_PER_FAILURE = 5
 """File names shown for each error code before the rest is only counted."""
 
 
 def status_text(status: str) -> Text:
     return Text(clean(status), STATUS_STYLES.get(status, ""))
+
+
+def waiting_words(waiting_for: str) -> str:
+    """``waiting for place 3 of 7``; what is no thing to wait for is said as it is."""
+    said = clean(waiting_for)
+    return said if said.startswith(("no ", "provider ")) else f"waiting for {said}"
 
 
 def counts_text(counts: DocumentCounts) -> Text:
@@ -101,9 +110,10 @@ def batches_table(batches: Iterable[Batch]) -> Table:
         counts = batch.counts
         documents = f"{counts.total:,}" if batch.is_final else f"{counts.ended:,}/{counts.total:,}"
         failed = Text(f"{counts.failed:,}", "red" if counts.failed else "dim")
-        table.add_row(
-            batch.id, status_text(batch.status), documents, failed, ago(batch.created_at), Text(clean(batch.name))
-        )
+        status = status_text(batch.status)
+        if batch.waiting_for and batch.status not in SELF_EXPLAINING:
+            status = status + Text(f" {clean(batch.waiting_for)}", "dim")
+        table.add_row(batch.id, status, documents, failed, ago(batch.created_at), Text(clean(batch.name)))
     return table
 
 
@@ -142,6 +152,16 @@ def batch_details(batch: Batch) -> RenderableType:
 def _moment(value: object) -> str:
     moment = parse_time(value)
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if moment else ""
+
+
+def clock_time(value: object) -> str:
+    """``14:05`` here, with the day when it is another one; nothing for no time."""
+    moment = parse_time(value)
+    if moment is None:
+        return ""
+    here = moment.astimezone()
+    is_today = here.date() == datetime.now(UTC).astimezone().date()
+    return here.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
 
 
 def documents_table(documents: Iterable[Document]) -> Table:

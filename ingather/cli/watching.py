@@ -14,15 +14,18 @@ from rich.text import Text
 from ingather.cli.client import IngatherClient
 from ingather.cli.console import clean, out, print_json, print_line, say, show
 from ingather.cli.follow import Audience, Follower
+from ingather.cli.onlooker import Onlooker
 from ingather.cli.picture import KEPT_FAILURES, BatchPicture, Clock, failure_of
 from ingather.cli.render import (
     batch_seconds,
+    clock_time,
     counts_text,
     duration,
     failures_by_code,
     failures_view,
     outcome_table,
     status_text,
+    waiting_words,
 )
 from ingather.cli.resources import Batch, StreamEvent
 
@@ -72,7 +75,9 @@ class LiveAudience:
         picture = self._picture
         line = Text.assemble((clean(picture.name or picture.batch_id), "bold"), "  ", status_text(picture.status))
         if picture.waiting_for:
-            line.append(f"  waiting for {clean(picture.waiting_for)}", "dim")
+            line.append(f"  {waiting_words(picture.waiting_for)}", "dim")
+            if ready_at := clock_time(picture.estimated_at):
+                line.append(f", done about {ready_at}", "dim")
         line.truncate(out().width, overflow="ellipsis")
         return line
 
@@ -139,7 +144,8 @@ class PlainAudience:
 
     def _progress(self) -> None:
         counts = self._picture.counts
-        line = f"{self._picture.status}  {counts.ended:,} of {counts.total:,}: {counts_text(counts).plain}"
+        waits = f"  {waiting_words(self._picture.waiting_for)}" if self._picture.waiting_for else ""
+        line = f"{self._picture.status}{waits}  {counts.ended:,} of {counts.total:,}: {counts_text(counts).plain}"
         if line != self._said:
             print_line(line)
         self._said, self._said_at = line, self._clock()
@@ -182,7 +188,10 @@ def _audience(client: IngatherClient, batch: Batch, hint: str) -> Iterator[Audie
             picture.failures.append(failure_of(document.raw))
     live = LiveAudience(picture, hint)
     # Transient: the outcome table takes its place, and a terminal's history keeps no half-drawn frames.
-    with Live(get_renderable=live.__rich__, console=out(), refresh_per_second=8, transient=True):
+    with (
+        Onlooker(client, picture),
+        Live(get_renderable=live.__rich__, console=out(), refresh_per_second=8, transient=True),
+    ):
         yield live
 
 

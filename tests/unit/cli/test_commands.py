@@ -65,6 +65,15 @@ def test_a_piped_table_is_not_cut(ingather: Run, server: StandIn) -> None:
     assert "\x1b" not in outcome.stdout
 
 
+def test_a_list_says_why_a_batch_waits(ingather: Run, server: StandIn) -> None:
+    """Where the state does not say it itself."""
+    waiting = [batch("queued", pending=2, waiting_for="place 2 of 3"), batch("paused", pending=2, waiting_for="resume")]
+    server.on("GET", "/v1/batches", page(*waiting))
+    outcome = ingather("list")
+    assert "queued place 2 of 3" in outcome.stdout
+    assert "resume" not in outcome.stdout
+
+
 def test_an_empty_list_talks_on_stderr(ingather: Run, server: StandIn) -> None:
     """No batches: nothing on stdout, a hint on stderr, exit code 0."""
     server.on("GET", "/v1/batches", page())

@@ -1,15 +1,19 @@
 """What a person sees of a running batch."""
 
+import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from ingather.cli.client import IngatherClient
+from ingather.cli.onlooker import Onlooker
 from ingather.cli.picture import BatchPicture
 from ingather.cli.resources import Batch, StreamEvent
 from ingather.cli.watching import LiveAudience
-from tests.support.api_stand_in import batch
+from tests.support.api_stand_in import batch, running
 
 
 class Clock:
@@ -89,3 +93,42 @@ def test_a_lost_connection_is_shown_and_the_pace_is_not(picture: BatchPicture, c
     view = drawn(live)
     assert "Connection lost (connection refused)" in view
     assert "documents/s" not in view
+
+
+def test_a_batch_in_line_shows_its_place_and_when_it_should_be_done(picture: BatchPicture):
+    """Nothing happens to a batch that waits, so what it waits for is asked and shown."""
+    picture.apply(event("batch.queued", status="queued"))
+    ready_at = datetime.now().astimezone().replace(microsecond=0)
+    picture.look(
+        Batch.from_json(
+            batch("queued", pending=9, waiting_for="place 3 of 7", estimated_completion_at=ready_at.isoformat())
+        )
+    )
+
+    assert f"queued  waiting for place 3 of 7, done about {ready_at:%H:%M}" in drawn(LiveAudience(picture, ""))
+
+
+def test_what_is_missing_is_not_waited_for(picture: BatchPicture):
+    """``no worker`` is said as it is."""
+    picture.look(Batch.from_json(batch("running", pending=9, waiting_for="no worker")))
+
+    assert "running  no worker" in drawn(LiveAudience(picture, ""))
+
+
+def test_a_look_at_another_state_changes_nothing(picture: BatchPicture):
+    """An answer that was on its way while the batch went on does not bring back why it waited."""
+    picture.look(Batch.from_json(batch("queued", pending=9, waiting_for="place 1 of 1")))
+
+    assert picture.waiting_for is None
+
+
+def test_the_outlook_is_asked_for_while_somebody_watches(picture: BatchPicture):
+    """A batch to which nothing happens is looked at now and then, and no longer than it is watched."""
+    with running() as server:
+        server.has_batch(status="running", pending=9, waiting_for="no worker")
+        with IngatherClient(server.url) as client, Onlooker(client, picture, interval=0.01):
+            deadline = time.monotonic() + 10
+            while picture.waiting_for != "no worker" and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+    assert picture.waiting_for == "no worker"
