@@ -157,7 +157,7 @@ def etag(snapshot: BatchSnapshot) -> str:
     """Changes whenever the batch does: the engine's version, its children's, and what is kept outside of it."""
     progress = snapshot.progress
     outside = f"{snapshot.record.name}\n{progress.state}\n{progress.priority}\n{snapshot.stale}\n{progress.indexed}"
-    outside += f"\n{progress.children_version}\n{snapshot.outlook.waiting_for if snapshot.outlook else None}"
+    outside += f"\n{progress.counts.total}\n{progress.children_version}\n{snapshot.outlook.waiting_for if snapshot.outlook else None}"
     return f'W/"{progress.version}-{hashlib.sha256(outside.encode()).hexdigest()[:8]}"'
 
 

@@ -1,7 +1,7 @@
 """Telling workflows how far their open batches have grown: seldom, and never in a client's way.
 
 A signal is four events of a workflow's history. So each batch hears at most one a second in its first
-minute and ever fewer after that: about three hundred in a day. The last total always gets there, if
+minute and ever fewer after that: about five hundred in a day. The last total always gets there, if
 not by itself then with the seal.
 """
 
@@ -66,6 +66,10 @@ class AddedSignals:
                 await self._engine.tell(batch_id, "added", AddedRequest(document_count=told))
             except (BatchClosedError, DependencyError) as error:
                 log.info("batch.growth_not_told", batch_id=batch_id, reason=type(error).__name__)
-            age = (datetime.now(UTC) - opened_at).total_seconds()
-            await asyncio.sleep(max(SHORTEST_SECONDS, age * _SHARE_OF_AGE))
+            await asyncio.sleep(pause_seconds((datetime.now(UTC) - opened_at).total_seconds()))
         self._growing.pop(batch_id, None)
+
+
+def pause_seconds(age_seconds: float) -> float:
+    """How long a batch that has been open for so long is left alone after a signal."""
+    return max(SHORTEST_SECONDS, age_seconds * _SHARE_OF_AGE)

@@ -102,12 +102,20 @@ class BatchService:
             return BatchSnapshot.from_record(record)
         live = await self._reader.read(batch_id)
         if live.progress is not None and not live.closed:
-            return BatchSnapshot(record=record, progress=live.progress, stale=live.stale)
+            progress = await self._grown(record, live.progress)
+            return BatchSnapshot(record=record, progress=progress, stale=live.stale)
         # It ended between the two looks, or the engine has nothing on it.
         record = await self.record(tenant_id, batch_id)
         if record.state.is_final:
             return BatchSnapshot.from_record(record)
         return await self._settled(record)
+
+    async def _grown(self, record: BatchRecord, progress: BatchProgress) -> BatchProgress:
+        """An open batch hears seldom how much there is by now; the catalog knows."""
+        if not record.spec.open or record.sealed_at is not None or progress.state is not BatchState.PENDING:
+            return progress
+        count = (await self._catalog.count_parts(record.batch_id)).document_count
+        return progress.model_copy(update={"counts": Counts(total=count, pending=count)})
 
     async def wait_for(
         self, tenant_id: str, batch_id: str, seconds: float, is_reached: Callable[[BatchSnapshot], bool]

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from api.service.added_signals import pause_seconds
 from ingather.models.batch import BatchState
 from ingather.models.errors import StorageUnavailableError
 from ingather.settings import Limits, Settings
@@ -223,6 +224,25 @@ async def test_the_workflow_hears_how_the_batch_grows(api):
     await until(lambda: bool(api.engine.signals))
     assert len(api.engine.signals) == 1
     assert api.engine.signals[0][:2] == (batch_id, "added")
+
+
+def test_signals_grow_rarer_with_the_batch():
+    """A batch that grows without a pause for a day hears of it some five hundred times, not once a second."""
+    signals, age = 0, 0.0
+    while age < 86_400:
+        signals += 1
+        age += pause_seconds(age)
+    assert pause_seconds(0.0) == 1.0
+    assert 300 < signals < 600
+
+
+async def test_a_batch_shows_at_once_what_was_added(api):
+    """Whoever looks is told by the catalog; the entity tag changes with it."""
+    batch_id = await opened(api)
+    before = await api.http.get(f"/v1/batches/{batch_id}")
+    await add(api, batch_id, ("a", b"a"), ("b", b"b"))
+    after = await api.http.get(f"/v1/batches/{batch_id}", headers={"If-None-Match": before.headers["etag"]})
+    assert (after.status_code, after.json()["counts"]["total"], after.json()["counts"]["pending"]) == (200, 2, 2)
 
 
 async def test_additions_do_not_need_the_engine(api):
