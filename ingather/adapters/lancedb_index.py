@@ -1,8 +1,7 @@
 """The search index in LanceDB: the same code on a folder and on S3.
 
-One table per tenant and vector length. A document's rows are replaced by merging on the row id, so
-writers need no lock between them: LanceDB lets one of two conflicting writers win and the other
-starts over on what the first one left. A writer that dies half-way leaves files nobody refers to.
+One table per tenant and vector length. How a document's rows come to be there once, whoever else
+writes at the same moment, is told in ``lancedb_writes``.
 
 Rows are found from the moment they are written. Those the full-text index does not cover yet are
 read one by one (30 µs each), so it is brought up to date when enough of them have gathered, or when
@@ -13,14 +12,11 @@ import asyncio
 import contextlib
 import importlib
 import os
-import random
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from ingather.adapters.lancedb_rows import (
     HIT_COLUMNS,
@@ -31,7 +27,8 @@ from ingather.adapters.lancedb_rows import (
     row_schema,
     search_condition,
 )
-from ingather.adapters.lancedb_upkeep import TableUpkeep, create_word_index, is_conflict, tidy_up
+from ingather.adapters.lancedb_upkeep import TableUpkeep, create_word_index, tidy_up
+from ingather.adapters.lancedb_writes import replace_documents
 from ingather.domain.metadata_pairs import well_formed
 from ingather.domain.ranking import fuse_ranks
 from ingather.models.errors import ConfigurationError, IndexUnavailableError
@@ -44,10 +41,6 @@ _INDEX_CACHE_BYTES = 128 * _MIB
 _METADATA_CACHE_BYTES = 64 * _MIB
 _CANDIDATES = 50
 """Rows each ranking contributes at least."""
-_MERGE_ROWS = 8_192
-"""Rows merged at one time: LanceDB checks them on the event loop, which this keeps to milliseconds."""
-_MERGE_ATTEMPTS = 6
-"""On top of LanceDB's own ten: many writers on one document wait for each other here."""
 
 
 class LanceDbChunkIndex:
@@ -76,18 +69,25 @@ class LanceDbChunkIndex:
         self._upkeep: dict[str, TableUpkeep] = {}
         self._opening = asyncio.Lock()
         self._writing: dict[str, asyncio.Lock] = {}
+        self._writers: set[asyncio.Task[None]] = set()
 
     async def upsert(self, tenant_id: str, entries: Sequence[IndexEntry]) -> int:
         if not entries:
             return 0
         replacement = await asyncio.to_thread(replacement_for, entries, self._dimensions)
+        # To its end, also where the caller gives up: what was added must be looked over afterwards.
+        writing = asyncio.create_task(self._write(tenant_id, replacement))
+        self._writers.add(writing)
+        writing.add_done_callback(self._writers.discard)
+        await asyncio.shield(writing)
+        self._upkeep_of(tenant_id).note_write(replacement.rows.num_rows)
+        return int(replacement.rows.num_rows)
+
+    async def _write(self, tenant_id: str, replacement: Replacement) -> None:
         # Writers in one process take turns: conflicting, each would do the other's work again.
         async with self._writing.setdefault(tenant_id, asyncio.Lock()):
             with self._translating("writing", tenant_id):
-                table = await self._open(tenant_id, create=True)
-                await _replace(table, replacement)
-        self._upkeep_of(tenant_id).note_write(replacement.rows.num_rows)
-        return int(replacement.rows.num_rows)
+                await replace_documents(await self._open(tenant_id, create=True), replacement)
 
     async def search(self, query: SearchQuery, vector: Vectors | None) -> list[SearchHit]:
         if vector is not None and vector.shape != (1, self._dimensions):
@@ -138,7 +138,8 @@ class LanceDbChunkIndex:
                 await self._connection.list_tables(limit=1)
 
     async def close(self) -> None:
-        """Stop upkeep, which can be cut off anywhere, and let go of the tables."""
+        """Finish what is being written, stop upkeep, which can be cut off anywhere, and let go of the tables."""
+        await asyncio.gather(*self._writers, return_exceptions=True)
         await asyncio.gather(*(upkeep.close() for upkeep in self._upkeep.values()))
         self._upkeep.clear()
         self._tables.clear()
@@ -205,41 +206,6 @@ async def _create_table(connection: Any, name: str, dimensions: int) -> Any:
     table = await connection.create_table(name, schema=row_schema(dimensions), exist_ok=True)
     await create_word_index(table)
     return table
-
-
-async def _replace(table: Any, replacement: Replacement) -> None:
-    """Write rows, then remove what else there is of the same documents.
-
-    Merging alone overwrites rows and adds new ones. Rows are left over only where a document had
-    more chunks before, under another fingerprint; then everything is replaced in one step.
-    """
-    rows = replacement.rows
-    for start in range(0, rows.num_rows, _MERGE_ROWS):
-        await _merge(table, rows.slice(start, _MERGE_ROWS))
-    condition = replacement.condition()
-    if await table.count_rows(condition) <= rows.num_rows:
-        return
-    if rows.num_rows:
-        await _merge(table, rows, remove_others_of=condition)
-    else:
-        await table.delete(condition)
-
-
-async def _merge(table: Any, rows: pa.Table, *, remove_others_of: str | None = None) -> None:
-    merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-    if remove_others_of is not None:
-        merge = merge.when_not_matched_by_source_delete(remove_others_of)
-    # With an index LanceDB would not notice rows that another writer is inserting right now.
-    merge = merge.use_index(False)
-    for attempt in range(_MERGE_ATTEMPTS):
-        try:
-            await merge.execute(rows)
-        except (OSError, RuntimeError) as error:
-            if attempt == _MERGE_ATTEMPTS - 1 or not is_conflict(error):
-                raise
-            await asyncio.sleep(random.uniform(0.05, 0.2) * 2**attempt)
-        else:
-            return
 
 
 def _check_folder(folder: Path) -> None:

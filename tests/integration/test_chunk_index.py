@@ -398,6 +398,49 @@ async def test_a_killed_writer_leaves_no_chunk_twice(index, place):
     assert_each_document_is_whole(hits)
 
 
+@pytest.mark.parametrize("kind", ["folder"])
+async def test_processes_that_are_first_at_once_leave_every_chunk_once(index, place):
+    """Where nothing was there before, several may have appended: whoever counts last puts it right."""
+    for round_number in range(3):
+        documents = [entry(f"{n} a", f"{n} b", name=f"{round_number}-{n}") for n in range(10)]
+        others = [LanceDbChunkIndex(place[0], DIMENSIONS, place[1]) for _ in range(4)]
+        await asyncio.gather(*(other.upsert(TENANT, documents) for other in others))
+        for other in others:
+            await other.close()
+
+        assert await index.count(TENANT) == (round_number + 1) * 20
+
+
+@on_disk
+async def test_rows_left_twice_are_put_right(index):
+    """Two writers appended at one moment and died before either could count: the next attempt leaves each row once."""
+    document = entry("apple a", "apple b")
+    await index.upsert(TENANT, [document])
+    table = await index._open(TENANT, create=False)
+    await table.add(await table.query().to_arrow())
+    assert await index.count(TENANT) == 4
+
+    await index.upsert(TENANT, [document])
+
+    assert await index.count(TENANT) == 2
+    assert sorted(texts(await search(index, "apple"))) == ["apple a", "apple b"]
+
+
+@pytest.mark.parametrize("kind", ["folder"])
+async def test_a_caller_who_gives_up_does_not_stop_a_write_half_way(index):
+    """What was appended is looked over all the same, and closing waits for that."""
+    writing = asyncio.create_task(index.upsert(TENANT, [entry(f"apple {n}", name=str(n)) for n in range(50)]))
+    while not index._writers:
+        await asyncio.sleep(0)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+
+    await index.close()
+
+    assert await index.count(TENANT) == 50
+
+
 @on_disk
 async def test_upkeep_follows_writing_by_itself(index):
     """Once writing pauses, files are merged and new rows are indexed without anybody asking."""
