@@ -275,6 +275,57 @@ class TenantNotFoundError(RequestError):
     advice = "Leave X-Tenant-ID out for the default tenant, or name a registered one."
 
 
+class UserNotFoundError(RequestError):
+    code = "user_not_found"
+    title = "User not found"
+    http_status = 404
+    advice = "Check the id; list users with GET /v1/users."
+
+
+class ApiKeyNotFoundError(RequestError):
+    code = "api_key_not_found"
+    title = "API key not found"
+    http_status = 404
+    advice = "Check the id; list keys with GET /v1/api-keys."
+
+
+class AlreadyExistsError(RequestError):
+    """The name or id belongs to something else; ``facts['field']`` says which of them."""
+
+    code = "already_exists"
+    title = "Name or id is taken"
+    http_status = 409
+    advice = "Choose another name or id."
+
+
+class UnauthorizedError(RequestError):
+    """No credential where one is needed, or one that is wrong, expired or revoked."""
+
+    code = "unauthorized"
+    title = "Credential is missing or wrong"
+    http_status = 401
+    advice = "Send a key or token as `Authorization: Bearer …`, or a key as `X-API-Key`."
+
+
+class ScopeMissingError(RequestError):
+    """The credential is right and may not do this; ``facts['scope']`` is what it lacks."""
+
+    code = "scope_missing"
+    title = "Credential may not do this"
+    http_status = 403
+    advice = "Use a key with the scope named in the detail."
+
+
+class RateLimitedError(RequestError):
+    """Too many in a while; ``facts['limit']`` names the limit."""
+
+    code = "rate_limited"
+    title = "Too many requests"
+    http_status = 429
+    retryable = True
+    advice = "Wait as long as Retry-After says; the limits are listed at GET /v1/limits."
+
+
 class EmptyBatchError(RequestError):
     code = "empty_batch"
     title = "Batch has no documents"
@@ -296,6 +347,25 @@ class PayloadTooLargeError(RequestError):
     advice = "Send less in one request; the limits are listed at GET /v1/limits."
 
 
+class MappingInvalidError(RequestError):
+    """A table or JSON object with the metadata of uploaded files cannot be read."""
+
+    code = "invalid_metadata_mapping"
+    title = "Metadata mapping cannot be used"
+    http_status = 422
+    advice = "Send a CSV with a filename column, or a JSON object from file name to an object of fields."
+
+
+class CapacityExceededError(RequestError):
+    """The tenant has as many bytes under way as it may. ``facts['retry_after_seconds']`` says when to come again."""
+
+    code = "capacity_exceeded"
+    title = "Too much is under way"
+    retryable = True
+    http_status = 503
+    advice = "Wait until running batches have ended; the limit is max_concurrent_bytes at GET /v1/limits."
+
+
 class NotAcceptableError(RequestError):
     code = "not_acceptable"
     title = "Not available in that form"
@@ -307,7 +377,7 @@ class UnsupportedMediaTypeError(RequestError):
     code = "unsupported_media_type"
     title = "Content type not accepted"
     http_status = 415
-    advice = "Send multipart/form-data or application/json."
+    advice = "Send the content type that the route's documentation names."
 
 
 class ValidationFailedError(RequestError):
