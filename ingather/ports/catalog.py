@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
+from ingather.ports.accounts import Accounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,11 @@ class DocumentFilter:
 
 class Catalog(Protocol):
     """Every write is idempotent. Methods raise ``CatalogUnavailableError``; none blocks the event loop."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """Tenants with their settings, users and API keys."""
+        ...
 
     async def tenant_exists(self, tenant_id: str) -> bool: ...
 

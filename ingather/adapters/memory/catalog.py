@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from ingather.adapters.memory.accounts import InMemoryAccounts
 from ingather.domain.submission_parts import check_room, check_sealable, check_takes_more
+from ingather.models.accounts import Tenant
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, TenantNotFoundError
-from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
 from ingather.ports.catalog import BatchFilter, DocumentFilter
 
 _MOST_INGESTED = 20
@@ -18,7 +19,7 @@ class InMemoryCatalog:
     """Knows the default tenant from the start."""
 
     def __init__(self) -> None:
-        self._tenants = {DEFAULT_TENANT_ID: DEFAULT_TENANT_NAME}
+        self.accounts = InMemoryAccounts()
         self._batches: dict[str, BatchRecord] = {}
         self._documents: dict[str, DocumentRecord] = {}
         self._ordinals: dict[str, dict[int, str]] = {}
@@ -30,15 +31,15 @@ class InMemoryCatalog:
     # Tenants
 
     async def tenant_exists(self, tenant_id: str) -> bool:
-        return tenant_id in self._tenants
+        return await self.accounts.get_tenant(tenant_id) is not None
 
     async def add_tenant(self, tenant_id: str, name: str) -> None:
-        self._tenants.setdefault(tenant_id, name)
+        await self.accounts.add_tenant(Tenant(tenant_id=tenant_id, name=name, created_at=datetime.now(UTC)))
 
     # Batches
 
     async def add_batch(self, record: BatchRecord, part: SubmissionPart | None = None) -> tuple[BatchRecord, bool]:
-        if record.tenant_id not in self._tenants:
+        if not await self.tenant_exists(record.tenant_id):
             raise TenantNotFoundError(f"There is no tenant {record.tenant_id}.")
         if record.batch_id in self._batches:
             return self._batches[record.batch_id], False

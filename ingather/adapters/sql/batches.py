@@ -16,10 +16,6 @@ from ingather.ports.catalog import BatchFilter
 _MOMENTS: Final = ("sealed_at", "created_at", "started_at", "ended_at")
 
 
-def tenant_exists(tenant_id: str, connection: Connection) -> bool:
-    return connection.scalar(select(tenants.c.tenant_id).where(tenants.c.tenant_id == tenant_id)) is not None
-
-
 def add_tenant(tenant_id: str, name: str, connection: Connection) -> None:
     row = {"tenant_id": tenant_id, "name": name, "created_at": datetime.now(UTC)}
     connection.execute(insert_into(connection.dialect.name, tenants).on_conflict_do_nothing(), row)

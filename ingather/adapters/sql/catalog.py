@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
 from ingather.adapters.sql import batches, documents, parts
+from ingather.adapters.sql.accounts import SqlAccounts, tenant_exists
 from ingather.adapters.sql.engine import WRITES, open_engine, unavailable
 from ingather.adapters.sql.group_commit import GroupCommit
 from ingather.adapters.sql.tables import tenants
@@ -56,6 +57,7 @@ class SqlCatalog:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="catalog-read")
         self._writers = ThreadPoolExecutor(writers, thread_name_prefix="catalog-write")
         self._hot = GroupCommit(self._write_group, linger_seconds=linger_seconds, most=_GROUP)
+        self.accounts = SqlAccounts(self._read, self._write)
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,7 +68,7 @@ class SqlCatalog:
     # Tenants
 
     async def tenant_exists(self, tenant_id: str) -> bool:
-        return await self._read("look a tenant up", partial(batches.tenant_exists, tenant_id))
+        return await self._read("look a tenant up", partial(tenant_exists, tenant_id))
 
     async def add_tenant(self, tenant_id: str, name: str) -> None:
         await self._write("add a tenant", partial(batches.add_tenant, tenant_id, name))

@@ -20,7 +20,42 @@ tenants: Final = Table(
     metadata,
     Column("tenant_id", Text, primary_key=True),
     Column("name", ForeignText, nullable=False),
+    Column("pipeline", Text, nullable=False, server_default="ingest"),
+    Column("default_metadata", Json, nullable=False, server_default="{}"),
+    Column("metadata_schema", Json),
+    Column("collection_schemas", Json, nullable=False, server_default="{}"),
+    Column("limits", Json, nullable=False, server_default="{}"),
+    Column("fairness_weight", Float, nullable=False, server_default="1.0"),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("deleted_at", UtcDateTime),  # the row stays: batches refer to it, and its id is never used again
+)
+
+users: Final = Table(
+    "users",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), nullable=False),
+    Column("username", ForeignText, nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("scopes", Json, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("uq_users_username", "username", unique=True),
+)
+
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), nullable=False),
+    Column("name", ForeignText, nullable=False),
+    Column("username", ForeignText),
+    Column("key_hash", Text, nullable=False),
+    Column("scopes", Json, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    Index(None, "tenant_id"),
 )
 
 batches: Final = Table(

@@ -1,0 +1,117 @@
+"""Tenants, users and API keys in dictionaries."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ingather.models.accounts import ApiKey, Tenant, User
+from ingather.models.errors import AlreadyExistsError, TenantNotFoundError
+from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
+
+
+class InMemoryAccounts:
+    """Knows the default tenant from the start."""
+
+    def __init__(self) -> None:
+        default = Tenant(
+            tenant_id=DEFAULT_TENANT_ID, name=DEFAULT_TENANT_NAME, created_at=datetime(2026, 1, 1, tzinfo=UTC)
+        )
+        self._tenants = {default.tenant_id: default}
+        self._deleted: set[str] = set()
+        self._users: dict[str, tuple[User, str]] = {}
+        self._keys: dict[str, tuple[ApiKey, str]] = {}
+
+    async def add_tenant(self, tenant: Tenant) -> tuple[Tenant, bool]:
+        found = self._tenants.setdefault(tenant.tenant_id, tenant)
+        return found, found is tenant
+
+    async def get_tenant(self, tenant_id: str) -> Tenant | None:
+        return None if tenant_id in self._deleted else self._tenants.get(tenant_id)
+
+    async def list_tenants(self) -> list[Tenant]:
+        live = [tenant for tenant in self._tenants.values() if tenant.tenant_id not in self._deleted]
+        return sorted(live, key=lambda tenant: (tenant.created_at, tenant.tenant_id), reverse=True)
+
+    async def edit_tenant(self, tenant_id: str, changes: Mapping[str, Any]) -> Tenant | None:
+        found = await self.get_tenant(tenant_id)
+        if found is None:
+            return None
+        self._tenants[tenant_id] = Tenant.model_validate(found.model_dump() | dict(changes))
+        return self._tenants[tenant_id]
+
+    async def delete_tenant(self, tenant_id: str, at: datetime) -> bool:
+        if await self.get_tenant(tenant_id) is None:
+            return False
+        self._deleted.add(tenant_id)
+        for key in await self.list_keys(tenant_id):
+            await self.revoke_key(key.key_id, at)
+        for user in await self.list_users(tenant_id):
+            del self._users[user.user_id]
+        return True
+
+    async def add_user(self, user: User, password_hash: str) -> tuple[User, bool]:
+        await self._must_have_tenant(user.tenant_id)
+        if user.user_id in self._users:
+            return self._users[user.user_id][0], False
+        if await self.find_user(user.username) is not None:
+            raise AlreadyExistsError("Another user has this name.", field="username")
+        self._users[user.user_id] = user, password_hash
+        return user, True
+
+    async def get_user(self, user_id: str) -> User | None:
+        found = self._users.get(user_id)
+        return None if found is None else found[0]
+
+    async def find_user(self, username: str) -> tuple[User, str] | None:
+        return next((found for found in self._users.values() if found[0].username == username), None)
+
+    async def list_users(self, tenant_id: str | None = None) -> list[User]:
+        found = [user for user, _ in self._users.values() if tenant_id in {None, user.tenant_id}]
+        return sorted(found, key=lambda user: (user.created_at, user.user_id), reverse=True)
+
+    async def delete_user(self, user_id: str, at: datetime) -> bool:
+        if user_id not in self._users:
+            return False
+        user, _ = self._users.pop(user_id)
+        for key in await self.list_keys(user.tenant_id):
+            if key.username == user.username:
+                await self.revoke_key(key.key_id, at)
+        return True
+
+    async def add_key(self, key: ApiKey, key_hash: str) -> tuple[ApiKey, bool]:
+        await self._must_have_tenant(key.tenant_id)
+        if key.key_id in self._keys:
+            return self._keys[key.key_id][0], False
+        self._keys[key.key_id] = key, key_hash
+        return key, True
+
+    async def get_key(self, key_id: str) -> tuple[ApiKey, str] | None:
+        return self._keys.get(key_id)
+
+    async def list_keys(self, tenant_id: str | None = None) -> list[ApiKey]:
+        found = [key for key, _ in self._keys.values() if key.revoked_at is None and tenant_id in {None, key.tenant_id}]
+        return sorted(found, key=lambda key: (key.created_at, key.key_id), reverse=True)
+
+    async def expire_key(self, key_id: str, at: datetime) -> None:
+        found = self._keys.get(key_id)
+        if found is not None and (found[0].expires_at is None or found[0].expires_at > at):
+            self._edit_key(key_id, {"expires_at": at})
+
+    async def revoke_key(self, key_id: str, at: datetime) -> bool:
+        found = self._keys.get(key_id)
+        if found is None or found[0].revoked_at is not None:
+            return False
+        self._edit_key(key_id, {"revoked_at": at})
+        return True
+
+    async def note_key_used(self, key_id: str, at: datetime) -> None:
+        if key_id in self._keys:
+            self._edit_key(key_id, {"last_used_at": at})
+
+    def _edit_key(self, key_id: str, changes: dict[str, Any]) -> None:
+        key, key_hash = self._keys[key_id]
+        self._keys[key_id] = key.model_copy(update=changes), key_hash
+
+    async def _must_have_tenant(self, tenant_id: str) -> None:
+        if await self.get_tenant(tenant_id) is None:
+            raise TenantNotFoundError(f"There is no tenant {tenant_id}.")

@@ -1,0 +1,216 @@
+"""Tenants, users and API keys in the catalog's database."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, RowMapping, delete, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from ingather.adapters.sql.statements import insert_into
+from ingather.adapters.sql.tables import api_keys, tenants, users
+from ingather.models.accounts import ApiKey, Tenant, User
+from ingather.models.errors import AlreadyExistsError, TenantNotFoundError
+
+_Answer = TypeVar("_Answer")
+
+
+class Run(Protocol):
+    """A transaction of the catalog: what it does, in words for an error, and the operation."""
+
+    def __call__(self, doing: str, operation: Callable[[Connection], _Answer], /) -> Awaitable[_Answer]: ...
+
+
+class SqlAccounts:
+    """Shares the catalog's connections, threads and transactions."""
+
+    def __init__(self, read: Run, write: Run) -> None:
+        self._read = read
+        self._write = write
+
+    async def add_tenant(self, tenant: Tenant) -> tuple[Tenant, bool]:
+        return await self._write("add a tenant", partial(_add_tenant, tenant))
+
+    async def get_tenant(self, tenant_id: str) -> Tenant | None:
+        return await self._read("look a tenant up", partial(_get_tenant, tenant_id))
+
+    async def list_tenants(self) -> list[Tenant]:
+        return await self._read("list tenants", _list_tenants)
+
+    async def edit_tenant(self, tenant_id: str, changes: Mapping[str, Any]) -> Tenant | None:
+        return await self._write("edit a tenant", partial(_edit_tenant, tenant_id, changes))
+
+    async def delete_tenant(self, tenant_id: str, at: datetime) -> bool:
+        return await self._write("delete a tenant", partial(_delete_tenant, tenant_id, at))
+
+    async def add_user(self, user: User, password_hash: str) -> tuple[User, bool]:
+        return await self._write("add a user", partial(_add_user, user, password_hash))
+
+    async def get_user(self, user_id: str) -> User | None:
+        return await self._read("look a user up", partial(_get_user, user_id))
+
+    async def find_user(self, username: str) -> tuple[User, str] | None:
+        return await self._read("look a user up", partial(_find_user, username))
+
+    async def list_users(self, tenant_id: str | None = None) -> list[User]:
+        return await self._read("list users", partial(_list_users, tenant_id))
+
+    async def delete_user(self, user_id: str, at: datetime) -> bool:
+        return await self._write("delete a user", partial(_delete_user, user_id, at))
+
+    async def add_key(self, key: ApiKey, key_hash: str) -> tuple[ApiKey, bool]:
+        return await self._write("add a key", partial(_add_key, key, key_hash))
+
+    async def get_key(self, key_id: str) -> tuple[ApiKey, str] | None:
+        return await self._read("look a key up", partial(_get_key, key_id))
+
+    async def list_keys(self, tenant_id: str | None = None) -> list[ApiKey]:
+        return await self._read("list keys", partial(_list_keys, tenant_id))
+
+    async def expire_key(self, key_id: str, at: datetime) -> None:
+        await self._write("expire a key", partial(_expire_key, key_id, at))
+
+    async def revoke_key(self, key_id: str, at: datetime) -> bool:
+        return await self._write("revoke a key", partial(_revoke_key, key_id, at))
+
+    async def note_key_used(self, key_id: str, at: datetime) -> None:
+        await self._write("note a key's use", partial(_note_key_used, key_id, at))
+
+
+def tenant_exists(tenant_id: str, connection: Connection) -> bool:
+    return connection.scalar(select(tenants.c.tenant_id).where(_live(tenant_id))) is not None
+
+
+def _live(tenant_id: str) -> Any:
+    return (tenants.c.tenant_id == tenant_id) & tenants.c.deleted_at.is_(None)
+
+
+def _add_tenant(tenant: Tenant, connection: Connection) -> tuple[Tenant, bool]:
+    statement = insert_into(connection.dialect.name, tenants).on_conflict_do_nothing().returning(tenants.c.tenant_id)
+    row = tenant.model_dump(mode="json", exclude={"created_at"}) | {"created_at": tenant.created_at}
+    if connection.scalar(statement, row) is not None:
+        return tenant, True
+    found = connection.execute(select(tenants).where(tenants.c.tenant_id == tenant.tenant_id)).mappings().one()
+    return _tenant(found), False
+
+
+def _get_tenant(tenant_id: str, connection: Connection) -> Tenant | None:
+    row = connection.execute(select(tenants).where(_live(tenant_id))).mappings().first()
+    return None if row is None else _tenant(row)
+
+
+def _list_tenants(connection: Connection) -> list[Tenant]:
+    query = select(tenants).where(tenants.c.deleted_at.is_(None))
+    query = query.order_by(tenants.c.created_at.desc(), tenants.c.tenant_id.desc())
+    return [_tenant(row) for row in connection.execute(query).mappings()]
+
+
+def _edit_tenant(tenant_id: str, changes: Mapping[str, Any], connection: Connection) -> Tenant | None:
+    if changes:
+        connection.execute(update(tenants).where(_live(tenant_id)).values(dict(changes)))
+    return _get_tenant(tenant_id, connection)
+
+
+def _delete_tenant(tenant_id: str, at: datetime, connection: Connection) -> bool:
+    found = connection.execute(update(tenants).where(_live(tenant_id)).values(deleted_at=at))
+    if not found.rowcount:
+        return False
+    _revoke_where(api_keys.c.tenant_id == tenant_id, at, connection)
+    connection.execute(delete(users).where(users.c.tenant_id == tenant_id))
+    return True
+
+
+def _add_user(user: User, password_hash: str, connection: Connection) -> tuple[User, bool]:
+    if not tenant_exists(user.tenant_id, connection):
+        raise TenantNotFoundError(f"There is no tenant {user.tenant_id}.")
+    found = _get_user(user.user_id, connection)
+    if found is not None:
+        return found, False
+    row = user.model_dump(exclude={"scopes"}) | {"scopes": sorted(user.scopes), "password_hash": password_hash}
+    try:
+        connection.execute(insert(users), row)
+    except IntegrityError as error:
+        raise AlreadyExistsError("Another user has this name.", field="username") from error
+    return user, True
+
+
+def _get_user(user_id: str, connection: Connection) -> User | None:
+    row = connection.execute(select(users).where(users.c.user_id == user_id)).mappings().first()
+    return None if row is None else _user(row)
+
+
+def _find_user(username: str, connection: Connection) -> tuple[User, str] | None:
+    row = connection.execute(select(users).where(users.c.username == username)).mappings().first()
+    return None if row is None else (_user(row), row["password_hash"])
+
+
+def _list_users(tenant_id: str | None, connection: Connection) -> list[User]:
+    query = select(users).order_by(users.c.created_at.desc(), users.c.user_id.desc())
+    if tenant_id is not None:
+        query = query.where(users.c.tenant_id == tenant_id)
+    return [_user(row) for row in connection.execute(query).mappings()]
+
+
+def _delete_user(user_id: str, at: datetime, connection: Connection) -> bool:
+    user = _get_user(user_id, connection)
+    if user is None:
+        return False
+    _revoke_where((api_keys.c.tenant_id == user.tenant_id) & (api_keys.c.username == user.username), at, connection)
+    connection.execute(delete(users).where(users.c.user_id == user_id))
+    return True
+
+
+def _add_key(key: ApiKey, key_hash: str, connection: Connection) -> tuple[ApiKey, bool]:
+    if not tenant_exists(key.tenant_id, connection):
+        raise TenantNotFoundError(f"There is no tenant {key.tenant_id}.")
+    statement = insert_into(connection.dialect.name, api_keys).on_conflict_do_nothing().returning(api_keys.c.key_id)
+    row = key.model_dump(exclude={"scopes"}) | {"scopes": sorted(key.scopes), "key_hash": key_hash}
+    if connection.scalar(statement, row) is not None:
+        return key, True
+    found = _get_key(key.key_id, connection)
+    assert found is not None
+    return found[0], False
+
+
+def _get_key(key_id: str, connection: Connection) -> tuple[ApiKey, str] | None:
+    row = connection.execute(select(api_keys).where(api_keys.c.key_id == key_id)).mappings().first()
+    return None if row is None else (_key(row), row["key_hash"])
+
+
+def _list_keys(tenant_id: str | None, connection: Connection) -> list[ApiKey]:
+    query = select(api_keys).where(api_keys.c.revoked_at.is_(None))
+    query = query.order_by(api_keys.c.created_at.desc(), api_keys.c.key_id.desc())
+    if tenant_id is not None:
+        query = query.where(api_keys.c.tenant_id == tenant_id)
+    return [_key(row) for row in connection.execute(query).mappings()]
+
+
+def _expire_key(key_id: str, at: datetime, connection: Connection) -> None:
+    later = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > at)
+    connection.execute(update(api_keys).where(api_keys.c.key_id == key_id, later).values(expires_at=at))
+
+
+def _revoke_key(key_id: str, at: datetime, connection: Connection) -> bool:
+    return _revoke_where(api_keys.c.key_id == key_id, at, connection)
+
+
+def _revoke_where(which: Any, at: datetime, connection: Connection) -> bool:
+    found = connection.execute(update(api_keys).where(which, api_keys.c.revoked_at.is_(None)).values(revoked_at=at))
+    return bool(found.rowcount)
+
+
+def _note_key_used(key_id: str, at: datetime, connection: Connection) -> None:
+    connection.execute(update(api_keys).where(api_keys.c.key_id == key_id).values(last_used_at=at.astimezone(UTC)))
+
+
+def _tenant(row: RowMapping) -> Tenant:
+    return Tenant.model_validate({name: row[name] for name in Tenant.model_fields})
+
+
+def _user(row: RowMapping) -> User:
+    return User.model_validate({name: row[name] for name in User.model_fields})
+
+
+def _key(row: RowMapping) -> ApiKey:
+    return ApiKey.model_validate({name: row[name] for name in ApiKey.model_fields})

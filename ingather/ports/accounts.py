@@ -1,0 +1,79 @@
+"""Tenants, users and API keys, as the catalog keeps them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from ingather.models.accounts import ApiKey, Tenant, User
+
+
+class Accounts(Protocol):
+    """Part of the catalog. Methods raise ``CatalogUnavailableError``; none blocks the event loop.
+
+    Secrets never come here: of keys their SHA-256 in hex, of passwords their argon2 hash.
+    Lists are in the order of creation, newest first.
+    """
+
+    async def add_tenant(self, tenant: Tenant) -> tuple[Tenant, bool]:
+        """Register a tenant; with an id already there (also a deleted one), answer the one there and False."""
+        ...
+
+    async def get_tenant(self, tenant_id: str) -> Tenant | None:
+        """None when unknown or deleted."""
+        ...
+
+    async def list_tenants(self) -> list[Tenant]: ...
+
+    async def edit_tenant(self, tenant_id: str, changes: Mapping[str, Any]) -> Tenant | None:
+        """Replace fields by name, in their JSON form; the tenant as it is now, None when unknown. Repeating is harmless."""
+        ...
+
+    async def delete_tenant(self, tenant_id: str, at: datetime) -> bool:
+        """Nobody finds the tenant any more, and its keys and users are gone; its batches stay on record.
+
+        False when there was none. Its id is never used again.
+        """
+        ...
+
+    async def add_user(self, user: User, password_hash: str) -> tuple[User, bool]:
+        """Register a user; with an id already there, answer that one and False.
+
+        Raises ``TenantNotFoundError``, and ``AlreadyExistsError`` where another user has the name.
+        """
+        ...
+
+    async def get_user(self, user_id: str) -> User | None: ...
+
+    async def find_user(self, username: str) -> tuple[User, str] | None:
+        """By name, with the password's hash."""
+        ...
+
+    async def list_users(self, tenant_id: str | None = None) -> list[User]:
+        """Of one tenant, or of all."""
+        ...
+
+    async def delete_user(self, user_id: str, at: datetime) -> bool:
+        """Gone, and its keys revoked. False when there was none."""
+        ...
+
+    async def add_key(self, key: ApiKey, key_hash: str) -> tuple[ApiKey, bool]:
+        """Register a key; with an id already there, answer that one and False. Raises ``TenantNotFoundError``."""
+        ...
+
+    async def get_key(self, key_id: str) -> tuple[ApiKey, str] | None:
+        """With the key's hash; expired and revoked ones too. None when unknown."""
+        ...
+
+    async def list_keys(self, tenant_id: str | None = None) -> list[ApiKey]:
+        """Of one tenant, or of all; revoked ones are left out."""
+        ...
+
+    async def expire_key(self, key_id: str, at: datetime) -> None:
+        """Accept it no longer than until then; an earlier end stays."""
+        ...
+
+    async def revoke_key(self, key_id: str, at: datetime) -> bool:
+        """Accept it no more, for good. False when unknown or revoked before."""
+        ...
+
+    async def note_key_used(self, key_id: str, at: datetime) -> None: ...
