@@ -25,7 +25,7 @@ class StageHeartbeat:
     def __init__(self) -> None:
         self.filename = ""
         """Empty until the manifest told it."""
-        self._started_at = datetime.now(UTC)
+        self.started_at = datetime.now(UTC)
         self.stage = Stage.FETCHING
 
     def enter(self, stage: Stage) -> None:
@@ -34,7 +34,7 @@ class StageHeartbeat:
 
     def details(self) -> DocumentHeartbeat:
         """What a beat tells."""
-        return DocumentHeartbeat(stage=self.stage, filename=self.filename, started_at=self._started_at)
+        return DocumentHeartbeat(stage=self.stage, filename=self.filename, started_at=self.started_at)
 
     async def _beat(self) -> None:
         await asyncio.sleep(FIRST_BEAT_SECONDS)

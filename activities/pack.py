@@ -7,8 +7,10 @@ goes on where the first one stopped. A document that kills its parser, or meets 
 is handed back to run again alone; its neighbours do not notice.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
 
 import structlog
 from temporalio import activity
@@ -29,6 +31,9 @@ from ingather.ports.catalog import Catalog
 from ingather.ports.document_preparer import DocumentPreparer
 
 log = structlog.get_logger(__name__)
+
+_SHARED = ("tenant_id", "batch_id", "collection", "options")
+"""What the documents of a pack have in common."""
 
 
 class PackActivities:
@@ -62,7 +67,7 @@ class PackActivities:
                 for ordinal in progress.open_ordinals
             ]
             await stack.enter_async_context(self._budget.hold(sum(ref.blob.size_bytes for ref in refs if ref.blob)))
-            ingestions = [self._ingestion(request, ref, heartbeats) for ref in refs]
+            ingestions = self._ingestions(request, refs, heartbeats)
             # As for single documents: whoever has the same content waits, and finds it in the catalog.
             await stack.enter_async_context(self._same_content.hold_all(each.content for each in ingestions))
             run = PackRun(self._blobs, self._catalog, self._preparer, progress)
@@ -92,16 +97,22 @@ class PackActivities:
                 progress.found(record)
         return progress
 
-    def _ingestion(self, request: IngestPackInput, ref: DocumentRef, heartbeats: PackHeartbeats) -> Ingestion:
-        single = IngestDocumentInput(
-            tenant_id=request.tenant_id,
-            batch_id=request.batch_id,
-            ordinal=ref.ordinal,
-            collection=request.collection,
-            options=request.options,
-        )
+    def _ingestions(
+        self, request: IngestPackInput, refs: Sequence[DocumentRef], heartbeats: PackHeartbeats
+    ) -> list[Ingestion]:
         fingerprint = pipeline_fingerprint(self._preparer.description, request.options)
-        return Ingestion(single, ref, activity.info().attempt, fingerprint, heartbeats.telling_of(ref))
+        shared: dict[str, Any] = {name: getattr(request, name) for name in _SHARED}
+        attempt = activity.info().attempt
+        return [
+            Ingestion(
+                IngestDocumentInput(ordinal=ref.ordinal, **shared),
+                ref,
+                attempt,
+                fingerprint,
+                partial(heartbeats.under_way, ref),
+            )
+            for ref in refs
+        ]
 
 
 def _each_content_once(ingestions: Iterable[Ingestion]) -> Iterator[list[Ingestion]]:

@@ -1,8 +1,6 @@
 """How far a pack is: how each of its documents ended, what its heartbeats tell, what its workflow hears."""
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Sequence
 
 from activities.heartbeats import StageHeartbeat
 from ingather.domain.bitmap import decode_bitmap, encode_bitmap
@@ -73,22 +71,16 @@ class PackHeartbeats(StageHeartbeat):
         super().__init__()
         self._progress = progress
         self._ordinal = min(progress.open_ordinals, default=0)
-        self._began_at = datetime.now(UTC)
 
-    def telling_of(self, document: DocumentRef) -> Callable[[Stage], None]:
-        """What is to be called when a stage of this document begins."""
-        return partial(self._enter, document)
-
-    def _enter(self, document: DocumentRef, stage: Stage) -> None:
-        if (document.ordinal, document.filename) != (self._ordinal, self.filename):
-            self._ordinal, self.filename, self._began_at = document.ordinal, document.filename, datetime.now(UTC)
-        self.enter(stage)
+    def under_way(self, document: DocumentRef, stage: Stage) -> None:
+        """This document has come to this stage."""
+        self._ordinal, self.filename, self.stage = document.ordinal, document.filename, stage
 
     def details(self) -> PackHeartbeat:
         return PackHeartbeat(
             stage=self.stage,
             filename=self.filename,
-            started_at=self._began_at,
+            started_at=self.started_at,
             ordinal=self._ordinal,
             statuses=self._progress.statuses,
             failures=self._progress.failures,
