@@ -8,10 +8,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 
+import structlog
 from temporalio import activity
 
 from activities.expansion import ArchiveExpander, DocumentCount, Found
-from activities.failures import translate_errors, translate_errors_and_give_up
+from activities.failures import to_document_failure, translate_errors, translate_errors_and_give_up
 from activities.heartbeats import beating_plainly
 from activities.packing import Packer
 from ingather.domain.archives import is_archive
@@ -19,18 +20,22 @@ from ingather.domain.bitmap import decode_bitmap, encode_bitmap
 from ingather.domain.filenames import FilenameRegistry, normalise_filename, stored_original
 from ingather.domain.keys import manifest_key, upload_key
 from ingather.domain.manifest_pages import decode_line, decode_page, encode_page, page_of, split_page
+from ingather.domain.metadata_rules import RuledMetadata
 from ingather.domain.sources import SourceTally
 from ingather.models.archive import ArchiveLimits
 from ingather.models.batch import SubmissionPart
-from ingather.models.content import BlobRef
+from ingather.models.content import BlobRef, Stage
 from ingather.models.document import DocumentRecord, DocumentRef, Submitted
 from ingather.models.engine import MANIFEST_PAGE_SIZE, PACKABLE_BYTES
 from ingather.models.errors import BlobNotFoundError
 from ingather.models.identity import file_id_for
 from ingather.models.messages import BuildManifestInput, BuildManifestOutput, ReadManifestInput, ReadManifestOutput
+from ingather.models.metadata import MetadataRules
 from ingather.ports.archive_reader import ArchiveReader
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
+
+log = structlog.get_logger(__name__)
 
 ROWS_BLOCK = 250
 """Catalog rows written at a time: each block is one transaction."""
@@ -102,10 +107,18 @@ class ManifestActivities:
         """
         async with beating_plainly():
             parts = await self._catalog.list_parts(request.batch_id)
-            answer = await _ManifestBuild(self._blobs, self._archives, self._limits, request, parts).run()
+            rules = await self._rules(request.metadata_rules_key)
+            build = _ManifestBuild(self._blobs, self._archives, self._limits, request, parts, rules=rules)
+            answer = await build.run()
             # Rows come last: a batch that turns out too large leaves none behind.
             for page in range(answer.page_count):
                 await self._add_rows(request, page)
+        log.info(
+            "batch.started",
+            batch_id=request.batch_id,
+            tenant_id=request.tenant_id,
+            document_count=answer.document_count,
+        )
         return answer
 
     @activity.defn(name="read_manifest")
@@ -120,6 +133,10 @@ class ManifestActivities:
             filenames=tuple(ref.filename for ref in refs),
             packable=encode_bitmap(place for place, ref in enumerate(refs) if _is_packable(ref)),
         )
+
+    async def _rules(self, key: str | None) -> RuledMetadata | None:
+        """None for a batch that was submitted under no rules, and so takes metadata as it comes."""
+        return RuledMetadata(MetadataRules.model_validate_json(await self._blobs.get(key))) if key else None
 
     async def _add_rows(self, request: BuildManifestInput, page: int) -> None:
         refs = decode_page(await self._blobs.get(manifest_key(request.tenant_id, request.batch_id, page)))
@@ -137,8 +154,11 @@ class _ManifestBuild:
         limits: ArchiveLimits,
         request: BuildManifestInput,
         parts: Sequence[SubmissionPart],
+        *,
+        rules: RuledMetadata | None,
     ) -> None:
         self._parts = parts
+        self._rules = rules
         self._blobs = blobs
         self._archives = archives
         self._limits = limits
@@ -157,7 +177,7 @@ class _ManifestBuild:
         count = DocumentCount(submitted_count, self._request.max_documents)
         expander = ArchiveExpander(self._blobs, self._archives, self._limits, count)
         async for line in self._submission():
-            submitted = Submitted.model_validate_json(line)
+            submitted = self._ruled(Submitted.model_validate_json(line))
             expanded = await self._expand(expander, submitted)
             if expanded is None:
                 self._sources.count_upload()
@@ -170,6 +190,14 @@ class _ManifestBuild:
         return BuildManifestOutput(
             document_count=self._document_count, page_count=self._page_count, sources=self._sources.slices()
         )
+
+    def _ruled(self, submitted: Submitted) -> Submitted:
+        """With its metadata settled. What does not fit costs the document, or all those of the archive it came with."""
+        if self._rules is None:
+            return submitted
+        metadata, problem = self._rules.settled(submitted.metadata)
+        refused = submitted.refused or (to_document_failure(problem, Stage.FETCHING) if problem else None)
+        return submitted.model_copy(update={"metadata": metadata, "refused": refused})
 
     async def _submission(self) -> AsyncIterator[bytes]:
         """The submission's lines, part by part, with flat memory."""
@@ -220,7 +248,7 @@ class _ManifestBuild:
                 original_filename=stored_original(found.name, filename),
                 blob=found.blob,
                 metadata=submitted.metadata,
-                refused=found.refused,
+                refused=found.refused or submitted.refused,
             )
         )
         self._document_count += 1

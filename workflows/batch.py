@@ -156,6 +156,7 @@ class BatchWorkflow:
                     batch_id=spec.batch_id,
                     collection=spec.collection,
                     max_documents=spec.max_documents,
+                    metadata_rules_key=spec.metadata_rules_key,
                 ),
                 summary=f"{spec.submitted_count} submitted",
                 **MANIFEST,
@@ -203,17 +204,18 @@ class BatchWorkflow:
         book = self._book
         book.finalizing = True
         book.changed()
+        closed = book.closed()
         self._is_reporting = True
+        # Beside the report: storage that is away must not keep the next batch waiting too.
+        releasing = asyncio.create_task(book.place.release())
         try:
-            # Before the report: storage that is away must not keep the next batch waiting too.
-            await book.place.release()
-            closed = book.closed()
             output = await workflow.execute_activity_method(
                 RecordActivities.finish_batch,
                 FinishBatchInput(tenant_id=book.spec.tenant_id, batch_id=book.spec.batch_id, closed=closed),
                 summary=closed.summary.state.value,
                 **RECORDS,
             )
+            await releasing
         finally:
             self._is_reporting = False
         return closed.summary.model_copy(update={"report_key": output.report_key})

@@ -40,6 +40,11 @@ def submission_prefix(tenant_id: str, batch_id: str) -> str:
     return f"batches/{tenant_id}/{batch_id}/submission/"
 
 
+def metadata_rules_key(tenant_id: str, content: bytes) -> str:
+    """Rules for metadata, shared by all batches that were submitted under them."""
+    return f"rules/{tenant_id}/{hashlib.sha256(content).hexdigest()}.json"
+
+
 def manifest_key(tenant_id: str, batch_id: str, page: int) -> str:
     """Up to 1,000 ``DocumentRef`` lines."""
     return f"batches/{tenant_id}/{batch_id}/manifest/{page}.jsonl"

@@ -200,6 +200,8 @@ class BuildManifestInput(Message):
     batch_id: BatchId
     collection: str
     max_documents: int
+    metadata_rules_key: str | None = None
+    """Object with the ``MetadataRules`` that every document's metadata is settled by."""
 
 
 class BuildManifestOutput(Message):
