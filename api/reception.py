@@ -86,7 +86,8 @@ class Reception:
         self.limits = limits
         self._intake = intake
         self._lines = lines
-        self._by_name: dict[str, dict[str, Any]] | None = None
+        self._find: Callable[[str], dict[str, Any] | None] | None = None
+        """Metadata of a file, once it has come."""
         self._is_late = False
         """The metadata came behind files that it may belong to."""
         self._unused: set[str] = set()
@@ -116,13 +117,19 @@ class Reception:
         check_count(self.tally.document_count + 1, self.limits)
         await self._add(Taken(filename, 0, "", refused=failure), metadata)
 
-    def use_metadata(self, by_name: dict[str, dict[str, Any]]) -> None:
-        """Metadata by file name, for the files before and behind."""
+    def use_metadata(
+        self, by_name: dict[str, dict[str, Any]], find: Callable[[str], dict[str, Any] | None] | None = None
+    ) -> None:
+        """Metadata by file name, for the files before and behind.
+
+        With ``find`` a file's entry is looked up that way, and entries that no file is for are the caller's concern.
+        """
         self.tally.add_metadata(by_name)
-        self._by_name = by_name
-        self._is_late = self.tally.document_count > 0
-        by_hash = {_hash(name): name for name in by_name}
-        self._unused = set(by_name) - {by_hash[number] for number in self._names if number in by_hash}
+        self._find = find or by_name.get
+        self._is_late = self.tally.document_count > 0 and bool(by_name)
+        if find is None:
+            by_hash = {_hash(name): name for name in by_name}
+            self._unused = set(by_name) - {by_hash[number] for number in self._names if number in by_hash}
         self._names = array("Q")
 
     async def finish(self) -> None:
@@ -131,7 +138,7 @@ class Reception:
             raise invalid("#/metadata", "The metadata names a file that was not sent.", "unknown_file")
         await self._intake.finish()
         await self._lines.finish()
-        if self._is_late and self._by_name:
+        if self._is_late:
             await self._lines.edit(self._described)
 
     async def discard(self) -> None:
@@ -141,17 +148,19 @@ class Reception:
 
     async def _add(self, taken: Taken, metadata: dict[str, Any]) -> None:
         self.tally.add(taken, metadata)
-        if self._by_name is None:
+        if self._find is None:
             self._names.append(_hash(taken.filename))
         else:
             self._unused.discard(taken.filename)
-            metadata = self._by_name.get(taken.filename, metadata)
+            found = self._find(taken.filename)
+            metadata = metadata if found is None else found
         kept, problem = self._kept(metadata)
         await self._lines.add(replace(taken, refused=taken.refused or problem), kept)
 
     def _described(self, line: Submitted) -> Submitted:
         """A line with the metadata that came behind its file."""
-        kept, problem = self._kept((self._by_name or {}).get(line.filename, {}))
+        found = self._find(line.filename) if self._find else None
+        kept, problem = self._kept(found or {})
         return line.model_copy(update={"metadata": kept, "refused": line.refused or problem})
 
     def _kept(self, metadata: dict[str, Any]) -> tuple[dict[str, Any], DocumentFailure | None]:

@@ -7,6 +7,7 @@ with the replay's own objects.
 """
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,6 +22,7 @@ from api.resources import BatchSnapshot
 from api.service.batches import NOT_STARTED, BatchService
 from api.service.receiving import Receiving
 from ingather.domain.filenames import normalise_filename
+from ingather.domain.keys import metadata_rules_key
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts, ProcessingOptions, SubmissionPart
 from ingather.models.errors import (
     DependencyError,
@@ -29,11 +31,20 @@ from ingather.models.errors import (
     ValidationFailedError,
 )
 from ingather.models.identity import batch_id_for
+from ingather.models.metadata import MetadataRules
 from ingather.ports.catalog import Catalog
 
 log = structlog.get_logger(__name__)
 
 CONTRACT = "v1"
+
+RulesOf = Callable[[str, str], Awaitable[MetadataRules]]
+"""The metadata rules of a tenant's collection."""
+
+
+async def no_rules(_tenant_id: str, _collection: str) -> MetadataRules:
+    """Metadata is taken as it comes."""
+    return MetadataRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,7 @@ class _Claim:
     """Which batch a request stands for."""
 
     tenant_id: str
+    contract: str
     batch_id: str
     existing: BatchRecord | None = None
     is_begun: bool = False
@@ -79,10 +91,12 @@ class SubmissionService:
     parser_seconds: float = 60.0
     """Wall clock of a parse where a batch does not say, and the most it may ask for."""
     children_at_once: int = 8
+    rules: RulesOf = no_rules
 
-    async def submit(self, tenant_id: str, key: str | None, feed: Feed) -> Accepted:
+    async def submit(self, tenant_id: str, key: str | None, feed: Feed, *, contract: str = CONTRACT) -> Accepted:
         """Take a batch in; it is durable and started when this returns."""
-        claim = await self._claim(tenant_id, check_key(key))
+        claim = await self._claim(tenant_id, contract, check_key(key))
+        structlog.contextvars.bind_contextvars(batch_id=claim.batch_id)
         if not claim.is_begun:
             await self.engine.check()  # before gigabytes are uploaded for nothing
         async with self.receiving.reception(tenant_id, claim.batch_id, is_replay=claim.is_begun) as reception:
@@ -125,7 +139,8 @@ class SubmissionService:
         spec = await feed(reception) or SubmissionSpec()
         if not reception.tally.document_count and not spec.open:
             raise EmptyBatchError("The request holds no document.")
-        batch = self._batch_spec(claim, spec, reception.tally)
+        rules_key = None if claim.is_begun else await self._keep_rules(claim.tenant_id, spec.collection)
+        batch = self._batch_spec(claim, spec, reception.tally, rules_key)
         await reception.finish()
         part = None
         if reception.tally.document_count:
@@ -133,27 +148,37 @@ class SubmissionService:
             part = self.receiving.part(claim.batch_id, claim.batch_id, reception)
         return _Received(_record(batch, reception.tally.fingerprint(spec)), part, reception)
 
-    async def _claim(self, tenant_id: str, key: str | None) -> _Claim:
+    async def _keep_rules(self, tenant_id: str, collection: str) -> str | None:
+        """The rules as they are now, in an object that all batches under the same ones share."""
+        rules = await self.rules(tenant_id, collection)
+        if rules.say_nothing:
+            return None
+        content = rules.model_dump_json().encode()
+        key = metadata_rules_key(tenant_id, content)
+        await self.receiving.blobs.put(key, content)
+        return key
+
+    async def _claim(self, tenant_id: str, contract: str, key: str | None) -> _Claim:
         if key is None:
-            return _Claim(tenant_id, str(uuid_utils.uuid7()))
-        batch_id = batch_id_for(tenant_id, CONTRACT, key)
+            return _Claim(tenant_id, contract, str(uuid_utils.uuid7()))
+        batch_id = batch_id_for(tenant_id, contract, key)
         existing = await self.catalog.get_batch(batch_id, tenant_id)
         is_begun = existing is not None and await self._is_begun(existing)
-        return _Claim(tenant_id, batch_id, existing, is_begun)
+        return _Claim(tenant_id, contract, batch_id, existing, is_begun)
 
     async def _is_begun(self, record: BatchRecord) -> bool:
         if record.state.is_final:
             return record.problem is None or record.problem.code != NOT_STARTED
         return (await self.engine.status(record.batch_id)).presence is not Presence.MISSING
 
-    def _batch_spec(self, claim: _Claim, spec: SubmissionSpec, tally: Tally) -> BatchSpec:
+    def _batch_spec(self, claim: _Claim, spec: SubmissionSpec, tally: Tally, rules_key: str | None) -> BatchSpec:
         """Everything resolved, so that a new default never changes a running batch."""
         return BatchSpec(
             batch_id=claim.batch_id,
             tenant_id=claim.tenant_id,
             name=spec.name or _default_name(tally),
             created_by=self.created_by,
-            contract=CONTRACT,
+            contract=claim.contract,
             collection=spec.collection,
             priority=spec.priority,
             options=self._options(spec.options),
@@ -164,6 +189,7 @@ class SubmissionService:
             open=spec.open,
             max_documents=self.receiving.limits.max_documents,
             children_at_once=self.children_at_once,
+            metadata_rules_key=rules_key,
         )
 
     def _options(self, wanted: ProcessingOptions) -> ProcessingOptions:
