@@ -4,6 +4,7 @@ The recorder writes their histories, and the fingerprint test plays them again o
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from temporalio.client import WorkflowFailureError, WorkflowUpdateStage
 from temporalio.exceptions import ApplicationError
 
 from ingather.models.batch import BatchState
+from ingather.models.messages import PACK_KILLED, IngestDocumentOutput
 from tests.support.batch_driver import BatchDriver, request, retry
 from tests.support.fake_activities import DONE, World, failed
 from tests.support.waiting import until
@@ -26,6 +28,8 @@ class Scenario:
     play: Callable[[BatchDriver], Awaitable[None]]
     world: Callable[[], World] = field(default=World)
     short_history: bool = False
+    with_child: bool = False
+    """Its first child's history belongs to it."""
 
 
 async def run(driver: BatchDriver) -> None:
@@ -101,6 +105,37 @@ async def manifest_refused(driver: BatchDriver) -> None:
     await (await driver.start(options=ONE_AT_A_TIME)).result()
 
 
+async def packed(driver: BatchDriver) -> None:
+    await (await driver.start(options=ONE_AT_A_TIME | {"pack_small": True})).result()
+
+
+async def large(driver: BatchDriver) -> None:
+    await (await driver.start(options=ONE_AT_A_TIME)).result()
+
+
+async def large_cancel(driver: BatchDriver) -> None:
+    """Paused and resumed through its child, then cancelled."""
+    handle = await driver.start(options=ONE_AT_A_TIME)
+    await until(lambda: driver.world.waiting == 1)
+    await handle.execute_update(BatchWorkflow.pause, request())
+    driver.world.gate.set()
+    await driver.reaches(BatchState.PAUSED)
+    driver.world.gate.clear()
+    await handle.execute_update(BatchWorkflow.resume, request())
+    await until(lambda: driver.world.waiting == 1)
+    await handle.cancel()
+    with contextlib.suppress(WorkflowFailureError):
+        await handle.result()
+
+
+def _small_documents(count: int, **fields: object) -> World:
+    return World(document_count=count, is_small=lambda _: True, **fields)
+
+
+def _one_runs_alone(ordinal: int) -> str | IngestDocumentOutput:
+    return PACK_KILLED if ordinal == 3 else DONE
+
+
 def _gated(open_for: int = 1) -> World:
     return World(gate=asyncio.Event(), open_for=open_for)
 
@@ -123,6 +158,11 @@ SCENARIOS = {
     "manifest_refused": Scenario(
         manifest_refused,
         lambda: World(manifest_error=ApplicationError("Too many.", type="batch_too_large", non_retryable=True)),
+    ),
+    "packed": Scenario(packed, lambda: _small_documents(30, pack_outcome=_one_runs_alone)),
+    "large": Scenario(large, lambda: _small_documents(1_001, pack_outcome=_one_runs_alone), with_child=True),
+    "large_cancel": Scenario(
+        large_cancel, lambda: _small_documents(1_001, gate=asyncio.Event(), open_for=1), with_child=True
     ),
     "continue_as_new": Scenario(run, lambda: World(document_count=30), short_history=True),
 }

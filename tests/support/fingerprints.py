@@ -3,7 +3,7 @@
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 
-from ingather.models.identity import workflow_id_for
+from ingather.models.identity import child_workflow_id_for, workflow_id_for
 from tests.support.batch_driver import driven
 from tests.support.batch_scenarios import Scenario
 from workflows.place import ASKS_AGAIN
@@ -42,7 +42,7 @@ def fingerprint(history: WorkflowHistory) -> list[str]:
 
 
 async def play(client: Client, scenario: Scenario) -> list[WorkflowHistory]:
-    """Play a scenario; answers the history of every run of its workflow, oldest first."""
+    """Play a scenario; answers the history of every run of its workflow, oldest first, and of its first child."""
     world = scenario.world()
     async with driven(client, world) as driver:
         await scenario.play(driver)
@@ -50,7 +50,11 @@ async def play(client: Client, scenario: Scenario) -> list[WorkflowHistory]:
             (execution.start_time, execution.run_id)
             async for execution in client.list_workflows(f"WorkflowId = '{workflow_id_for(driver.batch_id)}'")
         ]
-        return [
+        histories = [
             await client.get_workflow_handle(workflow_id_for(driver.batch_id), run_id=run_id).fetch_history()
             for _, run_id in sorted(runs)
         ]
+        if scenario.with_child:
+            child = client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0))
+            histories.append(await child.fetch_history())
+        return histories
