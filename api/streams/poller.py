@@ -42,7 +42,9 @@ CHILD_SECONDS = 0.05
 IDLE_SECONDS = 1.0
 PROGRESS_SECONDS = 0.5
 """``batch.progress`` comes at most this often."""
-SNAPSHOT_SECONDS = 1.5
+SNAPSHOT_SECONDS = 1.0
+"""Others may read the progress shared with them for so long."""
+SHARE_SECONDS = 0.25
 STAGES_SECONDS = 1.0
 SLOW_DOCUMENT = timedelta(seconds=1)
 """A document in flight for longer is shown with its live stage."""
@@ -87,6 +89,7 @@ class Poller:
         self._answers: dict[ChildKey, BatchProgress] = {}
         self._progress_told: dict[str, Any] = {}
         self._progress_at = 0.0
+        self._shared_at = 0.0
         self._beats: dict[int, DocumentHeartbeat] = {}
         self._beats_at = 0.0
 
@@ -205,7 +208,8 @@ class Poller:
 
     async def _share(self, progress: BatchProgress) -> None:
         # A batch that waits is not busy: its progress can be asked for, and a shared one would only be older.
-        if not is_waiting(progress):
+        if not is_waiting(progress) and time.monotonic() - self._shared_at >= SHARE_SECONDS:
+            self._shared_at = time.monotonic()
             await self._log.put_snapshot(self._key.batch_id, progress, SNAPSHOT_SECONDS)
 
     async def _finish(self) -> float:
