@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format bench up clean
+.PHONY: help setup demo test check format bench faults up clean
 
 help: ## Show this menu
 	@grep -hE '^[a-z]+:.*?## ' Makefile | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-8s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ format: setup ## Let the formatter and the fixer do their work
 
 bench: setup ## Measure Ingather beside a plain process pool and its own bare activities
 	@$(BIN)/python -m bench.run
+
+faults: setup ## Kill, freeze, fill up and cut off every part in turn; the table goes to bench/results/faults.md
+	@$(BIN)/python -m tests.faults --output bench/results/faults.md
 
 clean: ## Remove the environment and caches (data directories stay)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
