@@ -112,7 +112,7 @@ class DocumentService:
         if not held:
             return [LiveDocument(record) for record in records]
         try:
-            beats = await self._engine.heartbeats(snapshot.record.batch_id)
+            beats = await self._engine.heartbeats(snapshot.record.batch_id, snapshot.progress.children)
         except EngineUnavailableError:
             beats = {}
         return [

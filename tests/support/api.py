@@ -1,6 +1,6 @@
 """The API in this process: memory adapters behind it, and a stand-in for the workflow engine that keeps its rules."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.memory.chunk_index import InMemoryChunkIndex
 from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.bootstrap import Stores
-from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, Counts
+from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, ChildProgress, Counts
 from ingather.models.errors import EngineUnavailableError, InvalidStateError
 from ingather.models.messages import (
     AddedRequest,
@@ -160,7 +160,7 @@ class EngineStandIn:
         await self.check()
         return {key: value for key, value in self.open.items() if self.specs[key].tenant_id == tenant_id}
 
-    async def heartbeats(self, batch_id: str) -> dict[int, DocumentHeartbeat]:
+    async def heartbeats(self, batch_id: str, _children: Iterable[ChildProgress] = ()) -> dict[int, DocumentHeartbeat]:
         return self.beats
 
     # The reader's side
