@@ -18,11 +18,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from api import problems
+from api.contracts import document_upload
 from api.cursors import CursorCodec
 from api.dependencies import ApiParts, RequestLimits
 from api.engine import BatchEngine
 from api.guard import check_bind_of_this_process
-from api.memory import return_large_buffers_to_the_system
+from api.memory import return_large_buffers_to_the_system, spare_the_collector_what_stays
 from api.metrics import ApiMetrics
 from api.middleware import LoopbackGuard, ProblemMiddleware, RequestContextMiddleware
 from api.readiness import Readiness
@@ -32,8 +33,10 @@ from api.search_process import SearchProcess, open_local_backend
 from api.service.added_signals import AddedSignals
 from api.service.additions import AdditionService
 from api.service.batches import BatchService
+from api.service.capacity import Capacity
 from api.service.control import ControlService
 from api.service.documents import DocumentService
+from api.service.metadata_rules import rules_in
 from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
 from api.service.submission import SubmissionService
@@ -118,6 +121,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.streams = await stack.enter_async_context(streams)
             metrics.registry.register(StreamMeters(streams))
             parts.readiness.drains_with(lambda: streams.draining)
+            spare_the_collector_what_stays()
             log.info("api.opened", namespace=engine.namespace)
             try:
                 yield parts
@@ -152,6 +156,7 @@ def build_app(metrics: ApiMetrics, open_parts: OpenParts, *, public_url: str | N
     problems.install(app)
     for routes in (submissions, batches, documents, events, search_routes, service_info):
         app.include_router(routes.router)
+    app.include_router(document_upload.router)
     app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
     return app
 
@@ -189,9 +194,11 @@ def build_parts(
             receiving,
             parser_seconds=limits.parser_seconds,
             children_at_once=settings.engine.children_at_once,
+            rules=rules_in(stores.catalog.accounts),
         ),
         additions=AdditionService(stores.catalog, engine, batch_service, receiving, AddedSignals(engine)),
         search=search,
+        capacity=Capacity(stores.catalog, batch_service),
         catalog=stores.catalog,
         readiness=Readiness(
             {
