@@ -40,6 +40,11 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system + times.children_user + times.children_system)
 
 
+def resident_bytes(pids: dict[str, int]) -> dict[str, int]:
+    """Resident memory by part."""
+    return {part: sum(map(_resident, processes)) for part, processes in processes_by_part(pids).items()}
+
+
 class PeakMemory:
     """Samples resident memory by part while the block runs; ``peaks`` are bytes."""
 
@@ -61,8 +66,8 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._stop.wait(_SAMPLE_SECONDS):
-            for part, processes in processes_by_part(self._pids).items():
-                self.peaks[part] = max(self.peaks[part], sum(_resident(process) for process in processes))
+            for part, size in resident_bytes(self._pids).items():
+                self.peaks[part] = max(self.peaks[part], size)
 
 
 def _resident(process: psutil.Process) -> int:

@@ -7,7 +7,6 @@ with the replay's own objects.
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,6 +19,7 @@ from api.preview import ARCHIVE, PreviewIntake, PreviewLines, SubmissionPreview
 from api.reception import Feed, Reception, SubmissionSpec, Tally
 from api.resources import BatchSnapshot
 from api.service.batches import NOT_STARTED, BatchService
+from api.service.metadata_rules import RulesOf, no_rules
 from api.service.receiving import Receiving
 from ingather.domain.filenames import normalise_filename
 from ingather.domain.keys import metadata_rules_key
@@ -31,20 +31,12 @@ from ingather.models.errors import (
     ValidationFailedError,
 )
 from ingather.models.identity import batch_id_for
-from ingather.models.metadata import MetadataRules
 from ingather.ports.catalog import Catalog
+from workflows.pipelines import PIPELINES
 
 log = structlog.get_logger(__name__)
 
 CONTRACT = "v1"
-
-RulesOf = Callable[[str, str], Awaitable[MetadataRules]]
-"""The metadata rules of a tenant's collection."""
-
-
-async def no_rules(_tenant_id: str, _collection: str) -> MetadataRules:
-    """Metadata is taken as it comes."""
-    return MetadataRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +171,7 @@ class SubmissionService:
             name=spec.name or _default_name(tally),
             created_by=self.created_by,
             contract=claim.contract,
+            pipeline=self._pipeline(spec.pipeline),
             collection=spec.collection,
             priority=spec.priority,
             options=self._options(spec.options),
@@ -191,6 +184,11 @@ class SubmissionService:
             children_at_once=self.children_at_once,
             metadata_rules_key=rules_key,
         )
+
+    def _pipeline(self, wanted: str) -> str:
+        if wanted not in PIPELINES:
+            raise ValidationFailedError(f"There is no pipeline {wanted!r}: choose from {', '.join(PIPELINES)}.")
+        return wanted
 
     def _options(self, wanted: ProcessingOptions) -> ProcessingOptions:
         """The options as the batch keeps them. Raises ``ValidationFailedError`` for one over its limit."""
