@@ -2,31 +2,31 @@
 
 import asyncio
 import re
-import time
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import structlog
 from fastapi import Depends, Header, Path, Query, Request
 
+from api.access import Caller, Gate, admitted
 from api.cursors import CursorCodec
 from api.metrics import ApiMetrics
 from api.readiness import Readiness
 from api.resources import Links
+from api.service.accounts import AccountService
 from api.service.additions import AdditionService
 from api.service.batches import BatchService
+from api.service.capacity import Capacity
 from api.service.control import ControlService
 from api.service.documents import DocumentService
 from api.service.search import SearchService
 from api.service.submission import SubmissionService
-from ingather.models.errors import BatchNotFoundError, DependencyError, TenantNotFoundError, UnsupportedMediaTypeError
-from ingather.models.identity import DEFAULT_TENANT_ID
+from ingather.domain.identifiers import as_uuid
+from ingather.models.errors import BatchNotFoundError, DependencyError, UnauthorizedError, UnsupportedMediaTypeError
 from ingather.ports.catalog import Catalog
 
-UUID_PATTERN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 JSON_BODIES_AT_ONCE = 4
 MAX_WAIT_SECONDS = 60.0
-_TENANT_KNOWN_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,10 @@ class ApiParts:
     submissions: SubmissionService
     additions: AdditionService
     search: SearchService
+    capacity: Capacity
     catalog: Catalog
+    gate: Gate
+    accounts: AccountService
     readiness: Readiness
     metrics: ApiMetrics
     cursors: CursorCodec
@@ -72,33 +75,43 @@ def get_parts(request: Request) -> ApiParts:
 Parts = Annotated[ApiParts, Depends(get_parts)]
 
 
-async def get_tenant(
-    parts: Parts, x_tenant_id: Annotated[str | None, Header(description="The default tenant when left out.")] = None
-) -> str:
-    """The tenant a request acts for. Raises ``TenantNotFoundError``."""
-    tenant_id = (x_tenant_id or DEFAULT_TENANT_ID).strip().lower()
-    if not UUID_PATTERN.fullmatch(tenant_id) or not await _tenant_exists(parts, tenant_id):
-        raise TenantNotFoundError("No tenant has the id given in X-Tenant-ID.")
-    structlog.contextvars.bind_contextvars(tenant_id=tenant_id)
-    return tenant_id
+async def get_caller(caller: Annotated[Caller | None, Depends(admitted)]) -> Caller:
+    """Who asks, let in."""
+    if caller is None:
+        raise UnauthorizedError("This route has no callers.")
+    return caller
 
 
-async def _tenant_exists(parts: ApiParts, tenant_id: str) -> bool:
-    if parts.known_tenants.get(tenant_id, 0.0) > time.monotonic():
-        return True
-    if not await parts.catalog.tenant_exists(tenant_id):
-        return False
-    parts.known_tenants[tenant_id] = time.monotonic() + _TENANT_KNOWN_SECONDS
-    return True
+CurrentCaller = Annotated[Caller, Depends(get_caller)]
+TenantHeader = Annotated[
+    str | None, Header(alias="X-Tenant-ID", description="The credential's own tenant, or the default one, when left out.")
+]
+
+
+async def get_tenant(caller: CurrentCaller, _x_tenant_id: TenantHeader = None) -> str:
+    """The tenant a request acts for."""
+    return caller.tenant_id
 
 
 def get_batch_id(batch_id: Annotated[str, Path(description="The batch's id.")]) -> str:
     """A batch id from the path. What cannot be one is not found."""
-    normal = batch_id.lower()
-    if not UUID_PATTERN.fullmatch(normal):
+    normal = as_uuid(batch_id)
+    if normal is None:
         raise BatchNotFoundError("No batch of this tenant has this id.")
     structlog.contextvars.bind_contextvars(batch_id=normal)
     return normal
+
+
+async def get_batch_tenant(
+    parts: Parts,
+    caller: CurrentCaller,
+    batch_id: Annotated[str, Depends(get_batch_id)],
+    _x_tenant_id: TenantHeader = None,
+) -> str:
+    """The tenant in which the batch of the path is looked for: an open deployment finds it in any, unless one is named."""
+    tenant_id = await parts.gate.tenant_of_batch(caller, batch_id)
+    structlog.contextvars.bind_contextvars(tenant_id=tenant_id)
+    return tenant_id
 
 
 def get_links(request: Request, parts: Parts) -> Links:
@@ -136,6 +149,7 @@ async def require_json(request: Request) -> None:
 
 
 Tenant = Annotated[str, Depends(get_tenant)]
+BatchTenant = Annotated[str, Depends(get_batch_tenant)]
 BatchIdPath = Annotated[str, Depends(get_batch_id)]
 LinksOf = Annotated[Links, Depends(get_links)]
 WaitSeconds = Annotated[float, Depends(get_wait_seconds)]

@@ -107,7 +107,10 @@ def render_problem(
     members = {key: value for key, value in (facts or {}).items() if key not in Problem.model_fields}
     all_headers = dict(headers or {})
     if status in (429, 503):
-        all_headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+        seconds = (facts or {}).get("retry_after_seconds", RETRY_AFTER_SECONDS)
+        all_headers.setdefault("Retry-After", str(seconds))
+    if status == 401:
+        all_headers.setdefault("WWW-Authenticate", 'Bearer realm="ingather"')
     content = orjson.dumps(members | problem.model_dump(), default=str)
     return Response(content, status_code=status, headers=all_headers, media_type=PROBLEM_MEDIA_TYPE)
 

@@ -23,6 +23,24 @@ class ApiSettings(BaseModel):
     """Signs list cursors; a random one per process when None, so set it where several API processes run."""
 
 
+class AuthSettings(BaseModel):
+    mode: Literal["open", "required"] = "open"
+    """``open``: everybody on this machine may do everything, which is why it is refused on any address but loopback. ``required``: nobody without a credential."""
+    token_secret: SecretStr | None = None
+    """Signs access tokens; a random one per process when None, so set it where several API processes run."""
+    token_lifetime: timedelta = timedelta(hours=1)
+    token_issuer: str = "ingather"
+    token_audience: str = "ingather-api"
+    first_key: str | None = Field(default=None, pattern=r"^[0-9A-Za-z]{8}\.[0-9a-f]{64}$")
+    """An administrator's key of the default tenant, as `<id>.<SHA-256>`: the API registers it when it starts. `ingather keys generate` makes one."""
+
+    @field_validator("first_key", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        """A compose file passes a variable on that may be empty."""
+        return value or None
+
+
 class S3Settings(BaseModel):
     endpoint_url: str | None = None
     region: str = "us-east-1"
@@ -93,6 +111,8 @@ class Limits(BaseModel):
 
     max_documents_per_batch: int = Field(default=1_000_000, ge=1, le=1_000_000)
     """Unpacked archives and all requests of an open batch together."""
+    max_files_per_batch: int = Field(default=100, ge=1, le=10_000)
+    """Files of one upload through ``/api/v1/documents/ingest/batch``; ``/v1/batches`` takes more."""
     max_file_bytes: int = Field(default=200 * 1000 * 1000, ge=1)
     max_request_bytes: int = Field(default=5 * GIB, ge=1)
     """Total of one multipart request."""
@@ -115,9 +135,24 @@ class Limits(BaseModel):
     max_concurrent_jobs: int = Field(default=4, ge=1, le=200)
     """Batches of one tenant that run at one time; the others wait in line."""
     max_concurrent_bytes: int = Field(default=5 * GIB, ge=1)
-    """Submitted bytes of one tenant's running batches; one that is larger by itself runs alone."""
+    """Submitted bytes of one tenant's running batches; one that is larger by itself runs alone.
+    ``/api/v1/documents/ingest/batch`` refuses uploads beyond it, where ``/v1/batches`` lets them wait in line."""
     streams_per_client: int = Field(default=500, ge=1)
     """Event streams open at one time from one tenant."""
+    streams_per_key: int = Field(default=20, ge=1)
+    """Event streams open at one time with one key, or of one user."""
+    requests_per_minute: int = Field(default=600, ge=1)
+    """Of one key or user; uploads and opened streams are counted by themselves."""
+    anonymous_requests_per_minute: int = Field(default=60_000, ge=1)
+    """Of all together who show no credential, in `open` mode."""
+    uploads_per_minute: int = Field(default=600, ge=1)
+    """Requests of one key or user that bring documents."""
+    streams_opened_per_minute: int = Field(default=120, ge=1)
+    """Event streams that one key or user opens."""
+    jobs_per_user_per_minute: int = Field(default=60, ge=1)
+    """Batches that one user, or one key without a user, creates."""
+    logins_per_user_per_minute: int = Field(default=60, ge=1)
+    """Attempts under one user name, right or wrong."""
     page_size_default: int = Field(default=50, ge=1)
     page_size_max: int = Field(default=200, ge=1)
 
@@ -135,6 +170,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path(".ingather")
     api: ApiSettings = ApiSettings()
+    auth: AuthSettings = AuthSettings()
     s3: S3Settings = S3Settings()
     redis: RedisSettings = RedisSettings()
     catalog: CatalogSettings = CatalogSettings()

@@ -55,6 +55,10 @@ class Catalog(Protocol):
 
     async def list_batches(self, where: BatchFilter, limit: int) -> list[BatchRecord]: ...
 
+    async def bytes_in_flight(self, tenant_id: str) -> int:
+        """Submitted bytes of the tenant's batches that have not ended."""
+        ...
+
     async def set_batch_state(self, batch_id: str, state: BatchState, document_count: int | None = None) -> None:
         """Note a state (and the total, once known) of a batch under way; for listings only."""
         ...

@@ -183,3 +183,19 @@ async def test_parts_belong_to_a_batch(catalog):
     ):
         with pytest.raises(BatchNotFoundError):
             await refused
+
+
+async def test_bytes_in_flight_are_those_of_batches_that_have_not_ended(catalog):
+    """Every part of an open or running batch counts, whatever its state; those of ended ones and of others do not."""
+    other = "22222222-2222-7222-8222-222222222222"
+    await catalog.add_tenant(other, "Other")
+    assert await catalog.bytes_in_flight(other) == 0
+    for state, size in ((BatchState.QUEUED, 1), (BatchState.PAUSED, 20), (BatchState.COMPLETED, 300)):
+        record = batch_record(tenant_id=other, state=state)
+        await catalog.add_batch(record, submission_part(record.batch_id, size_bytes=size))
+    growing = batch_record(tenant_id=other, state=BatchState.PENDING)
+    await catalog.add_batch(growing)
+    await catalog.add_part(submission_part(growing.batch_id, size_bytes=4_000))
+    await catalog.add_part(submission_part(growing.batch_id, part_id="q", size_bytes=50_000))
+
+    assert await catalog.bytes_in_flight(other) == 54_021

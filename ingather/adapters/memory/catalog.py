@@ -64,6 +64,14 @@ class InMemoryCatalog:
         found.sort(key=lambda record: (record.created_at, record.batch_id), reverse=True)
         return found[:limit]
 
+    async def bytes_in_flight(self, tenant_id: str) -> int:
+        open_batches = [
+            record.batch_id
+            for record in self._batches.values()
+            if record.tenant_id == tenant_id and not record.state.is_final
+        ]
+        return sum([(await self.count_parts(batch_id)).size_bytes for batch_id in open_batches])
+
     async def set_batch_state(self, batch_id: str, state: BatchState, document_count: int | None = None) -> None:
         counts = {} if document_count is None else {"counts": Counts(total=document_count, pending=document_count)}
         self._edit_batch(batch_id, {"state": state, **counts})

@@ -84,6 +84,9 @@ class SqlCatalog:
     async def list_batches(self, where: BatchFilter, limit: int) -> list[BatchRecord]:
         return await self._read("list batches", partial(batches.find, where, limit))
 
+    async def bytes_in_flight(self, tenant_id: str) -> int:
+        return await self._read("add up what is under way", partial(parts.bytes_in_flight, tenant_id))
+
     async def set_batch_state(self, batch_id: str, state: BatchState, document_count: int | None = None) -> None:
         await self._write("note a batch's state", partial(batches.set_state, batch_id, state, document_count))
 

@@ -68,6 +68,14 @@ def count(batch_id: str, connection: Connection) -> SubmissionTotals:
     return SubmissionTotals(part_count=row[0], document_count=row[1], size_bytes=row[2])
 
 
+def bytes_in_flight(tenant_id: str, connection: Connection) -> int:
+    ended = [state for state in BatchState if state.is_final]
+    query = select(func.coalesce(func.sum(submission_parts.c.size_bytes), 0)).join_from(
+        batches, submission_parts, submission_parts.c.batch_id == batches.c.batch_id
+    )
+    return int(connection.scalar(query.where(batches.c.tenant_id == tenant_id, batches.c.state.not_in(ended))) or 0)
+
+
 def find(batch_id: str, connection: Connection) -> list[SubmissionPart]:
     query = select(submission_parts).where(submission_parts.c.batch_id == batch_id).order_by(submission_parts.c.number)
     return [SubmissionPart.model_validate(dict(row)) for row in connection.execute(query).mappings()]

@@ -1,0 +1,1 @@
+"""Published contracts: thin routers that translate their own words to and from the core."""
