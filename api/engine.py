@@ -53,6 +53,8 @@ UPDATE_TIMEOUT = timedelta(seconds=3)
 
 _ACTIVITY_PREFIX = "doc-"
 _PACK_PREFIX = "pack-"
+_NO_MORE_UPDATES = {RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.FAILED_PRECONDITION}
+"""The server's words for too many updates of a run: at one time, and in all."""
 _COMPLETED_MEANWHILE = "AcceptedUpdateCompletedWorkflow"
 """The server's word for an update whose workflow ended before it answered."""
 
@@ -269,7 +271,7 @@ async def _translated(*, closed_is_known: bool = False, limit_is_known: bool = F
     except RPCError as error:
         if closed_is_known and error.status == RPCStatusCode.NOT_FOUND:
             raise BatchClosedError from error
-        if limit_is_known and error.status == RPCStatusCode.RESOURCE_EXHAUSTED:
+        if limit_is_known and error.status in _NO_MORE_UPDATES:
             raise _NoMoreUpdatesError from error
         raise EngineUnavailableError(
             "The workflow engine did not answer in time.", rpc_status=error.status.name
