@@ -45,15 +45,15 @@ class EndToEndResult:
         return self.documents / self.seconds
 
 
-def run_batch(workload: Workload, stack: dict[str, Any], collection: str) -> EndToEndResult:
-    """Submit a workload as one batch and wait for its end."""
+def run_batch(workload: Workload, stack: dict[str, Any], collection: str, *, packed: bool = False) -> EndToEndResult:
+    """Submit a workload as one batch and wait for its end; ``packed`` lets its small documents share activities."""
     pids, ports = stack["pids"], stack["ports"]
     calls_before = temporal_calls(ports["temporal_metrics"])
     redis_before = redis_calls(stack["redis"]["url"])
     cpu_before = cpu_seconds(pids)
     with httpx.Client(base_url=stack["api"]["url"], timeout=120) as client, PeakMemory(pids) as memory:
         began = time.perf_counter()
-        batch = _submit(client, workload.files, collection)
+        batch = _submit(client, workload.files, collection, packed=packed)
         submitted = time.perf_counter()
         batch = _wait(client, batch["id"])
         ended = time.perf_counter()
@@ -78,10 +78,10 @@ def run_batch(workload: Workload, stack: dict[str, Any], collection: str) -> End
     )
 
 
-def _submit(client: httpx.Client, files: tuple[Path, ...], collection: str) -> dict[str, Any]:
+def _submit(client: httpx.Client, files: tuple[Path, ...], collection: str, *, packed: bool) -> dict[str, Any]:
     parts = [("files", (path.name, path.read_bytes())) for path in files]
     # Without skip_existing every round does all the work, as the pool does.
-    spec = {"name": "bench", "collection": collection, "options": {"skip_existing": False}}
+    spec = {"name": "bench", "collection": collection, "options": {"skip_existing": False, "pack_small": packed}}
     answer = client.post("/v1/batches", files=parts, data={"spec": json.dumps(spec)})
     answer.raise_for_status()
     return dict(answer.json())

@@ -25,6 +25,10 @@ from ingather.stack.local import LocalStack
 
 RESULTS = Path(__file__).parent / "results"
 
+WORKLOADS = ["texts", "texts-packed", "corpus", "corpus-packed"]
+PACKED = {"texts-packed", "corpus-packed"}
+"""Workloads whose batches let small documents share activities."""
+
 
 @dataclass(frozen=True)
 class Round:
@@ -67,9 +71,10 @@ def _round(name: str, number: int, scratch: Path, stack: dict[str, Any], argumen
         print("corpus: not found, left out (set INGATHER_CORPUS)")
         return None
     cores = os.cpu_count() or 1
+    packed = name in PACKED
     pool = run_pool(workload, scratch / "pool" / name / str(number), cores)
-    direct = run_direct(workload, scratch / "direct" / name / str(number), cores)
-    ours = run_batch(workload, stack, f"{name.replace(' ', '-')}-{number}")
+    direct = run_direct(workload, scratch / "direct" / name / str(number), cores, packed=packed)
+    ours = run_batch(workload, stack, f"{name}-{number}", packed=packed)
     print(
         f"{name} {number + 1}: pool {pool.rate:.0f}/s, activities {direct.rate:.0f}/s, Ingather {ours.rate:.0f}/s"
         f" ({ours.rate / pool.rate:.0%} and {ours.rate / direct.rate:.0%});"
@@ -79,8 +84,8 @@ def _round(name: str, number: int, scratch: Path, stack: dict[str, Any], argumen
 
 
 def _workload(name: str, number: int, scratch: Path, arguments: argparse.Namespace) -> Workload | None:
-    if name == "texts":
-        return small_texts(scratch / f"texts-{number}", arguments.texts, seed=number + 1)
+    if name.startswith("texts"):
+        return small_texts(scratch / f"{name}-{number}", arguments.texts, seed=number + 1)
     return corpus(arguments.corpus)
 
 
@@ -111,7 +116,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=500, help="how many small texts")
     parser.add_argument("--corpus", type=Path, default=None, help="folder with files/ (default: INGATHER_CORPUS)")
-    parser.add_argument("--workloads", nargs="+", default=["texts", "corpus"], choices=["texts", "corpus"])
+    parser.add_argument("--workloads", nargs="+", default=WORKLOADS, choices=WORKLOADS)
     parser.add_argument("--output", type=Path, default=None, help="JSON file for the figures")
     arguments = parser.parse_args()
     configure_logging("json", "warning")
