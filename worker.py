@@ -27,6 +27,7 @@ from activities.byte_budget import ByteBudget
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
 from activities.keyed_locks import KeyedLocks
+from activities.log_context import LogContext
 from activities.manifest import ManifestActivities, ManifestReader
 from activities.pack import PackActivities
 from activities.places import PlaceActivities
@@ -116,6 +117,7 @@ def build_worker(client: Client, queue: str, activities: Sequence[Callable[..., 
         workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow] if queue == WORKFLOW_QUEUE else [],
         activities=activities,
         workflow_runner=sandboxed_runner(),
+        interceptors=[LogContext()],
         max_concurrent_activities=slots if activities else None,
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(initial=2, maximum=10),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(initial=2, maximum=16),

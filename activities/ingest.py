@@ -11,7 +11,7 @@ from temporalio import activity
 from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
 from activities.failures import described, to_document_failure, translate_errors_and_give_up
 from activities.heartbeats import StageHeartbeat
-from activities.ingestion import Ingestion, fetch_content, log_end, output_of
+from activities.ingestion import Ingestion, fetch_content, log_end, log_start, output_of
 from activities.keyed_locks import KeyedLocks
 from activities.manifest import ManifestReader
 from activities.reuse import is_good_enough, take_over
@@ -59,6 +59,7 @@ class IngestActivities:
             heartbeat.filename = document.filename
             fingerprint = pipeline_fingerprint(self._preparer.description, request.options)
             ingestion = Ingestion(request, document, activity.info().attempt, fingerprint, heartbeat.enter)
+            log_start(ingestion)
             # Identical documents of one batch come together: the second waits until the first is in the
             # catalog, and finds it there.
             async with self._same_content.hold(ingestion.content):

@@ -193,6 +193,13 @@ def output_of(record: DocumentRecord) -> IngestDocumentOutput:
     return IngestDocumentOutput(status=record.status, code=record.error.code, stage=record.error.stage)
 
 
+def log_start(ingestion: Ingestion) -> None:
+    """One line an attempt; what is logged about the document from here on names it."""
+    document = ingestion.document
+    structlog.contextvars.bind_contextvars(ordinal=document.ordinal, filename=document.filename)
+    log.info("document.started", batch_id=ingestion.request.batch_id, tenant_id=ingestion.request.tenant_id)
+
+
 def log_end(record: DocumentRecord) -> None:
     """One line a document: facts, never text."""
     if record.error is not None:

@@ -68,6 +68,12 @@ class PackActivities:
             ]
             await stack.enter_async_context(self._budget.hold(sum(ref.blob.size_bytes for ref in refs if ref.blob)))
             ingestions = self._ingestions(request, refs, heartbeats)
+            log.info(
+                "pack.started",
+                batch_id=request.batch_id,
+                tenant_id=request.tenant_id,
+                filenames=[ref.filename for ref in refs],
+            )
             # As for single documents: whoever has the same content waits, and finds it in the catalog.
             await stack.enter_async_context(self._same_content.hold_all(each.content for each in ingestions))
             run = PackRun(self._blobs, self._catalog, self._preparer, progress)

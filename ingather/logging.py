@@ -6,6 +6,20 @@ from typing import Literal
 
 import structlog
 
+from ingather.models.identity import batch_id_of_workflow
+
+
+def _name_batch(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Temporal's own lines say which workflow they are about; of a batch's workflow, say which batch."""
+    record = event.get("_record")
+    for extra in ("temporal_activity", "temporal_workflow"):
+        about = getattr(record, extra, None)
+        if isinstance(about, dict):
+            batch_id = batch_id_of_workflow(str(about.get("workflow_id", "")))
+            if batch_id is not None:
+                event.setdefault("batch_id", batch_id)
+    return event
+
 
 def configure_logging(log_format: Literal["json", "console", "auto"], level: str) -> None:
     """Set up structlog, and route what libraries log through it."""
@@ -26,7 +40,7 @@ def configure_logging(log_format: Literal["json", "console", "auto"], level: str
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, _name_batch],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *([] if readable else [structlog.processors.format_exc_info]),

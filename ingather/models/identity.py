@@ -38,6 +38,12 @@ def workflow_id_for(batch_id: str) -> str:
     return f"batch/{batch_id}"
 
 
+def batch_id_of_workflow(workflow_id: str) -> str | None:
+    """The batch a workflow works for, be it the batch's own or a child; None for a workflow of another kind."""
+    kind, _, rest = workflow_id.partition("/")
+    return rest.split("/", 1)[0] if kind == "batch" and rest else None
+
+
 def child_workflow_id_for(batch_id: str, index: int, retry_round: int) -> str:
     """Workflow id of a large batch's child: ``batch/{id}/{index}``, ``batch/{id}/{index}/r{round}`` in a retry."""
     suffix = f"/r{retry_round}" if retry_round else ""
