@@ -50,5 +50,9 @@ bench: setup ## Measure Ingather beside a plain process pool and its own bare ac
 faults: setup ## Kill, freeze, fill up and cut off every part in turn; the table goes to bench/results/faults.md
 	@$(BIN)/python -m tests.faults --output bench/results/faults.md
 
+figures: setup ## Run every bench (half an hour) and draw docs/reference/performance
+	@$(BIN)/python -m uv sync --quiet --frozen --inexact --all-extras --group figures
+	@$(BIN)/python -m bench.figures
+
 clean: ## Remove the environment and caches (data directories stay)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

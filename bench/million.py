@@ -6,7 +6,7 @@ costs is measured by ``bench.orchestration``, which runs real ones.
 """
 
 import asyncio
-import os
+import json
 import resource
 import sys
 import time
@@ -133,16 +133,20 @@ async def _measure(client: Client, document_count: int) -> None:
     assert {name: getattr(summary.counts, name) for name in expected} == dict(expected)
     info = (await handle.describe()).raw_description.workflow_execution_info
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"documents               {document_count:,}, counted exactly: {dict(expected)}")
-    print(f"seconds                 {seconds:.1f}")
-    print(f"parent's history        {info.history_length:,} events, {info.history_size_bytes / 1e6:.2f} MB")
-    print(f"runs                    {'one' if (await _first_run(client, batch_id)) else 'continued as new'}")
-    print(
-        f"worker's memory         {before / 2**20:.0f} MiB before, {peak / 2**20:.0f} MiB at its peak (pid {os.getpid()})"
-    )
+    figures = {
+        "documents": document_count,
+        "counted_exactly": dict(expected),
+        "seconds": round(seconds, 1),
+        "parent_events": info.history_length,
+        "parent_bytes": info.history_size_bytes,
+        "continued_as_new": not await _is_first_run(client, batch_id),
+        "worker_mib_before": before // 2**20,
+        "worker_peak_mib": peak // 2**20,
+    }
+    print(json.dumps(figures, indent=2))
 
 
-async def _first_run(client: Client, batch_id: str) -> bool:
+async def _is_first_run(client: Client, batch_id: str) -> bool:
     handle = client.get_workflow_handle(workflow_id_for(batch_id))
     description = await handle.describe()
     return description.raw_info.first_run_id == description.run_id
