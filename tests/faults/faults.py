@@ -156,7 +156,7 @@ OTHERS = (
     ),
     Fault("worker restarted every 10 s", partial(kill_every, 10), documents=900, words=8_000),
     Fault("one of two workers frozen for 60 s", partial(freeze, 60)),
-    Fault("second worker joins", join, documents=600),
+    Fault("second worker joins", join, documents=600, words=8_000),
     Fault("worker killed, 1,600 documents in children", partial(kill, "worker-1"), documents=1_600, words=300),
     Fault("Temporal killed, 1,600 documents in children", partial(kill, "temporal"), documents=1_600, words=300),
 )
@@ -173,6 +173,6 @@ SHORT = (
     Fault("kill -9 of the API that polls, of two", kill_owner_of_poller, **_BRIEFLY),
     Fault("worker stopped with SIGTERM", stop_gracefully, **_BRIEFLY),
     Fault("one of two workers frozen for 8 s", partial(freeze, 8), **_BRIEFLY),
-    Fault("second worker joins", join, documents=300, words=1_000),
+    Fault("second worker joins", join, EARLY, documents=300, words=8_000),
 )
 """What every test run has time for; deaths in the middle of a batch have tests of their own."""
