@@ -1,7 +1,6 @@
 """Everything a process needs to show batches to watchers, in one object that the application holds."""
 
 import asyncio
-from collections import Counter
 from contextlib import suppress
 from typing import Self
 
@@ -10,6 +9,7 @@ import orjson
 from temporalio.client import Client
 
 from api.engine import BatchEngine
+from api.streams.clients import OpenStreams, StreamClient
 from api.streams.closing import Settle
 from api.streams.history import HistoryPage
 from api.streams.hub import Hub
@@ -19,7 +19,7 @@ from api.streams.session import READY_SECONDS, RenderBatch, StreamSession
 from api.streams.sse import StreamResponse
 from ingather.domain.event_cursor import Mode, Start, decide
 from ingather.models.batch import BatchRecord, BatchState
-from ingather.models.errors import EventLogUnavailableError, TooManyStreamsError
+from ingather.models.errors import EventLogUnavailableError
 from ingather.models.events import BATCH_END_EVENTS
 from ingather.ports.catalog import Catalog
 from ingather.ports.event_log import EventLog, LogRange, StreamKey
@@ -54,8 +54,7 @@ class EventStreams:
             settle=settle,
         )
         self.hub = Hub(parts, reader.forget)
-        self._streams_per_tenant = streams_per_tenant
-        self._open_by_tenant: Counter[str] = Counter()
+        self._open = OpenStreams(streams_per_tenant)
         self._all_closed = asyncio.Event()
         self._shutdown: anyio.Event | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -81,7 +80,7 @@ class EventStreams:
     @property
     def open_count(self) -> int:
         """Streams open now."""
-        return self._open_by_tenant.total()
+        return self._open.count
 
     async def drain(self, timeout_seconds: float = 4.0) -> None:
         """Say farewell on every stream and wait until they are closed. New ones get the farewell at once."""
@@ -99,24 +98,23 @@ class EventStreams:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
 
-    async def open(self, record: BatchRecord, cursor: int | None, render: RenderBatch) -> StreamResponse | None:
+    async def open(
+        self, record: BatchRecord, cursor: int | None, render: RenderBatch, client: StreamClient | None = None
+    ) -> StreamResponse | None:
         """A stream of the batch after ``cursor``, ``render`` giving its snapshots; None when the client has seen all of an ended batch.
 
-        Raises ``TooManyStreamsError`` when the tenant has all its streams open in this process.
+        Raises ``TooManyStreamsError`` when the tenant, or the client, has all its streams open in this process.
         """
         key = _key(record)
         known = await self._told(record)
         if known is not None and cursor == known.latest:
             return None
-        maximum = self._streams_per_tenant
-        if self._open_by_tenant[key.tenant_id] >= maximum:
-            raise TooManyStreamsError(
-                f"{maximum} event streams of this tenant are open.", limit="streams_per_client", maximum=maximum
-            )
         assert self._shutdown is not None, "start() comes before open()"
         session = StreamSession(key, cursor, hub=self.hub, log=self._log, render=render, told=known is not None)
-        self._open_by_tenant[key.tenant_id] += 1
-        return StreamResponse(session.frames(), shutdown=self._shutdown, on_closed=lambda: self._closed(key.tenant_id))
+        self._open.opened(key.tenant_id, client)
+        return StreamResponse(
+            session.frames(), shutdown=self._shutdown, on_closed=lambda: self._closed(key.tenant_id, client)
+        )
 
     async def page(self, record: BatchRecord, cursor: int | None, limit: int) -> HistoryPage:
         """Up to ``limit`` events after ``cursor``, from the first one without one.
@@ -157,11 +155,9 @@ class EventStreams:
         # A retry that nobody watched has made the log's last event an old one.
         return known if orjson.loads(last[0].body)["data"]["version"] >= record.version else None
 
-    def _closed(self, tenant_id: str) -> None:
-        self._open_by_tenant[tenant_id] -= 1
-        if self._open_by_tenant[tenant_id] <= 0:
-            del self._open_by_tenant[tenant_id]
-        if not self._open_by_tenant:
+    def _closed(self, tenant_id: str, client: StreamClient | None) -> None:
+        self._open.closed(tenant_id, client)
+        if not self._open.count:
             self._all_closed.set()
 
     async def _drain_on_shutdown(self, shutdown: anyio.Event) -> None:

@@ -34,7 +34,6 @@ from ingather.ports.event_log import EventLog, StreamKey
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 4.0
-RENEW_SECONDS = 1.0
 STANDBY_SECONDS = 0.7
 BUSY_SECONDS = 0.15
 CHILD_SECONDS = 0.05
@@ -83,8 +82,6 @@ class Poller:
     def _begin_anew(self) -> None:
         self._writer.begin_anew()
         self._teller.begin_anew()
-        self._is_restored = False
-        self._renewed_at = 0.0
         self._interval = BUSY_SECONDS
         self._answers: dict[ChildKey, BatchProgress] = {}
         self._progress_told: dict[str, Any] = {}
@@ -98,7 +95,7 @@ class Poller:
         trouble = 0
         while not self.ended:
             try:
-                if await self._is_leading():
+                if await self._writer.lead():
                     pause = await self._step()
                 else:
                     self.ready.set()
@@ -131,25 +128,10 @@ class Poller:
             log.warning("poller.interrupted", batch_id=self._key.batch_id, code=code)
         return min(BUSY_SECONDS * 2.0 ** min(trouble, 5), 1.0) * random.uniform(0.7, 1.0)
 
-    async def _is_leading(self) -> bool:
-        now = time.monotonic()
-        if now - self._renewed_at < RENEW_SECONDS:
-            return True
-        if not await self._log.elect(self._key, self._owner, LEASE_SECONDS):
-            self._renewed_at = 0.0
-            return False
-        if now - self._renewed_at > LEASE_SECONDS and self._is_restored:
-            # Somebody else may have told on meanwhile.
-            await self._writer.check_unrivalled()
-        self._renewed_at = now
-        return True
-
     async def _step(self) -> float:
         """One look at the batch; answers the seconds until the next."""
         began = time.monotonic()
-        if not self._is_restored:
-            await self._writer.restore()
-            self._is_restored = True
+        await self._writer.restore()
         await self._writer.flush()
         try:
             page = await self._queries.outcomes(self._key.batch_id, self._writer.story.position)

@@ -1,5 +1,6 @@
 """From what is told to what is kept: numbers, encoding, one append, and a memory for the next poller."""
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,6 +14,10 @@ from ingather.ports.catalog import Catalog
 from ingather.ports.event_log import EventLog, LoggedEvent, Notes, StreamKey
 
 log = structlog.get_logger(__name__)
+
+
+RENEWALS = 4
+"""How often a lease is renewed within its time."""
 
 
 class SupersededError(Exception):
@@ -47,14 +52,37 @@ class EventWriter:
         """What goes with the outbox."""
         self._notes_are_kept = False
         self._is_first = False
+        self._is_restored = False
+        self._renewed_at = 0.0
 
     @property
     def last_seq(self) -> int:
         """The number given last."""
         return self._numbers.last
 
+    async def lead(self) -> bool:
+        """Become or stay the one who writes; False while somebody else is.
+
+        Raises ``SupersededError`` when somebody else has told on meanwhile.
+        """
+        now = time.monotonic()
+        since = now - self._renewed_at
+        if since < self._lease_seconds / RENEWALS:
+            return True
+        if not await self._log.elect(self._key, self._owner, self._lease_seconds):
+            self._renewed_at = 0.0
+            return False
+        if since > self._lease_seconds and self._is_restored:
+            known = await self._log.range(self._key)
+            if known.latest > self._numbers.last:
+                raise SupersededError
+        self._renewed_at = now
+        return True
+
     async def restore(self) -> None:
-        """Take up the story where the log has it."""
+        """Take up the story where the log has it, unless that was done."""
+        if self._is_restored:
+            return
         known = await self._log.range(self._key)
         story = self._loaded(await self._log.notes(self._key))
         was_told = await self._numbers.follow(known.latest, certain=known.certain and story is not None)
@@ -62,6 +90,7 @@ class EventWriter:
         # The log was lost: what it held is not told again while the batch runs, streams get a reset and a snapshot.
         self.is_silent = story is None and was_told
         self.story = story or Story(self._key.batch_id)
+        self._is_restored = True
 
     def _loaded(self, notes: dict[str, bytes]) -> Story | None:
         try:
@@ -69,12 +98,6 @@ class EventWriter:
         except (ValueError, KeyError):
             log.warning("poller.notes_unreadable", batch_id=self._key.batch_id)
             return None
-
-    async def check_unrivalled(self) -> None:
-        """Raise ``SupersededError`` when somebody else has told on."""
-        known = await self._log.range(self._key)
-        if known.latest > self._numbers.last:
-            raise SupersededError
 
     def put(self, drafts: Sequence[Draft]) -> None:
         """Have drafts written by the next ``flush``."""
@@ -101,6 +124,9 @@ class EventWriter:
                 state = draft.state.value if draft.state else ""
                 self._outbox.append(LoggedEvent(event.seq, event.type.value, encode(event), state))
             self._drafts.clear()
+        # The end of a large batch takes longer to tell than a lease lasts.
+        if self._outbox and not await self.lead():
+            raise SupersededError
         while self._outbox:
             if self._notes is None:
                 whole = not self._notes_are_kept

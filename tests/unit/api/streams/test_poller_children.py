@@ -299,7 +299,6 @@ async def test_whatever_happens_each_event_comes_once(batch, monkeypatch, seed: 
     """Children begin, end and fall silent; pollers are killed at any moment; the log holds a handful of events."""
     monkeypatch.setattr(poller_module, "BUSY_SECONDS", 0.01)
     monkeypatch.setattr(poller_module, "LEASE_SECONDS", 0.05)
-    monkeypatch.setattr(poller_module, "RENEW_SECONDS", 0.01)
     monkeypatch.setattr(poller_module, "STANDBY_SECONDS", 0.01)
     chance, log = random.Random(seed), Recorder(max_events=6)
     waiting, open_children = list(range(12)), dict[int, list[int]]()
