@@ -5,20 +5,24 @@ closed when it stops; nothing is opened by importing or creating the application
 """
 
 import asyncio
+import dataclasses
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from api import problems
+from api.access import Gate, admitted
 from api.contracts import document_upload
+from api.credentials import Authenticator
 from api.cursors import CursorCodec
 from api.dependencies import ApiParts, RequestLimits
 from api.engine import BatchEngine
@@ -26,10 +30,14 @@ from api.guard import check_bind_of_this_process
 from api.memory import return_large_buffers_to_the_system, spare_the_collector_what_stays
 from api.metrics import ApiMetrics
 from api.middleware import LoopbackGuard, ProblemMiddleware, RequestContextMiddleware
+from api.openapi import describe_security
+from api.passwords import Passwords
+from api.rates import RateLimits, Rates
 from api.readiness import Readiness
-from api.routes import batches, documents, events, service_info, submissions
+from api.routes import api_keys, batches, documents, events, service_info, submissions, tenants, users
 from api.routes import search as search_routes
 from api.search_process import SearchProcess, open_local_backend
+from api.service.accounts import AccountService
 from api.service.added_signals import AddedSignals
 from api.service.additions import AdditionService
 from api.service.batches import BatchService
@@ -40,13 +48,17 @@ from api.service.metadata_rules import rules_in
 from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
 from api.service.submission import SubmissionService
+from api.service.tenants import TenantBook
 from api.streams import EventStreams, ProgressReader
 from api.streams.meters import StreamMeters
+from api.tokens import Tokens
 from api.uploads import IntakeLimits
+from ingather.adapters.rate_limiter import LimitsRateLimiter
 from ingather.bootstrap import Stores, build_embedder, connect, migrate, open_stores
 from ingather.logging import configure_logging
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
-from ingather.settings import Settings
+from ingather.ports.rate_limiter import RateLimiter
+from ingather.settings import AuthSettings, Limits, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -62,9 +74,12 @@ OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
 class IngatherApi(FastAPI):
     """FastAPI with our layers around everything, its own body limit and error page included."""
 
-    def __init__(self, *, metrics: ApiMetrics, public_hosts: frozenset[str], lifespan: OpenParts) -> None:
+    def __init__(
+        self, *, metrics: ApiMetrics, public_hosts: frozenset[str], lifespan: OpenParts, is_open: bool = True
+    ) -> None:
         self._metrics = metrics
         self._public_hosts = public_hosts
+        self._is_open = is_open
 
         @asynccontextmanager
         async def opened(app: FastAPI) -> AsyncIterator[None]:
@@ -82,18 +97,28 @@ class IngatherApi(FastAPI):
             max_body_size=MAX_BODY_BYTES,
             lifespan=opened,
             responses={"default": problems.problem_document()},
+            # No route is open by oversight: those that are say so.
+            dependencies=[Depends(admitted)],
         )
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            describe_security(super().openapi(), self.routes)
+        return super().openapi()
 
     def build_middleware_stack(self) -> ASGIApp:
         inner = super().build_middleware_stack()
-        guarded = LoopbackGuard(ProblemMiddleware(inner), self._public_hosts)
-        return RequestContextMiddleware(guarded, self._metrics)
+        shaped: ASGIApp = ProblemMiddleware(inner)
+        if self._is_open:
+            shaped = LoopbackGuard(shaped, self._public_hosts)
+        return RequestContextMiddleware(shaped, self._metrics)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application as it is served. Raises ``ConfigurationError`` when it would be open to the network."""
     settings = settings or Settings()
-    check_bind_of_this_process(settings.api.host)
+    if settings.auth.mode == "open":
+        check_bind_of_this_process(settings.api.host)
     configure_logging(settings.log.format, settings.log.level)
     _silence_access_log()
     return_large_buffers_to_the_system()
@@ -109,7 +134,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             engine = BatchEngine(client)
             reader = ProgressReader(client, stores.events)
             search = await stack.enter_async_context(_open_search(settings))
-            parts = build_parts(settings, stores, engine, reader, metrics, search=search)
+            limiter = LimitsRateLimiter.over_redis(settings.redis.url.get_secret_value())
+            stack.push_async_callback(limiter.close)
+            parts = build_parts(settings, stores, engine, reader, metrics, search=search, limiter=limiter)
+            stack.push_async_callback(parts.gate.authenticator.close)
+            if settings.auth.first_key is not None:
+                await parts.accounts.register_first_key(settings.auth.first_key)
             streams = EventStreams(
                 client,
                 stores.events,
@@ -122,7 +152,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             metrics.registry.register(StreamMeters(streams))
             parts.readiness.drains_with(lambda: streams.draining)
             spare_the_collector_what_stays()
-            log.info("api.opened", namespace=engine.namespace)
+            log.info("api.opened", namespace=engine.namespace, auth=settings.auth.mode)
             try:
                 yield parts
             finally:
@@ -130,7 +160,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 await streams.drain()
                 log.info("api.closed")
 
-    return build_app(metrics, open_parts, public_url=settings.api.public_url)
+    is_open = settings.auth.mode == "open"
+    return build_app(metrics, open_parts, public_url=settings.api.public_url, is_open=is_open)
 
 
 @asynccontextmanager
@@ -149,12 +180,15 @@ async def _open_search(settings: Settings) -> AsyncIterator[SearchService]:
         yield SearchService(backend, embedder)
 
 
-def build_app(metrics: ApiMetrics, open_parts: OpenParts, *, public_url: str | None = None) -> FastAPI:
-    """The application around parts that somebody else opens."""
+def build_app(
+    metrics: ApiMetrics, open_parts: OpenParts, *, public_url: str | None = None, is_open: bool = True
+) -> FastAPI:
+    """The application around parts that somebody else opens. Where it is open, it serves this machine alone."""
     host = urlsplit(public_url or "").hostname
-    app = IngatherApi(metrics=metrics, public_hosts=frozenset({host} if host else ()), lifespan=open_parts)
+    hosts = frozenset({host} if host else ())
+    app = IngatherApi(metrics=metrics, public_hosts=hosts, lifespan=open_parts, is_open=is_open)
     problems.install(app)
-    for routes in (submissions, batches, documents, events, search_routes, service_info):
+    for routes in (submissions, batches, documents, events, search_routes, tenants, users, api_keys, service_info):
         app.include_router(routes.router)
     app.include_router(document_upload.router)
     app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
@@ -169,11 +203,13 @@ def build_parts(
     metrics: ApiMetrics,
     *,
     search: SearchService,
+    limiter: RateLimiter | None = None,
 ) -> ApiParts:
     """Services over ports, with the limits of the settings."""
     limits = settings.limits
     has_provider = settings.embedder.kind == "openai"
     batch_service = BatchService(stores.catalog, engine, reader, has_provider=has_provider)
+    gate = build_gate(settings, stores, limiter or LimitsRateLimiter.in_memory())
     receiving = Receiving(
         stores.blobs,
         IntakeLimits(
@@ -181,6 +217,7 @@ def build_parts(
             max_file_bytes=limits.max_file_bytes,
             max_metadata_bytes=limits.max_metadata_bytes,
         ),
+        gate.tenants,
     )
     secret = settings.api.cursor_secret
     return ApiParts(
@@ -192,14 +229,17 @@ def build_parts(
             engine,
             batch_service,
             receiving,
+            gate.tenants,
             parser_seconds=limits.parser_seconds,
             children_at_once=settings.engine.children_at_once,
-            rules=rules_in(stores.catalog.accounts),
+            rules=rules_in(gate.tenants.find),
         ),
         additions=AdditionService(stores.catalog, engine, batch_service, receiving, AddedSignals(engine)),
         search=search,
         capacity=Capacity(stores.catalog, batch_service),
         catalog=stores.catalog,
+        gate=gate,
+        accounts=AccountService(stores.catalog.accounts, gate.tenants, gate.authenticator, Passwords(), gate),
         readiness=Readiness(
             {
                 "storage": stores.blobs.check,
@@ -223,6 +263,31 @@ def build_parts(
         temporal_ui_url=settings.temporal_ui.url,
         temporal_namespace=engine.namespace,
     )
+
+
+def build_gate(settings: Settings, stores: Stores, limiter: RateLimiter) -> Gate:
+    """Who is let in, as the settings say."""
+    accounts = stores.catalog.accounts
+    limits = settings.limits
+    return Gate(
+        Authenticator(accounts, build_tokens(settings.auth)),
+        TenantBook(accounts),
+        Rates(limiter, build_rate_limits(limits)),
+        stores.catalog,
+        is_open=settings.auth.mode == "open",
+        streams_per_key=limits.streams_per_key,
+    )
+
+
+def build_tokens(auth: AuthSettings) -> Tokens:
+    """Access tokens; of this process alone where no secret is set."""
+    secret = auth.token_secret.get_secret_value().encode() if auth.token_secret else secrets.token_bytes(32)
+    return Tokens(secret, issuer=auth.issuer, audience=auth.audience, lifetime=auth.token_lifetime)
+
+
+def build_rate_limits(limits: Limits) -> RateLimits:
+    """What may be asked for in a minute."""
+    return RateLimits(**{each.name: getattr(limits, each.name) for each in dataclasses.fields(RateLimits)})
 
 
 def _silence_access_log() -> None:

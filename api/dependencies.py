@@ -84,7 +84,8 @@ async def get_caller(caller: Annotated[Caller | None, Depends(admitted)]) -> Cal
 
 CurrentCaller = Annotated[Caller, Depends(get_caller)]
 TenantHeader = Annotated[
-    str | None, Header(alias="X-Tenant-ID", description="The credential's own tenant, or the default one, when left out.")
+    str | None,
+    Header(alias="X-Tenant-ID", description="The credential's own tenant, or the default one, when left out."),
 ]
 
 

@@ -325,4 +325,4 @@ def _summary(spec: BatchSpec) -> str:
 
 
 def _priority(spec: BatchSpec) -> Priority:
-    return Priority(priority_key=spec.priority, fairness_key=spec.tenant_id)
+    return Priority(priority_key=spec.priority, fairness_key=spec.tenant_id, fairness_weight=spec.fairness_weight)

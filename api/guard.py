@@ -1,4 +1,4 @@
-"""Refusing to serve the network, as long as nobody has to say who they are."""
+"""Refusing to serve the network where nobody has to say who they are."""
 
 import ipaddress
 import os
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ingather.models.errors import ConfigurationError
 
-_ADVICE = "Bind to 127.0.0.1, ::1 or localhost, and put what checks credentials in front of it."
+_ADVICE = "Set INGATHER_AUTH__MODE=required, or bind to 127.0.0.1, ::1 or localhost."
 
 
 def is_loopback(host: str) -> bool:
@@ -38,7 +38,9 @@ def check_bind(host: str, arguments: Sequence[str], environment: Mapping[str, st
     for source, value in named.items():
         if value is not None and not is_loopback(value):
             raise ConfigurationError(
-                f"{source} is not a loopback address, and this version has no credentials yet.", action=_ADVICE
+                f"{source} is not a loopback address, and with INGATHER_AUTH__MODE=open everybody who reaches it "
+                "may do everything.",
+                action=_ADVICE,
             )
 
 

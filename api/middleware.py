@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from activities.failures import described
 from api.metrics import ApiMetrics
 from api.problems import problem_for_status, render_problem
+from api.rates import rate_headers
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,7 @@ class RequestContextMiddleware:
                 status = message["status"]
                 out = MutableHeaders(scope=message)
                 out["X-Request-ID"] = request_id
+                out.update(rate_headers(scope["state"].get("rates", ())))
                 is_stream = out.get("content-type", "").startswith("text/event-stream")
             await send(message)
 
@@ -158,7 +160,7 @@ class LoopbackGuard:
         if not _is_ip(address):
             return None  # a unix socket, or a test's transport
         if not ipaddress.ip_address(address).is_loopback:
-            return "This deployment has no credentials yet and serves loopback connections alone."
+            return "This deployment asks nobody who they are, so it serves loopback connections alone."
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_ours(urlsplit(f"//{host}").hostname or ""):

@@ -38,7 +38,7 @@ class SubmissionSpec(BaseModel):
     """Wait in ``pending`` until ``start``."""
     open: bool = False
     """Take more documents until ``seal``; the batch runs from then on."""
-    pipeline: str = Field(default="ingest", max_length=50)
+    pipeline: str | None = Field(default=None, max_length=50)
     """What each document runs through: ``ingest``, or ``noop``, which accounts for documents and does nothing else."""
     options: ProcessingOptions = ProcessingOptions()
     metadata: dict[str, Any] = Field(default_factory=dict)

@@ -29,8 +29,8 @@ class AuthSettings(BaseModel):
     token_secret: SecretStr | None = None
     """Signs access tokens; a random one per process when None, so set it where several API processes run."""
     token_lifetime: timedelta = timedelta(hours=1)
-    token_issuer: str = "ingather"
-    token_audience: str = "ingather-api"
+    issuer: str = "ingather"
+    audience: str = "ingather-api"
     first_key: str | None = Field(default=None, pattern=r"^[0-9A-Za-z]{8}\.[0-9a-f]{64}$")
     """An administrator's key of the default tenant, as `<id>.<SHA-256>`: the API registers it when it starts. `ingather keys generate` makes one."""
 

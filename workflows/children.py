@@ -211,7 +211,11 @@ class ChildRun:
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
             static_summary=f"{len(child.ordinals)} documents from {child.ordinals[0]} on",
-            priority=Priority(priority_key=child.told.priority, fairness_key=spec.tenant_id),
+            priority=Priority(
+                priority_key=child.told.priority,
+                fairness_key=spec.tenant_id,
+                fairness_weight=spec.fairness_weight,
+            ),
             task_timeout=WORKFLOW_TASK_TIMEOUT,
         )
         self.wake()

@@ -8,7 +8,18 @@ import orjson
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.dependencies import BatchIdPath, IdempotencyKey, LinksOf, PageSize, Parts, Tenant, WaitSeconds, require_json
+from api.access import GuardedRoute
+from api.dependencies import (
+    BatchIdPath,
+    BatchTenant,
+    IdempotencyKey,
+    LinksOf,
+    PageSize,
+    Parts,
+    Tenant,
+    WaitSeconds,
+    require_json,
+)
 from api.problems import invalid
 from api.resources import Batch, BatchPage, BatchSnapshot, Links, batch_resource
 from api.service.control import Controlled, RetrySelection
@@ -16,7 +27,7 @@ from ingather.models.batch import BatchState
 from ingather.models.errors import InvalidCursorError
 from ingather.ports.catalog import BatchFilter
 
-router = APIRouter(prefix="/v1/batches", tags=["batches"])
+router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=GuardedRoute)
 
 RETRY_AFTER_SECONDS = "1"
 
@@ -71,7 +82,7 @@ async def list_batches(
 async def read_batch(
     *,
     parts: Parts,
-    tenant: Tenant,
+    tenant: BatchTenant,
     links: LinksOf,
     batch_id: BatchIdPath,
     wait: WaitSeconds,
@@ -93,7 +104,7 @@ async def read_batch(
 
 
 @router.patch("/{batch_id}", dependencies=[Depends(require_json)])
-async def edit_batch(*, parts: Parts, tenant: Tenant, links: LinksOf, batch_id: BatchIdPath, edit: BatchEdit) -> Batch:
+async def edit_batch(*, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, edit: BatchEdit) -> Batch:
     """Rename a batch, or move it ahead or back."""
     if edit.name is None and edit.priority is None:
         raise invalid("#", "Name what to change: name or priority.", "nothing_to_change")
@@ -107,7 +118,7 @@ async def edit_batch(*, parts: Parts, tenant: Tenant, links: LinksOf, batch_id: 
 
 @router.post("/{batch_id}/start", status_code=202, response_model=Batch)
 async def start_batch(
-    *, parts: Parts, tenant: Tenant, links: LinksOf, batch_id: BatchIdPath, idempotency_key: IdempotencyKey = None
+    *, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Let a batch that was submitted with ``hold`` run."""
     return _controlled(await parts.control.start(tenant, batch_id, idempotency_key), links)
@@ -115,7 +126,7 @@ async def start_batch(
 
 @router.post("/{batch_id}/pause", status_code=202, response_model=Batch)
 async def pause_batch(
-    *, parts: Parts, tenant: Tenant, links: LinksOf, batch_id: BatchIdPath, idempotency_key: IdempotencyKey = None
+    *, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Start no more documents; those in flight finish."""
     return _controlled(await parts.control.pause(tenant, batch_id, idempotency_key), links)
@@ -123,7 +134,7 @@ async def pause_batch(
 
 @router.post("/{batch_id}/resume", status_code=202, response_model=Batch)
 async def resume_batch(
-    *, parts: Parts, tenant: Tenant, links: LinksOf, batch_id: BatchIdPath, idempotency_key: IdempotencyKey = None
+    *, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Go on after a pause."""
     return _controlled(await parts.control.resume(tenant, batch_id, idempotency_key), links)
@@ -131,7 +142,7 @@ async def resume_batch(
 
 @router.post("/{batch_id}/cancel", status_code=202, response_model=Batch)
 async def cancel_batch(
-    *, parts: Parts, tenant: Tenant, links: LinksOf, batch_id: BatchIdPath, idempotency_key: IdempotencyKey = None
+    *, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Stop what runs, keep what is done."""
     return _controlled(await parts.control.cancel(tenant, batch_id, idempotency_key), links)
@@ -141,7 +152,7 @@ async def cancel_batch(
 async def retry_batch(
     *,
     parts: Parts,
-    tenant: Tenant,
+    tenant: BatchTenant,
     links: LinksOf,
     batch_id: BatchIdPath,
     body: RetryBody | None = None,

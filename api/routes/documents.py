@@ -6,13 +6,15 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Response
 from starlette.responses import StreamingResponse
 
-from api.dependencies import UUID_PATTERN, BatchIdPath, LinksOf, PageSize, Parts, Tenant
+from api.access import GuardedRoute
+from api.dependencies import BatchIdPath, BatchTenant, LinksOf, PageSize, Parts
 from api.resources import Document, DocumentPage, document_resource
+from ingather.domain.identifiers import as_uuid
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import DocumentNotFoundError, InvalidCursorError
 from ingather.ports.catalog import DocumentFilter
 
-router = APIRouter(prefix="/v1/batches/{batch_id}", tags=["documents"])
+router = APIRouter(prefix="/v1/batches/{batch_id}", tags=["documents"], route_class=GuardedRoute)
 
 NDJSON = "application/x-ndjson"
 
@@ -28,7 +30,7 @@ _UNTRUSTED = {
 async def list_documents(
     *,
     parts: Parts,
-    tenant: Tenant,
+    tenant: BatchTenant,
     links: LinksOf,
     batch_id: BatchIdPath,
     limit: PageSize,
@@ -50,7 +52,7 @@ async def list_documents(
 
 @router.get("/documents/{file_id}")
 async def read_document(
-    *, parts: Parts, tenant: Tenant, links: LinksOf, batch_id: BatchIdPath, file_id: str
+    *, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, file_id: str
 ) -> Document:
     """One document."""
     document = await parts.documents.one(tenant, batch_id, _file_id(file_id))
@@ -58,7 +60,7 @@ async def read_document(
 
 
 @router.get("/documents/{file_id}/raw", response_class=StreamingResponse)
-async def read_raw(parts: Parts, tenant: Tenant, batch_id: BatchIdPath, file_id: str) -> Response:
+async def read_raw(parts: Parts, tenant: BatchTenant, batch_id: BatchIdPath, file_id: str) -> Response:
     """The document's own bytes, as a download."""
     record, content = await parts.documents.raw(tenant, batch_id, _file_id(file_id))
     headers = {**_UNTRUSTED, "Content-Disposition": content_disposition(record.filename)}
@@ -70,7 +72,7 @@ async def read_raw(parts: Parts, tenant: Tenant, batch_id: BatchIdPath, file_id:
 
 
 @router.get("/documents/{file_id}/text", response_class=Response)
-async def read_text(parts: Parts, tenant: Tenant, batch_id: BatchIdPath, file_id: str) -> Response:
+async def read_text(parts: Parts, tenant: BatchTenant, batch_id: BatchIdPath, file_id: str) -> Response:
     """The document's whole text, as its chunks quote it."""
     _, text = await parts.documents.text(tenant, batch_id, _file_id(file_id))
     content = text.encode("utf-8", "replace")
@@ -78,7 +80,7 @@ async def read_text(parts: Parts, tenant: Tenant, batch_id: BatchIdPath, file_id
 
 
 @router.get("/report", response_class=StreamingResponse)
-async def read_report(parts: Parts, tenant: Tenant, batch_id: BatchIdPath) -> Response:
+async def read_report(parts: Parts, tenant: BatchTenant, batch_id: BatchIdPath) -> Response:
     """One JSON line a document: how it ended, or where it stands while the batch runs."""
     record, lines = await parts.documents.report(tenant, batch_id)
     headers = {**_UNTRUSTED, "Content-Disposition": content_disposition(f"{record.batch_id}.jsonl")}
@@ -99,8 +101,8 @@ def _media_type(record: DocumentRecord) -> str:
 
 
 def _file_id(file_id: str) -> str:
-    normal = file_id.lower()
-    if not UUID_PATTERN.fullmatch(normal):
+    normal = as_uuid(file_id)
+    if normal is None:
         raise DocumentNotFoundError("No document of this batch has this id.")
     return normal
 

@@ -5,14 +5,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
-from api.dependencies import BatchIdPath, LinksOf, PageSize, Parts, Tenant
+from api.access import GuardedRoute
+from api.dependencies import BatchIdPath, BatchTenant, CurrentCaller, LinksOf, PageSize, Parts
 from api.resources import batch_resource
 from api.streams.event_streams import EventStreams
 from api.streams.frames import MEDIA_TYPE
 from ingather.domain.event_cursor import parse_cursor
 from ingather.models.errors import NotAcceptableError
 
-router = APIRouter(prefix="/v1/batches/{batch_id}", tags=["events"])
+router = APIRouter(prefix="/v1/batches/{batch_id}", tags=["events"], route_class=GuardedRoute)
 
 JSON = "application/json"
 
@@ -32,7 +33,8 @@ JSON = "application/json"
 async def follow_batch(
     *,
     request: Request,
-    tenant: Tenant,
+    caller: CurrentCaller,
+    tenant: BatchTenant,
     batch_id: BatchIdPath,
     parts: Parts,
     links: LinksOf,
@@ -57,7 +59,8 @@ async def follow_batch(
     async def render() -> dict[str, Any]:
         return batch_resource(await parts.batches.snapshot(tenant, batch_id), links).model_dump(mode="json")
 
-    return await streams.open(record, cursor, render) or Response(status_code=204)
+    client = await parts.gate.count_stream(caller, request)
+    return await streams.open(record, cursor, render, client) or Response(status_code=204)
 
 
 def preferred(accept: str) -> str:

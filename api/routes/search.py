@@ -6,11 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
+from api.access import GuardedRoute
 from api.dependencies import Parts, Tenant
 from api.problems import invalid
 from ingather.models.search import SearchHit, SearchQuery
 
-router = APIRouter(prefix="/v1/search", tags=["search"])
+router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRoute)
 
 _METADATA_FILTER = re.compile(r"metadata\[(.{1,200})\]")
 

@@ -10,11 +10,12 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse, JSONResponse
 
+from api.access import GuardedRoute, public
 from api.dependencies import Parts, Tenant
 from api.metrics import METRICS_MEDIA_TYPE
 from api.problems import known_codes, problem_for_status, render_problem
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 STATIC_FOLDER = Path(__file__).parent.parent / "static"
 
@@ -40,9 +41,10 @@ class ProblemKind(BaseModel):
 
 
 @router.get("/v1/limits", tags=["service"])
-async def read_limits(parts: Parts) -> dict[str, Any]:
-    """Every limit, under the name of its setting (`INGATHER_LIMITS__<NAME>`)."""
-    return parts.published_limits
+async def read_limits(parts: Parts, tenant: Tenant) -> dict[str, Any]:
+    """Every limit, under the name of its setting (`INGATHER_LIMITS__<NAME>`), with those the tenant has of its own."""
+    own = await parts.gate.tenants.get(tenant)
+    return own.limits.over(parts.published_limits)
 
 
 @router.get("/v1/stats", tags=["service"])
@@ -57,12 +59,14 @@ async def read_stats(parts: Parts, tenant: Tenant) -> Stats:
 
 
 @router.get("/livez", tags=["service"])
+@public
 async def read_liveness() -> dict[str, str]:
     """This process answers. Nothing else is looked at."""
     return {"status": "alive"}
 
 
 @router.get("/readyz", tags=["service"], responses={503: {"description": "Not ready, or shutting down"}})
+@public
 async def read_readiness(request: Request, parts: Parts) -> Response:
     """Whether this process can do its work: every dependency, by name."""
     if parts.readiness.is_draining:
@@ -83,12 +87,14 @@ async def read_readiness(request: Request, parts: Parts) -> Response:
 
 
 @router.get("/metrics", tags=["service"])
+@public
 async def read_metrics(parts: Parts) -> Response:
     """Prometheus metrics of this process."""
     return Response(parts.metrics.render(), media_type=METRICS_MEDIA_TYPE)
 
 
 @router.get("/problems/{code}", tags=["service"])
+@public
 async def read_problem_kind(request: Request, code: str) -> Response:
     """What a problem's code means, and what to do about it."""
     known = known_codes().get(code)
@@ -99,6 +105,7 @@ async def read_problem_kind(request: Request, code: str) -> Response:
 
 
 @router.get("/docs", include_in_schema=False)
+@public
 async def read_docs(request: Request) -> HTMLResponse:
     """Interactive documentation; everything it needs is served from here."""
     return get_swagger_ui_html(
@@ -111,6 +118,7 @@ async def read_docs(request: Request) -> HTMLResponse:
 
 
 @router.get("/", include_in_schema=False)
+@public
 async def read_front_page(request: Request, parts: Parts) -> HTMLResponse:
     """Where to go from here."""
     page = Template((STATIC_FOLDER / "index.html").read_text(encoding="utf-8"))

@@ -9,10 +9,13 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
+from api.access import GuardedRoute, access
 from api.body import RequestBody
 from api.dependencies import (
     ApiParts,
     BatchIdPath,
+    BatchTenant,
+    CurrentCaller,
     IdempotencyKey,
     LinksOf,
     Parts,
@@ -25,12 +28,13 @@ from api.memory import return_free_pages_to_the_system
 from api.multipart import boundary_of
 from api.ndjson import NDJSON_MEDIA_TYPES, NdjsonFeed
 from api.preview import SubmissionPreview
+from api.rates import Rate
 from api.reception import Feed
 from api.resources import Batch
 from api.routes.batches import batch_response
 from ingather.models.errors import RequestError, UnsupportedMediaTypeError
 
-router = APIRouter(prefix="/v1/batches", tags=["batches"])
+router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=GuardedRoute)
 
 UNLIMITED_BODY = 1 << 50
 """The framework's own limit is off here: ours differ by content type and count as the bytes arrive."""
@@ -100,10 +104,12 @@ def _body_schema(json_model: type[BaseModel], *, makes_batch: bool) -> dict[str,
     openapi_extra={"requestBody": _body_schema(JsonSubmission, makes_batch=True)},
     max_body_size=UNLIMITED_BODY,
 )
+@access(rate=Rate.UPLOADS, makes_job=True)
 async def submit_batch(
     *,
     request: Request,
     parts: Parts,
+    caller: CurrentCaller,
     tenant: Tenant,
     links: LinksOf,
     wait: WaitSeconds,
@@ -111,11 +117,11 @@ async def submit_batch(
     dry_run: Annotated[bool, Query(description="Say what would happen and keep nothing.")] = False,
 ) -> Response:
     """Submit documents as a batch. Answers 202 once it is durable and started."""
-    async with _body_of(request, parts, makes_batch=True) as feed:
+    async with _body_of(request, parts, tenant, makes_batch=True) as feed:
         if dry_run:
             preview = await parts.submissions.preview(tenant, feed)
             return Response(orjson.dumps(preview.model_dump(mode="json")), media_type="application/json")
-        accepted = await parts.submissions.submit(tenant, idempotency_key, feed)
+        accepted = await parts.submissions.submit(tenant, idempotency_key, feed, created_by=caller.user)
     headers = {"Idempotency-Replayed": "true"} if accepted.was_replayed else {}
     if not accepted.was_replayed:
         parts.metrics.submitted(accepted.file_count, accepted.upload_bytes)
@@ -133,17 +139,18 @@ async def submit_batch(
     openapi_extra={"requestBody": _body_schema(JsonDocuments, makes_batch=False)},
     max_body_size=UNLIMITED_BODY,
 )
+@access(rate=Rate.UPLOADS)
 async def add_documents(
     *,
     request: Request,
     parts: Parts,
-    tenant: Tenant,
+    tenant: BatchTenant,
     links: LinksOf,
     batch_id: BatchIdPath,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Add documents to an open batch. Answers 202 once they are durable; they run when the batch is sealed."""
-    async with _body_of(request, parts, makes_batch=False) as feed:
+    async with _body_of(request, parts, tenant, makes_batch=False) as feed:
         added = await parts.additions.add(tenant, batch_id, idempotency_key, feed)
     headers = {"Location": links.batch(batch_id)}
     if added.was_replayed:
@@ -161,16 +168,18 @@ async def add_documents(
 
 
 @router.post("/{batch_id}/seal", status_code=202, response_model=Batch)
-async def seal_batch(*, parts: Parts, tenant: Tenant, links: LinksOf, batch_id: BatchIdPath) -> Response:
+async def seal_batch(*, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath) -> Response:
     """No more documents come to an open batch: let it run. Sealing again changes nothing."""
     return batch_response(await parts.additions.seal(tenant, batch_id), links, 202)
 
 
 @asynccontextmanager
-async def _body_of(request: Request, parts: ApiParts, *, makes_batch: bool) -> AsyncIterator[Feed]:
+async def _body_of(request: Request, parts: ApiParts, tenant: str, *, makes_batch: bool) -> AsyncIterator[Feed]:
     """What reads the body, by its content type. After a refusal the rest of it is read and let go."""
     require_not_draining(parts)
-    body, feed = _feed_of(request, parts, makes_batch=makes_batch)
+    own = (await parts.gate.tenants.get(tenant)).limits
+    most = own.max_request_bytes or parts.limits.max_request_bytes
+    body, feed = _feed_of(request, parts, most, makes_batch=makes_batch)
     try:
         with parts.metrics.uploads_open.track_inprogress():
             yield feed
@@ -182,13 +191,13 @@ async def _body_of(request: Request, parts: ApiParts, *, makes_batch: bool) -> A
             await asyncio.to_thread(return_free_pages_to_the_system)
 
 
-def _feed_of(request: Request, parts: ApiParts, *, makes_batch: bool) -> tuple[RequestBody, Feed]:
+def _feed_of(request: Request, parts: ApiParts, max_request_bytes: int, *, makes_batch: bool) -> tuple[RequestBody, Feed]:
     content_type = request.headers.get("content-type", "")
     kind = content_type.split(";", 1)[0].strip().lower()
     if kind == "application/json":
         body = RequestBody(request, parts.limits.max_json_bytes, "max_json_bytes")
         return body, JsonFeed(body, parts.json_turns, makes_batch=makes_batch).read
-    body = RequestBody(request, parts.limits.max_request_bytes, "max_request_bytes")
+    body = RequestBody(request, max_request_bytes, "max_request_bytes")
     if kind == "multipart/form-data":
         boundary = boundary_of(content_type)
         if boundary is None:

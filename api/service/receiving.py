@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import uuid_utils
 
 from api.reception import Reception
+from api.service.tenants import TenantBook
 from api.submission_lines import NoLines, StoredLines
 from api.uploads import LARGE_FILES_AT_ONCE, IntakeLimits, MeasuringIntake, StoringIntake
 from ingather.domain.keys import submission_part_key
@@ -22,14 +23,29 @@ class Receiving:
 
     blobs: BlobStore
     limits: IntakeLimits
+    """Of tenants that have none of their own."""
+    tenants: TenantBook | None = None
     large_file_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_FILES_AT_ONCE))
+
+    async def limits_for(self, tenant_id: str) -> IntakeLimits:
+        """What a tenant may hand in."""
+        tenant = await self.tenants.find(tenant_id) if self.tenants else None
+        if tenant is None:
+            return self.limits
+        return replace(
+            self.limits,
+            max_documents=tenant.limits.max_documents_per_batch or self.limits.max_documents,
+            max_file_bytes=tenant.limits.max_file_bytes or self.limits.max_file_bytes,
+        )
 
     @asynccontextmanager
     async def reception(
         self, tenant_id: str, batch_id: str, *, is_replay: bool, max_documents: int | None = None
     ) -> AsyncIterator[Reception]:
         """A reception for one request; a replay's keeps nothing. What it stored is removed where the block fails."""
-        limits = self.limits if max_documents is None else replace(self.limits, max_documents=max_documents)
+        limits = await self.limits_for(tenant_id)
+        if max_documents is not None:
+            limits = replace(limits, max_documents=max_documents)
         reception = self._replayed(limits) if is_replay else self._storing(tenant_id, batch_id, limits)
         try:
             yield reception

@@ -21,8 +21,10 @@ from api.resources import BatchSnapshot
 from api.service.batches import NOT_STARTED, BatchService
 from api.service.metadata_rules import RulesOf, no_rules
 from api.service.receiving import Receiving
+from api.service.tenants import TenantBook
 from ingather.domain.filenames import normalise_filename
 from ingather.domain.keys import metadata_rules_key
+from ingather.models.accounts import Tenant
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts, ProcessingOptions, SubmissionPart
 from ingather.models.errors import (
     DependencyError,
@@ -56,6 +58,7 @@ class _Claim:
     tenant_id: str
     contract: str
     batch_id: str
+    created_by: str
     existing: BatchRecord | None = None
     is_begun: bool = False
     """The existing batch has its workflow: the request is a mere replay."""
@@ -79,15 +82,17 @@ class SubmissionService:
     engine: BatchEngine
     batches: BatchService
     receiving: Receiving
-    created_by: str = "anonymous"
+    tenants: TenantBook
     parser_seconds: float = 60.0
     """Wall clock of a parse where a batch does not say, and the most it may ask for."""
     children_at_once: int = 8
     rules: RulesOf = no_rules
 
-    async def submit(self, tenant_id: str, key: str | None, feed: Feed, *, contract: str = CONTRACT) -> Accepted:
+    async def submit(
+        self, tenant_id: str, key: str | None, feed: Feed, *, contract: str = CONTRACT, created_by: str = "anonymous"
+    ) -> Accepted:
         """Take a batch in; it is durable and started when this returns."""
-        claim = await self._claim(tenant_id, contract, check_key(key))
+        claim = await self._claim(tenant_id, contract, check_key(key), created_by)
         structlog.contextvars.bind_contextvars(batch_id=claim.batch_id)
         if not claim.is_begun:
             await self.engine.check()  # before gigabytes are uploaded for nothing
@@ -106,8 +111,9 @@ class SubmissionService:
 
     async def preview(self, tenant_id: str, feed: Feed) -> SubmissionPreview:
         """Read a submission and keep nothing."""
-        intake, lines = PreviewIntake(self.receiving.limits), PreviewLines()
-        reception = Reception(intake, lines, self.receiving.limits)
+        limits = await self.receiving.limits_for(tenant_id)
+        intake, lines = PreviewIntake(limits), PreviewLines()
+        reception = Reception(intake, lines, limits)
         await feed(reception)
         await reception.finish()
         tally = reception.tally
@@ -132,7 +138,8 @@ class SubmissionService:
         if not reception.tally.document_count and not spec.open:
             raise EmptyBatchError("The request holds no document.")
         rules_key = None if claim.is_begun else await self._keep_rules(claim.tenant_id, spec.collection)
-        batch = self._batch_spec(claim, spec, reception.tally, rules_key)
+        tenant = await self.tenants.get(claim.tenant_id)
+        batch = self._batch_spec(claim, spec, reception.tally, tenant, rules_key)
         await reception.finish()
         part = None
         if reception.tally.document_count:
@@ -150,28 +157,30 @@ class SubmissionService:
         await self.receiving.blobs.put(key, content)
         return key
 
-    async def _claim(self, tenant_id: str, contract: str, key: str | None) -> _Claim:
+    async def _claim(self, tenant_id: str, contract: str, key: str | None, created_by: str) -> _Claim:
         if key is None:
-            return _Claim(tenant_id, contract, str(uuid_utils.uuid7()))
+            return _Claim(tenant_id, contract, str(uuid_utils.uuid7()), created_by)
         batch_id = batch_id_for(tenant_id, contract, key)
         existing = await self.catalog.get_batch(batch_id, tenant_id)
         is_begun = existing is not None and await self._is_begun(existing)
-        return _Claim(tenant_id, contract, batch_id, existing, is_begun)
+        return _Claim(tenant_id, contract, batch_id, created_by, existing, is_begun)
 
     async def _is_begun(self, record: BatchRecord) -> bool:
         if record.state.is_final:
             return record.problem is None or record.problem.code != NOT_STARTED
         return (await self.engine.status(record.batch_id)).presence is not Presence.MISSING
 
-    def _batch_spec(self, claim: _Claim, spec: SubmissionSpec, tally: Tally, rules_key: str | None) -> BatchSpec:
+    def _batch_spec(
+        self, claim: _Claim, spec: SubmissionSpec, tally: Tally, tenant: Tenant, rules_key: str | None
+    ) -> BatchSpec:
         """Everything resolved, so that a new default never changes a running batch."""
         return BatchSpec(
             batch_id=claim.batch_id,
             tenant_id=claim.tenant_id,
             name=spec.name or _default_name(tally),
-            created_by=self.created_by,
+            created_by=claim.created_by,
             contract=claim.contract,
-            pipeline=self._pipeline(spec.pipeline),
+            pipeline=self._pipeline(spec.pipeline or tenant.pipeline),
             collection=spec.collection,
             priority=spec.priority,
             options=self._options(spec.options),
@@ -180,7 +189,8 @@ class SubmissionService:
             submitted_bytes=tally.size_bytes,
             hold=spec.hold,
             open=spec.open,
-            max_documents=self.receiving.limits.max_documents,
+            max_documents=tenant.limits.max_documents_per_batch or self.receiving.limits.max_documents,
+            fairness_weight=tenant.fairness_weight,
             children_at_once=self.children_at_once,
             metadata_rules_key=rules_key,
         )

@@ -109,6 +109,8 @@ class ApiKey(BaseModel):
     last_used_at: datetime | None = None
     """To the minute."""
     revoked_at: datetime | None = None
+    rotated_from: str | None = None
+    """The key it follows, which is still accepted for a while."""
 
     def is_live(self, now: datetime) -> bool:
         """Whether it is still accepted."""

@@ -55,6 +55,7 @@ api_keys: Final = Table(
     Column("expires_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
+    Column("rotated_from", Text),
     Index(None, "tenant_id"),
 )
 

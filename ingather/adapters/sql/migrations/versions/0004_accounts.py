@@ -53,6 +53,7 @@ def _create_api_keys() -> None:
         sa.Column("expires_at", _moment()),
         sa.Column("last_used_at", _moment()),
         sa.Column("revoked_at", _moment()),
+        sa.Column("rotated_from", sa.Text()),
         sa.PrimaryKeyConstraint("key_id", name="pk_api_keys"),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.tenant_id"], name="fk_api_keys_tenant_id"),
     )

@@ -1,0 +1,225 @@
+"""The door of every route: who asks, may they, and is it too much.
+
+Nothing is open unless a route says so: the application's own dependency asks for every route, WebSockets
+included. ``GuardedRoute`` asks before the body is read, so that nobody who may not is told what is wrong with it.
+
+In ``required`` mode the credential decides the tenant. In ``open`` mode, on loopback, a request acts for the tenant
+it names: a field of a contract, else ``X-Tenant-ID``, else the credential's, else the default one.
+"""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import structlog
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.requests import HTTPConnection
+
+from api.credentials import Authenticator, credential_of
+from api.rates import Rate, Rates
+from api.service.tenants import TenantBook
+from api.streams.clients import StreamClient
+from ingather.domain.identifiers import as_uuid
+from ingather.models.accounts import Principal, Scope, Tenant
+from ingather.models.errors import (
+    BatchNotFoundError,
+    ScopeMissingError,
+    TenantNotFoundError,
+    UnauthorizedError,
+    UserNotFoundError,
+)
+from ingather.models.identity import DEFAULT_TENANT_ID
+from ingather.ports.catalog import Catalog
+from ingather.ports.rate_limiter import RateState
+
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+
+_RULES = "__access_rules__"
+_MOST_REMEMBERED = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a route asks of its callers."""
+
+    is_public: bool = False
+    """Anybody may, nothing is counted."""
+    scope: Scope | None = None
+    """None: ``read`` for GET and HEAD, ``write`` for the rest."""
+    rate: Rate = Rate.REQUESTS
+    makes_job: bool = False
+    """Counts as a batch created, besides."""
+
+    def scope_for(self, method: str) -> Scope:
+        return self.scope or (Scope.READ if method in {"GET", "HEAD", "OPTIONS"} else Scope.WRITE)
+
+
+def access(**rules: Any) -> Callable[[_Endpoint], _Endpoint]:
+    """Say what a route asks, where it is not the ordinary: fields of ``Rules``. It stands below the route's decorator."""
+
+    def mark(endpoint: _Endpoint) -> _Endpoint:
+        setattr(endpoint, _RULES, Rules(**rules))
+        return endpoint
+
+    return mark
+
+
+public = access(is_public=True)
+"""Health, documentation, log-in: no credential is asked for."""
+
+
+def rules_of(endpoint: object) -> Rules:
+    """What an endpoint was marked with."""
+    found = getattr(endpoint, _RULES, None)
+    return found if isinstance(found, Rules) else Rules()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and for which tenant."""
+
+    principal: Principal
+    tenant_id: str
+    """Acts for this one, where the request names no other."""
+    is_narrowed: bool
+    """Other tenants' things do not exist for it."""
+    is_open: bool
+    """It may act as whom it names."""
+
+    @property
+    def user(self) -> str:
+        """The name it acts under."""
+        return self.principal.user
+
+    def may(self, scope: Scope) -> bool:
+        return self.is_open or self.principal.may(scope)
+
+    def acting_as(self, user: str) -> "Caller":
+        """The same, under the name a contract's field gives. Raises ``UserNotFoundError`` for another's."""
+        if not self.is_open and user != self.principal.user:
+            raise UserNotFoundError("There is no such user.")
+        return replace(self, principal=self.principal.model_copy(update={"user": user}))
+
+
+@dataclass(slots=True)
+class Gate:
+    """Lets callers in."""
+
+    authenticator: Authenticator
+    tenants: TenantBook
+    rates: Rates
+    catalog: Catalog
+    is_open: bool
+    streams_per_key: int = 20
+    _batches: dict[str, str] = field(default_factory=dict)
+    """Tenants by batch, for callers that name none: it never changes."""
+
+    async def admit(self, connection: HTTPConnection, told: list[RateState]) -> Caller:
+        """Who it is. Raises ``UnauthorizedError``, ``ScopeMissingError``, ``RateLimitedError``, ``TenantNotFoundError``."""
+        rules = rules_of(connection.scope.get("endpoint"))
+        principal = await self.authenticator.principal(credential_of(connection.headers))
+        if principal.is_anonymous and not self.is_open:
+            raise UnauthorizedError("This deployment asks for a credential.")
+        await self._count(principal, rules, told)
+        caller = await self._caller(principal, connection.headers.get("x-tenant-id"))
+        scope = rules.scope_for(connection.scope.get("method", "GET"))
+        if not caller.may(scope):
+            raise ScopeMissingError(f"The credential lacks the scope {scope.value}.", scope=scope.value)
+        structlog.contextvars.bind_contextvars(tenant_id=caller.tenant_id, user=caller.user)
+        return caller
+
+    async def tenant_named(self, caller: Caller, tenant_id: str | None) -> Tenant:
+        """The tenant that a field of the request names, the caller's own without one. Raises ``TenantNotFoundError``."""
+        wanted = caller.tenant_id if tenant_id is None else as_uuid(tenant_id)
+        is_allowed = wanted is not None and (caller.is_open or wanted == caller.tenant_id)
+        found = await self.tenants.find(wanted) if is_allowed and wanted else None
+        if found is None:
+            raise TenantNotFoundError("There is no such tenant.")
+        return found
+
+    async def tenant_of_batch(self, caller: Caller, batch_id: str) -> str:
+        """The tenant in which a batch is looked for: any that has it, for a caller that is not narrowed to one."""
+        if caller.is_narrowed:
+            return caller.tenant_id
+        known = self._batches.get(batch_id)
+        if known is None:
+            record = await self.catalog.get_batch(batch_id)
+            if record is None:
+                return caller.tenant_id
+            if len(self._batches) >= _MOST_REMEMBERED:
+                self._batches.clear()
+            known = self._batches[batch_id] = record.tenant_id
+        return known
+
+    async def require_batch(self, caller: Caller, batch_id: str) -> str:
+        """The tenant of a batch the caller can see. Raises ``BatchNotFoundError``."""
+        tenant_id = await self.tenant_of_batch(caller, batch_id)
+        if await self.catalog.get_batch(batch_id, tenant_id) is None:
+            raise BatchNotFoundError("No batch of this tenant has this id.")
+        return tenant_id
+
+    async def count_job(self, caller: Caller, told: list[RateState] | None = None) -> None:
+        """Count a batch that somebody creates; who gives no name at all is not counted. Raises ``RateLimitedError``."""
+        if caller.principal.is_anonymous and caller.user == Principal().user:
+            return
+        own = await self.tenants.find(caller.tenant_id)
+        subject = f"{caller.tenant_id}:{caller.user}"
+        await self.rates.count(Rate.JOBS, subject, own.limits if own else None, told=told)
+
+    async def count_stream(self, caller: Caller, connection: HTTPConnection) -> StreamClient | None:
+        """Count an event stream that somebody opens, and say how many may be open at a time; None where nobody says
+        who it is. Raises ``RateLimitedError``.
+        """
+        principal = caller.principal
+        if principal.is_anonymous:
+            return None
+        own = await self.tenants.find(caller.tenant_id)
+        subject, limits = f"{principal.kind}:{principal.credential_id}", own.limits if own else None
+        await self.rates.count(Rate.STREAMS, subject, limits, told=connection.scope["state"].setdefault("rates", []))
+        return StreamClient(subject, (limits.streams_per_key if limits else None) or self.streams_per_key)
+
+    async def _count(self, principal: Principal, rules: Rules, told: list[RateState]) -> None:
+        if principal.is_anonymous:
+            await self.rates.count_anonymous(told)
+            return
+        own = await self.tenants.find(principal.tenant_id) if principal.tenant_id else None
+        limits = own.limits if own else None
+        await self.rates.count(rules.rate, f"{principal.kind}:{principal.credential_id}", limits, told=told)
+        if rules.makes_job:
+            await self.rates.count(Rate.JOBS, f"{principal.tenant_id}:{principal.user}", limits, told=told)
+
+    async def _caller(self, principal: Principal, named: str | None) -> Caller:
+        wanted = None if named is None else as_uuid(named)
+        own = principal.tenant_id or (DEFAULT_TENANT_ID if self.is_open else "")
+        tenant_id = wanted or own
+        is_refused = (named is not None and wanted is None) or (not self.is_open and tenant_id != own)
+        if is_refused or await self.tenants.find(tenant_id) is None:
+            raise TenantNotFoundError("No tenant has the id given in X-Tenant-ID.")
+        return Caller(principal, tenant_id, is_narrowed=not self.is_open or wanted is not None, is_open=self.is_open)
+
+
+async def admitted(connection: HTTPConnection) -> Caller | None:
+    """The request's caller, let in once; None for a public route."""
+    state = connection.scope.setdefault("state", {})
+    if "caller" not in state:
+        if rules_of(connection.scope.get("endpoint")).is_public:
+            state["caller"] = None
+        else:
+            gate: Gate = connection.app.state.parts.gate
+            state["caller"] = await gate.admit(connection, state.setdefault("rates", []))
+    caller: Caller | None = state["caller"]
+    return caller
+
+
+class GuardedRoute(APIRoute):
+    """A route whose callers are let in before its body is read."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            await admitted(request)
+            return await handle(request)
+
+        return guarded

@@ -1,0 +1,158 @@
+"""Credentials to principals: API keys and access tokens.
+
+A key is looked up at most once in two seconds, so a revoked one is refused after two at the latest, in every
+process. Its last use is written at most once a minute, and nobody waits for that.
+"""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from api.tokens import Tokens
+from ingather.domain.api_keys import key_hash, key_id_of, looks_like_key
+from ingather.models.accounts import ApiKey, CredentialKind, Principal, User
+from ingather.models.errors import DependencyError, UnauthorizedError
+from ingather.ports.accounts import Accounts
+
+log = structlog.get_logger(__name__)
+
+REMEMBERED_SECONDS = 2.0
+USE_NOTED_SECONDS = 60.0
+_MOST = 10_000
+_NO_HASH = "0" * 64
+_WRONG_KEY = "The API key is not known, or no longer valid."
+
+
+@dataclass(frozen=True, slots=True)
+class _SeenKey:
+    key: ApiKey
+    key_hash: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class _SeenUser:
+    user: User
+    until: float
+
+
+def credential_of(headers: Mapping[str, str]) -> str | None:
+    """What a request presents: the bearer token, else the API key; None for neither.
+
+    Raises ``UnauthorizedError`` for another scheme: whoever presents something expects it to count.
+    """
+    authorization = headers.get("authorization", "").strip()
+    if authorization:
+        scheme, _, value = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not value.strip():
+            raise UnauthorizedError("The Authorization header is not of the form `Bearer <key or token>`.")
+        return value.strip()
+    return headers.get("x-api-key", "").strip() or None
+
+
+class Authenticator:
+    """Tells who presents a credential."""
+
+    def __init__(self, accounts: Accounts, tokens: Tokens, *, seconds: float = REMEMBERED_SECONDS) -> None:
+        self.tokens = tokens
+        self._accounts = accounts
+        self._seconds = seconds
+        self._keys: dict[str, _SeenKey] = {}
+        self._users: dict[str, _SeenUser] = {}
+        self._noted: dict[str, float] = {}
+        self._writes: set[asyncio.Task[None]] = set()
+
+    async def principal(self, credential: str | None) -> Principal:
+        """Who it is; anonymous without a credential. Raises ``UnauthorizedError`` for a wrong one."""
+        if credential is None:
+            return Principal()
+        if looks_like_key(credential):
+            return await self._by_key(credential)
+        return await self._by_token(credential)
+
+    def forget_key(self, key_id: str) -> None:
+        """It was revoked just now."""
+        self._keys.pop(key_id, None)
+
+    def forget_users(self) -> None:
+        """One of them was deleted just now, maybe with keys."""
+        self._users.clear()
+        self._keys.clear()
+
+    async def close(self) -> None:
+        """Wait for what is being written."""
+        await asyncio.gather(*self._writes, return_exceptions=True)
+
+    async def _by_key(self, credential: str) -> Principal:
+        key_id = key_id_of(credential)
+        if key_id is None:
+            raise UnauthorizedError("The API key is not well-formed: part of it may be missing.")
+        seen = await self._seen_key(key_id)
+        # Compared even where there is none, so that the answer takes as long.
+        is_right = hmac.compare_digest(key_hash(credential), seen.key_hash if seen else _NO_HASH)
+        if seen is None or not is_right or not seen.key.is_live(datetime.now(UTC)):
+            raise UnauthorizedError(_WRONG_KEY)
+        self._note_use(key_id)
+        key = seen.key
+        return Principal(
+            kind=CredentialKind.KEY,
+            credential_id=key_id,
+            tenant_id=key.tenant_id,
+            user=key.username or key.name,
+            scopes=key.scopes,
+        )
+
+    async def _seen_key(self, key_id: str) -> _SeenKey | None:
+        seen = self._keys.get(key_id)
+        if seen is not None and time.monotonic() < seen.until:
+            return seen
+        self._keys.pop(key_id, None)
+        found = await self._accounts.get_key(key_id)
+        if found is None:
+            return None
+        if len(self._keys) >= _MOST:
+            self._keys.clear()
+        self._keys[key_id] = seen = _SeenKey(*found, time.monotonic() + self._seconds)
+        return seen
+
+    async def _by_token(self, credential: str) -> Principal:
+        user_id = self.tokens.verify(credential)
+        seen = self._users.get(user_id)
+        if seen is None or time.monotonic() >= seen.until:
+            self._users.pop(user_id, None)
+            user = await self._accounts.get_user(user_id)
+            if user is None:
+                raise UnauthorizedError("The token's user is gone.")
+            if len(self._users) >= _MOST:
+                self._users.clear()
+            self._users[user_id] = seen = _SeenUser(user, time.monotonic() + self._seconds)
+        user = seen.user
+        return Principal(
+            kind=CredentialKind.TOKEN,
+            credential_id=user.user_id,
+            tenant_id=user.tenant_id,
+            user=user.username,
+            scopes=user.scopes,
+        )
+
+    def _note_use(self, key_id: str) -> None:
+        now = time.monotonic()
+        if now < self._noted.get(key_id, 0.0):
+            return
+        if len(self._noted) >= _MOST:
+            self._noted.clear()
+        self._noted[key_id] = now + USE_NOTED_SECONDS
+        writing = asyncio.create_task(self._write_use(key_id, datetime.now(UTC)), name=f"last use of {key_id}")
+        self._writes.add(writing)
+        writing.add_done_callback(self._writes.discard)
+
+    async def _write_use(self, key_id: str, at: datetime) -> None:
+        try:
+            await self._accounts.note_key_used(key_id, at)
+        except DependencyError as error:
+            log.warning("api_key.use_not_noted", key_id=key_id, reason=error.message)

@@ -1,0 +1,121 @@
+"""``/v1/users`` and ``/v1/tokens``: people, and programs that log in like people."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+
+from api.access import GuardedRoute, public
+from api.dependencies import CurrentCaller, IdempotencyKey, Parts, require_json
+from ingather.models.accounts import DEFAULT_SCOPES, Scope, User
+
+router = APIRouter(prefix="/v1", tags=["administration"], route_class=GuardedRoute)
+
+Password = Annotated[SecretStr, Field(min_length=1, max_length=1_024)]
+Username = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class NewUser(BaseModel):
+    """A user to register."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    username: Username
+    """Unique in the whole deployment."""
+    password: Password
+    tenant_id: str | None = None
+    """The caller's own tenant when left out."""
+    scopes: frozenset[Scope] = DEFAULT_SCOPES
+
+
+class UserView(BaseModel):
+    """A user, without the password."""
+
+    id: str
+    username: str
+    tenant_id: str
+    scopes: list[str]
+    created_at: AwareDatetime
+
+
+class UserList(BaseModel):
+    data: list[UserView]
+    has_more: bool = False
+    next_cursor: str | None = None
+
+
+class LogIn(BaseModel):
+    """Who wants a token."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    username: Username
+    password: Password
+
+
+class TokenView(BaseModel):
+    """What to send as `Authorization: Bearer …`."""
+
+    access_token: str
+    token_type: str = "bearer"  # noqa: S105  # the word of RFC 6750
+    expires_in: int
+    """Seconds."""
+
+
+@router.post("/users", status_code=201, response_model=UserView, dependencies=[Depends(require_json)])
+async def create_user(
+    *, parts: Parts, caller: CurrentCaller, body: NewUser, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Register a user. Needs the scope `admin`."""
+    password = body.password.get_secret_value()
+    made = await parts.accounts.create_user(
+        caller, body.username, password, body.tenant_id, scopes=body.scopes, key=idempotency_key
+    )
+    headers = {"Location": f"/v1/users/{made.thing.user_id}"}
+    if made.was_replayed:
+        headers["Idempotency-Replayed"] = "true"
+    content = orjson.dumps(user_view(made.thing).model_dump(mode="json"))
+    return Response(content, status_code=201, headers=headers, media_type="application/json")
+
+
+@router.get("/users")
+async def list_users(
+    parts: Parts, caller: CurrentCaller, tenant_id: Annotated[str | None, Query(description="Of this tenant.")] = None
+) -> UserList:
+    """Users, newest first: of all tenants for an administrator, else of the caller's own."""
+    return UserList(data=[user_view(user) for user in await parts.accounts.list_users(caller, tenant_id)])
+
+
+@router.get("/users/{user_id}")
+async def read_user(parts: Parts, caller: CurrentCaller, user_id: str) -> UserView:
+    """One user."""
+    return user_view(await parts.accounts.user(caller, user_id))
+
+
+@router.delete("/users/{user_id}", status_code=204, response_class=Response)
+async def delete_user(parts: Parts, caller: CurrentCaller, user_id: str) -> Response:
+    """Its tokens and keys are refused from now on. Needs the scope `admin`."""
+    await parts.accounts.delete_user(caller, user_id)
+    return Response(status_code=204)
+
+
+@router.post("/tokens", dependencies=[Depends(require_json)])
+@public
+async def create_token(parts: Parts, body: LogIn) -> Response:
+    """An access token for a user name and password."""
+    issued = await parts.accounts.log_in(body.username, body.password.get_secret_value())
+    seconds = int((issued.expires_at - datetime.now(UTC)).total_seconds())
+    view = TokenView(access_token=issued.token, expires_in=seconds)
+    return Response(view.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def user_view(user: User) -> UserView:
+    return UserView(
+        id=user.user_id,
+        username=user.username,
+        tenant_id=user.tenant_id,
+        scopes=sorted(scope.value for scope in user.scopes),
+        created_at=user.created_at,
+    )

@@ -1,0 +1,287 @@
+"""Administration: tenants, users, API keys, tokens.
+
+Without the scope ``admin`` a caller sees what is its own tenant's and changes nothing; what is another tenant's is
+not there, as if the id were made up.
+"""
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+import uuid_utils
+
+from api.access import Caller, Gate
+from api.credentials import Authenticator
+from api.passwords import Passwords
+from api.rates import Rate
+from api.service.tenants import TenantBook
+from api.tokens import IssuedToken
+from ingather.domain.api_keys import key_hash, key_id_from, new_key
+from ingather.domain.identifiers import as_uuid
+from ingather.models.accounts import ApiKey, CredentialKind, Scope, Tenant, User
+from ingather.models.errors import (
+    ApiKeyNotFoundError,
+    InvalidStateError,
+    ScopeMissingError,
+    TenantNotFoundError,
+    UnauthorizedError,
+    UserNotFoundError,
+)
+from ingather.models.identity import DEFAULT_TENANT_ID
+from ingather.ports.accounts import Accounts
+
+log = structlog.get_logger(__name__)
+
+ROTATION_GRACE = timedelta(hours=24)
+"""How long the old key of a rotated pair is still accepted."""
+_NAMESPACE = uuid.UUID(DEFAULT_TENANT_ID)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Something that was registered, or had been by the same request before."""
+
+    thing: Any
+    was_replayed: bool = False
+    secret: str | None = None
+    """Shown once."""
+
+
+@dataclass(slots=True)
+class AccountService:
+    """Registers, shows and deletes."""
+
+    accounts: Accounts
+    tenants: TenantBook
+    authenticator: Authenticator
+    passwords: Passwords
+    gate: Gate
+
+    # Tenants
+
+    async def create_tenant(self, caller: Caller, wanted: Tenant) -> Made:
+        _require_admin(caller)
+        tenant, is_new = await self.accounts.add_tenant(wanted)
+        self.tenants.forget(tenant.tenant_id)
+        if is_new:
+            log.info("tenant.created", subject_tenant_id=tenant.tenant_id, pipeline=tenant.pipeline)
+        return Made(tenant, was_replayed=not is_new)
+
+    async def tenant(self, caller: Caller, tenant_id: str) -> Tenant:
+        """One the caller can see. Raises ``TenantNotFoundError``."""
+        wanted = as_uuid(tenant_id)
+        is_visible = wanted is not None and (caller.may(Scope.ADMIN) or wanted == caller.tenant_id)
+        found = await self.accounts.get_tenant(wanted) if is_visible and wanted else None
+        if found is None:
+            raise TenantNotFoundError("There is no such tenant.")
+        return found
+
+    async def list_tenants(self, caller: Caller) -> list[Tenant]:
+        """All of them for an administrator; else the caller's own."""
+        if caller.may(Scope.ADMIN):
+            return await self.accounts.list_tenants()
+        return [await self.tenants.get(caller.tenant_id)]
+
+    async def edit_tenant(self, caller: Caller, tenant_id: str, changes: dict[str, Any]) -> Tenant:
+        tenant = await self.tenant(caller, tenant_id)
+        _require_admin(caller)
+        edited = await self.accounts.edit_tenant(tenant.tenant_id, changes)
+        self.tenants.forget(tenant.tenant_id)
+        if edited is None:
+            raise TenantNotFoundError("There is no such tenant.")
+        log.info("tenant.edited", subject_tenant_id=tenant.tenant_id, fields=sorted(changes))
+        return edited
+
+    async def delete_tenant(self, caller: Caller, tenant_id: str) -> None:
+        """Its batches stay on record; nobody can reach them any more."""
+        tenant = await self.tenant(caller, tenant_id)
+        _require_admin(caller)
+        if tenant.tenant_id == DEFAULT_TENANT_ID:
+            raise InvalidStateError(
+                "The default tenant cannot be deleted.", action="Delete its keys and users instead."
+            )
+        await self.accounts.delete_tenant(tenant.tenant_id, datetime.now(UTC))
+        self.tenants.forget(tenant.tenant_id)
+        self.authenticator.forget_users()
+        log.info("tenant.deleted", subject_tenant_id=tenant.tenant_id)
+
+    # Users
+
+    async def create_user(
+        self,
+        caller: Caller,
+        username: str,
+        password: str,
+        tenant_id: str | None,
+        *,
+        scopes: frozenset[Scope],
+        key: str | None,
+    ) -> Made:
+        """Raises ``AlreadyExistsError`` where another user has the name."""
+        tenant = await self._tenant_for(caller, tenant_id)
+        user = User(
+            user_id=_derived("users", key) or str(uuid_utils.uuid7()),
+            tenant_id=tenant.tenant_id,
+            username=username,
+            scopes=scopes,
+            created_at=datetime.now(UTC),
+        )
+        there, is_new = await self.accounts.add_user(user, await self.passwords.hash(password))
+        if is_new:
+            log.info("user.created", subject_tenant_id=tenant.tenant_id, user_id=user.user_id)
+        return Made(there, was_replayed=not is_new)
+
+    async def user(self, caller: Caller, user_id: str) -> User:
+        found = await self.accounts.get_user(user_id.lower())
+        if found is None or not (caller.may(Scope.ADMIN) or found.tenant_id == caller.tenant_id):
+            raise UserNotFoundError("There is no such user.")
+        return found
+
+    async def list_users(self, caller: Caller, tenant_id: str | None) -> list[User]:
+        return await self.accounts.list_users(await self._listed_tenant(caller, tenant_id))
+
+    async def delete_user(self, caller: Caller, user_id: str) -> None:
+        """Its keys are revoked with it."""
+        user = await self.user(caller, user_id)
+        _require_admin(caller)
+        await self.accounts.delete_user(user.user_id, datetime.now(UTC))
+        self.authenticator.forget_users()
+        log.info("user.deleted", subject_tenant_id=user.tenant_id, user_id=user.user_id)
+
+    async def log_in(self, username: str, password: str) -> IssuedToken:
+        """A token for the right password. Raises ``UnauthorizedError``, ``RateLimitedError``."""
+        await self.gate.rates.count(Rate.LOGINS, username)
+        found = await self.accounts.find_user(username)
+        if not await self.passwords.is_right(password, found[1] if found else None) or found is None:
+            raise UnauthorizedError("User name or password is wrong.", action="Check both and try again.")
+        return self.authenticator.tokens.issue(found[0])
+
+    # API keys
+
+    async def create_key(
+        self,
+        caller: Caller,
+        name: str,
+        tenant_id: str | None,
+        scopes: frozenset[Scope],
+        *,
+        user: str | None = None,
+        expires_at: datetime | None = None,
+        idempotency_key: str | None = None,
+    ) -> Made:
+        """The key itself is in the answer and nowhere else."""
+        tenant = await self._tenant_for(caller, tenant_id)
+        username = await self._username(tenant, user) if user else None
+        key_id = key_id_from(f"{tenant.tenant_id}\n{idempotency_key}") if idempotency_key else None
+        key_id, secret = new_key(key_id)
+        key = ApiKey(
+            key_id=key_id,
+            tenant_id=tenant.tenant_id,
+            name=name,
+            username=username,
+            scopes=scopes,
+            created_at=datetime.now(UTC),
+            expires_at=expires_at,
+        )
+        there, is_new = await self.accounts.add_key(key, key_hash(secret))
+        if is_new:
+            log.info("api_key.created", key_id=key_id, subject_tenant_id=tenant.tenant_id, scopes=sorted(scopes))
+        return Made(there, was_replayed=not is_new, secret=secret if is_new else None)
+
+    async def key(self, caller: Caller, key_id: str) -> ApiKey:
+        """A live or expired one the caller can see. Raises ``ApiKeyNotFoundError``."""
+        found = await self.accounts.get_key(key_id)
+        key = found[0] if found else None
+        is_visible = key is not None and (caller.may(Scope.ADMIN) or key.tenant_id == caller.tenant_id)
+        if key is None or not is_visible or key.revoked_at is not None:
+            raise ApiKeyNotFoundError("There is no such API key.")
+        return key
+
+    async def list_keys(self, caller: Caller, tenant_id: str | None) -> list[ApiKey]:
+        return await self.accounts.list_keys(await self._listed_tenant(caller, tenant_id))
+
+    async def rotate_key(self, caller: Caller, key_id: str, grace: timedelta = ROTATION_GRACE) -> Made:
+        """A new key of the same kind; the old one is accepted for the grace, and a still older one no more.
+
+        Also the key's own holder may do it.
+        """
+        old = await self.key(caller, key_id)
+        principal = caller.principal
+        is_own = principal.kind is CredentialKind.KEY and principal.credential_id == key_id
+        if not is_own:
+            _require_admin(caller)
+        now = datetime.now(UTC)
+        new_id, secret = new_key()
+        key = old.model_copy(
+            update={"key_id": new_id, "created_at": now, "last_used_at": None, "rotated_from": old.key_id}
+        )
+        if old.expires_at is not None:
+            key = key.model_copy(update={"expires_at": now + (old.expires_at - old.created_at)})
+        await self.accounts.add_key(key, key_hash(secret))
+        await self.accounts.expire_key(old.key_id, now + grace)
+        if old.rotated_from is not None:
+            await self._revoke(old.rotated_from)
+        self.authenticator.forget_key(old.key_id)
+        log.info("api_key.rotated", key_id=new_id, old_key_id=old.key_id, subject_tenant_id=key.tenant_id)
+        return Made(key, secret=secret)
+
+    async def delete_key(self, caller: Caller, key_id: str) -> None:
+        """Revoked at once here, and within two seconds everywhere."""
+        key = await self.key(caller, key_id)
+        _require_admin(caller)
+        await self._revoke(key.key_id)
+        log.info("api_key.revoked", key_id=key.key_id, subject_tenant_id=key.tenant_id)
+
+    async def register_first_key(self, first_key: str) -> None:
+        """An administrator's key of the default tenant, known by its hash. One that was revoked stays so."""
+        key_id, _, known_hash = first_key.partition(".")
+        key = ApiKey(
+            key_id=key_id,
+            tenant_id=DEFAULT_TENANT_ID,
+            name="first key",
+            scopes=frozenset(Scope),
+            created_at=datetime.now(UTC),
+        )
+        _, is_new = await self.accounts.add_key(key, known_hash)
+        if is_new:
+            log.info("api_key.created", key_id=key_id, subject_tenant_id=DEFAULT_TENANT_ID, scopes=sorted(key.scopes))
+
+    async def _revoke(self, key_id: str) -> None:
+        await self.accounts.revoke_key(key_id, datetime.now(UTC))
+        self.authenticator.forget_key(key_id)
+
+    async def _tenant_for(self, caller: Caller, tenant_id: str | None) -> Tenant:
+        """Where something is to be made: an administrator may name any tenant."""
+        tenant = await self.tenant(caller, tenant_id or caller.tenant_id)
+        _require_admin(caller)
+        return tenant
+
+    async def _listed_tenant(self, caller: Caller, tenant_id: str | None) -> str | None:
+        """The tenant whose things are listed; None for those of all."""
+        if tenant_id is not None:
+            return (await self.tenant(caller, tenant_id)).tenant_id
+        return None if caller.may(Scope.ADMIN) and not (caller.is_open and caller.is_narrowed) else caller.tenant_id
+
+    async def _username(self, tenant: Tenant, user: str) -> str:
+        """A user of the tenant, by name or id."""
+        by_name = await self.accounts.find_user(user)
+        found = by_name[0] if by_name else await self.accounts.get_user(user)
+        if found is None or found.tenant_id != tenant.tenant_id:
+            raise UserNotFoundError("This tenant has no such user.")
+        return found.username
+
+
+def tenant_id_for(key: str | None) -> str:
+    """A new tenant's id: the same one for the same ``Idempotency-Key``."""
+    return _derived("tenants", key) or str(uuid_utils.uuid7())
+
+
+def _derived(kind: str, key: str | None) -> str | None:
+    return str(uuid.uuid5(_NAMESPACE, f"{kind}\n{key}")) if key else None
+
+
+def _require_admin(caller: Caller) -> None:
+    if not caller.may(Scope.ADMIN):
+        raise ScopeMissingError("The credential lacks the scope admin.", scope=Scope.ADMIN.value)
