@@ -136,7 +136,8 @@ def _time(text: str | None) -> datetime:
 
 
 def _seconds(start: datetime, end: datetime) -> float:
-    return round((end - start).total_seconds(), 2)
+    """0 where it was over before the part was back: nobody waited for it."""
+    return max(0.0, round((end - start).total_seconds(), 2))
 
 
 async def measure(parts: Sequence[str], rounds: int) -> dict[str, Any]:
