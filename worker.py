@@ -255,6 +255,7 @@ def _activity_classes(
         places=PlaceActivities(
             client,
             PlaceLimits(max_jobs=settings.limits.max_concurrent_jobs, max_bytes=settings.limits.max_concurrent_bytes),
+            ports.catalog.accounts,
         ),
     )
 

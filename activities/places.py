@@ -21,6 +21,7 @@ from ingather.models.messages import (
     PlacesInput,
     RequestPlaceInput,
 )
+from ingather.ports.accounts import Accounts
 
 log = structlog.get_logger(__name__)
 
@@ -35,17 +36,20 @@ class PlaceActivities:
     Args:
         client: of the namespace that the batches run in.
         limits: what a tenant may have running at a time.
+        accounts: tenants, with limits of their own; without it all have the same.
     """
 
-    def __init__(self, client: Client, limits: PlaceLimits) -> None:
+    def __init__(self, client: Client, limits: PlaceLimits, accounts: Accounts | None = None) -> None:
         self._client = client
         self._limits = limits
+        self._accounts = accounts
 
     @activity.defn(name="request_place")
     @translate_errors
     async def request_place(self, request: RequestPlaceInput) -> None:
         """Put a batch in its tenant's line, and bring the line to life where there is none. Safe to repeat."""
         tenant_id = request.tenant_id
+        limits = await self._limits_of(tenant_id)
         try:
             await self._client.start_workflow(
                 PLACES_WORKFLOW,
@@ -53,7 +57,7 @@ class PlaceActivities:
                 id=places_workflow_id_for(tenant_id),
                 task_queue=WORKFLOW_QUEUE,
                 start_signal=PLACES_ASK,
-                start_signal_args=[PlaceRequest(entry=request.entry, limits=self._limits)],
+                start_signal_args=[PlaceRequest(entry=request.entry, limits=limits)],
                 search_attributes=TypedSearchAttributes([SearchAttributePair(_TENANT_ID, tenant_id)]),
                 static_summary="Which batches of a tenant run, and which wait",
                 priority=Priority(priority_key=1, fairness_key=tenant_id),
@@ -70,7 +74,18 @@ class PlaceActivities:
         gone = [holder for holder in request.holders if await self._is_gone(holder)]
         for holder in gone:
             log.warning("place.holder_lost", batch_id=holder.batch_id)
-        return CheckHoldersOutput(gone=tuple(gone), limits=self._limits)
+        return CheckHoldersOutput(gone=tuple(gone), limits=await self._limits_of(request.tenant_id))
+
+    async def _limits_of(self, tenant_id: str | None) -> PlaceLimits:
+        """As they are set now, the tenant's own before the deployment's."""
+        tenant = await self._accounts.get_tenant(tenant_id) if self._accounts and tenant_id else None
+        if tenant is None:
+            return self._limits
+        own = {
+            "max_jobs": tenant.limits.max_concurrent_jobs or self._limits.max_jobs,
+            "max_bytes": tenant.limits.max_concurrent_bytes or self._limits.max_bytes,
+        }
+        return self._limits.model_copy(update=own)
 
     async def _is_gone(self, holder: PlaceHolder) -> bool:
         try:

@@ -427,6 +427,8 @@ class PlacesLine(Message):
 
 
 class CheckHoldersInput(Message):
+    tenant_id: TenantId | None = None
+    """Whose they are."""
     holders: tuple[PlaceHolder, ...]
 
 
