@@ -14,13 +14,15 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.access import access
 from api.body import RequestBody
 from api.contracts.document_outcomes import FailedDocument, failed_documents
 from api.contracts.errors import answering_with
 from api.contracts.upload_form import FILES, MAPPING, WARNINGS, FormLimits, UploadForm
-from api.dependencies import ApiParts, BatchIdPath, IdempotencyKey, LinksOf, Parts, Tenant, require_not_draining
+from api.dependencies import ApiParts, BatchIdPath, BatchTenant, IdempotencyKey, LinksOf, Parts, Tenant, require_not_draining
 from api.memory import return_free_pages_to_the_system
 from api.multipart import boundary_of
+from api.rates import Rate
 from api.resources import BatchSnapshot
 from api.service.capacity import Room
 from ingather.domain.pace import completion_at
@@ -131,6 +133,7 @@ _FORM = {
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
     max_body_size=UNLIMITED_BODY,
 )
+@access(rate=Rate.UPLOADS, makes_job=True)
 async def upload_documents(
     *,
     request: Request,
@@ -173,7 +176,7 @@ async def upload_documents(
 
 
 @router.get("/{batch_id}/status", response_model=UploadStatus)
-async def read_upload_status(*, parts: Parts, tenant: Tenant, batch_id: BatchIdPath) -> Response:
+async def read_upload_status(*, parts: Parts, tenant: BatchTenant, batch_id: BatchIdPath) -> Response:
     """How far a batch is, which of its documents failed and why, and when it should be done."""
     snapshot = await parts.batches.snapshot(tenant, batch_id)
     counts = snapshot.progress.counts
@@ -211,7 +214,7 @@ def _boundary(request: Request) -> str:
 
 async def _limits(parts: ApiParts, tenant_id: str) -> dict[str, Any]:
     """The deployment's limits, and the tenant's own in their place."""
-    tenant = await parts.catalog.accounts.get_tenant(tenant_id)
+    tenant = await parts.gate.tenants.find(tenant_id)
     return (tenant.limits if tenant else TenantLimits()).over(parts.published_limits)
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
+from ingather.models.accounts import Tenant
 from ingather.models.metadata import MetadataRules
-from ingather.ports.accounts import Accounts
 
 RulesOf = Callable[[str, str], Awaitable[MetadataRules]]
 """The metadata rules of a tenant's collection."""
@@ -14,11 +14,11 @@ async def no_rules(_tenant_id: str, _collection: str) -> MetadataRules:
     return MetadataRules()
 
 
-def rules_in(accounts: Accounts) -> RulesOf:
+def rules_in(find: Callable[[str], Awaitable[Tenant | None]]) -> RulesOf:
     """Rules as the tenants' settings have them at the moment."""
 
     async def rules_of(tenant_id: str, collection: str) -> MetadataRules:
-        tenant = await accounts.get_tenant(tenant_id)
+        tenant = await find(tenant_id)
         if tenant is None:
             return MetadataRules()
         schema = tenant.schema_for(collection)
