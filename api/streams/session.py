@@ -12,7 +12,8 @@ from typing import Any
 import structlog
 
 from api.streams.frames import RETRY_MS, comment, control_frame, event_frame, retry_frame
-from api.streams.hub import Burst, Frame, Hub, Subscription
+from api.streams.hub import Hub
+from api.streams.subscription import Burst, Frame, Subscription
 from ingather.domain.event_cursor import Mode, Start, decide, gap
 from ingather.models.errors import EventLogUnavailableError, IngatherError
 from ingather.models.events import BATCH_END_EVENTS, ControlFrame
