@@ -19,7 +19,16 @@ from api.body import RequestBody
 from api.contracts.document_outcomes import FailedDocument, failed_documents
 from api.contracts.errors import answering_with
 from api.contracts.upload_form import FILES, MAPPING, WARNINGS, FormLimits, UploadForm
-from api.dependencies import ApiParts, BatchIdPath, BatchTenant, IdempotencyKey, LinksOf, Parts, Tenant, require_not_draining
+from api.dependencies import (
+    ApiParts,
+    BatchIdPath,
+    BatchTenant,
+    IdempotencyKey,
+    LinksOf,
+    Parts,
+    Tenant,
+    require_not_draining,
+)
 from api.memory import return_free_pages_to_the_system
 from api.multipart import boundary_of
 from api.rates import Rate

@@ -353,23 +353,23 @@ async def test_whatever_has_not_ended_is_in_progress(api, state):
 
 
 @pytest.mark.parametrize(
-    ("state", "counts", "word", "processed", "failed"),
+    ("state", "counts", "told"),
     [
-        (BatchState.COMPLETED, {"done": 2}, "completed", 2, 0),
-        (BatchState.COMPLETED, {"done": 1, "skipped": 1}, "completed", 2, 0),
-        (BatchState.COMPLETED, {"skipped": 2}, "completed", 2, 0),
-        (BatchState.COMPLETED_WITH_FAILURES, {"done": 1, "failed": 1}, "partial_failure", 1, 1),
-        (BatchState.FAILED, {"failed": 2}, "failed", 0, 2),
-        (BatchState.CANCELLED, {"done": 1, "cancelled": 1}, "partial_failure", 1, 1),
-        (BatchState.CANCELLED, {"cancelled": 2}, "failed", 0, 2),
+        (BatchState.COMPLETED, {"done": 2}, ("completed", 2, 0)),
+        (BatchState.COMPLETED, {"done": 1, "skipped": 1}, ("completed", 2, 0)),
+        (BatchState.COMPLETED, {"skipped": 2}, ("completed", 2, 0)),
+        (BatchState.COMPLETED_WITH_FAILURES, {"done": 1, "failed": 1}, ("partial_failure", 1, 1)),
+        (BatchState.FAILED, {"failed": 2}, ("failed", 0, 2)),
+        (BatchState.CANCELLED, {"done": 1, "cancelled": 1}, ("partial_failure", 1, 1)),
+        (BatchState.CANCELLED, {"cancelled": 2}, ("failed", 0, 2)),
     ],
 )
-async def test_how_a_batch_ended_has_one_of_three_words(api, state, counts, word, processed, failed):
+async def test_how_a_batch_ended_has_one_of_three_words(api, state, counts, told):
     """Skipped counts as processed, cancelled as failed; the time it took is never nought."""
     batch_id = await upload(api)
     await api.end(batch_id, state, **counts)
     seen = await status(api, batch_id)
-    assert (seen["status"], seen["processed_count"], seen["failed_count"]) == (word, processed, failed)
+    assert (seen["status"], seen["processed_count"], seen["failed_count"]) == told
     assert seen["processing_time_seconds"] > 0
     assert datetime.fromisoformat(seen["completed_at"]).utcoffset() is not None
     assert "estimated_completion_time" not in seen
