@@ -29,11 +29,16 @@ MAX_MESSAGE_IN_MEMO = 300
 
 
 def progress_memo(progress: BatchProgress) -> Mapping[str, Any]:
-    """The memo of a snapshot: without the in-flight list, and with as many sources as there is room for."""
-    slim = progress.model_copy(update={"in_flight": (), "problem": _shortened(progress.problem)})
+    """The memo of a snapshot: without lists of what runs, and with as many sources and codes as there is room for."""
+    slim = progress.model_copy(update={"in_flight": (), "children": (), "problem": _shortened(progress.problem)})
     memo = _memo(slim)
     while slim.sources and len(json.dumps(memo)) > MEMO_BYTES:
         slim = slim.model_copy(update={"sources": slim.sources[: len(slim.sources) // 2]})
+        memo = _memo(slim)
+    while len(slim.failures_by_code) > 1 and len(json.dumps(memo)) > MEMO_BYTES:
+        # Most frequent first, so the rare ones go.
+        kept = dict(list(slim.failures_by_code.items())[: len(slim.failures_by_code) // 2])
+        slim = slim.model_copy(update={"failures_by_code": kept})
         memo = _memo(slim)
     return {MEMO_PROGRESS: memo}
 

@@ -1,7 +1,7 @@
 """Sets of ordinals as bitmaps."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingather.domain.bitmap import decode_bitmap, encode_bitmap
@@ -24,6 +24,7 @@ def test_the_empty_set_is_the_empty_text():
     assert (encode_bitmap([]), list(decode_bitmap(""))) == ("", [])
 
 
+@settings(deadline=None)  # the longest are megabits
 @given(st.sets(st.integers(0, 3_000_000), max_size=200))
 def test_far_apart_or_far_out_it_comes_back_too(ordinals):
     """Long bitmaps are deflated."""
