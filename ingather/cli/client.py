@@ -233,6 +233,20 @@ class IngatherClient:
         wanted |= {f"metadata[{name}]": value for name, value in (metadata or {}).items()}
         return [Hit.from_json(item) for item in self._get_json("/v1/search", wanted)["data"]]
 
+    # --- Administration ---------------------------------------------------------------------
+
+    def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Register something; sent again after a lost answer, it is registered once."""
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        return json_of(self._send("POST", path, json_body=dict(body), headers=key))
+
+    def all_of(self, path: str, filters: Mapping[str, Any] | None = None) -> list[Mapping[str, Any]]:
+        """Everything on a list."""
+        return list(self._get_json(path, filters)["data"])
+
+    def delete(self, path: str) -> None:
+        self._send("DELETE", path)
+
     # --- Events -----------------------------------------------------------------------------
 
     @contextmanager

@@ -48,6 +48,8 @@ def demo(
         _say(f"Stopped. The demo took {time.monotonic() - began:.0f} s.", "bold")
         if keep or data_dir is not None:
             _say(f"The data is kept. Go on with it: {_program()} up --data-dir '{folder}'")
+            if stack.first_key:
+                _say(f"Its first API key, shown this once: {stack.first_key}")
         else:
             _say(
                 f"Now with your own documents: `{_program()} up`, "

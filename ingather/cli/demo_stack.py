@@ -28,6 +28,8 @@ class DemoStack:
         self._log = data_dir / "demo.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
+        self.first_key: str | None = None
+        """The data directory's first API key, where this is its first run."""
 
     def start(self) -> None:
         """Return when the API answers.
@@ -43,7 +45,8 @@ class DemoStack:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                # It is the demo's own, on loopback: nobody has to log in to see it.
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "INGATHER_AUTH__MODE": "open"},
                 # A group of its own: Ctrl-C reaches us alone, and we stop it in order.
                 start_new_session=True,
             )
@@ -82,7 +85,9 @@ class DemoStack:
                 raise self._failed("It ended before it was ready.")
             line += piece
         try:
-            return str(json.loads(line)["api"]["url"])
+            api = json.loads(line)["api"]
+            self.first_key = api.get("key")
+            return str(api["url"])
         except (ValueError, KeyError, TypeError) as error:
             raise self._failed("It did not say where the API is.") from error
 

@@ -30,8 +30,12 @@ class Entry:
     summary: str
     """First line of the command's docstring; a test keeps the two alike."""
     panel: str
+    group: str = ""
+    """Name of the group, where the command has commands of its own; ``function`` is then its callback."""
 
     def load(self) -> Any:
+        if self.group:
+            return get_command(getattr(import_module(self.module), self.group))
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command(self.name)(self.callback())
         return get_command(app)
@@ -41,7 +45,7 @@ class Entry:
         return function
 
 
-_LOCAL, _BATCHES, _RESULTS = "This machine", "Batches", "Results"
+_LOCAL, _BATCHES, _RESULTS, _ADMINISTRATION = "This machine", "Batches", "Results", "Administration"
 _COMMANDS = "ingather.cli.commands"
 
 MENU = {
@@ -97,6 +101,30 @@ MENU = {
         ),
         Entry(
             "search", f"{_COMMANDS}.results", "search", "Search what was ingested, by meaning and by words.", _RESULTS
+        ),
+        Entry(
+            "tenants",
+            f"{_COMMANDS}.administration",
+            "tenants",
+            "Create, list and delete tenants.",
+            _ADMINISTRATION,
+            "tenants_app",
+        ),
+        Entry(
+            "users",
+            f"{_COMMANDS}.administration",
+            "users",
+            "Create, list and delete users.",
+            _ADMINISTRATION,
+            "users_app",
+        ),
+        Entry(
+            "keys",
+            f"{_COMMANDS}.administration",
+            "keys",
+            "Create, list, rotate and delete API keys.",
+            _ADMINISTRATION,
+            "keys_app",
         ),
     )
 }

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ingather.cli.console import print_json, say, talk
+from ingather.cli.console import print_json, print_line, say, talk
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.logging import configure_logging
@@ -55,9 +55,14 @@ async def _run(stack: LocalStack, *, as_json: bool, any_port: bool) -> None:
         return
     starting.result()
     async with opened:
+        first_key = stack.first_key
         if as_json:
-            print_json(stack.describe())
+            print_json(_with_key(stack.describe(), first_key))
         _show_addresses(stack.describe(), moved=any_port and stack.api.port != DEFAULT_API_PORT)
+        if first_key is not None:
+            if not as_json:
+                _show_key(first_key)
+            stack.first_key_was_shown()
         await waiting
         say("Stopping …", "dim")
     say("Stopped; nothing is left running.", "dim")
@@ -89,6 +94,16 @@ def _show_addresses(facts: dict[str, Any], *, moved: bool) -> None:
     say("Ingather is ready.", "bold green")
     talk().print(table)
     say("Ctrl-C stops all of it.", "dim")
+
+
+def _with_key(facts: dict[str, Any], key: str | None) -> dict[str, Any]:
+    return facts if key is None else {**facts, "api": {**facts["api"], "key": key}}
+
+
+def _show_key(key: str) -> None:
+    say("Your first API key, an administrator's; it is shown this once:", "bold")
+    print_line(key)
+    say("Keep it as INGATHER_API_KEY. It is needed where INGATHER_AUTH__MODE is `required`.", "dim")
 
 
 def _as_cli_error(error: StackError, code: ExitCode) -> CliError:

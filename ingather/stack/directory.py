@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from ingather.domain.api_keys import key_hash, new_key
 from ingather.stack.errors import DataDirectoryInUseError, StackError
 from ingather.stack.private_files import write_private
 
@@ -34,6 +35,16 @@ def _new_secrets() -> Secrets:
         s3_internal_key=secrets.token_hex(20),
         cursor_secret=secrets.token_hex(32),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FirstKey:
+    """The administrator's key that comes with a data directory."""
+
+    registered: str
+    """`<id>.<SHA-256>`: what the API is told."""
+    key: str | None = None
+    """The key itself, until somebody has seen it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +115,22 @@ class DataDirectory:
         new = _new_secrets()
         write_private(path, new.model_dump_json(indent=2))
         return new
+
+    def first_key(self) -> FirstKey:
+        """A new one until ``first_key_was_shown``; from then on what was registered, without the key."""
+        try:
+            return FirstKey(self._first_key_file.read_text(encoding="utf-8").strip())
+        except OSError:
+            key_id, key = new_key()
+            return FirstKey(f"{key_id}.{key_hash(key)}", key)
+
+    def first_key_was_shown(self, first_key: FirstKey) -> None:
+        """Somebody has it: it is not made again, and nothing here can bring it back."""
+        write_private(self._first_key_file, first_key.registered + "\n")
+
+    @property
+    def _first_key_file(self) -> Path:
+        return self.root / "first-key"
 
     def read_stack_file(self) -> dict[str, Any]:
         """What the last run wrote; empty when there was none."""

@@ -6,6 +6,7 @@ the next, so addresses in somebody's shell or browser go on working.
 """
 
 import asyncio
+import hashlib
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -86,6 +87,7 @@ class LocalStack:
             secret_access_key=secrets.s3_secret_access_key,
             internal_key=secrets.s3_internal_key,
         )
+        self._first_key = directory.first_key()
         self.environment = self._environment(secrets.cursor_secret)
         self.api = ApiPart(self._ports["api"], directory.log("api"), self.environment)
         self._workers = [
@@ -103,6 +105,8 @@ class LocalStack:
             "INGATHER_DATA_DIR": str(directory.root),
             "INGATHER_API__HOST": LOOPBACK,
             "INGATHER_API__CURSOR_SECRET": cursor_secret,
+            "INGATHER_AUTH__TOKEN_SECRET": hashlib.sha256(f"tokens {cursor_secret}".encode()).hexdigest(),
+            "INGATHER_AUTH__FIRST_KEY": self._first_key.registered,
             "INGATHER_S3__ENDPOINT_URL": self.s3.endpoint_url,
             "INGATHER_S3__REGION": self.s3.region,
             "INGATHER_S3__BUCKET": self.s3.bucket,
@@ -159,6 +163,16 @@ class LocalStack:
                 await until(answers)
         except TimeoutError:
             raise PartFailedError(f"The API does not get ready: {body.decode('utf-8', 'replace')[:1000]}") from None
+
+    @property
+    def first_key(self) -> str | None:
+        """An administrator's API key, until ``first_key_was_shown``."""
+        return self._first_key.key
+
+    def first_key_was_shown(self) -> None:
+        """Forget it; only its hash is kept."""
+        self.directory.first_key_was_shown(self._first_key)
+        self._first_key = self.directory.first_key()
 
     def describe(self) -> dict[str, Any]:
         """Addresses, credentials, ports and process ids, as ``stack.json`` holds them."""
