@@ -96,6 +96,8 @@ class BatchBook:
         if self.paused:
             is_busy = self.documents is not None and self.documents.is_busy
             return BatchState.PAUSING if is_busy else BatchState.PAUSED
+        if not self.place.granted:
+            return BatchState.QUEUED
         return BatchState.RETRYING if self.retry_round else BatchState.RUNNING
 
     @property

@@ -239,13 +239,18 @@ class DocumentRun:
             ),
             activity_id=pack_activity_id_for(ordinals[0], self.retry_round),
             summary=_summary(f"{len(names)} small documents: {names[0]} … {names[-1]}"),
-            priority=self._temporal_priority(),
+            priority=self._temporal_priority(len(names)),
             **self._pack_options,
         )
         self._window.add(positions[0], handle, lambda task: self._pack_ended(positions, task))
 
-    def _temporal_priority(self) -> Priority:
-        return Priority(priority_key=self.priority, fairness_key=self._spec.tenant_id)
+    def _temporal_priority(self, documents: int = 1) -> Priority:
+        """Tenants take turns by documents, not by activities: one that carries many counts for as many turns."""
+        return Priority(
+            priority_key=self.priority,
+            fairness_key=self._spec.tenant_id,
+            fairness_weight=self._spec.fairness_weight / documents,
+        )
 
     # --- Ends -----------------------------------------------------------------------------
 

@@ -81,8 +81,8 @@ class Place:
         await self._asked()
 
     def grant(self, granted: PlaceGranted) -> None:
-        """The place is this batch's, unless the word was meant for an earlier life of it."""
-        if granted.chain_id == _chain_id() and not self.granted:
+        """The place is this batch's, unless the word was meant for an earlier life or an earlier request of it."""
+        if granted.chain_id == _chain_id() and self._asking is not None and not self.granted:
             self.granted = True
             self._on_change()
 
@@ -130,7 +130,9 @@ class Place:
                 ),
             ),
             summary=f"priority {self._priority}",
-            priority=Priority(priority_key=self._priority, fairness_key=spec.tenant_id),
+            priority=Priority(
+                priority_key=self._priority, fairness_key=spec.tenant_id, fairness_weight=spec.fairness_weight
+            ),
             **REQUEST_PLACE,
         )
 

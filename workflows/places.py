@@ -61,7 +61,8 @@ class PlacesWorkflow:
         self._ticks = 0
         self._checks: asyncio.Task[None] | None = None
         self._is_checking = False
-        self._shown: PlacesLine | None = None
+        # A run that goes on from another one was given its memo.
+        self._shown: PlacesLine | None = self._line.snapshot(LINE_IN_MEMO) if carried else None
 
     @workflow.run
     async def run(self, places: PlacesInput) -> None:  # noqa: ARG002  # read by __init__
@@ -136,7 +137,7 @@ class PlacesWorkflow:
             try:
                 checked = await workflow.execute_activity_method(
                     PlaceActivities.check_holders,
-                    CheckHoldersInput(holders=tuple(map(_holder, self._line.holders))),
+                    CheckHoldersInput(tenant_id=self._tenant_id, holders=tuple(map(_holder, self._line.holders))),
                     summary=f"{self._line.waiting_count} in line",
                     priority=Priority(priority_key=1, fairness_key=self._tenant_id),
                     **CHECK_PLACES,

@@ -103,9 +103,9 @@ class BatchDriver:
 
 @asynccontextmanager
 async def workers(
-    client: Client, world: World, *, sandbox: bool = False, limits: PlaceLimits = PLACES
+    client: Client, world: World, *, sandbox: bool = False, limits: PlaceLimits = PLACES, slots: int = 100
 ) -> AsyncIterator[None]:
-    """The three workers of a deployment around a world."""
+    """The three workers of a deployment around a world; ``slots`` documents are worked on at one time."""
     runner = sandboxed_runner() if sandbox else UnsandboxedWorkflowRunner()
     places = PlaceActivities(client, limits)
     async with AsyncExitStack() as stack:
@@ -126,6 +126,7 @@ async def workers(
                 client,
                 task_queue=CPU_QUEUE,
                 activities=world.cpu_activities(),
+                max_concurrent_activities=slots,
                 max_heartbeat_throttle_interval=HEARD_WITHIN,
                 disable_eager_activity_execution=True,
             ),
