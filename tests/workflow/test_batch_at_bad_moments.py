@@ -145,7 +145,8 @@ async def test_a_retry_while_the_report_is_written_takes_effect_after_it(client)
         world.report_gate.set()
 
         answer = await waiting
-        assert (answer.affected, answer.state) == (1, BatchState.RETRYING)
+        # Its place was given back beside the report, so it asks for one again.
+        assert (answer.affected, answer.state) == (1, BatchState.QUEUED)
         assert (await handle.result()).counts == Counts(total=3, done=3)
         assert world.ended == ["finish_batch", "reset_documents", "finish_batch"]
 
