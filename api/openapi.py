@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute
 
 from api.access import rules_of
@@ -29,8 +30,8 @@ def describe_security(document: dict[str, Any], routes: Sequence[BaseRoute]) -> 
 
 def _public_operations(routes: Sequence[BaseRoute]) -> list[tuple[str, str]]:
     return [
-        (getattr(route, "path", ""), method.lower())
-        for route in routes
-        if rules_of(getattr(route, "endpoint", None)).is_public
-        for method in getattr(route, "methods", None) or ()
+        (route.path or "", method.lower())
+        for route in iter_route_contexts(routes)
+        if rules_of(route.endpoint).is_public
+        for method in route.methods or ()
     ]

@@ -245,7 +245,7 @@ async def api_in_process(settings: Settings | None = None) -> AsyncIterator[ApiI
     async def open_parts(_app: FastAPI) -> AsyncIterator[ApiParts]:
         yield parts
 
-    app = build_app(metrics, open_parts)
+    app = build_app(metrics, open_parts, is_open=settings.auth.mode == "open")
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

@@ -1,0 +1,203 @@
+"""A deployment that asks for credentials, with two tenants: one has everything there is, the other asks for it."""
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import numpy as np
+
+from ingather.domain.api_keys import key_hash, new_key
+from ingather.domain.artifact import encode
+from ingather.domain.keys import artifact_key
+from ingather.models.accounts import ApiKey, Scope, Tenant, User
+from ingather.models.content import ParsedDocument
+from ingather.models.document import DocumentRecord, DocumentStatus
+from ingather.models.identity import file_id_for
+from ingather.settings import AuthSettings, Settings
+from tests.support.api import ApiInProcess, api_in_process
+
+OWNER, STRANGER = "11111111-1111-7111-8111-111111111111", "22222222-2222-7222-8222-222222222222"
+SECRET_WORD = "quetzalcoatl"
+"""In every name and text of the owner's: nobody else may ever read it."""
+MADE_UP = {
+    "uuid": "99999999-9999-7999-8999-999999999999",
+    "key_id": "zzzzzzzz",
+}
+
+Json = dict[str, Any]
+
+
+@dataclass
+class TwoTenants:
+    """The deployment, the owner's ids by the names routes use for them, and a key for everybody."""
+
+    api: ApiInProcess
+    ids: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    """``owner``, ``owner_admin``, ``stranger``, ``stranger_admin``."""
+    cursors: dict[str, str] = field(default_factory=dict)
+    """The owner's, by path."""
+
+    async def call(self, who: str, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = {"X-API-Key": self.keys[who], **options.pop("headers", {})}
+        return await self.api.http.request(method, path, headers=headers, **options)
+
+
+@asynccontextmanager
+async def two_tenants() -> AsyncIterator[TwoTenants]:
+    """Everything in memory, in this process."""
+    async with api_in_process(Settings(auth=AuthSettings(mode="required"))) as api:
+        world = TwoTenants(api)
+        for tenant_id, who in ((OWNER, "owner"), (STRANGER, "stranger")):
+            name = f"{SECRET_WORD} {who}" if who == "owner" else who
+            await api.catalog.accounts.add_tenant(Tenant(tenant_id=tenant_id, name=name, created_at=datetime.now(UTC)))
+            await _add_key(world, who, tenant_id, frozenset({Scope.READ, Scope.WRITE}))
+            await _add_key(world, f"{who}_admin", tenant_id, frozenset(Scope))
+        await _furnish(world)
+        yield world
+
+
+async def _add_key(world: TwoTenants, who: str, tenant_id: str, scopes: frozenset[Scope]) -> None:
+    key_id, key = new_key()
+    name = f"{SECRET_WORD} key" if who == "owner" else who
+    facts = ApiKey(key_id=key_id, tenant_id=tenant_id, name=name, scopes=scopes, created_at=datetime.now(UTC))
+    await world.api.catalog.accounts.add_key(facts, key_hash(key))
+    world.keys[who] = key
+    if who == "owner":
+        world.ids["key_id"] = key_id
+
+
+async def _furnish(world: TwoTenants) -> None:
+    """Give the owner a batch that ended, with a document that has bytes and text, one that is open, and a user."""
+    body = {"name": f"{SECRET_WORD} batch", "documents": [{"filename": f"{SECRET_WORD}.txt", "content": "aGVsbG8="}]}
+    batch = (await world.call("owner", "POST", "/v1/batches", json=body)).json()
+    await world.call("owner", "POST", "/v1/batches", json=body)
+    user = User(user_id=str(uuid.uuid4()), tenant_id=OWNER, username=SECRET_WORD, created_at=datetime.now(UTC))
+    await world.api.catalog.accounts.add_user(user, "no password fits")
+    file_id = file_id_for(batch["id"], 0)
+    await _store_document(world, batch["id"], file_id)
+    world.ids |= {"batch_id": batch["id"], "file_id": file_id, "tenant_id": OWNER, "user_id": user.user_id}
+    page = await world.call("owner", "GET", "/v1/batches", params={"limit": 1})
+    world.cursors["/v1/batches"] = page.json()["next_cursor"]
+
+
+async def _store_document(world: TwoTenants, batch_id: str, file_id: str) -> None:
+    sha256, fingerprint, raw_key = "ab" * 32, "cd" * 8, f"raw/{OWNER}/{file_id}/{'ab' * 32}"
+    parsed = ParsedDocument(media_type="text/plain", text=SECRET_WORD)
+    await world.api.blobs.put(raw_key, SECRET_WORD.encode())
+    content = encode(parsed, [], np.zeros((0, 2), np.float32), quality=1.0, embedder="e", versions={})
+    await world.api.blobs.put(artifact_key(OWNER, sha256, fingerprint), content)
+    record = DocumentRecord(
+        file_id=file_id,
+        tenant_id=OWNER,
+        batch_id=batch_id,
+        ordinal=0,
+        filename=f"{SECRET_WORD}.txt",
+        collection="default",
+        status=DocumentStatus.DONE,
+        sha256=sha256,
+        fingerprint=fingerprint,
+        size_bytes=len(SECRET_WORD),
+        raw_key=raw_key,
+    )
+    await world.api.catalog.add_documents([record])
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One line of the OpenAPI document."""
+
+    method: str
+    path: str
+    described: Json = field(compare=False, repr=False)
+    schemas: Json = field(compare=False, repr=False)
+
+    @property
+    def is_public(self) -> bool:
+        return self.described.get("security") == []
+
+    @property
+    def path_names(self) -> list[str]:
+        return [p["name"] for p in self.described.get("parameters", []) if p["in"] == "path"]
+
+    def request(self, ids: dict[str, str]) -> Json:
+        """A request that fits the schema and names these things wherever something can be named."""
+        parameters = self.described.get("parameters", [])
+        query = {
+            p["name"]: ids.get(p["name"]) or example_of(p["schema"], self.schemas, ids)
+            for p in parameters
+            if p["in"] == "query" and (p.get("required") or p["name"] in ids)
+        }
+        request: Json = {"method": self.method, "path": self.path.format(**ids), "params": query}
+        content = self.described.get("requestBody", {}).get("content", {})
+        if "application/json" in content:
+            request["json"] = example_of(content["application/json"]["schema"], self.schemas, ids)
+        elif "multipart/form-data" in content:
+            request["files"] = [("files", ("a.txt", b"hello", "text/plain"))]
+        elif "application/x-www-form-urlencoded" in content:
+            schema = content["application/x-www-form-urlencoded"]["schema"]
+            request["data"] = example_of(schema, self.schemas, ids)
+        return request
+
+
+def operations(document: Json) -> Iterator[Operation]:
+    """All of them."""
+    schemas = document.get("components", {}).get("schemas", {})
+    for path, methods in document["paths"].items():
+        for method, described in methods.items():
+            yield Operation(method.upper(), path, described, schemas)
+
+
+def example_of(schema: Json, schemas: Json, ids: dict[str, str], name: str = "") -> Any:
+    """The smallest thing that fits, with the ids in fields of their names."""
+    if name in ids:
+        return ids[name]
+    if "$ref" in schema:
+        return example_of(schemas[schema["$ref"].rsplit("/", 1)[1]], schemas, ids, name)
+    for choice in ("anyOf", "oneOf", "allOf"):
+        if choice in schema:
+            return example_of(schema[choice][0], schemas, ids, name)
+    if "const" in schema or "enum" in schema or schema.get("default"):
+        return schema.get("const", (schema.get("enum") or [schema.get("default")])[0])
+    match schema.get("type"):
+        case "object":
+            needed = {*schema.get("required", ()), *ids, "documents", "name"}
+            wanted = [n for n in schema.get("properties", {}) if n in needed]
+            return {n: example_of(schema["properties"][n], schemas, ids, n) for n in wanted}
+        case "array":
+            return [example_of(schema["items"], schemas, ids)] * max(1, schema.get("minItems", 0))
+        case "integer" | "number":
+            return schema.get("minimum", 1)
+        case "boolean":
+            return False
+    return "YWJj" if name in {"content", "document"} else str(uuid.uuid5(uuid.NAMESPACE_URL, name))[:36]
+
+
+def shape_of(response: httpx.Response, ids: dict[str, str]) -> Json:
+    """What an answer tells, without what differs between any two: ids, times, numbers of the request."""
+    fickle = {"x-request-id", "date", "content-length", "ratelimit", "ratelimit-policy", "location", "etag"}
+    text = response.text
+    for one in ids.values():
+        text = text.replace(one, "ID")
+    try:
+        body: Any = json.loads(text)
+    except ValueError:
+        body = text
+    if isinstance(body, dict):
+        body.pop("request_id", None)
+    headers = {name: value for name, value in response.headers.items() if name not in fickle}
+    is_error = response.status_code >= 400
+    return {"status": response.status_code, "headers": headers, "body": body if is_error else _skeleton(body)}
+
+
+def _skeleton(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _skeleton(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_skeleton(each) for each in value]
+    return type(value).__name__

@@ -1,0 +1,123 @@
+"""Another tenant's things are not there: every route of the OpenAPI document is walked, new ones included."""
+
+import pytest
+
+from tests.support.two_tenants import MADE_UP, SECRET_WORD, Operation, operations, shape_of, two_tenants
+
+ADMINISTRATION = "administration"
+NOT_A_THING = {"code"}
+"""Path parameters that name nothing of a tenant's."""
+
+
+def made_up(ids: dict[str, str]) -> dict[str, str]:
+    """Ids of the same form that nobody has."""
+    return {name: MADE_UP.get(name, MADE_UP["uuid"]) for name in ids}
+
+
+@pytest.fixture
+async def world():
+    async with two_tenants() as made:
+        yield made
+
+
+def walked(world) -> list[Operation]:
+    found = [operation for operation in operations(world.api.app.openapi()) if not operation.is_public]
+    assert len(found) > 30
+    return found
+
+
+async def test_every_thing_that_a_route_names_is_known_here(world):
+    """A route with a new kind of id must be taught to the walk, so that it is not walked with nothing in hand."""
+    names = {name for operation in walked(world) for name in operation.path_names}
+    unknown = names - set(world.ids) - NOT_A_THING
+    assert not unknown, f"Say in tests/support/two_tenants.py what the owner's {', '.join(sorted(unknown))} is."
+
+
+async def test_without_a_credential_every_route_is_401(world):
+    """Whatever is asked for, with whatever body; only what says so is open."""
+    for operation in walked(world):
+        request = operation.request(world.ids)
+        response = await world.api.http.request(request.pop("method"), request.pop("path"), **request)
+        assert response.status_code == 401, f"{operation} {response.status_code}"
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+async def test_a_body_that_fits_nothing_is_401_before_it_is_anything_else(world):
+    """Nobody without a credential learns what a route takes."""
+    for operation in walked(world):
+        if operation.described.get("requestBody"):
+            path = operation.path.format(**world.ids)
+            headers = {"Content-Type": "application/json"}
+            response = await world.api.http.request(operation.method, path, content=b"{", headers=headers)
+            assert response.status_code == 401, f"{operation} {response.status_code}"
+
+
+async def test_public_routes_are_these_and_no_others(world):
+    """Health, numbers of the process, problem pages, and where one logs in."""
+    found = {operation.path for operation in operations(world.api.app.openapi()) if operation.is_public}
+    assert found == {"/livez", "/readyz", "/metrics", "/problems/{code}", "/v1/tokens"}
+
+
+@pytest.mark.parametrize("who", ["stranger", "stranger_admin"])
+async def test_another_tenants_ids_are_answered_like_made_up_ones(world, who):
+    """404 in the same shape and with the same headers; an administrator manages tenants, and reads nobody's documents."""
+    for operation in walked(world):
+        if who == "stranger_admin" and ADMINISTRATION in operation.described.get("tags", ()):
+            continue
+        answers = []
+        for ids in (world.ids, made_up(world.ids)):
+            request = operation.request(ids)
+            answers.append((await world.call(who, **request), ids))
+        theirs, nobodys = (shape_of(answer, ids) for answer, ids in answers)
+        assert theirs == nobodys, operation
+        assert theirs["status"] not in {400, 405, 415, 422}, f"{operation}: the walk's request does not fit: {theirs}"
+        if operation.path_names:
+            assert theirs["status"] == 404, f"{operation} {theirs}"
+        assert SECRET_WORD not in answers[0][0].text, operation
+
+
+async def test_the_owner_finds_all_of_it(world):
+    """The walk asks for things that are there, in a way that would find them."""
+    for operation in walked(world):
+        async with two_tenants() as fresh:
+            request = operation.request(fresh.ids)
+            who = "owner_admin" if ADMINISTRATION in operation.described.get("tags", ()) else "owner"
+            response = await fresh.call(who, **request)
+            assert response.status_code != 404, f"{operation} {response.text}"
+
+
+async def test_lists_hold_ones_own_alone(world):
+    """What a stranger lists or searches holds nothing of the owner's, and the owner's lists do."""
+    for path in ("/v1/batches", "/v1/users", "/v1/api-keys", "/v1/tenants"):
+        assert SECRET_WORD in (await world.call("owner", "GET", path)).text, path
+        assert SECRET_WORD not in (await world.call("stranger", "GET", path)).text, path
+
+
+async def test_a_cursor_is_its_owners(world):
+    """The same cursor under another tenant is 400, like one that was made up."""
+    for path, cursor in world.cursors.items():
+        assert (await world.call("owner", "GET", path, params={"cursor": cursor})).status_code == 200
+        response = await world.call("stranger", "GET", path, params={"cursor": cursor})
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")
+
+
+async def test_a_header_does_not_lead_to_another_tenant(world):
+    """X-Tenant-ID is 404 for every tenant but the credential's own, whether it is registered or not."""
+    answers = []
+    for tenant_id in (world.ids["tenant_id"], MADE_UP["uuid"]):
+        headers = {"X-Tenant-ID": tenant_id}
+        for who in ("stranger", "stranger_admin"):
+            answer = await world.call(who, "GET", "/v1/batches", headers=headers)
+            answers.append(shape_of(answer, {"": tenant_id}))
+    assert answers[0]["status"] == 404
+    assert all(answer == answers[0] for answer in answers)
+
+
+async def test_an_idempotency_key_is_ones_own(world):
+    """The same key under two tenants makes two batches."""
+    body = {"documents": [{"filename": "a.txt", "content": "aGVsbG8="}]}
+    headers = {"Idempotency-Key": "the-same"}
+    one = await world.call("owner", "POST", "/v1/batches", json=body, headers=headers)
+    two = await world.call("stranger", "POST", "/v1/batches", json=body, headers=headers)
+    assert one.json()["id"] != two.json()["id"]
+    assert "Idempotency-Replayed" not in two.headers
