@@ -11,7 +11,6 @@ from temporalio.envconfig import ClientConfigProfile
 
 from ingather.adapters.cached_blob_store import CachedBlobStore
 from ingather.adapters.openai_embedder import OpenAiEmbedder
-from ingather.adapters.redis_event_log import RedisEventLog
 from ingather.adapters.s3.blob_store import S3BlobStore
 from ingather.adapters.sql.catalog import SqlCatalog
 from ingather.adapters.sql.migrate import migrate as migrate_catalog
@@ -29,12 +28,11 @@ CACHE_BYTES = 128 * MIB
 
 @dataclass(frozen=True)
 class Ports:
-    """Everything the core needs from the world, opened."""
+    """Everything that working on documents needs from the world, opened."""
 
     blobs: BlobStore
     catalog: Catalog
     index: ChunkIndex
-    events: EventLog
     embedder: WordLlamaEmbedder | OpenAiEmbedder
 
 
@@ -50,17 +48,22 @@ class Stores:
 @asynccontextmanager
 async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
     """Open every port; all are closed when the block ends. Nothing connects before it is used."""
-    async with open_stores(settings) as stores, AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        blobs, catalog = build_blob_store(settings), SqlCatalog(settings.catalog.url.get_secret_value())
         index, embedder = build_index(settings), build_embedder(settings)
-        stack.push_async_callback(index.close)
+        for port in (blobs, catalog, index):
+            stack.push_async_callback(port.close)
         if isinstance(embedder, OpenAiEmbedder):
             stack.push_async_callback(embedder.close)
-        yield Ports(blobs=stores.blobs, catalog=stores.catalog, index=index, events=stores.events, embedder=embedder)
+        yield Ports(blobs=blobs, catalog=catalog, index=index, embedder=embedder)
 
 
 @asynccontextmanager
 async def open_stores(settings: Settings, *, cache_bytes: int = CACHE_BYTES) -> AsyncIterator[Stores]:
     """Open what keeps things; closed when the block ends."""
+    # Workers know no Redis, and are back sooner without its library.
+    from ingather.adapters.redis_event_log import RedisEventLog  # noqa: PLC0415
+
     async with AsyncExitStack() as stack:
         stores = Stores(
             blobs=build_blob_store(settings, cache_bytes=cache_bytes),

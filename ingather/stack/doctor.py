@@ -2,7 +2,9 @@
 
 import asyncio
 import importlib
+import json
 import shutil
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,9 +20,10 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
-from ingather.bootstrap import Ports, connect, open_ports
+from ingather.bootstrap import Stores, build_index, connect, open_stores
 from ingather.models.engine import CPU_QUEUE, IO_QUEUE, SEARCH_ATTRIBUTES, WORKFLOW_QUEUE
 from ingather.models.errors import IngatherError
+from ingather.ports.chunk_index import ChunkIndex
 from ingather.settings import GIB, Settings
 from ingather.stack.binaries import TEMPORAL, VALKEY, WEED, find_binary
 from ingather.stack.errors import BinaryMissingError
@@ -71,12 +74,14 @@ class Unwell(Exception):  # noqa: N818 - a finding on its way, not an error
 
 async def examine(settings: Settings, api_url: str) -> list[Finding]:
     """Run every check; the servers are asked side by side."""
-    machine = await _findings({"disk": _disk(settings.data_dir), "libraries": _libraries()})
+    machine = await _findings({"disk": _disk(settings.data_dir), "libraries": _libraries(), "parsers": _parsers()})
     async with AsyncExitStack() as stack:
-        ports = await stack.enter_async_context(open_ports(settings))
+        stores = await stack.enter_async_context(open_stores(settings))
+        index = build_index(settings)
+        stack.push_async_callback(index.close)
         engine = await _engine(settings)
         checks: dict[str, Awaitable[str]] = {
-            **_port_checks(ports, settings),
+            **_port_checks(stores, index, settings),
             "temporal": _check_temporal(engine),
             **{f"queue {queue}": _check_queue(engine, queue) for queue in (WORKFLOW_QUEUE, IO_QUEUE, CPU_QUEUE)},
             "temporal ui": _check_page(settings.temporal_ui.url, "Temporal UI"),
@@ -89,7 +94,13 @@ async def examine(settings: Settings, api_url: str) -> list[Finding]:
 async def examine_machine(data_dir: Path) -> list[Finding]:
     """What can be looked at before anything runs."""
     return await _findings(
-        {"disk": _disk(data_dir), "libraries": _libraries(), "servers": _servers(), "stack": _no_stack(data_dir)}
+        {
+            "disk": _disk(data_dir),
+            "libraries": _libraries(),
+            "parsers": _parsers(),
+            "servers": _servers(),
+            "stack": _no_stack(data_dir),
+        }
     )
 
 
@@ -101,7 +112,7 @@ async def _no_stack(data_dir: Path) -> str:
     )
 
 
-def _port_checks(ports: Ports, settings: Settings) -> dict[str, Awaitable[str]]:
+def _port_checks(stores: Stores, index: ChunkIndex, settings: Settings) -> dict[str, Awaitable[str]]:
     def check(ask: Callable[[], Awaitable[None]], where: str) -> Awaitable[str]:
         async def asked() -> str:
             await ask()
@@ -110,10 +121,10 @@ def _port_checks(ports: Ports, settings: Settings) -> dict[str, Awaitable[str]]:
         return asked()
 
     return {
-        "storage": check(ports.blobs.check, f"{settings.s3.endpoint_url or 'AWS S3'} bucket {settings.s3.bucket}"),
-        "redis": check(ports.events.check, without_credentials(settings.redis.url.get_secret_value())),
-        "catalog": check(ports.catalog.check, without_credentials(settings.catalog.url.get_secret_value())),
-        "index": check(ports.index.check, settings.index.uri),
+        "storage": check(stores.blobs.check, f"{settings.s3.endpoint_url or 'AWS S3'} bucket {settings.s3.bucket}"),
+        "redis": check(stores.events.check, without_credentials(settings.redis.url.get_secret_value())),
+        "catalog": check(stores.catalog.check, without_credentials(settings.catalog.url.get_secret_value())),
+        "index": check(index.check, settings.index.uri),
     }
 
 
@@ -159,6 +170,20 @@ async def _libraries() -> str:
             raise Unwell(f"{distribution}: {error}", 'Install again: pip install "ingather[local]"') from error
         versions.append(f"{distribution} {metadata.version(distribution)}")
     return ", ".join(versions)
+
+
+async def _parsers() -> str:
+    """What keeps a hostile document in its parser, for a worker of this user on this machine."""
+    # In a process of its own: to find out is to be confined.
+    command = (sys.executable, "-m", "ingather.adapters.parser_sandbox")
+    probe = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    said, _ = await probe.communicate()
+    if probe.returncode != 0:
+        raise Unwell(f"the probe ended with status {probe.returncode}", "Read what it says above, and report it.")
+    found = json.loads(said)
+    text = "confined by " + "; ".join(f"{name} ({how})" for name, how in found["in_force"].items())
+    lacking = "; ".join(f"{name} ({why})" for name, why in found["missing"].items())
+    return f"{text}. Not by {lacking}" if lacking else text
 
 
 async def _servers() -> str:
