@@ -23,10 +23,11 @@ from api.dependencies import (
     ApiParts,
     BatchIdPath,
     BatchTenant,
+    CurrentCaller,
     IdempotencyKey,
     LinksOf,
     Parts,
-    Tenant,
+    TenantHeader,
     require_not_draining,
 )
 from api.memory import return_free_pages_to_the_system
@@ -147,7 +148,8 @@ async def upload_documents(
     *,
     request: Request,
     parts: Parts,
-    tenant: Tenant,
+    caller: CurrentCaller,
+    _tenant_id: TenantHeader = None,
     links: LinksOf,
     idempotency_key: IdempotencyKey = None,
     collection: Annotated[
@@ -157,9 +159,9 @@ async def upload_documents(
     """Upload documents as a batch. Answers 202 once all of them are stored and the batch has begun."""
     require_not_draining(parts)
     boundary = _boundary(request)
-    limits = await _limits(parts, tenant)
-    rules = await parts.submissions.rules(tenant, collection)
-    async with _body(request, parts, tenant, limits) as chunks:
+    limits = await _limits(parts, caller.tenant_id)
+    rules = await parts.submissions.rules(caller.tenant_id, collection)
+    async with _body(request, parts, caller.tenant_id, limits) as chunks:
         form = UploadForm(
             chunks,
             boundary,
@@ -167,7 +169,9 @@ async def upload_documents(
             rules=rules,
             collection=collection,
         )
-        accepted = await parts.submissions.submit(tenant, idempotency_key, form.read, contract=CONTRACT)
+        accepted = await parts.submissions.submit(
+            caller.tenant_id, idempotency_key, form.read, contract=CONTRACT, created_by=caller.user
+        )
     if not accepted.was_replayed:
         parts.metrics.submitted(accepted.file_count, accepted.upload_bytes)
     batch_id, count = accepted.snapshot.record.batch_id, accepted.file_count
