@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from ingather.adapters.parser_sandbox import SandboxSettings, empty_folder
+from ingather.adapters.parser_confinement import SandboxSettings, empty_folder
 from ingather.adapters.parser_wire import CELL, STAGES, Refusal, Reply, prepared_head, receive_request, send_reply
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.models.content import PreparedDocument, PrepareRequest, Stage

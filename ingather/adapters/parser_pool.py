@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import os
 from collections import deque
+from collections.abc import Callable
 from mmap import PAGESIZE, mmap
 from typing import Final
 
 import structlog
 
-from ingather.adapters.parser_sandbox import Confinement
+from ingather.adapters.parser_confinement import Confinement
 from ingather.adapters.parser_server import ServerSettings
 from ingather.adapters.parser_server_link import Child, ServerLink
 from ingather.adapters.parser_server_start import anonymous_page
@@ -46,17 +47,28 @@ class ParserPool:
         self._idle: list[Child] = []
         self._spares: deque[Child] = deque()
         self._waiters: deque[asyncio.Future[Child]] = deque()
+        self._fresh_waiters: deque[asyncio.Future[Child]] = deque()
         self._failed_starts = 0
         self._stillborn = 0
         self._closed = False
 
     async def take(self, *, fresh: bool = False) -> Child:
         """A child nobody else has; ``fresh`` for one that never saw a document. Raises ``DependencyError``."""
-        while True:
-            child = await self._take_any(first=fresh)
-            if not fresh or child.documents == 0:
-                return child
-            self.kill(child)
+        if self._closed:
+            raise _closed_error()
+        self._ensure_started()
+        if not fresh and self._idle and not self._waiters:
+            return self._idle.pop()
+        waiter: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
+        (self._fresh_waiters if fresh else self._waiters).append(waiter)
+        if fresh and self._idle:
+            self.give_back(self._idle.pop())
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.give_back(waiter.result())
+            raise
 
     def give_back(self, child: Child) -> None:
         """The child can take another document."""
@@ -67,11 +79,15 @@ class ParserPool:
             return
         if child.documents:
             self._stillborn = 0
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(child)
+            if any(not waiter.done() for waiter in self._fresh_waiters):
+                self.kill(child)  # The spare that takes its place is what they wait for.
                 return
+        for waiters in (self._waiters,) if child.documents else (self._fresh_waiters, self._waiters):
+            while waiters:
+                waiter = waiters.popleft()
+                if not waiter.done():
+                    waiter.set_result(child)
+                    return
         self._idle.append(child)
 
     def kill(self, child: Child) -> None:
@@ -134,10 +150,7 @@ class ParserPool:
     async def close(self) -> None:
         """End every process and refuse whoever still waits."""
         self._closed = True
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_exception(_closed_error())
-        self._waiters.clear()
+        self._refuse_waiters(_closed_error)
         if (server := self._server) is not None:
             self._server = None
             await server.stop()
@@ -151,24 +164,6 @@ class ParserPool:
             self._page = None
 
     # --- Children ---------------------------------------------------------------------------
-
-    async def _take_any(self, *, first: bool) -> Child:
-        if self._closed:
-            raise _closed_error()
-        self._ensure_started()
-        if self._idle and not self._waiters:
-            return self._idle.pop()
-        waiter: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
-        if first:
-            self._waiters.appendleft(waiter)
-        else:
-            self._waiters.append(waiter)
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self.give_back(waiter.result())
-            raise
 
     def _leave(self, child: Child) -> None:
         """Take a child out of the count, whether its process is gone already or not."""
@@ -213,19 +208,15 @@ class ParserPool:
         self._stillborn = 0
         log.error("parser_processes.stillborn", pause_seconds=_STILLBORN_PAUSE_SECONDS)
         self._discount(child)
-        self._refuse_waiters("they die before their first document")
+        self._refuse_waiters(lambda: _start_error("they die before their first document"))
         asyncio.get_running_loop().call_later(_STILLBORN_PAUSE_SECONDS, self._top_up)
 
-    def _refuse_waiters(self, reason: str) -> None:
-        waiting = [waiter for waiter in self._waiters if not waiter.done()]
+    def _refuse_waiters(self, error: Callable[[], DependencyError]) -> None:
+        waiting = [waiter for waiter in (*self._fresh_waiters, *self._waiters) if not waiter.done()]
+        self._fresh_waiters.clear()
         self._waiters.clear()
         for waiter in waiting:
-            waiter.set_exception(
-                DependencyError(
-                    f"parser processes do not start: {reason}",
-                    action="Look at the worker's standard error for the reason, and check its memory limits.",
-                )
-            )
+            waiter.set_exception(error())
 
     # --- The fork server --------------------------------------------------------------------
 
@@ -252,13 +243,20 @@ class ParserPool:
         self._failed_starts += 0 if was_ready else 1
         if self._failed_starts >= _STARTS_BEFORE_GIVING_UP:
             self._failed_starts = 0
-            self._refuse_waiters(f"the fork server ended with status {status}")
-        elif any(not waiter.done() for waiter in self._waiters):
+            self._refuse_waiters(lambda: _start_error(f"the fork server ended with status {status}"))
+        elif any(not waiter.done() for waiter in (*self._fresh_waiters, *self._waiters)):
             self._ensure_started()
 
 
 def _closed_error() -> DependencyError:
     return DependencyError("parser processes are stopped: this worker is shutting down")
+
+
+def _start_error(reason: str) -> DependencyError:
+    return DependencyError(
+        f"parser processes do not start: {reason}",
+        action="Look at the worker's standard error for the reason, and check its memory limits.",
+    )
 
 
 def _position(child: Child) -> int:

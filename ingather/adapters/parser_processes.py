@@ -12,9 +12,9 @@ import structlog
 
 from ingather.adapters.embedding import fill_vectors, restore_prepared
 from ingather.adapters.parser_child import ChildSettings
+from ingather.adapters.parser_confinement import SandboxSettings
 from ingather.adapters.parser_deaths import ChildDiedError, Death, ServerLostError, error_of
 from ingather.adapters.parser_pool import ParserPool
-from ingather.adapters.parser_sandbox import SandboxSettings
 from ingather.adapters.parser_server import ServerSettings
 from ingather.adapters.parser_server_link import Child
 from ingather.adapters.parser_versions import pipeline_description

@@ -9,23 +9,30 @@ out in a process made for that; what the platform refuses is left out and told, 
 import contextlib
 import json
 import os
-import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Final, NoReturn
 
 from ingather.adapters import parser_kernel as kernel
+from ingather.adapters.parser_confinement import (
+    MIB,
+    Confinement,
+    Doors,
+    Facility,
+    Plan,
+    Room,
+    SandboxSettings,
+    StepError,
+    confine,
+    opened,
+    reason_of,
+    run_step,
+)
 
-T = TypeVar("T")
-
-MIB: Final = 1024 * 1024
-_OPEN_FILES: Final = 128
-_THREADS: Final = 32
 _TEMPORARY_FILES: Final = 1_000
 _FIRST_USER: Final = 2_000_000_000
 _USERS_A_SERVER: Final = 1_024
@@ -43,66 +50,7 @@ _READABLE: Final = (
     "/sys/devices/system/cpu",
 )
 _WRITABLE: Final = ("/dev/null",)
-
-
-class Facility(StrEnum):
-    """A part of the confinement that a platform may lack. The limits of ``setrlimit`` are everywhere."""
-
-    USER = "user"
-    """A user of its own that owns nothing, and so a limit of threads."""
-    NETWORK = "network"
-    """A network of its own, with nothing in it."""
-    TEMPORARY = "temporary"
-    """A temporary folder in memory, bounded as a whole."""
-    FILES = "files"
-    """Landlock: reads its own code, writes its temporary folder, nothing else."""
-    CALLS = "calls"
-    """Seccomp: no sockets, processes, programs, mounts."""
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxSettings:
-    """What each parser process may have."""
-
-    temporary_bytes: int = 64 * MIB
-    """Its temporary folder, and one file."""
-    without: frozenset[Facility] = frozenset()
-    """Left out although the platform may have it: for tests of what is left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Confinement:
-    """What is in force, in words for people, and why the rest is not."""
-
-    in_force: dict[str, str] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What one process has to itself."""
-
-    path: Path
-    user: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    first_user: int | None = None
-    user_count: int = 1
-    reads_by_capability: bool = False
-    """Its user may not read its code, so it keeps the right to read what Landlock lets it."""
-    network: bool = False
-    temporary: bool = False
-    files: bool = False
-    calls: bool = False
-
-
-class _StepError(Exception):
-    def __init__(self, step: str, reason: str) -> None:
-        super().__init__(reason)
-        self.step = step
-        self.reason = reason
+_LIMITS: Final = {"limits": "memory, processor time, open files, size of a file"}
 
 
 class Sandbox:
@@ -117,27 +65,26 @@ class Sandbox:
         self._settings = settings
         self._folder = folder
         self._missing: dict[str, str] = {}
-        self._plan = _Plan()
-        self._readable: list[int] = []
-        self._writable: list[int] = []
-
-    # --- In the fork server ---------------------------------------------------------------
+        self._plan = Plan()
+        self._doors = Doors()
 
     def open(self) -> Confinement:
         """Leave what the whole server can leave, then find out what its children can do on top."""
         if sys.platform != "linux":
             self._missing = {facility.value: f"not on {sys.platform}" for facility in Facility}
-            return Confinement({}, self._missing)
+            return Confinement(_LIMITS, self._missing)
         for facility in self._settings.without:
             self._missing[facility.value] = "left out"
         with contextlib.suppress(OSError):
             kernel.adopt_orphans()
         self._folder.chmod(0o711)
         self._plan = self._with_namespaces(self._first_plan())
-        self._readable = _opened([*_READABLE, *_code_folders()])
-        self._writable = _opened(_WRITABLE)
+        self._doors = Doors(tuple(opened([*_READABLE, *_code_folders()])), tuple(opened(_WRITABLE)))
         while (failed := self._tried_out()) is not None:
-            self._plan = self._without(failed)
+            poorer = self._without(failed)
+            if poorer == self._plan:
+                break  # Nothing is left to leave out: whatever fails then is no part of the confinement.
+            self._plan = poorer
         return Confinement(
             {str(name): how for name, how in self._described().items()},
             {str(name): why for name, why in self._missing.items()},
@@ -157,6 +104,11 @@ class Sandbox:
             os.chown(path, owner, owner)
         return Room(path, user)
 
+    def enter(self, room: Room, *, memory_bytes: int) -> None:
+        """In a new process: confine it for good. Raises ``StepError`` where a part that was found to work does not."""
+        size = self._settings.temporary_bytes
+        confine(room, self._plan, self._doors, temporary_bytes=size, memory_bytes=memory_bytes)
+
     def clear(self, room: Room) -> None:
         """The process has ended."""
         with contextlib.suppress(OSError):
@@ -168,11 +120,11 @@ class Sandbox:
         """Every process has ended, or is about to."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _first_plan(self) -> _Plan:
+    def _first_plan(self) -> Plan:
         def wanted(facility: Facility) -> bool:
             return facility not in self._settings.without
 
-        plan = _Plan(
+        plan = Plan(
             network=wanted(Facility.NETWORK),
             temporary=wanted(Facility.TEMPORARY),
             files=wanted(Facility.FILES),
@@ -186,33 +138,29 @@ class Sandbox:
             plan = replace(plan, first_user=first, user_count=_USERS_A_SERVER)
         return plan
 
-    def _with_namespaces(self, plan: _Plan) -> _Plan:
-        wanted = kernel.CLONE_NEWNET * plan.network | kernel.CLONE_NEWNS * plan.temporary
-        if not wanted:
-            return plan
-        try:
-            if os.geteuid() == 0:
-                kernel.unshare(wanted)
-            else:
-                user, group = os.geteuid(), os.getegid()
-                kernel.unshare(wanted | kernel.CLONE_NEWUSER)
-                Path("/proc/self/setgroups").write_text("deny")
-                Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-                Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-            if plan.temporary:
-                kernel.keep_mounts_private()
-        except OSError as error:
-            for facility in (Facility.NETWORK, Facility.TEMPORARY):
-                self._missing.setdefault(facility, _reason(error))
-            return replace(plan, network=False, temporary=False)
-        return plan
+    def _with_namespaces(self, plan: Plan) -> Plan:
+        """Leave the network and the mounts of the others, with all processes to come."""
+        if os.geteuid() != 0 and (plan.network or plan.temporary):
+            with contextlib.suppress(OSError):
+                _become_own_administrator()
+        network = plan.network and self._works(Facility.NETWORK, lambda: kernel.unshare(kernel.CLONE_NEWNET))
+        temporary = plan.temporary and self._works(Facility.TEMPORARY, _have_own_mounts)
+        return replace(plan, network=network, temporary=temporary)
 
-    def _tried_out(self) -> _StepError | None:
+    def _works(self, facility: Facility, action: Callable[[], None]) -> bool:
+        try:
+            action()
+        except OSError as error:
+            self._missing[facility] = reason_of(error)
+            return False
+        return True
+
+    def _tried_out(self) -> StepError | None:
         """Confine a process and see how far it gets."""
         try:
             room = self.make_room(0)
         except OSError as error:
-            return _StepError(Facility.TEMPORARY if self._plan.temporary else Facility.USER, _reason(error))
+            return StepError(Facility.TEMPORARY if self._plan.temporary else Facility.USER, reason_of(error))
         ours, theirs = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -223,14 +171,14 @@ class Sandbox:
         os.waitpid(pid, 0)
         self.clear(room)
         failed = json.loads(said) if said else [Facility.CALLS, "the process ended"]
-        return _StepError(*failed) if failed != "fine" else None
+        return StepError(*failed) if failed != "fine" else None
 
     def _try_out(self, room: Room, answer: int) -> NoReturn:
         said: object = "fine"
         try:
             self.enter(room, memory_bytes=0)
-            _run_step("reading", _read_own_code)
-        except _StepError as error:
+            run_step("reading", _read_own_code)
+        except StepError as error:
             said = [error.step, error.reason]
         except BaseException as error:  # noqa: BLE001 - whatever it is, this process ends here and the server goes on
             said = [Facility.CALLS, type(error).__name__]
@@ -238,9 +186,9 @@ class Sandbox:
             os.write(answer, json.dumps(said).encode())
             os._exit(0)
 
-    def _without(self, failed: _StepError) -> _Plan:
+    def _without(self, failed: StepError) -> Plan:
         plan = self._plan
-        if failed.step == "reading" and plan.files and not plan.reads_by_capability:
+        if failed.step == "reading" and plan.first_user is not None and plan.files and not plan.reads_by_capability:
             return replace(plan, reads_by_capability=True)
         self._missing.setdefault(Facility.USER if failed.step == "reading" else failed.step, failed.reason)
         match failed.step:
@@ -258,7 +206,7 @@ class Sandbox:
 
     def _described(self) -> dict[str, str]:
         plan, size = self._plan, self._settings.temporary_bytes // MIB
-        said = {"limits": "memory, processor time, open files, size of a file"}
+        said = dict(_LIMITS)
         if plan.first_user is not None:
             said[Facility.USER] = f"{plan.first_user} and following" if plan.user_count > 1 else "nobody"
         if plan.network:
@@ -271,97 +219,19 @@ class Sandbox:
             said[Facility.CALLS] = "seccomp: no sockets, processes or programs"
         return said
 
-    # --- In a parser process --------------------------------------------------------------
 
-    def enter(self, room: Room, *, memory_bytes: int) -> None:
-        """Confine this process for good. Raises where a part that was found to work does not."""
-        plan = self._plan
-        # A session of its own: one signal reaches whatever it starts, as long as that does not leave it.
-        os.setsid()
-        self._set_limits(memory_bytes, alone=room.user is not None)
-        os.chdir(room.path)
-        os.environ["TMPDIR"] = tempfile.tempdir = str(room.path)
-        if sys.platform != "linux":
-            return
-        ruleset = _run_step(Facility.FILES, lambda: self._ruleset(room)) if plan.files else None
-        for fd in (*self._readable, *self._writable):
-            os.close(fd)
-        if room.user is not None:
-            user = room.user
-            _run_step(Facility.USER, lambda: _change_user(user, keep=plan.reads_by_capability))
-        kept = (kernel.CAP_DAC_READ_SEARCH,) if plan.reads_by_capability else ()
-        _run_step(Facility.USER, lambda: kernel.limit_capabilities(*kept))
-        with contextlib.suppress(OSError):
-            kernel.forbid_new_privileges()
-        if ruleset is not None:
-            _run_step(Facility.FILES, lambda: kernel.landlock(ruleset))
-            os.close(ruleset)
-        if plan.calls:
-            _run_step(Facility.CALLS, kernel.forbid_system_calls)
-
-    def _set_limits(self, memory_bytes: int, *, alone: bool) -> None:
-        _limit(resource.RLIMIT_CORE, 0)
-        _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
-        _limit(resource.RLIMIT_FSIZE, self._settings.temporary_bytes)
-        if alone:  # It counts all that a user runs, so it is of use to one who runs nothing else.
-            _limit(resource.RLIMIT_NPROC, _THREADS)
-        if memory_bytes:
-            space, data = _memory_now()
-            # Anonymous memory on top of what libraries and model, which all parsers share, have taken or reserved.
-            _limit(resource.RLIMIT_DATA, data + memory_bytes)
-            # Shared memory counts as address space alone. Reserving is not using, so there is room to reserve.
-            _limit(resource.RLIMIT_AS, space + 2 * memory_bytes)
-
-    def _ruleset(self, room: Room) -> int:
-        own = _opened([str(room.path)])
-        itself = _opened(["/proc/self"])
-        try:
-            return kernel.landlock_ruleset([*self._readable, *itself], [*self._writable, *own])
-        finally:
-            for fd in (*own, *itself):
-                os.close(fd)
+def _become_own_administrator() -> None:
+    """Enter a user namespace where this user, and no other, is known; there it may have namespaces of its own."""
+    user, group = os.geteuid(), os.getegid()
+    kernel.unshare(kernel.CLONE_NEWUSER)
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
 
 
-def empty_folder() -> None:
-    """Remove what a document left in the current folder, which is the process's own."""
-    with os.scandir() as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    os.unlink(entry.path)  # noqa: PTH108 - an entry is no Path, and this runs for every document
-
-
-def _run_step(step: str, action: Callable[[], T]) -> T:
-    try:
-        return action()
-    except OSError as error:
-        raise _StepError(step, _reason(error)) from error
-
-
-def _change_user(user: int, *, keep: bool) -> None:
-    if keep:
-        kernel.keep_capabilities()
-    os.setgroups([])
-    os.setresgid(user, user, user)
-    os.setresuid(user, user, user)
-
-
-def _limit(which: int, value: int) -> None:
-    _, hard = resource.getrlimit(which)
-    lowered = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    with contextlib.suppress(OSError, ValueError):  # macOS does not know them all
-        resource.setrlimit(which, (lowered, lowered))
-
-
-def _memory_now() -> tuple[int, int]:
-    """Bytes of address space and of anonymous memory this process has."""
-    try:
-        pages = [int(number) for number in Path("/proc/self/statm").read_text().split()]
-    except OSError:
-        return 0, 0
-    return pages[0] * resource.getpagesize(), pages[5] * resource.getpagesize()
+def _have_own_mounts() -> None:
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.keep_mounts_private()
 
 
 def _code_folders() -> list[str]:
@@ -380,13 +250,12 @@ def _read_own_code() -> None:
         code.read(1)
 
 
-def _opened(paths: Sequence[str]) -> list[int]:
-    fds = []
-    for path in paths:
-        with contextlib.suppress(OSError):
-            fds.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
-    return fds
+def main() -> None:
+    """Tell as one line of JSON how parsers started by this user on this machine would be confined."""
+    with tempfile.TemporaryDirectory(prefix="ingather-parsers-") as folder:
+        found = Sandbox(SandboxSettings(), Path(folder)).open()
+    sys.stdout.write(json.dumps({"in_force": found.in_force, "missing": found.missing}) + "\n")
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__
+if __name__ == "__main__":
+    main()

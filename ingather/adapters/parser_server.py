@@ -25,7 +25,8 @@ from typing import NoReturn
 
 from ingather.adapters import parser_kernel as kernel
 from ingather.adapters.parser_child import ChildSettings, Work, open_peak_reset, serve
-from ingather.adapters.parser_sandbox import Room, Sandbox
+from ingather.adapters.parser_confinement import Room
+from ingather.adapters.parser_sandbox import Sandbox
 from ingather.adapters.parser_wire import CELL, FORK, KILL, ORDER, Exit, exit_line, forked_line, ready_line
 from ingather.ports.embedder import Embedder
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from ingather.adapters.parser_sandbox import Confinement
+from ingather.adapters.parser_confinement import Confinement
 from ingather.adapters.parser_server import ServerSettings
 from ingather.adapters.parser_server_start import start_server
 from ingather.adapters.parser_wire import FORK, KILL, ORDER, Exit

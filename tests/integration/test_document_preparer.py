@@ -242,8 +242,8 @@ class TestAccidents:
             if error := killed.get(position):
                 assert type(outcome) is error
                 assert outcome.facts["kills"] == 1
-                # One that burns its time alone would do so again; one that crashed may have been unlucky.
-                assert outcome.facts["quarantined"] is (error is ParserTimeoutError)
+                # One that burns its time may be known for that; one that crashed may have been unlucky.
+                assert error is ParserTimeoutError or outcome.facts["quarantined"] is False
             else:
                 assert outcome.chunk_count == 1
 
@@ -452,7 +452,8 @@ class TestProcesses:
         pids: list[int] = []
         while not pids:
             line = await worker.stdout.readline()
-            pids = [int(word) for word in line.split()] if line[:1].isdigit() and b"info" not in line else []
+            words = line.split()  # among the worker's own log
+            pids = [int(word) for word in words] if all(word.isdigit() for word in words) else []
         assert len(pids) == 4
         worker.kill()
         await worker.wait()

@@ -17,8 +17,8 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from ingather.adapters.parser_confinement import Facility, SandboxSettings
 from ingather.adapters.parser_processes import SupervisedPreparer
-from ingather.adapters.parser_sandbox import Facility, SandboxSettings
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.models.content import PreparedDocument
 from ingather.models.errors import (
