@@ -1,0 +1,46 @@
+"""Log lines as they are written: JSON, with the batch they are about."""
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from ingather.logging import configure_logging
+
+BATCH = "01900000-0000-7000-8000-000000000001"
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def lines(capsys) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_line_is_json_with_its_facts(capsys):
+    """The event, its facts, level, logger and moment; and what the context says."""
+    configure_logging("json", "info")
+    with structlog.contextvars.bound_contextvars(batch_id=BATCH):
+        structlog.get_logger("here").info("document.ended", filename="übung.txt")
+    [line] = lines(capsys)
+    assert (line["event"], line["filename"], line["batch_id"]) == ("document.ended", "übung.txt", BATCH)
+    assert {"level", "logger", "timestamp"} <= line.keys()
+
+
+@pytest.mark.parametrize("extra", ["temporal_activity", "temporal_workflow"])
+def test_temporals_own_lines_name_the_batch(capsys, extra):
+    """A library that knows the workflow alone is read for the batch in its id."""
+    configure_logging("json", "info")
+    about = {extra: {"workflow_id": f"batch/{BATCH}/2"}}
+    logging.getLogger("temporalio").warning("Completing activity as failed", extra=about)
+    logging.getLogger("temporalio").warning("Other", extra={extra: {"workflow_id": "places/x"}})
+    batch, other = lines(capsys)
+    assert batch["batch_id"] == BATCH
+    assert "batch_id" not in other
