@@ -12,9 +12,9 @@ from activities.heartbeats import beating_plainly
 from ingather.domain.bitmap import decode_bitmap
 from ingather.domain.keys import report_key, submission_prefix, summary_key, upload_prefix
 from ingather.domain.ledger import Ledger
-from ingather.models.batch import BatchState
+from ingather.models.batch import BatchState, BatchSummary
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentStatus
-from ingather.models.errors import IngatherError, error_classes
+from ingather.models.errors import IngatherError, InvalidStateError, error_classes
 from ingather.models.messages import (
     ClosedBatch,
     FinishBatchInput,
@@ -44,9 +44,11 @@ class RecordActivities:
         closed = request.closed
         summary = closed.summary.model_copy(update={"report_key": key})
         async with beating_plainly():
+            await self._raise_if_outlived(summary)
             await self._reconcile(request.batch_id, closed)
             report = _Report(self._catalog, request.tenant_id, request.batch_id)
             await self._blobs.put_stream(key, report.lines())
+            await self._raise_if_outlived(summary)
             closed = closed.model_copy(update={"summary": summary})
             await self._blobs.put(summary_key(request.tenant_id, request.batch_id), closed.model_dump_json().encode())
             await self._catalog.finish_batch(summary)
@@ -62,6 +64,12 @@ class RecordActivities:
             **summary.counts.model_dump(),
         )
         return FinishBatchOutput(report_key=key)
+
+    async def _raise_if_outlived(self, summary: BatchSummary) -> None:
+        """Stop an attempt that was given up for dead and woke up after a later run of its batch had the last word."""
+        found = await self._catalog.get_batch(summary.batch_id)
+        if found is not None and found.version > summary.version:
+            raise InvalidStateError("The batch has ended once more since; its later report stays.")
 
     @activity.defn(name="reopen_batch")
     @translate_errors

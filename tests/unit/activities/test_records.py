@@ -75,6 +75,20 @@ async def test_the_report_has_a_line_for_every_document(workshop):
     assert (record.state, record.counts.done, record.report_key) == (BatchState.COMPLETED, 3, output.report_key)
 
 
+async def test_a_report_that_comes_late_leaves_the_later_one(workshop):
+    """A frozen worker wakes up with the first run's report after a retry has ended: nothing of it is written."""
+    batch_id = await ingested(workshop)
+    await finish(workshop, closed_batch(batch_id, version=9, d0="done", d1="done", d2="done"))
+    later = await workshop.blobs.get(summary_key(TENANT, batch_id))
+
+    with pytest.raises(ApplicationError) as caught:
+        await finish(workshop, closed_batch(batch_id, version=5, d0="done", d1="failed:encrypted", d2="done"))
+
+    assert caught.value.non_retryable
+    assert await workshop.blobs.get(summary_key(TENANT, batch_id)) == later
+    assert [row.status for row in await workshop.rows(batch_id)] == ["done"] * 3
+
+
 async def test_rows_follow_the_ledger(workshop):
     """Documents without an answer of their own get the ledger's: failed with a code, or cancelled."""
     batch_id = await workshop.batch(*TEXTS)
