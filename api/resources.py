@@ -18,7 +18,7 @@ from ingather.models.batch import (
     SourceProgress,
 )
 from ingather.models.content import Stage
-from ingather.models.document import DocumentRecord, DocumentStatus
+from ingather.models.document import DocumentFailure, DocumentRecord, DocumentStatus
 from ingather.models.identity import workflow_id_for
 
 _WAITING_FOR = {BatchState.PENDING: "start", BatchState.QUEUED: "place", BatchState.PAUSED: "resume"}
@@ -87,6 +87,9 @@ class DocumentFault(Resource):
     message: str
     stage: str | None = None
     action: str = ""
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """What the code is about: of a document that killed its parser ``quarantined``, ``kills``, ``peak_memory_bytes``
+    and ``exit_signal``."""
 
 
 class Document(Resource):
@@ -113,6 +116,8 @@ class Document(Resource):
     warnings: list[str] = Field(default_factory=list)
     duplicate_of: str | None = None
     """For a skipped document: the one that was ingested first."""
+    raw_key: str | None = None
+    """Object key of its stored bytes."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     timings: dict[str, float] = Field(default_factory=dict)
     """Milliseconds by stage."""
@@ -262,6 +267,12 @@ def batch_resource(snapshot: BatchSnapshot, links: Links) -> Batch:
     )
 
 
+def _fault(error: DocumentFailure) -> DocumentFault:
+    return DocumentFault(
+        code=error.code, message=error.message, stage=error.stage, action=error.action, facts=error.facts
+    )
+
+
 def document_resource(record: DocumentRecord, links: Links, *, stage: Stage | None = None) -> Document:
     """The document as clients see it; ``stage`` is the live one of a document in flight."""
     error = record.error
@@ -276,9 +287,7 @@ def document_resource(record: DocumentRecord, links: Links, *, stage: Stage | No
         status=record.status,
         stage=where,
         attempts=record.attempts,
-        error=DocumentFault(code=error.code, message=error.message, stage=error.stage, action=error.action)
-        if error
-        else None,
+        error=_fault(error) if error else None,
         sha256=record.sha256,
         size_bytes=record.size_bytes,
         media_type=record.media_type,
@@ -287,6 +296,7 @@ def document_resource(record: DocumentRecord, links: Links, *, stage: Stage | No
         quality=record.quality,
         warnings=list(record.warnings),
         duplicate_of=record.duplicate_of,
+        raw_key=record.raw_key,
         metadata=record.metadata,
         timings=record.timings_ms,
         started_at=record.started_at,

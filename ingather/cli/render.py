@@ -231,7 +231,28 @@ def failures_view(groups: dict[str, list[Document]], *, names: int | None = NAME
 def _failure_line(document: Document) -> Text:
     message = document.error.message if document.error else ""
     line = Text.assemble((f"#{document.ordinal} ", "dim"), clean(document.filename))
-    return line.append(f": {clean(message)}", "dim") if message else line
+    if message:
+        line.append(f": {clean(message)}", "dim")
+    if quarantine := _quarantine(document):
+        line.append(f"\n   {quarantine}", "dim")
+    return line
+
+
+def _quarantine(document: Document) -> str:
+    """What an operator needs of a document that killed its parser; empty for any other."""
+    facts = document.error.facts if document.error else {}
+    if not facts.get("quarantined"):
+        return ""
+    parts = ["quarantined"]
+    if document.error and document.error.stage:
+        parts.append(f"while {document.error.stage}")
+    if facts.get("exit_signal"):
+        parts.append(f"signal {facts['exit_signal']}")
+    if peak := facts.get("peak_memory_bytes"):
+        parts.append(f"memory peak {size(int(peak))}")
+    if document.raw_key:
+        parts.append(document.raw_key)
+    return clean(" · ".join(parts))
 
 
 def outcome_table(batch: Batch, seconds: float | None = None) -> Table:

@@ -97,10 +97,13 @@ class Failure:
     message: str
     stage: str | None
     action: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        facts = raw.get("facts")
         return cls(
+            facts=facts if isinstance(facts, Mapping) else {},
             code=str(raw.get("code") or "unknown"),
             message=str(raw.get("message") or ""),
             stage=raw.get("stage"),
@@ -121,6 +124,7 @@ class Document:
     size_bytes: int | None
     pages: int | None
     chunks: int | None
+    raw_key: str | None = None
     warnings: tuple[str, ...] = ()
     """Such as ``no_text``: it is done, and something is missing."""
     links: Mapping[str, str] = field(default_factory=dict)
@@ -141,6 +145,7 @@ class Document:
             size_bytes=raw.get("size_bytes"),
             pages=raw.get("pages"),
             chunks=raw.get("chunks"),
+            raw_key=raw.get("raw_key"),
             warnings=tuple(str(warning) for warning in raw.get("warnings") or ()),
             links={key: value for key, value in (raw.get("links") or {}).items() if isinstance(value, str)},
             raw=raw,

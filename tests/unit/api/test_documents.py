@@ -57,7 +57,7 @@ async def test_a_list_shows_what_is_in_flight_and_where(api):
     assert (data[2]["stage"], data[3]["stage"]) == ("embedding", None)
     assert (data[0]["pages"], data[0]["chunks"]) == (3, 9)
     assert data[1]["error"] == {
-        "code": "encrypted", "message": "It is locked.", "stage": "parsing", "action": "Unlock it.",
+        "code": "encrypted", "message": "It is locked.", "stage": "parsing", "action": "Unlock it.", "facts": {},
     }  # fmt: skip
 
 
