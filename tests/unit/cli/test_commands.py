@@ -110,6 +110,15 @@ def test_failures_are_grouped_with_advice(ingather: Run, server: StandIn) -> Non
     assert f"ingather retry {BATCH_ID}" in outcome.stderr
 
 
+def test_a_quarantined_document_tells_what_it_did(ingather: Run, server: StandIn) -> None:
+    """Stage, signal, memory peak and where its bytes lie, for whoever looks into the crash."""
+    killer = failed(3, "parser_crashed", "Report it.")
+    killer["error"] |= {"facts": {"quarantined": True, "kills": 2, "exit_signal": 11, "peak_memory_bytes": 64_000_000}}
+    server.on("GET", DOCUMENTS, page(killer | {"raw_key": "raw/default/3"}))
+    told = " ".join(ingather("failures", BATCH_ID).stdout.split())
+    assert "quarantined · while parsing · signal 11 · memory peak 64.0 MB · raw/default/3" in told
+
+
 def test_no_failure_with_a_code_is_not_no_failure(ingather: Run, server: StandIn) -> None:
     """What was asked for is named: others may have failed."""
     server.on("GET", DOCUMENTS, page())
