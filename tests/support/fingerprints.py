@@ -1,5 +1,7 @@
 """The command sequence of a workflow: what a replay compares, in words a person can read."""
 
+import itertools
+
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 
@@ -39,6 +41,11 @@ def fingerprint(history: WorkflowHistory) -> list[str]:
         elif event.event_type in _COMMANDS:
             words.append(_COMMANDS[event.event_type])
     return words
+
+
+def without_repeats(words: list[str]) -> list[str]:
+    """The same word in a row is one: a short history ends a run a document sooner or later, as signals happen to come."""
+    return [word for word, _ in itertools.groupby(words)]
 
 
 async def play(client: Client, scenario: Scenario) -> list[WorkflowHistory]:

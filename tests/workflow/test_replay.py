@@ -10,7 +10,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from tests.support.batch_scenarios import SCENARIOS
-from tests.support.fingerprints import fingerprint, play
+from tests.support.fingerprints import fingerprint, play, without_repeats
 from tests.support.places_scenarios import PLACES_SCENARIOS, play_places
 from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
@@ -61,7 +61,7 @@ async def test_a_scenario_makes_the_commands_it_was_recorded_with(name, address)
 
     histories = await play(client, scenario)
 
-    _assert_same_commands(name, histories)
+    _assert_same_commands(name, histories, is_exact=not scenario.short_history)
 
 
 @pytest.mark.parametrize("name", [name for name, scenario in PLACES_SCENARIOS.items() if scenario.is_exact])
@@ -70,8 +70,10 @@ async def test_a_scenario_of_the_line_makes_the_commands_it_was_recorded_with(na
     _assert_same_commands(name, await play_places(client, PLACES_SCENARIOS[name]))
 
 
-def _assert_same_commands(name: str, histories: list[WorkflowHistory]) -> None:
+def _assert_same_commands(name: str, histories: list[WorkflowHistory], *, is_exact: bool = True) -> None:
     recorded = json.loads(FINGERPRINTS.read_text())[name]
     found = [word for history in histories for word in fingerprint(history)]
+    if not is_exact:
+        recorded, found = without_repeats(recorded), without_repeats(found)
     difference = "\n".join(difflib.unified_diff(recorded, found, "recorded", "now", lineterm=""))
     assert found == recorded, f"{name} makes other commands than before:\n{difference}\n{REMEDY}"
