@@ -157,25 +157,26 @@ def example_of(schema: Json, schemas: Json, ids: dict[str, str], name: str = "")
     """The smallest thing that fits, with the ids in fields of their names."""
     if name in ids:
         return ids[name]
-    if "$ref" in schema:
-        return example_of(schemas[schema["$ref"].rsplit("/", 1)[1]], schemas, ids, name)
-    for choice in ("anyOf", "oneOf", "allOf"):
-        if choice in schema:
-            return example_of(schema[choice][0], schemas, ids, name)
-    if "const" in schema or "enum" in schema or schema.get("default"):
+    while "$ref" in schema or "anyOf" in schema:
+        schema = schema["anyOf"][0] if "anyOf" in schema else schemas[schema["$ref"].rsplit("/", 1)[1]]
+    if "enum" in schema or schema.get("default") or "const" in schema:
         return schema.get("const", (schema.get("enum") or [schema.get("default")])[0])
+    if schema.get("type") == "object":
+        needed = {*schema.get("required", ()), *ids, "documents", "name"}
+        properties = schema.get("properties", {})
+        return {each: example_of(properties[each], schemas, ids, each) for each in properties if each in needed}
+    if schema.get("type") == "array":
+        return [example_of(schema["items"], schemas, ids)] * max(1, schema.get("minItems", 0))
+    return _plain_example(schema, name)
+
+
+def _plain_example(schema: Json, name: str) -> Any:
     match schema.get("type"):
-        case "object":
-            needed = {*schema.get("required", ()), *ids, "documents", "name"}
-            wanted = [n for n in schema.get("properties", {}) if n in needed]
-            return {n: example_of(schema["properties"][n], schemas, ids, n) for n in wanted}
-        case "array":
-            return [example_of(schema["items"], schemas, ids)] * max(1, schema.get("minItems", 0))
         case "integer" | "number":
             return schema.get("minimum", 1)
         case "boolean":
             return False
-    return "YWJj" if name in {"content", "document"} else str(uuid.uuid5(uuid.NAMESPACE_URL, name))[:36]
+    return "YWJj" if name == "content" else str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
 def shape_of(response: httpx.Response, ids: dict[str, str]) -> Json:
