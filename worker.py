@@ -6,6 +6,7 @@ and SIGINT stop it gracefully: no new work, what is under way finishes or is han
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
@@ -156,6 +157,7 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         preparer = build_preparer(ports.embedder, settings)
         stack.push_async_callback(preparer.close)
         ahead = asyncio.ensure_future(_prepare_ahead(roles, ports, preparer, settings))
+        ahead.add_done_callback(lambda _: leave_out_what_stays())
         stack.callback(ahead.cancel)
         client = await connect(settings)
         activities = build_activities(_activity_classes(client, ports, preparer, settings))
@@ -210,6 +212,12 @@ async def _prepare_ahead(roles: Sequence[str], ports: Ports, preparer: Supervise
         storage = until_it_succeeds(partial(prepare_storage, settings))
         index = succeeds(partial(ports.index.count, DEFAULT_TENANT_ID))
         await asyncio.gather(storage, index)
+
+
+def leave_out_what_stays() -> None:
+    """Spare the garbage collector all that was loaded by now: going through it stops every activity for a third of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 async def until_it_succeeds(prepare: Callable[[], Awaitable[object]], pause_seconds: float = 5.0) -> None:
