@@ -94,8 +94,9 @@ async def get_tenant(caller: CurrentCaller, _x_tenant_id: TenantHeader = None) -
     return caller.tenant_id
 
 
-def get_batch_id(batch_id: Annotated[str, Path(description="The batch's id.")]) -> str:
+async def get_batch_id(batch_id: Annotated[str, Path(description="The batch's id.")]) -> str:
     """A batch id from the path. What cannot be one is not found."""
+    # Not a plain function: that would run in a thread, and what it binds for the log would be lost there.
     normal = as_uuid(batch_id)
     if normal is None:
         raise BatchNotFoundError("No batch of this tenant has this id.")
