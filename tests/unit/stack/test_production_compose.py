@@ -16,6 +16,7 @@ from worker import ROLES
 
 ROOT = Path(__file__).parents[3]
 REQUIRED = re.compile(r"\$\{(\w+):\?[^}]+\}")
+OPTIONAL = re.compile(r"\$\{\w+:-\}")
 OURS = ("api", "worker-workflows", "worker-io", "worker-cpu")
 
 
@@ -92,17 +93,17 @@ def is_setting(name: str) -> bool:
 def test_its_settings_are_valid(services: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch):
     """With secrets filled in, the settings can be read."""
     for key, value in services[name]["environment"].items():
-        monkeypatch.setenv(key, REQUIRED.sub("secret", value))
+        monkeypatch.setenv(key, OPTIONAL.sub("", REQUIRED.sub("secret", value)))
     settings = Settings()
     assert settings.s3.endpoint_url
     assert settings.catalog.url.get_secret_value().startswith("postgresql+psycopg://ingather:secret@")
 
 
-def test_the_api_is_on_the_host_s_loopback(services: dict[str, Any]):
-    """Without credentials of its own it listens on nothing else, which a container's own network would make useless."""
+def test_the_api_asks_for_credentials(services: dict[str, Any]):
+    """It listens on every address of its container, which is refused in open mode."""
     api = services["api"]
-    assert api["network_mode"] == "host"
-    assert api["command"][api["command"].index("--host") + 1] == "127.0.0.1"
+    assert api["environment"]["INGATHER_AUTH__MODE"] == "required"
+    assert api["command"][api["command"].index("--host") + 1] == api["environment"]["INGATHER_API__HOST"] == "0.0.0.0"
 
 
 def test_workers_are_given_longer_than_they_take(services: dict[str, Any]):
