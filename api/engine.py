@@ -227,7 +227,7 @@ class BatchEngine:
         """Memos of a tenant's running batches, by batch id; one visibility query, at most a second behind."""
         found: dict[str, BatchProgress] = {}
         query = f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus = 'Running' AND TenantId = '{tenant_id}'"
-        async with _translated():
+        async with _translated(), _read_in_time():
             async for execution in self._client.list_workflows(query, limit=1_000, rpc_timeout=RPC_TIMEOUT):
                 progress = await execution.memo_value(MEMO_PROGRESS, None, type_hint=BatchProgress)
                 if progress is not None:
@@ -259,7 +259,18 @@ class BatchEngine:
 
     async def _describe(self, workflow_id: str) -> WorkflowExecutionDescription:
         handle = self._client.get_workflow_handle(workflow_id)
-        return await handle.describe(rpc_timeout=RPC_TIMEOUT)
+        async with _read_in_time():
+            return await handle.describe(rpc_timeout=RPC_TIMEOUT)
+
+
+@asynccontextmanager
+async def _read_in_time() -> AsyncIterator[None]:
+    """A deadline around all tries: the SDK repeats refused calls on a clock of its own, for ten seconds and more."""
+    try:
+        async with asyncio.timeout(RPC_TIMEOUT.total_seconds()):
+            yield
+    except TimeoutError as error:
+        raise EngineUnavailableError("The workflow engine did not answer in time.") from error
 
 
 @asynccontextmanager
