@@ -100,7 +100,13 @@ PLOTTED: dict[str, tuple[str, str, str, Callable[[dict[str, Any]], Bars], float 
     "noop-rate": ("noop", "20,000 documents that only pass through", "documents a second", _quarters, 400),
     "noop-cpu": ("noop", "What passing through costs", "CPU milliseconds a document", _cpu, 4),
     "memory": ("hundred-thousand", "Memory while 100,000 documents run", "MiB", _memory, None),
-    "recovery": ("recovery", "After SIGKILL: until documents end again", "seconds after its next start", _recoveries, None),
+    "recovery": (
+        "recovery",
+        "After SIGKILL: until documents end again",
+        "seconds after its next start",
+        _recoveries,
+        None,
+    ),
     "latency": ("latency", "While 400 texts run", "milliseconds", _latencies, None),
     "fairness": (
         "fairness",

@@ -104,7 +104,9 @@ async def read_batch(
 
 
 @router.patch("/{batch_id}", dependencies=[Depends(require_json)])
-async def edit_batch(*, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, edit: BatchEdit) -> Batch:
+async def edit_batch(
+    *, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, edit: BatchEdit
+) -> Batch:
     """Rename a batch, or move it ahead or back."""
     if edit.name is None and edit.priority is None:
         raise invalid("#", "Name what to change: name or priority.", "nothing_to_change")

@@ -191,7 +191,9 @@ async def _body_of(request: Request, parts: ApiParts, tenant: str, *, makes_batc
             await asyncio.to_thread(return_free_pages_to_the_system)
 
 
-def _feed_of(request: Request, parts: ApiParts, max_request_bytes: int, *, makes_batch: bool) -> tuple[RequestBody, Feed]:
+def _feed_of(
+    request: Request, parts: ApiParts, max_request_bytes: int, *, makes_batch: bool
+) -> tuple[RequestBody, Feed]:
     content_type = request.headers.get("content-type", "")
     kind = content_type.split(";", 1)[0].strip().lower()
     if kind == "application/json":
