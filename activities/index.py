@@ -10,7 +10,7 @@ from temporalio import activity
 from activities.failures import translate_errors_and_give_up
 from activities.heartbeats import beating_plainly
 from ingather.domain.bitmap import decode_bitmap, encode_bitmap
-from ingather.domain.stored import artifact_of
+from ingather.domain.stored import StoredBytes, artifact_of
 from ingather.models.document import DocumentRecord
 from ingather.models.errors import BlobNotFoundError
 from ingather.models.messages import IndexDocumentsInput, IndexDocumentsOutput
@@ -42,7 +42,7 @@ class IndexActivities:
             missing = set(ordinals) - {record.ordinal for record in records}
             # Documents without text go along: an earlier version of them may have had some.
             for group in within_memory(records):
-                found = await asyncio.gather(*(self._entry(record) for record in group))
+                found = await self._entries(group)
                 entries = [entry for entry in found if entry is not None]
                 if entries:
                     chunk_count += await self._index.upsert(request.tenant_id, entries)
@@ -54,27 +54,41 @@ class IndexActivities:
             document_count=len(indexed), chunk_count=chunk_count, missing=encode_bitmap(missing)
         )
 
-    async def _entry(self, record: DocumentRecord) -> IndexEntry | None:
-        """None where its artifact is gone, or where its row does not say which it is."""
-        stored = artifact_of(record)
-        if stored is None or record.sha256 is None or record.fingerprint is None:
-            log.warning("document.row_incomplete", batch_id=record.batch_id, file_id=record.file_id)
-            return None
+    async def _entries(self, records: Sequence[DocumentRecord]) -> list[IndexEntry | None]:
+        """None where an artifact is gone, or where its row does not say which it is."""
+        places = [artifact_of(record) for record in records]
+        # Each object once: the artifacts of small documents share some.
+        keys = {place.key for place in places if place is not None}
+        objects = dict(zip(keys, await asyncio.gather(*map(self._object, keys)), strict=True))
+        return [
+            _entry(record, place, objects.get(place.key) if place else None)
+            for record, place in zip(records, places, strict=True)
+        ]
+
+    async def _object(self, key: str) -> bytes | None:
         try:
-            artifact = await self._blobs.get(stored.key, offset=stored.offset, size=stored.size_bytes)
+            return await self._blobs.get(key)
         except BlobNotFoundError:
-            log.warning("document.artifact_missing", batch_id=record.batch_id, file_id=record.file_id)
             return None
-        return IndexEntry(
-            file_id=record.file_id,
-            batch_id=record.batch_id,
-            collection=record.collection,
-            filename=record.filename,
-            sha256=record.sha256,
-            fingerprint=record.fingerprint,
-            metadata=record.metadata,
-            artifact=artifact,
-        )
+
+
+def _entry(record: DocumentRecord, place: StoredBytes | None, stored: bytes | None) -> IndexEntry | None:
+    if place is None or record.sha256 is None or record.fingerprint is None:
+        log.warning("document.row_incomplete", batch_id=record.batch_id, file_id=record.file_id)
+        return None
+    if stored is None:
+        log.warning("document.artifact_missing", batch_id=record.batch_id, file_id=record.file_id)
+        return None
+    return IndexEntry(
+        file_id=record.file_id,
+        batch_id=record.batch_id,
+        collection=record.collection,
+        filename=record.filename,
+        sha256=record.sha256,
+        fingerprint=record.fingerprint,
+        metadata=record.metadata,
+        artifact=place.cut_from(stored),
+    )
 
 
 def within_memory(records: Sequence[DocumentRecord]) -> Iterator[list[DocumentRecord]]:

@@ -15,6 +15,10 @@ class StoredBytes:
     size_bytes: int | None = None
     """None for all of it."""
 
+    def cut_from(self, stored: bytes) -> bytes:
+        """The range, out of the whole object."""
+        return stored if self.size_bytes is None else stored[self.offset : self.offset + self.size_bytes]
+
 
 def raw_of(record: DocumentRecord) -> StoredBytes | None:
     """The document's own bytes; None where none are stored."""

@@ -1,6 +1,7 @@
 """Who and which: identifiers, and how each is derived so that a retry finds the same one."""
 
 import uuid
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -25,7 +26,12 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 def file_id_for(batch_id: str, ordinal: int) -> str:
     """The document's id: UUIDv5 with the batch id as namespace, so every attempt names the same file."""
-    return str(uuid.uuid5(uuid.UUID(batch_id), str(ordinal)))
+    return str(uuid.uuid5(_namespace(batch_id), str(ordinal)))
+
+
+@lru_cache(maxsize=256)
+def _namespace(batch_id: str) -> uuid.UUID:
+    return uuid.UUID(batch_id)
 
 
 def batch_id_for(tenant_id: str, contract: str, key: str) -> str:

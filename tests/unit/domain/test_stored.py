@@ -17,6 +17,12 @@ def test_an_artifact_of_its_own_is_named_after_content_and_fingerprint():
     assert artifact_of(done_record(BATCH)) == StoredBytes(artifact_key(DEFAULT_TENANT_ID, SHA, "f1"))
 
 
+def test_a_range_is_cut_from_its_object():
+    """Nothing of the neighbours; an object of one's own is taken whole."""
+    assert StoredBytes("packs/x", 2, 3).cut_from(b"..abc..") == b"abc"
+    assert StoredBytes("own").cut_from(b"abc") == b"abc"
+
+
 def test_a_shared_object_is_named_by_the_row():
     """With the range that is this document's."""
     record = done_record(BATCH, artifact_key="packs/x", artifact_offset=10, artifact_bytes=20)
