@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import structlog
 
 from api.engine import BatchEngine, EngineStatus, Presence
 from api.resources import BatchSnapshot
-from api.service.waiting import Waiting
+from api.service.waiting import MAX_WEIGHED, Waiting
 from ingather.models.batch import BatchProblem, BatchProgress, BatchRecord, BatchState, BatchSummary, Counts
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, EngineUnavailableError
@@ -75,7 +76,13 @@ class BatchService:
         self._engine = engine
         self._reader = reader
         self._overlays: dict[str, _Overlay] = {}
-        self._waiting = Waiting(engine.waits, self.seconds_per_document, self.running, has_provider=has_provider)
+        self._waiting = Waiting(
+            engine.waits,
+            self.seconds_per_document,
+            self.running,
+            partial(catalog.list_costs, limit=MAX_WEIGHED + 1),
+            has_provider=has_provider,
+        )
 
     async def record(self, tenant_id: str, batch_id: str) -> BatchRecord:
         """The catalog's record. Raises ``BatchNotFoundError``."""

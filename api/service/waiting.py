@@ -7,7 +7,7 @@ the engine is silent, what the batch itself said last is all there is.
 """
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -15,13 +15,17 @@ from typing import Protocol
 from api.engine_waits import PendingWork
 from api.recent import Recent
 from api.resources import BatchSnapshot, Outlook
-from ingather.domain.pace import Pace, completion_at
+from ingather.domain.pace import WINDOW, Pace, completion_at
 from ingather.domain.waiting_line import batches_in, position_in
+from ingather.domain.workload import DocumentWork, remaining_seconds
 from ingather.models.batch import BatchProgress, BatchState
+from ingather.models.content import Stage
+from ingather.models.document import DocumentStatus
 from ingather.models.engine import CPU_QUEUE, IO_QUEUE, WORKFLOW_QUEUE
-from ingather.models.errors import EngineUnavailableError
+from ingather.models.errors import CatalogUnavailableError, EngineUnavailableError
 from ingather.models.identity import child_workflow_id_for, workflow_id_for
 from ingather.models.messages import PlacesLine
+from ingather.ports.catalog import DocumentCost
 
 NO_WORKER = "no worker"
 SILENT_SECONDS = 10.0
@@ -34,6 +38,11 @@ _LOOKED_AT_CHILDREN = 2
 _TENANT_PACE_SECONDS = 5.0
 _PACES = 1_000
 _MINUTE = timedelta(minutes=1)
+MAX_WEIGHED = 1_000
+"""Documents of a batch that are weighed one by one; of a larger one, the large and the small even out."""
+_WEIGHED_SECONDS = 1.0
+_BUSY = frozenset({Stage.DETECTING, Stage.PARSING, Stage.CHUNKING, Stage.EMBEDDING})
+_OPEN = frozenset({DocumentStatus.PENDING, DocumentStatus.IN_FLIGHT})
 
 
 class Waits(Protocol):
@@ -53,6 +62,7 @@ class Waiting:
         waits: what the engine knows.
         seconds_per_document: a tenant's pace, by its latest batches.
         running: a tenant's open batches, by id; at most a second old.
+        costs: a batch's documents, as far as their cost goes; at least one more than are weighed where there are more.
         has_provider: documents go through a remote service that may ask to be left alone.
     """
 
@@ -61,12 +71,14 @@ class Waiting:
         waits: Waits,
         seconds_per_document: Callable[[str], Awaitable[float | None]],
         running: Callable[[str], Awaitable[dict[str, BatchProgress]]],
+        costs: Callable[[str], Awaitable[Sequence[DocumentCost]]],
         *,
         has_provider: bool = False,
     ) -> None:
         self._waits = waits
         self._tenant_pace = Recent(seconds_per_document, _TENANT_PACE_SECONDS)
         self._running = running
+        self._costs = Recent(costs, _WEIGHED_SECONDS)
         self._has_provider = has_provider
         self._paces: OrderedDict[str, Pace] = OrderedDict()
 
@@ -133,7 +145,25 @@ class Waiting:
         counts = progress.counts
         pace.note(now, counts.ended)
         per_second = pace.per_second or _since_start(progress, now)
-        return None if per_second is None else completion_at(now, counts.total - counts.ended, per_second)
+        if per_second is None:
+            return None
+        seconds = await self._weighed(snapshot, _elapsed(progress, pace, now, per_second))
+        if seconds is not None:
+            return now + timedelta(seconds=seconds)
+        return completion_at(now, counts.total - counts.ended, per_second)
+
+    async def _weighed(self, snapshot: BatchSnapshot, elapsed_seconds: float) -> float | None:
+        """What is left by the documents' sizes; None where they are too many, or not all known."""
+        progress = snapshot.progress
+        if progress.retry_round or progress.counts.total > MAX_WEIGHED or progress.state is BatchState.FINALIZING:
+            return None
+        try:
+            costs = await self._costs.get(snapshot.record.batch_id)
+        except CatalogUnavailableError:
+            return None
+        if len(costs) != progress.counts.total:
+            return None
+        return remaining_seconds([_work(cost) for cost in costs], progress.in_flight, elapsed_seconds)
 
     async def _estimate_in_line(self, snapshot: BatchSnapshot, now: datetime) -> datetime | None:
         """All that runs or stands before it, and then itself, at the tenant's pace."""
@@ -169,6 +199,22 @@ def _since_start(progress: BatchProgress, now: datetime) -> float | None:
         return None
     seconds = (now - progress.started_at).total_seconds()
     return ended / seconds if seconds > 0 else None
+
+
+def _elapsed(progress: BatchProgress, pace: Pace, now: datetime, per_second: float) -> float:
+    """Seconds it took to get here: since the start, unless it stood still or went otherwise in the last minute."""
+    if progress.started_at is not None and not pace.was_interrupted and now - progress.started_at < WINDOW:
+        return (now - progress.started_at).total_seconds()
+    return progress.counts.ended / per_second
+
+
+def _work(cost: DocumentCost) -> DocumentWork:
+    return DocumentWork(
+        ordinal=cost.ordinal,
+        size_bytes=cost.size_bytes or 0,
+        is_ended=cost.status not in _OPEN,
+        busy_seconds=sum(spent for stage, spent in cost.timings_ms.items() if stage in _BUSY) / 1_000,
+    )
 
 
 def _workflows(snapshot: BatchSnapshot) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ class Pace:
 
     def __init__(self) -> None:
         self._seen: deque[tuple[datetime, int]] = deque()
+        self.was_interrupted = False
+        """It stood still at some time, so the time since its start is not the time it took."""
 
     def note(self, at: datetime, ended: int) -> None:
         """So many had ended at this moment. Fewer than before means that a retry began: what was seen is forgotten."""
@@ -27,6 +29,7 @@ class Pace:
     def forget(self) -> None:
         """It stood still: what was seen before says nothing about what follows."""
         self._seen.clear()
+        self.was_interrupted = True
 
     @property
     def per_second(self) -> float | None:

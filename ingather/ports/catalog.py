@@ -22,6 +22,16 @@ class BatchFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentCost:
+    """How large a document is and what it took so far."""
+
+    ordinal: int
+    status: DocumentStatus
+    size_bytes: int | None
+    timings_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentFilter:
     """Which documents of a batch to list, in ordinal order."""
 
@@ -148,6 +158,10 @@ class Catalog(Protocol):
 
     def iterate_statuses(self, batch_id: str) -> AsyncIterator[tuple[int, DocumentStatus]]:
         """Ordinal and status of all of a batch, in ordinal order: cheaper than the documents themselves."""
+        ...
+
+    async def list_costs(self, batch_id: str, limit: int) -> list[DocumentCost]:
+        """A batch's first documents in ordinal order, with no more of them than an estimate needs: cheap to read."""
         ...
 
     async def find_ingested(self, tenant_id: str, sha256: str, fingerprint: str) -> list[DocumentRecord]:

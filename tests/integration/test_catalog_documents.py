@@ -10,7 +10,7 @@ from ingather.models.content import Stage
 from ingather.models.document import DocumentFailure, DocumentStatus
 from ingather.models.errors import BatchNotFoundError
 from ingather.models.identity import DEFAULT_TENANT_ID
-from ingather.ports.catalog import DocumentFilter
+from ingather.ports.catalog import DocumentCost, DocumentFilter
 from tests.support.catalog_records import NOON, SHA, document_record, done_record
 
 OTHER_TENANT = "11111111-1111-7111-8111-111111111111"
@@ -279,3 +279,14 @@ async def test_a_cancelled_caller_disturbs_no_other(catalog, batch_id):
     expected = [record.ordinal for record in records if record.ordinal != 3]
     found = await catalog.get_documents(batch_id, expected)
     assert [record.ordinal for record in found] == expected
+
+
+async def test_costs_are_the_documents_in_order_and_no_more_than_asked_for(catalog, batch_id):
+    """Size, status and timings of each, also of those that have not begun."""
+    begun = done_record(batch_id, 1, size_bytes=70, timings_ms={"parsing": 1.5})
+    await catalog.add_documents([document_record(batch_id, ordinal) for ordinal in (2, 0, 1)])
+    await catalog.save_outcome(begun)
+    assert await catalog.list_costs(batch_id, 2) == [
+        DocumentCost(0, DocumentStatus.PENDING, None, {}),
+        DocumentCost(1, DocumentStatus.DONE, 70, {"parsing": 1.5}),
+    ]

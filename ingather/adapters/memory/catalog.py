@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from ingather.adapters.memory.accounts import InMemoryAccounts
@@ -10,7 +11,7 @@ from ingather.models.accounts import Tenant
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, TenantNotFoundError
-from ingather.ports.catalog import BatchFilter, DocumentFilter
+from ingather.ports.catalog import BatchFilter, DocumentCost, DocumentFilter
 
 _MOST_INGESTED = 20
 
@@ -212,6 +213,12 @@ class InMemoryCatalog:
     async def iterate_statuses(self, batch_id: str) -> AsyncIterator[tuple[int, DocumentStatus]]:
         for record in self._in_order(batch_id):
             yield record.ordinal, record.status
+
+    async def list_costs(self, batch_id: str, limit: int) -> list[DocumentCost]:
+        return [
+            DocumentCost(record.ordinal, record.status, record.size_bytes, record.timings_ms)
+            for record in islice(self._in_order(batch_id), limit)
+        ]
 
     async def find_ingested(self, tenant_id: str, sha256: str, fingerprint: str) -> list[DocumentRecord]:
         found = [

@@ -19,7 +19,7 @@ from ingather.adapters.sql.tables import tenants
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError
-from ingather.ports.catalog import BatchFilter, DocumentFilter
+from ingather.ports.catalog import BatchFilter, DocumentCost, DocumentFilter
 
 _Answer = TypeVar("_Answer")
 
@@ -169,6 +169,9 @@ class SqlCatalog:
             if len(page) < _STATUS_PAGE:
                 return
             after = page[-1][0]
+
+    async def list_costs(self, batch_id: str, limit: int) -> list[DocumentCost]:
+        return await self._read("list what documents cost", partial(documents.costs, batch_id, limit))
 
     async def find_ingested(self, tenant_id: str, sha256: str, fingerprint: str) -> list[DocumentRecord]:
         return await self._read(

@@ -12,7 +12,7 @@ from ingather.adapters.sql.statements import insert_into
 from ingather.adapters.sql.tables import documents
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError
-from ingather.ports.catalog import DocumentFilter
+from ingather.ports.catalog import DocumentCost, DocumentFilter
 
 _MOST_INGESTED: Final = 20
 _IDS_A_STATEMENT: Final = 500
@@ -129,6 +129,16 @@ def statuses(batch_id: str, after_ordinal: int, limit: int, connection: Connecti
         .limit(limit)
     )
     return [(ordinal, DocumentStatus(status)) for ordinal, status in connection.execute(query)]
+
+
+def costs(batch_id: str, limit: int, connection: Connection) -> list[DocumentCost]:
+    columns = documents.c
+    query = select(columns.ordinal, columns.status, columns.size_bytes, columns.timings_ms)
+    query = query.where(columns.batch_id == batch_id).order_by(columns.ordinal).limit(limit)
+    return [
+        DocumentCost(row.ordinal, DocumentStatus(row.status), row.size_bytes, row.timings_ms)
+        for row in connection.execute(query)
+    ]
 
 
 def find_ingested(tenant_id: str, sha256: str, fingerprint: str, connection: Connection) -> list[DocumentRecord]:

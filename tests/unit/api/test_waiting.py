@@ -8,11 +8,13 @@ import pytest
 
 from api.engine_waits import PendingWork
 from ingather.models.batch import BatchState, BatchSummary, Counts
+from ingather.models.document import DocumentStatus
 from ingather.models.engine import CPU_QUEUE, IO_QUEUE
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import PlacesLine
 from ingather.settings import EmbedderSettings, Settings
 from tests.support.api import api_in_process
+from tests.support.catalog_records import document_record
 
 SILENT = 30.0
 
@@ -172,3 +174,24 @@ async def test_the_position_is_part_of_the_etag(api):
     api.engine.waits.lines[DEFAULT_TENANT_ID] = line(str(uuid.uuid4()), batch_id)
     changed = await api.http.get(f"/v1/batches/{batch_id}", headers={"If-None-Match": tag})
     assert changed.status_code == 200
+
+
+async def test_a_large_document_is_expected_to_take_long(api):
+    """Two batches are equally far by count; the one with three megabytes to come is done later."""
+    began = datetime.now(UTC) - timedelta(seconds=1)
+    estimates = []
+    for last in (1_000, 3_000_000):
+        batch_id = await submitted(api, BatchState.RUNNING, total=10, ended=5, started_at=began)
+        await api.catalog.add_documents(
+            [
+                document_record(
+                    batch_id,
+                    ordinal,
+                    size_bytes=last if ordinal == 9 else 1_000,
+                    status=DocumentStatus.DONE if ordinal < 5 else DocumentStatus.PENDING,
+                )
+                for ordinal in range(10)
+            ]
+        )
+        estimates.append(datetime.fromisoformat((await read(api, batch_id))["estimated_completion_at"]))
+    assert estimates[1] - estimates[0] > timedelta(seconds=1)
