@@ -8,6 +8,8 @@ from collections.abc import Callable
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGE_BYTES = 256 * 1024
 _ARENAS = 2
+_COLLECT_AFTER = (20_000, 20, 50)
+"""New objects until a collection of the youngest, and how many of those until one of the older and of all."""
 
 
 def return_large_buffers_to_the_system() -> None:
@@ -28,10 +30,12 @@ def return_large_buffers_to_the_system() -> None:
 def spare_the_collector_what_stays() -> None:
     """Leave everything there is now out of Python's garbage collections: modules and classes live as long as the process.
 
-    A full collection went through all of them and stopped the event loop for a third of a second.
+    A full collection went through all of them and stopped the event loop for a third of a second; with
+    two thousand streams open, for longer. So it also comes seldom: what requests leave behind is young.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def return_free_pages_to_the_system() -> None:

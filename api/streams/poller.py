@@ -24,7 +24,7 @@ from api.streams.telling import Teller
 from api.streams.writer import EventWriter, SupersededError
 from ingather.domain.event_stream import Draft, is_waiting, live_files, progress_data
 from ingather.domain.live_progress import ChildKey, merged
-from ingather.models.batch import BatchProgress, BatchState
+from ingather.models.batch import BatchProgress, BatchState, ChildProgress
 from ingather.models.errors import DependencyError
 from ingather.models.events import EventType
 from ingather.models.messages import DocumentHeartbeat, OutcomesPage
@@ -89,6 +89,7 @@ class Poller:
         self._shared_at = 0.0
         self._beats: dict[int, DocumentHeartbeat] = {}
         self._beats_at = 0.0
+        self._children: tuple[ChildProgress, ...] = ()
 
     async def run(self) -> None:
         """Lead, or stand by to lead, until the batch has ended. Cancel it when nobody watches any more."""
@@ -134,7 +135,10 @@ class Poller:
         await self._writer.restore()
         await self._writer.flush()
         try:
-            page = await self._queries.outcomes(self._key.batch_id, self._writer.story.position)
+            # Side by side: what stages files are in is no reason for an event to wait.
+            page, _ = await asyncio.gather(
+                self._queries.outcomes(self._key.batch_id, self._writer.story.position), self._feel_pulses(began)
+            )
         except BatchNotOpenError:
             return await self._finish()
         await self._teller.tell_page(page)
@@ -142,7 +146,7 @@ class Poller:
             return 0.0
         self._writer.speak()
         progress = merged(page.progress, self._answers)
-        self._writer.put(await self._drafts_of(progress))
+        self._writer.put(self._drafts_of(progress))
         await self._writer.flush()
         await self._share(progress)
         self.ready.set()
@@ -162,7 +166,7 @@ class Poller:
         self._answers = {child: answer for child, answer in self._answers.items() if child in at_work}
         return any(page.more for page in pages.values())
 
-    async def _drafts_of(self, progress: BatchProgress) -> list[Draft]:
+    def _drafts_of(self, progress: BatchProgress) -> list[Draft]:
         """What the numbers themselves tell."""
         story, now = self._writer.story, datetime.now(UTC)
         drafts: list[Draft] = []
@@ -171,22 +175,27 @@ class Poller:
             paused = story.tell_state(BatchState.PAUSED, now)
             drafts += [paused] if paused else []
         if time.monotonic() - self._progress_at >= PROGRESS_SECONDS:
-            data = progress_data(progress, await self._slow_files(progress))
+            data = progress_data(progress, self._slow_files(progress))
             if data != self._progress_told:
                 self._progress_told, self._progress_at = data, time.monotonic()
                 drafts.append(Draft(EventType.BATCH_PROGRESS, now, data, story.state))
         return drafts
 
-    async def _slow_files(self, progress: BatchProgress) -> list[dict[str, Any]]:
+    def _slow_files(self, progress: BatchProgress) -> list[dict[str, Any]]:
         began_before = datetime.now(UTC) - SLOW_DOCUMENT
         running = self._writer.story.running
         slow = {o: running[o] for o in progress.in_flight if o in running and running[o] <= began_before}
-        now = time.monotonic()
-        if slow and now - self._beats_at >= STAGES_SECONDS:
+        self._children = progress.children
+        return live_files(self._key.batch_id, slow, self._beats, self._teller.names)
+
+    async def _feel_pulses(self, now: float) -> None:
+        """Ask once in a while for the stages of files that are slow, or about to be."""
+        oldest = min(self._writer.story.running.values(), default=None)
+        is_slow = oldest is not None and datetime.now(UTC) - oldest >= SLOW_DOCUMENT / 2
+        if is_slow and now - self._beats_at >= STAGES_SECONDS:
             self._beats_at = now
             with suppress(DependencyError):
-                self._beats = await self._engine.heartbeats(self._key.batch_id, progress.children)
-        return live_files(self._key.batch_id, slow, self._beats, self._teller.names)
+                self._beats = await self._engine.heartbeats(self._key.batch_id, self._children)
 
     async def _share(self, progress: BatchProgress) -> None:
         # A batch that waits is not busy: its progress can be asked for, and a shared one would only be older.

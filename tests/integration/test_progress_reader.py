@@ -8,14 +8,18 @@ import pytest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from api.streams.queries import BatchQueries, ProgressAnswer
 from api.streams.reader import ProgressReader
 from ingather.adapters.memory.event_log import InMemoryEventLog
+from ingather.domain.live_progress import ChildKey
 from ingather.models.batch import BatchProgress, BatchState, Counts
 from ingather.models.engine import MEMO_PROGRESS, WORKFLOW_QUEUE
 from ingather.models.identity import workflow_id_for
-from ingather.models.messages import BatchInput
+from ingather.models.messages import BatchInput, JournalKind
 from tests.support.batch_driver import BatchDriver, driven
 from tests.support.fake_activities import World
+from tests.support.waiting import until, until_async
+from workflows import book, children
 
 
 @pytest.fixture
@@ -106,3 +110,31 @@ async def test_an_unknown_batch_is_closed_and_empty(client) -> None:
     answer = await reader.read("00000000-0000-7000-8000-00000000dead")
 
     assert (answer.progress, answer.closed) == (None, True)
+
+
+async def test_a_large_batch_is_its_own_numbers_and_its_children_s(client, monkeypatch) -> None:
+    """What children did, what they have in their hands and what waits, exactly; and a poller reads their journals."""
+    monkeypatch.setattr(book, "MAX_DOCUMENTS_PER_WORKFLOW", 10)
+    monkeypatch.setattr(children, "MIN_CHILD_DOCUMENTS", 5)
+    world = World(document_count=23, gate=asyncio.Event(), open_for=3)
+    async with driven(client, world) as driver:
+        await driver.start(children_at_once=2, options={"max_workers": 4})
+        await until(lambda: world.waiting == 4)
+        queries = BatchQueries(client)
+
+        async def settled() -> ProgressAnswer | None:
+            answer = await queries.progress(driver.batch_id)
+            return answer if answer.progress.counts.done == 3 else None
+
+        answer = await until_async(settled)
+        pages = await queries.child_outcomes(driver.batch_id, {ChildKey(0): 0, ChildKey(1): 0, ChildKey(77): 0})
+
+        assert answer.complete
+        assert answer.progress.counts == Counts(total=23, pending=16, in_flight=4, done=3)
+        assert answer.progress.sources[0].counts == answer.progress.counts
+        assert len(answer.progress.in_flight) == 4
+        assert pages[ChildKey(77)] is None
+        entries = [entry for page in pages.values() if page is not None for entry in page.entries]
+        assert len({entry.ordinal for entry in entries if entry.kind is JournalKind.STARTED}) == 7
+        assert len({entry.ordinal for entry in entries if entry.kind is JournalKind.ENDED}) == 3
+        world.gate.set()
