@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 
 from ingather.adapters.parser_confinement import Confinement
+from ingather.adapters.parser_line import ParserLine
 from ingather.adapters.parser_server import ServerSettings
 from ingather.adapters.parser_server_link import Child, ServerLink
 from ingather.adapters.parser_server_start import anonymous_page
@@ -46,21 +47,27 @@ class ParserPool:
         self._next_number = 0
         self._idle: list[Child] = []
         self._spares: deque[Child] = deque()
-        self._waiters: deque[asyncio.Future[Child]] = deque()
+        self._waiters: ParserLine[Child] = ParserLine()
         self._fresh_waiters: deque[asyncio.Future[Child]] = deque()
         self._failed_starts = 0
         self._stillborn = 0
         self._closed = False
 
-    async def take(self, *, fresh: bool = False) -> Child:
-        """A child nobody else has; ``fresh`` for one that never saw a document. Raises ``DependencyError``."""
+    async def take(self, *, fresh: bool = False, documents: int = 1) -> Child:
+        """A child nobody else has, for so many documents; ``fresh`` for one that never saw any.
+
+        Raises ``DependencyError``.
+        """
         if self._closed:
             raise _closed_error()
         self._ensure_started()
         if not fresh and self._idle and not self._waiters:
             return self._idle.pop()
         waiter: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
-        (self._fresh_waiters if fresh else self._waiters).append(waiter)
+        if fresh:
+            self._fresh_waiters.append(waiter)
+        else:
+            self._waiters.join(waiter, documents)
         if fresh and self._idle:
             self.give_back(self._idle.pop())
         try:
@@ -82,7 +89,8 @@ class ParserPool:
             if any(not waiter.done() for waiter in self._fresh_waiters):
                 self.kill(child)  # The spare that takes its place is what they wait for.
                 return
-        for waiters in (self._waiters,) if child.documents else (self._fresh_waiters, self._waiters):
+        lines: tuple[deque[asyncio.Future[Child]] | ParserLine[Child], ...] = (self._fresh_waiters, self._waiters)
+        for waiters in lines[1:] if child.documents else lines:
             while waiters:
                 waiter = waiters.popleft()
                 if not waiter.done():

@@ -152,7 +152,8 @@ class SupervisedPreparer:
                 on_outcome(len(outcomes) - 1, outcome)
 
         while len(outcomes) < len(requests):
-            child = await self._pool.take(fresh=requests[len(outcomes)].kills > 0)
+            left = len(requests) - len(outcomes)
+            child = await self._pool.take(fresh=requests[len(outcomes)].kills > 0, documents=left)
             if not is_silent(child.sock):
                 self._pool.kill(child)
                 continue
