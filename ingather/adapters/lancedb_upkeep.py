@@ -25,7 +25,8 @@ _OLD_VERSIONS = timedelta(minutes=2)
 _ROWS = 12_000
 _SHARE = 8
 _UPSERTS = 64
-_IDLE_SECONDS = 2.0
+_IDLE_SECONDS = 6.0
+"""Longer than a slow batch takes from one write to the next (5 s): it pauses when it is over."""
 _TICK_SECONDS = 0.25
 
 
