@@ -15,6 +15,7 @@ from ingather.adapters.sql import SqlCatalog, migrate
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.domain.keys import report_key
 from ingather.domain.ledger import Ledger
+from ingather.domain.stored import raw_of
 from ingather.models.batch import BatchState, BatchSummary, ProcessingOptions
 from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
@@ -125,6 +126,40 @@ async def test_what_a_document_does_to_its_parser_is_its_outcome(workshop, accid
     assert error.action
     assert "peak_memory_bytes" in error.facts
     assert (await workshop.ingest(batch_id, 1)).status is DocumentStatus.DONE
+
+
+async def test_poison_in_a_pack_takes_no_neighbour_down(workshop):
+    """Those before and after it are done; it runs again alone, where its second kill is its last."""
+    texts = [b"Note %d: the dome opens at nine.\n" % number for number in range(4)]
+    batch_id = await workshop.batch(texts[0], b"crash", texts[1], b"hang", texts[2], b"raise", texts[3])
+    options = ProcessingOptions(timeout_seconds=2)
+
+    output = await workshop.ingest_pack(batch_id, *range(7), options=options)
+
+    assert (output.statuses, output.failures) == ("dkdkdkd", {})
+    alone = await workshop.ingest(batch_id, 1, options=options, kills=1)
+    assert (alone.status, alone.code) == (DocumentStatus.FAILED, "parser_crashed")
+    assert (await workshop.row(batch_id, 1)).error.facts["kills"] == 2
+    indexed = await workshop.make_searchable(batch_id, 0, 2, 4, 6)
+    assert (indexed.document_count, indexed.missing) == (4, "")
+    for text, ordinal in zip(texts, (0, 2, 4, 6), strict=True):
+        place = raw_of(await workshop.row(batch_id, ordinal))
+        assert await workshop.blobs.get(place.key, offset=place.offset, size=place.size_bytes) == text
+
+
+async def test_cancelling_a_pack_kills_its_parser_and_keeps_what_was_done(workshop, tmp_path):
+    """The document it hung at is left as it was; the one before it is done."""
+    told = tmp_path / "pid"
+    batch_id = await workshop.batch(b"The dome opens at nine.\n", b"hang %s" % str(told).encode())
+    environment = activity_environment()
+    request = await workshop.pack_request(batch_id, 0, 1)
+    running = asyncio.create_task(environment.run(workshop.pack_activities.ingest_pack, request))
+    await until(told.exists)
+
+    environment.cancel()
+
+    assert (await running).statuses == "dp"
+    await until(lambda: not psutil.pid_exists(int(told.read_text())))
 
 
 async def test_a_time_limit_that_is_over_before_the_first_stage_is_an_outcome(workshop):
