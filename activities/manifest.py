@@ -7,6 +7,7 @@ again after a crash at any point it writes the same objects and the same rows.
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import structlog
 from temporalio import activity
@@ -108,7 +109,10 @@ class ManifestActivities:
         async with beating_plainly():
             parts = await self._catalog.list_parts(request.batch_id)
             rules = await self._rules(request.metadata_rules_key)
-            build = _ManifestBuild(self._blobs, self._archives, self._limits, request, parts, rules=rules)
+            limits = self._limits
+            if request.max_file_bytes is not None:
+                limits = replace(limits, entry_bytes=request.max_file_bytes)
+            build = _ManifestBuild(self._blobs, self._archives, limits, request, parts, rules=rules)
             answer = await build.run()
             # Rows come last: a batch that turns out too large leaves none behind.
             for page in range(answer.page_count):

@@ -156,6 +156,7 @@ class BatchWorkflow:
                     batch_id=spec.batch_id,
                     collection=spec.collection,
                     max_documents=spec.max_documents,
+                    max_file_bytes=spec.max_file_bytes,
                     metadata_rules_key=spec.metadata_rules_key,
                 ),
                 summary=f"{spec.submitted_count} submitted",

@@ -5,14 +5,13 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Depends, Response
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from api.access import GuardedRoute
 from api.dependencies import CurrentCaller, IdempotencyKey, Parts, require_json
 from api.problems import invalid
 from api.service.accounts import tenant_id_for
+from ingather.domain.metadata_rules import check_schema
 from ingather.models.accounts import (
     MAX_COLLECTION_SCHEMAS,
     MAX_FAIRNESS_WEIGHT,
@@ -20,7 +19,7 @@ from ingather.models.accounts import (
     Tenant,
     TenantLimits,
 )
-from ingather.models.errors import AlreadyExistsError
+from ingather.models.errors import AlreadyExistsError, ValidationFailedError
 from ingather.models.identity import TenantId
 from workflows.pipelines import PIPELINES
 
@@ -165,9 +164,6 @@ def _check(body: TenantSettings) -> None:
     for pointer, schema in schemas.items():
         if schema is not None:
             try:
-                Draft202012Validator.check_schema(schema)
-            except SchemaError as error:
-                place = "/".join(str(step) for step in error.absolute_path)
-                raise invalid(
-                    pointer, f"It is not a JSON Schema: see {place or 'its root'}.", "invalid_schema"
-                ) from None
+                check_schema(schema)
+            except ValidationFailedError as error:
+                raise invalid(pointer, error.message, "invalid_schema") from None

@@ -190,6 +190,7 @@ class SubmissionService:
             hold=spec.hold,
             open=spec.open,
             max_documents=tenant.limits.max_documents_per_batch or self.receiving.limits.max_documents,
+            max_file_bytes=tenant.limits.max_file_bytes,
             fairness_weight=tenant.fairness_weight,
             children_at_once=self.children_at_once,
             metadata_rules_key=rules_key,

@@ -126,6 +126,8 @@ class BatchSpec(BaseModel):
     """What archives unpack to included; more fails the batch with ``batch_too_large``."""
     children_at_once: int = Field(default=8, ge=1, le=20)
     """Children of a large batch that run at one time."""
+    max_file_bytes: int | None = Field(default=None, ge=1)
+    """Of one document, also one that comes out of an archive; the deployment's own limit when None."""
     fairness_weight: float = Field(default=1.0, gt=0)
     """Its tenant's share of the workers beside other tenants'."""
     metadata_rules_key: str | None = None

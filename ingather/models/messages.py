@@ -200,6 +200,8 @@ class BuildManifestInput(Message):
     batch_id: BatchId
     collection: str
     max_documents: int
+    max_file_bytes: int | None = None
+    """What an archive's entry may unpack to; the worker's own limit when None."""
     metadata_rules_key: str | None = None
     """Object with the ``MetadataRules`` that every document's metadata is settled by."""
 

@@ -82,6 +82,8 @@ class Submission:
     blobs: CountingBlobStore = field(default_factory=CountingBlobStore)
     catalog: FailingCatalog = field(default_factory=FailingCatalog)
     limits: ArchiveLimits = field(default_factory=ArchiveLimits)
+    max_file_bytes: int | None = None
+    """The batch's own."""
     lines: list[Submitted] = field(default_factory=list)
 
     async def add(self, filename: str, content: bytes, **metadata: Any) -> None:
@@ -116,7 +118,13 @@ class Submission:
         return await ActivityEnvironment().run(activities.build_manifest, self.request(max_documents))
 
     def request(self, max_documents: int = 1_000) -> BuildManifestInput:
-        return BuildManifestInput(tenant_id=TENANT, batch_id=BATCH, collection="default", max_documents=max_documents)
+        return BuildManifestInput(
+            tenant_id=TENANT,
+            batch_id=BATCH,
+            collection="default",
+            max_documents=max_documents,
+            max_file_bytes=self.max_file_bytes,
+        )
 
     def refs(self) -> list[DocumentRef]:
         return decode_page(self.blobs.content().get(manifest_key(TENANT, BATCH, 0), b""))

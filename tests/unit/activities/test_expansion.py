@@ -147,9 +147,17 @@ async def test_too_many_entries_cost_one_document() -> None:
     assert outcome == {"x.zip": "archive_too_many_entries"}
 
 
-async def test_an_entry_over_the_limit_of_a_file_fails_alone() -> None:
-    """The rest of the archive goes on, and no part of the large one is stored."""
-    submission = Submission(limits=ArchiveLimits(entry_bytes=2_000_000))
+@pytest.mark.parametrize(
+    "limited",
+    [
+        {"limits": ArchiveLimits(entry_bytes=2_000_000)},
+        {"limits": ArchiveLimits(), "max_file_bytes": 2_000_000},
+    ],
+    ids=["deployment", "batch"],
+)
+async def test_an_entry_over_the_limit_of_a_file_fails_alone(limited: dict[str, Any]) -> None:
+    """The rest of the archive goes on, and no part of the large one is stored; a batch's own limit comes first."""
+    submission = Submission(**limited)
     await submission.add("x.zip", zip_of({"a.bin": bytes(range(256)) * 10_000, "b.txt": b"B"}, zips.STORED))
     await submission.build()
     assert await submission.outcome() == {"a.bin": "too_large", "b.txt": b"B"}

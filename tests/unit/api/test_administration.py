@@ -75,6 +75,7 @@ async def test_a_repeated_request_registers_one_tenant(api):
         {"name": "a", "pipeline": "unknown"},
         {"name": "a", "metadata_schema": {"type": "nothing"}},
         {"name": "a", "collection_schemas": {"c": {"type": 5}}},
+        {"name": "a", "metadata_schema": {"$ref": "http://127.0.0.1/schema.json"}},
         {"name": "a", "limits": {"no_such_limit": 1}},
         {"name": "a", "limits": {"max_concurrent_jobs": 0}},
         {"name": "a", "fairness_weight": 0},
