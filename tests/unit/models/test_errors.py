@@ -54,17 +54,26 @@ def test_an_instance_may_know_better_what_to_do():
     assert IngatherError("x", action="Wait.").action == "Wait."
 
 
+_CURED_BY_WAITING = {
+    "source_unavailable",
+    "document_timeout",
+    "too_many_streams",
+    "rate_limited",
+    "capacity_exceeded",
+}
+
+
 def test_only_what_waiting_cures_is_retried():
-    """Infrastructure is, but for an object that is gone; documents and requests are not, but for two that say so."""
+    """Infrastructure is, but for an object that is gone; documents and requests are not, but for those that say so."""
     for kind in CLASSES:
         if issubclass(kind, DependencyError):
             assert kind.retryable is (kind is not BlobNotFoundError)
         elif issubclass(kind, (DocumentError, RequestError)) and kind.retryable:
-            assert kind.code in {"source_unavailable", "document_timeout", "too_many_streams"}
+            assert kind.code in _CURED_BY_WAITING
 
 
 def test_a_senders_error_is_no_server_error():
-    """Whoever must act sees it in the status."""
+    """Whoever must act sees it in the status; who has only to wait is told so by 503."""
     for kind in CLASSES:
-        if kind.actor is Actor.SENDER and kind.code != "source_unavailable":
+        if kind.actor is Actor.SENDER and kind.code not in {"source_unavailable", "capacity_exceeded"}:
             assert kind.http_status < 500, kind.code
