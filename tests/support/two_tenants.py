@@ -81,7 +81,13 @@ async def _furnish(world: TwoTenants) -> None:
     await world.api.catalog.accounts.add_user(user, "no password fits")
     file_id = file_id_for(batch["id"], 0)
     await _store_document(world, batch["id"], file_id)
-    world.ids |= {"batch_id": batch["id"], "file_id": file_id, "tenant_id": OWNER, "user_id": user.user_id}
+    world.ids |= {
+        "batch_id": batch["id"],
+        "job_id": batch["id"],
+        "file_id": file_id,
+        "tenant_id": OWNER,
+        "user_id": user.user_id,
+    }
     page = await world.call("owner", "GET", "/v1/batches", params={"limit": 1})
     world.cursors["/v1/batches"] = page.json()["next_cursor"]
 

@@ -12,7 +12,7 @@ FUNCTIONS = [function for _, function in inspect.getmembers(keys, inspect.isfunc
 
 
 def call(function):
-    values = {"tenant_id": TENANT, "page": 7}
+    values = {"tenant_id": TENANT, "page": 7, "content": b"{}"}
     names = inspect.signature(function).parameters
     return function(*(values.get(name, f"<{name}>") for name in names))
 
@@ -22,7 +22,7 @@ def test_a_key_starts_with_kind_and_tenant(function):
     """So that a tenant's objects can be listed, kept apart and removed."""
     kind, tenant, rest = call(function).split("/", 2)
 
-    assert kind in {"raw", "derived", "uploads", "batches"}
+    assert kind in {"raw", "derived", "uploads", "batches", "rules"}
     assert tenant == TENANT
     assert "//" not in rest
 
