@@ -272,7 +272,7 @@ def build_gate(settings: Settings, stores: Stores, limiter: RateLimiter) -> Gate
     return Gate(
         Authenticator(accounts, build_tokens(settings.auth)),
         TenantBook(accounts),
-        Rates(limiter, build_rate_limits(limits)),
+        Rates(limiter, build_rate_limits(limits), LimitsRateLimiter.in_memory()),
         stores.catalog,
         is_open=settings.auth.mode == "open",
         streams_per_key=limits.streams_per_key,

@@ -47,11 +47,18 @@ _SETTINGS = {
 
 
 class Rates:
-    """Counts, and refuses what is too much."""
+    """Counts, and refuses what is too much.
 
-    def __init__(self, limiter: RateLimiter, limits: RateLimits) -> None:
+    Args:
+        limiter: counts for every process.
+        limits: how much is too much.
+        local: counts those without a name, who are all on this machine; it need not ask anybody.
+    """
+
+    def __init__(self, limiter: RateLimiter, limits: RateLimits, local: RateLimiter | None = None) -> None:
         self._limiter = limiter
         self._limits = limits
+        self._local = local or limiter
 
     async def count(
         self, rate: Rate, subject: str, own: TenantLimits | None = None, *, told: list[RateState] | None = None
@@ -62,16 +69,18 @@ class Rates:
         """
         setting = _SETTINGS[rate]
         quota = (getattr(own, setting, None) if own else None) or getattr(self._limits, setting)
-        await self._hit(RatePolicy(rate.value, quota), subject, setting, told)
+        await self._hit(self._limiter, RatePolicy(rate.value, quota), subject, setting=setting, told=told)
 
     async def count_anonymous(self, told: list[RateState] | None = None) -> None:
         """Count one for all who say nothing of themselves, where the deployment is open."""
         setting = "anonymous_requests_per_minute"
         policy = RatePolicy(Rate.REQUESTS.value, self._limits.anonymous_requests_per_minute)
-        await self._hit(policy, "anonymous", setting, told)
+        await self._hit(self._local, policy, "anonymous", setting=setting, told=told)
 
-    async def _hit(self, policy: RatePolicy, subject: str, setting: str, told: list[RateState] | None) -> None:
-        state = await self._limiter.hit(policy, subject)
+    async def _hit(
+        self, limiter: RateLimiter, policy: RatePolicy, subject: str, *, setting: str, told: list[RateState] | None
+    ) -> None:
+        state = await limiter.hit(policy, subject)
         if state is None:
             return
         if told is not None:
