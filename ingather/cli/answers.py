@@ -67,3 +67,13 @@ def stream_event(name: str, data: str) -> StreamEvent:
         data=payload,
         raw=body if "type" in body else {"type": name, "data": body},
     )
+
+
+def read_timeout(request: httpx.Request, usual: float) -> float:
+    """Seconds this request was given for its answer."""
+    return float(request.extensions.get("timeout", {}).get("read") or usual)
+
+
+def reason_of(error: httpx.TransportError) -> str:
+    """Why there was no answer, in a few words."""
+    return "connection refused" if isinstance(error, httpx.ConnectError) else (str(error) or type(error).__name__)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 from httpx_sse import EventSource
 
-from ingather.cli.answers import busy_wait, json_of, raise_for_problem, stream_event
+from ingather.cli.answers import busy_wait, json_of, raise_for_problem, read_timeout, reason_of, stream_event
 from ingather.cli.errors import CliError, ServerTimeoutError, ServerUnreachableError
 from ingather.cli.exit_codes import ExitCode
 from ingather.cli.multipart import LinesUpload, MultipartUpload, Sent, Upload, UploadFile
@@ -324,11 +324,13 @@ class IngatherClient:
             except httpx.TimeoutException as error:
                 if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
                     raise ServerUnreachableError(self.base_url, "no connection within 5 seconds") from error
-                raise ServerTimeoutError(str(request.url.copy_with(query=None)), _read_timeout(request)) from error
+                raise ServerTimeoutError(
+                    str(request.url.copy_with(query=None)), read_timeout(request, ANSWER_TIMEOUT)
+                ) from error
             except httpx.TransportError as error:
                 waits = RESTART_WAITS if self._has_answered else CONNECT_WAITS
                 if attempt >= len(waits):
-                    raise ServerUnreachableError(self.base_url, _reason(error)) from error
+                    raise ServerUnreachableError(self.base_url, reason_of(error)) from error
                 self._sleep(waits[attempt])
                 attempt += 1
                 continue
@@ -344,14 +346,6 @@ class IngatherClient:
 
 def _batch_path(batch_id: str) -> str:
     return f"/v1/batches/{quote(batch_id, safe='')}"
-
-
-def _read_timeout(request: httpx.Request) -> float:
-    return float(request.extensions.get("timeout", {}).get("read") or ANSWER_TIMEOUT)
-
-
-def _reason(error: httpx.TransportError) -> str:
-    return "connection refused" if isinstance(error, httpx.ConnectError) else (str(error) or type(error).__name__)
 
 
 def _not_an_address(url: str) -> CliError:
