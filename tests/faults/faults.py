@@ -107,6 +107,8 @@ async def weather(seconds: float, what: Weather, stack: BreakableStack, _batch_i
         await asyncio.sleep(seconds)
     if what.refuse_all or what.refuse_writes:
         assert stack.storage.refused, "no request met the error"
+    if what.cut_after_bytes is not None:
+        assert stack.storage.cut, "no answer broke off"
 
 
 # --- Waiting ----------------------------------------------------------------------------------------
@@ -139,7 +141,7 @@ KILLS = tuple(
 
 ERRORS = Weather(refuse_all=503)
 FULL = Weather(refuse_writes=507)
-CUT = Weather(cut_after_bytes=300)
+CUT = Weather(cut_after_bytes=60)
 SLOW = Weather(delay_seconds=0.15)
 
 OTHERS = (

@@ -40,6 +40,7 @@ class S3Proxy:
         """Requests answered with an error of ours."""
         self.cut = 0
         """Answers broken off."""
+        self._answers = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -114,27 +115,28 @@ class S3Proxy:
         if weather.cut_after_bytes is None:
             await _pump(reader, writer, weather.delay_seconds)
             return
-        self.cut += 1
-        limit = weather.cut_after_bytes if self.cut % 2 else None
-        await _pump(reader, writer, weather.delay_seconds, limit)
+        self._answers += 1
+        limit = weather.cut_after_bytes if self._answers % 2 else None
+        self.cut += await _pump(reader, writer, weather.delay_seconds, limit)
 
 
 async def _pump(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_seconds: float, limit: int | None = None
-) -> None:
-    """Bytes from one side to the other until either ends, or ``limit`` of them have passed."""
+) -> bool:
+    """Bytes from one side to the other until either ends, or ``limit`` of them have passed; whether it broke off."""
     passed = 0
     while block := await reader.read(_BLOCK):
         if delay_seconds:
             await asyncio.sleep(delay_seconds)
         if limit is not None and passed + len(block) > limit:
             writer.write(block[: limit - passed])
-            break
+            with contextlib.suppress(OSError):
+                await writer.drain()
+            return True
         passed += len(block)
         writer.write(block)
         await writer.drain()
-    with contextlib.suppress(OSError):
-        await writer.drain()
+    return False
 
 
 async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes, status: int) -> None:
