@@ -22,7 +22,7 @@ PLOTS = Path(__file__).parent.parent / "docs" / "reference" / "performance"
 BENCHES = {
     "throughput": ["bench.run", "--rounds", "3"],
     "noop": ["bench.orchestration", "--documents", "20000", "--pipeline", "noop"],
-    "hundred-thousand": ["bench.orchestration", "--documents", "100000", "--pipeline", "ingest"],
+    "hundred-thousand": ["bench.orchestration", "--documents", "100000", "--pipeline", "noop"],
     "million": ["bench.million"],
     "latency": ["bench.latency"],
     "recovery": ["bench.recovery", "--rounds", "3"],
