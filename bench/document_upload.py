@@ -117,7 +117,11 @@ def large_form(count: int) -> Iterator[bytes]:
     yield f"--{_BOUNDARY}--\r\n".encode()
 
 
-def measure_large(client: httpx.Client, pid: int, count: int) -> dict[str, Any]:
+def _is_temporary(path: str, stack_folder: Path) -> bool:
+    return path.startswith(tempfile.gettempdir()) and not path.startswith(str(stack_folder))
+
+
+def measure_large(client: httpx.Client, pid: int, count: int, stack_folder: Path) -> dict[str, Any]:
     """Memory and open files of the API process while large files pass through it."""
     process = psutil.Process(pid)
     before = process.memory_info().rss
@@ -127,7 +131,7 @@ def measure_large(client: httpx.Client, pid: int, count: int) -> dict[str, Any]:
         for piece in large_form(count):
             seen["rss"] = max(seen["rss"], process.memory_info().rss)
             yield piece
-        seen["files"] = sum(file.path.startswith(tempfile.gettempdir()) for file in process.open_files())
+        seen["files"] = sum(_is_temporary(file.path, stack_folder) for file in process.open_files())
 
     written = process.io_counters().write_bytes
     began = time.perf_counter()
@@ -158,7 +162,7 @@ def _measure(stack: dict[str, Any], scratch: Path, large_files: int) -> dict[str
         figures: dict[str, Any] = {"floor": measure_floor(client, scratch)}
         figures["estimates"] = [measure_estimates(client, scratch, seed) for seed in range(6)]
         if large_files:
-            figures["large"] = measure_large(client, int(stack["pids"]["api"]), large_files)
+            figures["large"] = measure_large(client, int(stack["pids"]["api"]), large_files, scratch / "stack")
     return figures
 
 

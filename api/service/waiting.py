@@ -17,7 +17,7 @@ from api.recent import Recent
 from api.resources import BatchSnapshot, Outlook
 from ingather.domain.pace import WINDOW, Pace, completion_at
 from ingather.domain.waiting_line import batches_in, position_in
-from ingather.domain.workload import DocumentWork, remaining_seconds
+from ingather.domain.workload import DocumentWork, Workload
 from ingather.models.batch import BatchProgress, BatchState
 from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
@@ -40,7 +40,7 @@ _PACES = 1_000
 _MINUTE = timedelta(minutes=1)
 MAX_WEIGHED = 1_000
 """Documents of a batch that are weighed one by one; of a larger one, the large and the small even out."""
-_WEIGHED_SECONDS = 1.0
+_WEIGHED_SECONDS = 0.25
 _BUSY = frozenset({Stage.DETECTING, Stage.PARSING, Stage.CHUNKING, Stage.EMBEDDING})
 _OPEN = frozenset({DocumentStatus.PENDING, DocumentStatus.IN_FLIGHT})
 
@@ -78,9 +78,9 @@ class Waiting:
         self._waits = waits
         self._tenant_pace = Recent(seconds_per_document, _TENANT_PACE_SECONDS)
         self._running = running
-        self._costs = Recent(costs, _WEIGHED_SECONDS)
+        self._costs = Recent(_timed(costs), _WEIGHED_SECONDS)
         self._has_provider = has_provider
-        self._paces: OrderedDict[str, Pace] = OrderedDict()
+        self._paces: OrderedDict[str, _Moving] = OrderedDict()
 
     async def explained(self, snapshot: BatchSnapshot, *, closely: bool = True) -> BatchSnapshot:
         """The snapshot with what it waits for, and when it should be done. Never raises for a silent engine.
@@ -147,23 +147,26 @@ class Waiting:
         per_second = pace.per_second or _since_start(progress, now)
         if per_second is None:
             return None
-        seconds = await self._weighed(snapshot, _elapsed(progress, pace, now, per_second))
-        if seconds is not None:
-            return now + timedelta(seconds=seconds)
-        return completion_at(now, counts.total - counts.ended, per_second)
+        weighed = await self._weighed(snapshot, pace, per_second)
+        return weighed or completion_at(now, counts.total - counts.ended, per_second)
 
-    async def _weighed(self, snapshot: BatchSnapshot, elapsed_seconds: float) -> float | None:
-        """What is left by the documents' sizes; None where they are too many, or not all known."""
+    async def _weighed(self, snapshot: BatchSnapshot, pace: "_Moving", per_second: float) -> datetime | None:
+        """The end by the documents' sizes; None where they are too many, or not all known."""
         progress = snapshot.progress
         if progress.retry_round or progress.counts.total > MAX_WEIGHED or progress.state is BatchState.FINALIZING:
             return None
         try:
-            costs = await self._costs.get(snapshot.record.batch_id)
+            at, costs = await self._costs.get(snapshot.record.batch_id)
         except CatalogUnavailableError:
             return None
         if len(costs) != progress.counts.total:
             return None
-        return remaining_seconds([_work(cost) for cost in costs], progress.in_flight, elapsed_seconds)
+        # At the moment the documents were read: what they had done by then goes with the time they had.
+        documents = [_work(cost) for cost in costs]
+        ended = sum(document.is_ended for document in documents)
+        elapsed = _elapsed(progress, pace, at, ended / per_second)
+        seconds = pace.workload.remaining_seconds(documents, progress.in_flight, elapsed, at.timestamp())
+        return None if seconds is None else at + timedelta(seconds=seconds)
 
     async def _estimate_in_line(self, snapshot: BatchSnapshot, now: datetime) -> datetime | None:
         """All that runs or stands before it, and then itself, at the tenant's pace."""
@@ -184,8 +187,8 @@ class Waiting:
                 remaining += progress.counts.total - progress.counts.ended
         return completion_at(now, remaining, 1 / seconds) if seconds else None
 
-    def _pace(self, batch_id: str) -> Pace:
-        pace = self._paces.setdefault(batch_id, Pace())
+    def _pace(self, batch_id: str) -> "_Moving":
+        pace = self._paces.setdefault(batch_id, _Moving())
         self._paces.move_to_end(batch_id)
         while len(self._paces) > _PACES:
             self._paces.popitem(last=False)
@@ -201,11 +204,28 @@ def _since_start(progress: BatchProgress, now: datetime) -> float | None:
     return ended / seconds if seconds > 0 else None
 
 
-def _elapsed(progress: BatchProgress, pace: Pace, now: datetime, per_second: float) -> float:
-    """Seconds it took to get here: since the start, unless it stood still or went otherwise in the last minute."""
-    if progress.started_at is not None and not pace.was_interrupted and now - progress.started_at < WINDOW:
-        return (now - progress.started_at).total_seconds()
-    return progress.counts.ended / per_second
+class _Moving(Pace):
+    """A batch that is looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.workload = Workload()
+
+
+def _timed(
+    costs: Callable[[str], Awaitable[Sequence[DocumentCost]]],
+) -> Callable[[str], Awaitable[tuple[datetime, Sequence[DocumentCost]]]]:
+    async def timed(batch_id: str) -> tuple[datetime, Sequence[DocumentCost]]:
+        return datetime.now(UTC), await costs(batch_id)
+
+    return timed
+
+
+def _elapsed(progress: BatchProgress, pace: Pace, at: datetime, at_this_pace: float) -> float:
+    """Seconds it took to get here: since the start, unless it stood still, or ran for so long that only its pace now matters."""
+    if progress.started_at is None or pace.was_interrupted or at - progress.started_at >= WINDOW:
+        return at_this_pace
+    return (at - progress.started_at).total_seconds()
 
 
 def _work(cost: DocumentCost) -> DocumentWork:

@@ -8,9 +8,9 @@ Two things bound the end: all that is left, at the pace so far, and the document
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-GUESSED_SECONDS_PER_BYTE = 0.9e-6
+GUESSED_SECONDS_PER_BYTE = 1e-6
 """What a byte of a text-heavy PDF or DOCX takes on one core, parsing, chunking and embedding together."""
-_GUESS_WEIGHT_BYTES = 6_000_000
+_GUESS_WEIGHT_BYTES = 8_000_000
 """The guess counts as much as so many bytes that were measured."""
 _SHARE_OF_BYTES = 0.5
 """At most this share of the time so far is put down to bytes; the rest to there being a document at all."""
@@ -31,30 +31,38 @@ class DocumentWork:
     """What an ended one kept a parser busy for."""
 
 
-def remaining_seconds(
-    documents: Sequence[DocumentWork], in_flight: Collection[int], elapsed_seconds: float
-) -> float | None:
-    """Seconds until the last of these has ended, in the order of their ordinals; None while nothing can be said."""
-    ended = [document for document in documents if document.is_ended]
-    if not ended or elapsed_seconds <= 0:
-        return None
-    ended_bytes = sum(document.size_bytes for document in ended)
-    per_byte = _seconds_per_byte(ended, ended_bytes)
-    shared_per_byte = min(per_byte / _LANES, _SHARE_OF_BYTES * elapsed_seconds / max(ended_bytes, 1))
-    per_document = (elapsed_seconds - shared_per_byte * ended_bytes) / len(ended)
-    everything, last, ahead = 0.0, 0.0, 0.0
-    for document in sorted(documents, key=lambda each: each.ordinal):
-        if document.is_ended:
-            continue
-        everything += per_document + shared_per_byte * document.size_bytes
-        alone = per_byte * document.size_bytes + _LAST_STEPS_SECONDS
-        if document.ordinal in in_flight:
-            # Since when is not known here: taken as just begun, it is rather too late than too early.
-            last = max(last, alone)
-        else:
-            last = max(last, ahead + alone)
-            ahead += per_document
-    return max(everything, last)
+class Workload:
+    """A batch's documents, looked at from time to time: those that are under way are remembered with when they must have begun."""
+
+    def __init__(self) -> None:
+        self._begins: dict[int, float] = {}
+        """Expected begin of documents in flight, on the caller's clock."""
+
+    def remaining_seconds(
+        self, documents: Sequence[DocumentWork], in_flight: Collection[int], elapsed_seconds: float, now: float
+    ) -> float | None:
+        """Seconds until the last of these has ended; None while nothing can be said.
+
+        Documents are begun in the order of their ordinals. ``now`` is a clock in seconds, the same at every look.
+        """
+        ended = [document for document in documents if document.is_ended]
+        if not ended or elapsed_seconds <= 0:
+            return None
+        ended_bytes = sum(document.size_bytes for document in ended)
+        per_byte = _seconds_per_byte(ended, ended_bytes)
+        shared_per_byte = min(per_byte / _LANES, _SHARE_OF_BYTES * elapsed_seconds / max(ended_bytes, 1))
+        per_document = (elapsed_seconds - shared_per_byte * ended_bytes) / len(ended)
+        everything, last = 0.0, now
+        begins, self._begins = self._begins, {}
+        left = sorted((document for document in documents if not document.is_ended), key=lambda each: each.ordinal)
+        for place, document in enumerate(left):
+            begin = begins.get(document.ordinal, now + place * per_document)
+            if document.ordinal in in_flight:
+                # Handed out, which is not yet begun; when its turn came was best known when it was first seen.
+                self._begins[document.ordinal] = begin
+            everything += per_document + shared_per_byte * document.size_bytes
+            last = max(last, begin + per_byte * document.size_bytes + _LAST_STEPS_SECONDS)
+        return max(everything, last - now)
 
 
 def _seconds_per_byte(ended: Sequence[DocumentWork], ended_bytes: int) -> float:
