@@ -5,6 +5,10 @@ fingerprint, the outcome under the file id. A second attempt, or two at once, wr
 same things; an attempt after a failure goes on from the first stage without an artifact.
 """
 
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
 import structlog
 from temporalio import activity
 
@@ -72,7 +76,8 @@ class IngestActivities:
         if failure is not None:
             ingestion.fail(failure)
         record = ingestion.record()
-        await self._catalog.save_outcome(record)
+        # A cancel that comes now is too late: the catalog and the workflow must not tell two different ends.
+        await _to_its_end(self._catalog.save_outcome(record))
         return record
 
     async def _attempt(self, ingestion: Ingestion) -> DocumentFailure | None:
@@ -140,3 +145,15 @@ class IngestActivities:
                 continue
             return prepared if is_good_enough(prepared, ingestion.request.options.quality_threshold) else None
         return None
+
+
+async def _to_its_end(step: Coroutine[Any, Any, None]) -> None:
+    """See a step done, and swallow a cancel that comes meanwhile."""
+    running = asyncio.ensure_future(step)
+    while not running.done():
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if running.cancelled():
+                raise
+    running.result()

@@ -71,12 +71,20 @@ class PackHeartbeats(StageHeartbeat):
         super().__init__()
         self._progress = progress
         self._ordinal = min(progress.open_ordinals, default=0)
+        self._under_way: dict[int, tuple[str, Stage]] = {}
+        """Filename and stage by ordinal; whoever moved last is last."""
 
     def under_way(self, document: DocumentRef, stage: Stage) -> None:
         """This document has come to this stage."""
-        self._ordinal, self.filename, self.stage = document.ordinal, document.filename, stage
+        self._under_way.pop(document.ordinal, None)
+        self._under_way[document.ordinal] = (document.filename, stage)
 
     def details(self) -> PackHeartbeat:
+        # Not one that has ended: a parser may hang at the next while those before it are written.
+        for ordinal in set(self._under_way).difference(self._progress.open_ordinals):
+            del self._under_way[ordinal]
+        if self._under_way:
+            self._ordinal, (self.filename, self.stage) = next(reversed(self._under_way.items()))
         return PackHeartbeat(
             stage=self.stage,
             filename=self.filename,

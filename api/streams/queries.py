@@ -19,6 +19,9 @@ from ingather.models.messages import OutcomesPage
 DEADLINE = timedelta(seconds=2)
 """Without one a query waits half a minute for a worker that is not there."""
 
+_PARENT_LEARNS_SECONDS = (0, 0.05, 0.1, 0.2)
+"""Pauses before a parent is asked whether it knows of a child's end; under load the word takes so long."""
+
 Answer = TypeVar("Answer", BatchProgress, OutcomesPage)
 
 
@@ -32,7 +35,7 @@ class ProgressAnswer:
 
     progress: BatchProgress
     complete: bool
-    """No child at work was silent; the documents of one that was are counted as in flight."""
+    """Every child at work was heard; the documents of one that was not are counted as in flight."""
 
 
 class BatchQueries:
@@ -51,11 +54,15 @@ class BatchQueries:
         asked = [ChildKey.of(child) for child in parent.children]
         heard = await _gathered({child: self._ask_child(batch_id, child) for child in asked})
         answers = {child: answer for child, answer in heard.items() if answer is not None}
-        if len(answers) < len(heard):
-            # A child that has just ended: its parent knows more by now.
+        ended = heard.keys() - answers.keys()
+        for pause in _PARENT_LEARNS_SECONDS:
+            if ended.isdisjoint(map(ChildKey.of, parent.children)):
+                break
+            # Its parent knows better than the child did, or is about to: the server tells it that the child ended.
+            await asyncio.sleep(pause)
             parent = await self._ask(workflow_id_for(batch_id), "progress", [], BatchProgress)
-        silent = set(asked) - set(heard)
-        return ProgressAnswer(merged(parent, answers), silent.isdisjoint(map(ChildKey.of, parent.children)))
+        unknown = set(asked) - answers.keys()
+        return ProgressAnswer(merged(parent, answers), unknown.isdisjoint(map(ChildKey.of, parent.children)))
 
     async def outcomes(self, batch_id: str, after: int) -> OutcomesPage:
         """What happened to the batch itself from journal position ``after`` on."""

@@ -20,6 +20,8 @@ from ingather.models.messages import JournalEntry, JournalKind
 _HEAD = "story"
 _CLOCK_SKEW = timedelta(seconds=5)
 """How far the clocks of a worker and of Temporal may be apart."""
+_FOR_GOOD = frozenset({DocumentStatus.DONE, DocumentStatus.SKIPPED})
+"""No retry runs these again."""
 
 
 class Story:
@@ -42,6 +44,8 @@ class Story:
         """Where to read on in the journal of each child at work."""
         self.running: dict[int, datetime] = {}
         """When each document in flight was started, as far as its start was told by this story's teller."""
+        self.cancelled_until: datetime | None = None
+        """When the latest document was told as cancelled."""
         self._early: dict[int, tuple[DocumentStatus, datetime | None]] = {}
         """Ends told from the catalog whose journal entries may be still to come."""
 
@@ -65,7 +69,7 @@ class Story:
         """
         drafts = []
         for record in records:
-            if record.status not in DOCUMENT_ENDS or self.told.has(record):
+            if record.status not in DOCUMENT_ENDS or self.told.has(record) or self._is_outdated(record):
                 continue
             is_running = self.told.status(record.ordinal) is DocumentStatus.IN_FLIGHT
             if record.started_at is not None and not is_running:
@@ -109,6 +113,7 @@ class Story:
             "position": self.position,
             "children": {str(child): position for child, position in self.children.items()},
             "until": self.told.until,
+            "cancelled_until": self.cancelled_until,
         }
         return {_HEAD: orjson.dumps(head), **(self.told.notes() if whole else self.told.changes())}
 
@@ -123,6 +128,8 @@ class Story:
         story.version, story.position = head["version"], head["position"]
         story.children = {ChildKey.parse(name): position for name, position in head["children"].items()}
         story.told.until = datetime.fromisoformat(head["until"]) if head["until"] else None
+        if head.get("cancelled_until"):
+            story.cancelled_until = datetime.fromisoformat(head["cancelled_until"])
         # When they started is not noted: how long they have been in flight counts from now.
         story.running = dict.fromkeys(story.told.running(), now)
         return story
@@ -146,12 +153,25 @@ class Story:
             del self._early[ordinal]
         return is_same
 
+    def _is_outdated(self, record: DocumentRecord) -> bool:
+        """Whether the batch's word on the document came after what the row says.
+
+        A worker that writes an end and dies, or is cancelled, before it can answer leaves a row that its
+        batch knows nothing of. The batch's word counts, and the row is put right when the batch ends.
+        """
+        told = self.told.status(record.ordinal)
+        if told is DocumentStatus.CANCELLED and record.started_at is not None and self.cancelled_until is not None:
+            return record.started_at <= self.cancelled_until
+        return record.status is DocumentStatus.CANCELLED and told in _FOR_GOOD
+
     def _document(
         self, entry: JournalEntry, status: DocumentStatus, record: DocumentRecord | None, *, is_past: bool = False
     ) -> Draft:
         data = document_data(self.batch_id, entry, status, record, is_past=is_past)
         ordinal = data["ordinal"]
         self.told.note(ordinal, status, data.get("ended_at"))
+        if status is DocumentStatus.CANCELLED:
+            self.cancelled_until = max(self.cancelled_until or entry.at, entry.at)
         if status is DocumentStatus.IN_FLIGHT:
             self.running[ordinal] = entry.at
         else:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from ingather import samples
@@ -22,6 +21,7 @@ from ingather.models.document import DocumentStatus
 from ingather.models.messages import ClosedBatch, FinishBatchInput
 from ingather.models.search import SearchQuery
 from tests.support.ingesting import TENANT, Workshop, activity_environment, run_activity
+from tests.support.preparing import busy_pid, lives
 from tests.support.s3_stores import s3_store
 from tests.support.waiting import until
 
@@ -147,19 +147,20 @@ async def test_poison_in_a_pack_takes_no_neighbour_down(workshop):
         assert await workshop.blobs.get(place.key, offset=place.offset, size=place.size_bytes) == text
 
 
-async def test_cancelling_a_pack_kills_its_parser_and_keeps_what_was_done(workshop, tmp_path):
+async def test_cancelling_a_pack_kills_its_parser_and_keeps_what_was_done(workshop):
     """The document it hung at is left as it was; the one before it is done."""
-    told = tmp_path / "pid"
-    batch_id = await workshop.batch(b"The dome opens at nine.\n", b"hang %s" % str(told).encode())
-    environment = activity_environment()
+    batch_id = await workshop.batch(b"The dome opens at nine.\n", b"hang")
+    environment, beats = activity_environment(), []
+    environment.on_heartbeat = beats.append
     request = await workshop.pack_request(batch_id, 0, 1)
     running = asyncio.create_task(environment.run(workshop.pack_activities.ingest_pack, request))
-    await until(told.exists)
+    await until(lambda: any((beat.ordinal, beat.stage, beat.statuses) == (1, Stage.PARSING, "d.") for beat in beats))
+    parser = await busy_pid(workshop.preparer)
 
     environment.cancel()
 
-    assert (await running).statuses == "dp"
-    await until(lambda: not psutil.pid_exists(int(told.read_text())))
+    assert (await asyncio.wait_for(running, 5)).statuses == "dp"
+    await until(lambda: not lives(parser), seconds=3)
 
 
 async def test_a_time_limit_that_is_over_before_the_first_stage_is_an_outcome(workshop):
@@ -171,37 +172,52 @@ async def test_a_time_limit_that_is_over_before_the_first_stage_is_an_outcome(wo
     assert (output.status, output.code) == (DocumentStatus.FAILED, "parser_timeout")
 
 
-async def test_cancelling_a_document_kills_its_parser_at_once(workshop, tmp_path):
+async def test_cancelling_a_document_kills_its_parser_at_once(workshop):
     """Native code listens to nothing else; the next document gets a fresh process."""
-    told = tmp_path / "pid"
-    batch_id = await workshop.batch(b"hang %s" % str(told).encode(), b"The dome opens at nine.\n")
+    batch_id = await workshop.batch(b"hang", b"The dome opens at nine.\n")
     environment, beats = activity_environment(), []
     environment.on_heartbeat = beats.append
     request = await workshop.request(batch_id)
     running = asyncio.create_task(environment.run(workshop.ingest_activities.ingest_document, request))
     await until(lambda: any(beat.stage is Stage.PARSING for beat in beats))
-    parser = psutil.Process(int(told.read_text()))
+    parser = await busy_pid(workshop.preparer)
 
     environment.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(running, 3)
 
-    await until(lambda: not parser.is_running() or parser.status() == psutil.STATUS_ZOMBIE, seconds=3)
+    await until(lambda: not lives(parser), seconds=3)
     assert (await workshop.row(batch_id)).status is DocumentStatus.PENDING
     assert (await workshop.ingest(batch_id, 1)).status is DocumentStatus.DONE
 
 
-async def test_a_document_in_line_for_a_parser_beats_and_can_be_cancelled(workshop, tmp_path):
+async def test_a_cancel_while_the_outcome_is_written_comes_too_late(workshop):
+    """Catalog and workflow tell one end: what was written is also answered."""
+    batch_id = await workshop.batch(b"The dome opens at nine.\n")
+    environment, request = activity_environment(), await workshop.request(batch_id)
+    write = workshop.catalog.save_outcome
+
+    async def cancelled_meanwhile(record):
+        environment.cancel()
+        await asyncio.sleep(0.05)
+        await write(record)
+
+    workshop.catalog.save_outcome = cancelled_meanwhile
+    output = await environment.run(workshop.ingest_activities.ingest_document, request)
+
+    assert output.status is (await workshop.row(batch_id)).status is DocumentStatus.DONE
+
+
+async def test_a_document_in_line_for_a_parser_beats_and_can_be_cancelled(workshop):
     """It says that it waits, and gives its place in the line up without taking a process with it."""
-    told = tmp_path / "pid"
-    batch_id = await workshop.batch(b"hang %s" % str(told).encode(), b"The dome opens at nine.\n", b"Third.\n")
+    batch_id = await workshop.batch(b"hang", b"The dome opens at nine.\n", b"Third.\n")
     environments, beats = [activity_environment() for _ in range(3)], [[], [], []]
     running = []
     for ordinal, environment in enumerate(environments):
         environment.on_heartbeat = beats[ordinal].append
         request = await workshop.request(batch_id, ordinal)
         running.append(asyncio.create_task(environment.run(workshop.ingest_activities.ingest_document, request)))
-        await until(told.exists)
+        await busy_pid(workshop.preparer)
     await until(lambda: all(beats))
 
     assert beats[1][-1].stage is Stage.WAITING

@@ -220,7 +220,7 @@ async def test_a_batch_that_continues_as_new_keeps_its_place(short_history_clien
     world = World(document_count=60, gate=asyncio.Event(), open_for=20)
     async with driven(short_history_client, world, limits=ONE_PLACE) as first, beside(first) as second:
         handle = await first.start(options={"max_workers": 2})
-        await until(lambda: world.waiting == 2)
+        await until(lambda: world.waiting > 0)  # one, where it drains for its next run already
         await second.start()
         await second.reaches(BatchState.QUEUED)
         world.gate.set()

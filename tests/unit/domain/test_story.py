@@ -163,6 +163,30 @@ def test_a_cancelled_document_is_told_once() -> None:
     assert story.tell_missed([record(0, DocumentStatus.CANCELLED)], NOW) == []
 
 
+def test_a_row_that_its_batch_knows_nothing_of_is_not_told() -> None:
+    """The worker wrote the end, but could not answer before the batch counted the document as cancelled."""
+    told = Story(BATCH)
+    told.tell([started(0), ended(0, DocumentStatus.CANCELLED)], {})
+    story = Story.load(BATCH, told.notes(whole=True), NOW)
+    begun, later = NOW - timedelta(seconds=1), NOW + timedelta(minutes=1)
+
+    assert story.tell_missed([record(0, DocumentStatus.DONE, started_at=begun)], NOW) == []
+    # A retry that nobody saw is another matter.
+    assert types(story.tell_missed([record(0, DocumentStatus.DONE, started_at=later, ended_at=later)], later)) == [
+        "document.started",
+        "document.succeeded",
+    ]
+
+
+def test_a_document_told_as_done_is_not_cancelled_later() -> None:
+    """The row was told first, then put right by the batch's word."""
+    story = Story(BATCH)
+    story.tell_missed([record(0, DocumentStatus.DONE, started_at=NOW)], NOW)
+
+    corrected = record(0, DocumentStatus.CANCELLED, ended_at=NOW + timedelta(seconds=3))
+    assert story.tell_missed([corrected], NOW) == []
+
+
 def test_a_document_that_nobody_saw_start_is_told_whole() -> None:
     """Its start comes with it, at its own time, between the others."""
     quick = record(0, DocumentStatus.DONE, started_at=NOW, ended_at=NOW + timedelta(seconds=2))
