@@ -55,6 +55,14 @@ async def ended(visitor: Visitor, batch_id: str, seconds: float = 120) -> Json:
     return seen
 
 
+async def manifested(visitor: Visitor, batch_id: str) -> None:
+    """Until the batch knows its documents by name."""
+    deadline = time.monotonic() + 60
+    while not (await visitor.get(f"/v1/batches/{batch_id}/documents?limit=1")).json()["items"]:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
 async def tenant(visitor: Visitor, **settings: Any) -> dict[str, str]:
     """Headers of a new tenant with these settings."""
     name = f"tenant {time.monotonic_ns()}"
@@ -159,6 +167,7 @@ async def test_a_paused_batch_is_in_progress_and_a_cancelled_one_ends(visitor: V
     batch_id = await upload(visitor, notes(80, "cancelled", words=2_000))
     await visitor.post(f"/v1/batches/{batch_id}/pause")
     assert (await status(visitor, batch_id))["status"] == "in_progress"
+    await manifested(visitor, batch_id)
     await visitor.post(f"/v1/batches/{batch_id}/cancel")
     seen = await ended(visitor, batch_id)
     assert seen["processed_count"] + seen["failed_count"] == seen["total_documents"] == 80

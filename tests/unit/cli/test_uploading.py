@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,15 @@ def test_a_block_that_meets_a_busy_server_is_sent_again_under_its_key(ingather: 
     ]
 
 
+@pytest.fixture
+def heard_interrupts() -> Iterator[None]:
+    """Ctrl-C raises, also where the tests run in the background of a shell that has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_interrupts")
 def test_ctrl_c_in_an_upload_says_how_to_go_on(ingather: Run, server: StandIn) -> None:
     """What has arrived is kept and does not run; the same command with the key brings the rest, cancel drops it."""
     intake = Intake(server)
