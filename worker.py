@@ -25,6 +25,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymen
 
 from activities.accounting import AccountingActivities
 from activities.byte_budget import ByteBudget
+from activities.handoff import HandoffActivities
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
 from activities.keyed_locks import KeyedLocks
@@ -252,11 +253,13 @@ def _activity_classes(
 ) -> ActivityClasses:
     manifest = ManifestReader(ports.blobs)
     ingesting = (ports.blobs, ports.catalog, preparer, manifest)
-    shared: Any = {"budget": document_budget(settings), "same_content": KeyedLocks()}
+    budget = document_budget(settings)
+    shared: Any = {"budget": budget, "same_content": KeyedLocks()}
     return ActivityClasses(
         ingest=IngestActivities(*ingesting, **shared),
         packs=PackActivities(*ingesting, **shared),
         accounting=AccountingActivities(ports.catalog, manifest),
+        handoff=HandoffActivities(ports.blobs, ports.catalog, ports.handoff, manifest, budget=budget),
         manifest=ManifestActivities(ports.blobs, ports.catalog, ZipArchiveReader(), archive_limits(settings)),
         index=IndexActivities(ports.blobs, ports.catalog, ports.index),
         records=RecordActivities(ports.blobs, ports.catalog),

@@ -5,15 +5,12 @@ fingerprint, the outcome under the file id. A second attempt, or two at once, wr
 same things; an attempt after a failure goes on from the first stage without an artifact.
 """
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any
-
 import structlog
 from temporalio import activity
 
+from activities.attempts import failure_of, to_its_end
 from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
-from activities.failures import described, to_document_failure, translate_errors_and_give_up
+from activities.failures import translate_errors_and_give_up
 from activities.heartbeats import StageHeartbeat
 from activities.ingestion import Ingestion, fetch_content, log_end, log_start, output_of
 from activities.keyed_locks import KeyedLocks
@@ -23,17 +20,13 @@ from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.domain.keys import artifact_key, parsed_key
 from ingather.domain.stored import StoredBytes
 from ingather.models.content import PreparedDocument, Stage
-from ingather.models.document import DocumentFailure, DocumentRecord
-from ingather.models.errors import BlobNotFoundError, DocumentError, IngatherError
+from ingather.models.document import DocumentRecord
 from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
 from ingather.ports.document_preparer import DocumentPreparer
 
 log = structlog.get_logger(__name__)
-
-MAX_UNEXPECTED_ATTEMPTS = 4
-"""A bug of our own is tried this often, then it is that document's outcome and nobody else's."""
 
 
 class IngestActivities:
@@ -72,30 +65,13 @@ class IngestActivities:
         return output_of(record)
 
     async def _run(self, ingestion: Ingestion) -> DocumentRecord:
-        failure = ingestion.document.refused or await self._attempt(ingestion)
+        failure = ingestion.document.refused or await failure_of(ingestion, self._ingest(ingestion))
         if failure is not None:
             ingestion.fail(failure)
         record = ingestion.record()
         # A cancel that comes now is too late: the catalog and the workflow must not tell two different ends.
-        await _to_its_end(self._catalog.save_outcome(record))
+        await to_its_end(self._catalog.save_outcome(record))
         return record
-
-    async def _attempt(self, ingestion: Ingestion) -> DocumentFailure | None:
-        """Go through the stages; answers why the document failed, if it did."""
-        try:
-            await self._ingest(ingestion)
-        except (DocumentError, BlobNotFoundError) as error:
-            return to_document_failure(error, ingestion.stage)
-        except IngatherError:
-            raise
-        except Exception as error:
-            if activity.info().attempt < MAX_UNEXPECTED_ATTEMPTS:
-                raise
-            facts = {"batch_id": ingestion.request.batch_id, "file_id": ingestion.file_id, **described(error)}
-            log.error("document.unexpected_error", **facts)  # noqa: TRY400  # a traceback ends in the message
-            unexpected = IngatherError(f"An unexpected {type(error).__name__} stopped this document.")
-            return to_document_failure(unexpected, ingestion.stage)
-        return None
 
     async def _ingest(self, ingestion: Ingestion) -> None:
         blob = ingestion.document.blob
@@ -145,15 +121,3 @@ class IngestActivities:
                 continue
             return prepared if is_good_enough(prepared, ingestion.request.options.quality_threshold) else None
         return None
-
-
-async def _to_its_end(step: Coroutine[Any, Any, None]) -> None:
-    """See a step done, and swallow a cancel that comes meanwhile."""
-    running = asyncio.ensure_future(step)
-    while not running.done():
-        try:
-            await asyncio.shield(running)
-        except asyncio.CancelledError:
-            if running.cancelled():
-                raise
-    running.result()

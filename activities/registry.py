@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from activities.accounting import AccountingActivities
+from activities.handoff import HandoffActivities
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
 from activities.manifest import ManifestActivities
@@ -23,6 +24,7 @@ class ActivityClasses:
     ingest: IngestActivities
     packs: PackActivities
     accounting: AccountingActivities
+    handoff: HandoffActivities
     manifest: ManifestActivities
     index: IndexActivities
     records: RecordActivities
@@ -37,6 +39,8 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.packs.ingest_pack,
             classes.accounting.account_for_document,
             classes.accounting.account_for_pack,
+            classes.handoff.hand_on_document,
+            classes.handoff.hand_on_pack,
         ],
         IO_QUEUE: [
             classes.manifest.build_manifest,

@@ -11,6 +11,7 @@ from temporalio.envconfig import ClientConfigProfile
 
 from ingather.adapters.cached_blob_store import CachedBlobStore
 from ingather.adapters.openai_embedder import OpenAiEmbedder
+from ingather.adapters.redis_handoff_queue import RedisHandoffQueue
 from ingather.adapters.s3.blob_store import S3BlobStore
 from ingather.adapters.sql.catalog import SqlCatalog
 from ingather.adapters.sql.migrate import migrate as migrate_catalog
@@ -20,6 +21,7 @@ from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
 from ingather.ports.chunk_index import ChunkIndex
 from ingather.ports.event_log import EventLog
+from ingather.ports.handoff_queue import HandoffQueue
 from ingather.settings import MIB, Settings
 
 CACHE_BYTES = 128 * MIB
@@ -34,6 +36,7 @@ class Ports:
     catalog: Catalog
     index: ChunkIndex
     embedder: WordLlamaEmbedder | OpenAiEmbedder
+    handoff: HandoffQueue
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Stores:
     blobs: BlobStore
     catalog: Catalog
     events: EventLog
+    handoff: HandoffQueue
 
 
 @asynccontextmanager
@@ -51,17 +55,18 @@ async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
     async with AsyncExitStack() as stack:
         blobs, catalog = build_blob_store(settings), SqlCatalog(settings.catalog.url.get_secret_value())
         index, embedder = build_index(settings), build_embedder(settings)
-        for port in (blobs, catalog, index):
+        handoff = RedisHandoffQueue(settings.redis.url.get_secret_value())
+        for port in (blobs, catalog, index, handoff):
             stack.push_async_callback(port.close)
         if isinstance(embedder, OpenAiEmbedder):
             stack.push_async_callback(embedder.close)
-        yield Ports(blobs=blobs, catalog=catalog, index=index, embedder=embedder)
+        yield Ports(blobs=blobs, catalog=catalog, index=index, embedder=embedder, handoff=handoff)
 
 
 @asynccontextmanager
 async def open_stores(settings: Settings, *, cache_bytes: int = CACHE_BYTES) -> AsyncIterator[Stores]:
     """Open what keeps things; closed when the block ends."""
-    # Workers know no Redis, and are back sooner without its library.
+    # Most workers need no Redis, and are back sooner without its library.
     from ingather.adapters.redis_event_log import RedisEventLog  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
@@ -69,8 +74,9 @@ async def open_stores(settings: Settings, *, cache_bytes: int = CACHE_BYTES) -> 
             blobs=build_blob_store(settings, cache_bytes=cache_bytes),
             catalog=SqlCatalog(settings.catalog.url.get_secret_value()),
             events=RedisEventLog(settings.redis.url.get_secret_value()),
+            handoff=RedisHandoffQueue(settings.redis.url.get_secret_value()),
         )
-        for store in (stores.blobs, stores.catalog, stores.events):
+        for store in (stores.blobs, stores.catalog, stores.events, stores.handoff):
             stack.push_async_callback(store.close)
         yield stores
 

@@ -8,6 +8,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.accounting import AccountingActivities
+    from activities.handoff import HandoffActivities
     from activities.ingest import IngestActivities
     from activities.pack import PackActivities
     from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput, IngestPackInput, IngestPackOutput
@@ -27,6 +28,7 @@ class Pipeline:
 
 PIPELINES = {
     "ingest": Pipeline(IngestActivities.ingest_document, indexed=True, process_pack=PackActivities.ingest_pack),
+    "handoff": Pipeline(HandoffActivities.hand_on_document, indexed=False, process_pack=HandoffActivities.hand_on_pack),
     "noop": Pipeline(
         AccountingActivities.account_for_document, indexed=False, process_pack=AccountingActivities.account_for_pack
     ),

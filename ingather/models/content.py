@@ -57,6 +57,8 @@ class Stage(StrEnum):
     EMBEDDING = "embedding"
     WRITING = "writing"
     EXPANDING = "expanding"
+    HANDING_ON = "handing_on"
+    """On its way into the next stage's list."""
 
 
 @dataclass(frozen=True, slots=True)

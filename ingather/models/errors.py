@@ -466,6 +466,13 @@ class EventLogUnavailableError(DependencyError):
     title = "Event log is unavailable"
 
 
+class HandoffUnavailableError(DependencyError):
+    """The Redis that the next stage reads from cannot be reached, or takes nothing."""
+
+    code = "handoff_unavailable"
+    title = "Hand-off list is unavailable"
+
+
 class EngineUnavailableError(DependencyError):
     """Temporal cannot be reached, or answers too late."""
 

@@ -20,6 +20,7 @@ from ingather.adapters.memory.blob_store import InMemoryBlobStore
 from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.memory.chunk_index import InMemoryChunkIndex
 from ingather.adapters.memory.event_log import InMemoryEventLog
+from ingather.adapters.memory.handoff_queue import InMemoryHandoffQueue
 from ingather.bootstrap import Stores
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, ChildProgress, Counts
 from ingather.models.errors import EngineUnavailableError, InvalidStateError
@@ -200,6 +201,7 @@ class ApiInProcess:
     catalog: InMemoryCatalog
     index: InMemoryChunkIndex
     parts: ApiParts
+    handoff: InMemoryHandoffQueue
 
     async def submit(self, **body: Any) -> dict[str, Any]:
         """Submit a small batch as JSON and answer the resource."""
@@ -236,8 +238,8 @@ async def api_in_process(settings: Settings | None = None) -> AsyncIterator[ApiI
     """The API over memory adapters, reachable through ``http``."""
     settings = settings or Settings()
     blobs, catalog, index = InMemoryBlobStore(), InMemoryCatalog(), InMemoryChunkIndex()
-    engine, metrics = EngineStandIn(catalog), ApiMetrics()
-    stores = Stores(blobs=blobs, catalog=catalog, events=InMemoryEventLog())
+    engine, metrics, handoff = EngineStandIn(catalog), ApiMetrics(), InMemoryHandoffQueue()
+    stores = Stores(blobs=blobs, catalog=catalog, events=InMemoryEventLog(), handoff=handoff)
     search = SearchService(LocalSearch(index, TwoNumberEmbedder()))
     parts = build_parts(settings, stores, engine, engine, metrics, search=search)
 
@@ -251,4 +253,4 @@ async def api_in_process(settings: Settings | None = None) -> AsyncIterator[ApiI
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://api.test") as http,
     ):
-        yield ApiInProcess(app, http, engine, blobs, catalog, index, parts)
+        yield ApiInProcess(app, http, engine, blobs, catalog, index, parts, handoff)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from temporalio.testing import ActivityEnvironment
 
 from activities.accounting import AccountingActivities
+from activities.handoff import HandoffActivities
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
 from activities.keyed_locks import KeyedLocks
@@ -20,6 +21,7 @@ from activities.records import RecordActivities
 from ingather.adapters.memory.blob_store import InMemoryBlobStore
 from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.memory.chunk_index import InMemoryChunkIndex
+from ingather.adapters.memory.handoff_queue import InMemoryHandoffQueue
 from ingather.domain.bitmap import encode_bitmap
 from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.domain.keys import artifact_key, manifest_key, upload_key
@@ -179,6 +181,8 @@ class Workshop:
         self.ingest_activities = IngestActivities(*ports, same_content=same_content)
         self.pack_activities = PackActivities(*ports, same_content=same_content)
         self.accounting_activities = AccountingActivities(self.catalog, manifest)
+        self.queue = InMemoryHandoffQueue()
+        self.handoff_activities = HandoffActivities(self.blobs, self.catalog, self.queue, manifest)
         self.index_activities = IndexActivities(self.blobs, self.catalog, self.index)
         self.record_activities = RecordActivities(self.blobs, self.catalog)
 

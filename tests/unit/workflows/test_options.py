@@ -6,6 +6,7 @@ import pytest
 from temporalio.workflow import ActivityCancellationType
 
 from activities.accounting import AccountingActivities
+from activities.handoff import HandoffActivities
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
 from activities.manifest import ManifestActivities
@@ -82,6 +83,7 @@ def activity_classes():
         ingest=IngestActivities(None, None, None, None),
         packs=PackActivities(None, None, None, None),
         accounting=AccountingActivities(None, None),
+        handoff=HandoffActivities(None, None, None, None),
         manifest=ManifestActivities(None, None, None, None),
         index=IndexActivities(None, None, None),
         records=RecordActivities(None, None),
