@@ -66,7 +66,6 @@ class PackActivities:
                 await self._manifest.document(request.tenant_id, request.batch_id, ordinal)
                 for ordinal in progress.open_ordinals
             ]
-            await stack.enter_async_context(self._budget.hold(sum(ref.blob.size_bytes for ref in refs if ref.blob)))
             ingestions = self._ingestions(request, refs, heartbeats)
             log.info(
                 "pack.started",
@@ -74,8 +73,10 @@ class PackActivities:
                 tenant_id=request.tenant_id,
                 filenames=[ref.filename for ref in refs],
             )
-            # As for single documents: whoever has the same content waits, and finds it in the catalog.
+            # As for single documents: whoever has the same content waits, and finds it in the catalog. And in
+            # the same order, contents before bytes, or one would wait for the other.
             await stack.enter_async_context(self._same_content.hold_all(each.content for each in ingestions))
+            await stack.enter_async_context(self._budget.hold(sum(ref.blob.size_bytes for ref in refs if ref.blob)))
             run = PackRun(self._blobs, self._catalog, self._preparer, progress)
             for group in _each_content_once(ingestions):
                 if not await run.ingest(group):

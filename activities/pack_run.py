@@ -50,13 +50,15 @@ class PackRun:
                 await self._flush()
         except asyncio.CancelledError:
             # The parser is stopped at once; what it has finished is not thrown away.
-            working.cancel()
-            await asyncio.wait({working})
+            await _stopped(working)
             with suppress(IngatherError):
                 await self._flush()
             if not _is_batch_cancelled():
                 raise
             return False
+        finally:
+            # Also after a write that failed: the next attempt must not find this one's parser at work.
+            await _stopped(working)
         await working
         return True
 
@@ -182,6 +184,12 @@ class PackRun:
             log.error("pack.unexpected_error", **described(error))  # noqa: TRY400  # a traceback ends in the message
             self._progress.alone(ingestion.document.ordinal)
             return None
+
+
+async def _stopped(working: asyncio.Future[None]) -> None:
+    """Cancel what still runs, and see it end."""
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
 
 
 def _is_batch_cancelled() -> bool:

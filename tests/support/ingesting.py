@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from temporalio.testing import ActivityEnvironment
 
 from activities.accounting import AccountingActivities
+from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
 from activities.handoff import HandoffActivities
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
@@ -64,6 +65,8 @@ class WatchedPreparer:
         self.gate: asyncio.Event | None = None
         self.open_for = 0
         """Documents of a pack that pass a closed gate."""
+        self.stopped: list[list[str]] = []
+        """Packs whose parser was told to stop at the gate."""
 
     @property
     def description(self) -> dict[str, str]:
@@ -88,7 +91,11 @@ class WatchedPreparer:
         self.parsed += [request.filename for request in requests]
         if self.gate is not None:
             first = await self._inner.prepare_many(requests[: self.open_for], on_stage, on_outcome)
-            await self.gate.wait()
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.stopped.append([request.filename for request in requests])
+                raise
             rest = requests[len(first) :]
             return first + await self._inner.prepare_many(
                 rest, *(_shifted(len(first), f) for f in (on_stage, on_outcome))
@@ -177,9 +184,10 @@ class Workshop:
         self.catalog = catalog or FaultyCatalog()
         self.index = index or InMemoryChunkIndex()
         manifest, same_content = ManifestReader(self.blobs, cache_bytes=0), KeyedLocks()
+        self.budget = ByteBudget(DEFAULT_BUDGET_BYTES)
         ports = (self.blobs, self.catalog, preparer, manifest)
-        self.ingest_activities = IngestActivities(*ports, same_content=same_content)
-        self.pack_activities = PackActivities(*ports, same_content=same_content)
+        self.ingest_activities = IngestActivities(*ports, budget=self.budget, same_content=same_content)
+        self.pack_activities = PackActivities(*ports, budget=self.budget, same_content=same_content)
         self.accounting_activities = AccountingActivities(self.catalog, manifest)
         self.queue = InMemoryHandoffQueue()
         self.handoff_activities = HandoffActivities(self.blobs, self.catalog, self.queue, manifest)

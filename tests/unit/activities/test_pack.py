@@ -7,6 +7,7 @@ import pytest
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.byte_budget import DEFAULT_BUDGET_BYTES
 from ingather.domain.artifact import decode
 from ingather.domain.bitmap import decode_bitmap
 from ingather.domain.stored import artifact_of, raw_of
@@ -229,6 +230,19 @@ async def test_a_worker_that_stops_hands_its_pack_to_another(workshop, preparer)
     assert preparer.parsed == ["document-0.txt", "document-1.txt", "document-1.txt"]
 
 
+async def test_a_pack_that_cannot_write_stops_its_parser(workshop, preparer):
+    """It gives back its bytes and its contents, so nothing of it may go on beside the next attempt."""
+    batch_id = await workshop.batch(*TEXTS[:2])
+    preparer.gate, preparer.open_for = asyncio.Event(), 1
+    workshop.blobs.faults["put", "derived/"] = StorageUnavailableError("away")
+
+    with pytest.raises(ApplicationError, match="away"):
+        await workshop.ingest_pack(batch_id, 0, 1)
+
+    assert preparer.stopped == [["document-0.txt", "document-1.txt"]]
+    assert workshop.budget.held_bytes == 0
+
+
 async def test_identical_documents_of_a_pack_are_parsed_once(workshop, preparer):
     """The copies are skipped for the first one, as they would be alone."""
     batch_id = await workshop.batch(TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[0])
@@ -250,6 +264,28 @@ async def test_packs_and_single_documents_with_one_content_wait_for_each_other(w
 
     assert sorted(first.statuses + second.statuses + alone.status[0]) == sorted("ddsss")
     assert len(preparer.parsed) == 2
+
+
+async def test_a_pack_and_a_document_with_one_content_never_wait_for_each_others_bytes(workshop):
+    """Whoever holds bytes of the budget has all it needs to give them back, also with a file that needs all of them."""
+    batch_id = await workshop.batch(TEXTS[0], TEXTS[1], TEXTS[1])
+
+    async def fills_the_budget() -> None:
+        async with workshop.budget.hold(DEFAULT_BUDGET_BYTES):
+            pass
+
+    async with workshop.budget.hold(DEFAULT_BUDGET_BYTES):
+        pack = asyncio.create_task(workshop.ingest_pack(batch_id, 0, 1))
+        await asyncio.sleep(0.1)
+        large = asyncio.create_task(fills_the_budget())
+        await asyncio.sleep(0.1)
+        alone = asyncio.create_task(workshop.ingest(batch_id, 2))
+        await asyncio.sleep(0.1)
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(pack, large, alone)
+    assert (await pack).statuses == "dd"
+    assert (await alone).status is DocumentStatus.SKIPPED
 
 
 async def test_content_from_a_pack_is_skipped_and_borrowed_like_any_other(workshop, preparer):
