@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections import defaultdict
 from types import TracebackType
 from typing import Self
@@ -11,6 +12,8 @@ import psutil
 import redis
 
 _SAMPLE_SECONDS = 0.2
+_BUSY_PERCENT = 8.0
+"""Of all cores."""
 
 
 def processes_by_part(pids: dict[str, int]) -> dict[str, list[psutil.Process]]:
@@ -93,3 +96,11 @@ def temporal_calls(metrics_port: int) -> dict[str, int]:
             if operation:
                 calls[operation[1]] += int(float(value))
     return dict(calls)
+
+
+def settle(seconds: float = 60.0) -> None:
+    """Wait until nothing else keeps the machine busy: an index tidied up after the round before, say. At most so long."""
+    deadline = time.monotonic() + seconds
+    psutil.cpu_percent()
+    while time.monotonic() < deadline and psutil.cpu_percent(interval=1.0) > _BUSY_PERCENT:
+        pass

@@ -18,6 +18,7 @@ from typing import Any
 
 from bench.direct import run_direct
 from bench.end_to_end import EndToEndResult, run_batch
+from bench.meters import settle
 from bench.pool import PoolResult, run_pool
 from bench.workload import Workload, corpus, small_texts
 from ingather.logging import configure_logging
@@ -72,8 +73,11 @@ def _round(name: str, number: int, scratch: Path, stack: dict[str, Any], argumen
         return None
     cores = os.cpu_count() or 1
     packed = name in PACKED
+    settle()
     pool = run_pool(workload, scratch / "pool" / name / str(number), cores)
+    settle()
     direct = run_direct(workload, scratch / "direct" / name / str(number), cores, packed=packed)
+    settle()
     ours = run_batch(workload, stack, f"{name}-{number}", packed=packed)
     print(
         f"{name} {number + 1}: pool {pool.rate:.0f}/s, activities {direct.rate:.0f}/s, Ingather {ours.rate:.0f}/s"

@@ -32,7 +32,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.window import MAX_IN_FLIGHT
 
 CHILDREN_OF_A_BATCH = 32
-MIN_CHILD_DOCUMENTS = 50
+MIN_CHILD_DOCUMENTS = 250
+"""A child costs as much as several packs: its start and end, its own manifest page, its last write to the index."""
 MAX_HISTORY_EVENTS = 8_000
 """A child costs its parent about nine events; the server warns at 10,240."""
 MAX_CHILD_FAILURES = 3

@@ -4,10 +4,10 @@ Rows are replaced by merging on their id, so writers need no lock between them: 
 of two conflicting writers win and the other starts over on what the first one left. A writer
 that dies half-way leaves files nobody refers to.
 
-Where nothing is there yet, which is the rule, rows are appended instead: a quarter of the work, and
-the same however large the table is. Two who do so at the same moment both succeed. So
-whoever appends counts afterwards, and where others were at it too he removes what there is
-and merges. The last one who counts sees all.
+Where nothing is there yet, which is the rule, rows are appended instead: a quarter of the work. Two
+who do so at the same moment both succeed. So whoever appends looks at the table's version
+afterwards: where others wrote meanwhile he counts, and where they wrote the same documents he
+removes what there is and merges. The last one who counts sees all.
 """
 
 import asyncio
@@ -32,10 +32,13 @@ async def replace_documents(table: Any, replacement: Replacement) -> None:
     Not to be cancelled half-way: see above.
     """
     rows, condition = replacement.rows, replacement.condition()
+    version = await table.version()
     if rows.num_rows and not await table.count_rows(condition):
         for start in range(0, rows.num_rows, _ROWS_AT_ONCE):
             await _persistently(lambda start=start: table.add(rows.slice(start, _ROWS_AT_ONCE)))  # type: ignore[misc]  # bound default
-        if await table.count_rows(condition) == rows.num_rows:
+            version += 1
+        # A count reads the whole table; nobody else's write makes it unnecessary.
+        if await table.version() == version or await table.count_rows(condition) == rows.num_rows:
             return
         await _persistently(lambda: table.delete(condition))
     await _merge_all(table, replacement)
