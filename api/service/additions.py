@@ -6,6 +6,7 @@ same part, also after the seal; a seal that comes again is sent to the workflow 
 broke off between catalog and workflow is completed.
 """
 
+import asyncio
 import uuid
 from dataclasses import dataclass
 
@@ -14,14 +15,14 @@ import uuid_utils
 
 from api.engine import BatchClosedError, BatchEngine
 from api.idempotency import check_key
-from api.reception import Feed
+from api.reception import Feed, Reception
 from api.resources import BatchSnapshot
 from api.service.added_signals import AddedSignals
 from api.service.batches import BatchService
 from api.service.receiving import Receiving
 from ingather.domain.submission_parts import check_takes_more
 from ingather.models.batch import BatchRecord, SubmissionPart, SubmissionTotals
-from ingather.models.errors import EmptyBatchError, IdempotencyKeyReusedError
+from ingather.models.errors import DependencyError, EmptyBatchError, IdempotencyKeyReusedError, IngatherError
 from ingather.models.messages import SealRequest
 from ingather.ports.catalog import Catalog
 
@@ -65,16 +66,29 @@ class AdditionService:
             if not reception.tally.document_count:
                 raise EmptyBatchError("The request holds no document.")
             await reception.finish()
-            fingerprint = reception.tally.fingerprint(None)
-            wanted = self.receiving.part(batch_id, part_id, reception, fingerprint)
+        added = await self._register(record, part_id, reception)
+        if not added.was_replayed:
+            self.signals.note(batch_id, added.totals.document_count, record.created_at)
+            log.info("batch.extended", batch_id=batch_id, file_count=added.part.document_count, part=added.part.number)
+        return added
+
+    async def _register(self, record: BatchRecord, part_id: str, reception: Reception) -> Added:
+        """Make what was received a part of the batch, or remove it where it is certainly not one."""
+        fingerprint = reception.tally.fingerprint(None)
+        wanted = self.receiving.part(record.batch_id, part_id, reception, fingerprint)
+        try:
             part, is_new, totals = await self.catalog.add_part(wanted, record.spec.max_documents)
-            if part.fingerprint != fingerprint:
-                raise IdempotencyKeyReusedError("This Idempotency-Key brought other documents to this batch.")
-        if is_new:
-            self.signals.note(batch_id, totals.document_count, record.created_at)
-            log.info("batch.extended", batch_id=batch_id, file_count=part.document_count, part=part.number)
-        else:
+        except DependencyError:
+            # Its commit may have gone through although the answer did not, as after a cancel: the bytes stay,
+            # for the part that is there or for nobody.
+            raise
+        except IngatherError:
+            await asyncio.shield(reception.discard())
+            raise
+        if part.key != wanted.key:
             await reception.discard()
+        if part.fingerprint != fingerprint:
+            raise IdempotencyKeyReusedError("This Idempotency-Key brought other documents to this batch.")
         return Added(part, totals, was_replayed=not is_new)
 
     async def seal(self, tenant_id: str, batch_id: str) -> BatchSnapshot:

@@ -6,7 +6,7 @@ import pytest
 
 from api.service.added_signals import pause_seconds
 from ingather.models.batch import BatchState
-from ingather.models.errors import StorageUnavailableError
+from ingather.models.errors import CatalogUnavailableError, StorageUnavailableError
 from ingather.settings import Limits, Settings
 from tests.support.api import ApiInProcess, api_in_process
 from tests.support.submitted import bytes_of, form, ndjson, submission
@@ -214,6 +214,36 @@ async def test_an_addition_that_fails_leaves_nothing(api):
     assert (response.status_code, response.json()["code"]) == (503, "storage_unavailable")
     assert await api.keys() == []
     assert await submission(api, batch_id) == []
+
+
+@pytest.mark.parametrize("breaks_off", ["answer_lost", "request_dropped"])
+async def test_an_addition_that_is_durable_keeps_its_bytes(api, breaks_off):
+    """The part was committed and nobody heard of it: the same request again finds it whole."""
+    batch_id = await opened(api)
+    add_part, committed = api.catalog.add_part, asyncio.Event()
+
+    async def commits_and_is_silent(*given):
+        await add_part(*given)
+        committed.set()
+        if breaks_off == "answer_lost":
+            raise CatalogUnavailableError("The catalog did not answer.")
+        await asyncio.Event().wait()
+
+    api.catalog.add_part = commits_and_is_silent
+    broken = asyncio.create_task(add(api, batch_id, ("a", b"a"), key="block-1"))
+    await committed.wait()
+    if breaks_off == "answer_lost":
+        assert (await broken).status_code == 503
+    else:
+        broken.cancel()
+        await asyncio.wait({broken})
+    del api.catalog.add_part
+
+    again = await add(api, batch_id, ("a", b"a"), key="block-1")
+
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (202, "true")
+    [line] = await submission(api, batch_id)
+    assert await bytes_of(api, line) == b"a"
 
 
 async def test_the_workflow_hears_how_the_batch_grows(api):
