@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from activities.failures import described
 from api.streams.frames import event_frame
 from api.streams.poller import Poller, PollerParts
 from api.streams.subscription import Burst, Frame, Subscription
@@ -176,19 +177,23 @@ class Hub:
             try:
                 await self._follow_once()
                 trouble = False
+                continue
             except DependencyError as error:
                 if not trouble:
                     log.warning("hub.interrupted", code=error.code, batches=len(self._channels))
-                trouble = True
-                await asyncio.sleep(RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001  # one odd event must not silence every stream of the process
+                # A traceback ends in the message, which may quote what was being read.
+                log.error("hub.failed", batches=len(self._channels), **described(error))  # noqa: TRY400
+                for channel in self._channels.values():
+                    _send_back(channel)
+            trouble = True
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow_once(self) -> None:
         for channel in list(self._channels.values()):
             if channel.position is None:
                 channel.position = (await self._log.range(channel.key)).latest
-                for subscription in channel.subscriptions:
-                    subscription.missed = True
-                    subscription.wake()
+                _send_back(channel)
         now = asyncio.get_running_loop().time()
         free = {key: channel for key, channel in self._channels.items() if not _is_held(channel, now)}
         if not self._channels:
@@ -245,6 +250,13 @@ class Hub:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _send_back(channel: Channel) -> None:
+    """Let watchers read the log: something may have passed them by."""
+    for subscription in channel.subscriptions:
+        subscription.missed = True
+        subscription.wake()
 
 
 def _is_held(channel: Channel, now: float) -> bool:

@@ -41,8 +41,8 @@ CHILD_SECONDS = 0.05
 IDLE_SECONDS = 1.0
 PROGRESS_SECONDS = 0.5
 """``batch.progress`` comes at most this often."""
-SNAPSHOT_SECONDS = 1.0
-"""Others may read the progress shared with them for so long."""
+SNAPSHOT_SECONDS = 2.0
+"""Others may read the progress shared with them for so long: longer than the longest pause between two looks."""
 SHARE_SECONDS = 0.25
 STAGES_SECONDS = 1.0
 SLOW_DOCUMENT = timedelta(seconds=1)

@@ -3,6 +3,7 @@
 import asyncio
 
 from api.streams import hub as hub_module
+from api.streams.hub import Hub
 from api.streams.session import StreamSession
 from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.models.batch import BatchState
@@ -222,6 +223,32 @@ async def test_the_log_going_away_keeps_streams_open(house, batch, monkeypatch) 
 
     assert contiguous(watcher.seqs)
     assert watcher.documents == [("started", 0), ("succeeded", 0)]
+
+
+async def test_an_odd_error_silences_no_stream(house, batch) -> None:
+    """A bug of ours while events are handed out: they are read from the log instead, and what follows comes live."""
+    unhappy = ["once"]
+
+    def on_state(_batch_id: str) -> None:
+        if unhappy:
+            unhappy.clear()
+            raise ValueError("odd")
+
+    hub = Hub(batch.parts(house.log), on_state)
+    hub.start()
+    house.hubs.append(hub)
+    watcher = house.watch(hub=hub)
+    await watcher.sees("stream.snapshot")
+    batch.state(BatchState.RUNNING)
+    await watcher.sees("batch.started")
+    await batch.run_all()
+    await batch.close()
+    await watcher.closes()
+
+    assert not unhappy
+    assert "stream.reset" not in watcher.names
+    assert contiguous(watcher.seqs)
+    assert watcher.names[-2:] == ["batch.completed", "stream.end"]
 
 
 async def test_a_log_that_is_away_at_the_beginning_is_waited_for(house, batch, monkeypatch) -> None:
