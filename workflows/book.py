@@ -39,6 +39,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.pipelines import PIPELINES
     from workflows.place import Place
     from workflows.visibility import Visibility
+    from workflows.window import MAX_IN_FLIGHT
 
 REMEMBERED_REQUESTS = 200
 
@@ -161,7 +162,7 @@ class BatchBook:
         packs = wants_packs and PIPELINES[self.spec.pipeline].process_pack is not None
         packable = set(decode_bitmap(manifest.packable)) if packs else set()
         plan = PackPlan(packable, pack_limit(len(packable)))
-        share = Share(range(len(self.ledger)), manifest.filenames, plan, self.spec.options.max_workers)
+        share = Share(range(len(self.ledger)), manifest.filenames, plan, self.spec.options.max_workers or MAX_IN_FLIGHT)
         self._begin(DocumentRun(self.spec, self.ledger, share, self.journal, self.changed))
 
     def begin_children(self) -> None:

@@ -83,8 +83,11 @@ class ProcessingOptions(BaseModel):
     """Skip content that this collection already has under the same fingerprint."""
     preserve_structure: bool = True
     """Break chunks at headings and pages first and keep both as chunk metadata."""
-    max_workers: int = Field(default=48, ge=1, le=48)
-    """Documents in flight at once. Never above 50: each finished activity buffers two events behind one workflow task."""
+    max_workers: int | None = Field(default=None, ge=1, le=48)
+    """Documents of the batch worked on at once, in all its children together.
+
+    Without it, what the workers can take: a batch keeps 48 in flight, a larger one 48 in each of its children.
+    """
     pack_small: bool = False
     """Let up to 16 documents under 64 KB share an activity, also in a batch of 1,000 documents or fewer."""
     timeout_seconds: float = Field(default=60.0, gt=0, le=3_600)

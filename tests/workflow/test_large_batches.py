@@ -88,6 +88,20 @@ async def test_no_more_children_run_at_once_than_the_batch_may_have(client, low_
         assert world.most_in_flight == 6
 
 
+@pytest.mark.parametrize(("max_workers", "in_flight"), [(None, 100), (48, 40), (47, 40), (5, 5)])
+async def test_workers_are_shared_out_among_the_children(client, low_limits, max_workers, in_flight):
+    """A batch that asks for so many never has more; one that does not ask fills the window of each child."""
+    world = World(document_count=100, gate=asyncio.Event())
+    async with driven(client, world) as driver:
+        handle = await driver.start(children_at_once=20, options={"max_workers": max_workers})
+        await until(lambda: world.waiting == in_flight)
+        await asyncio.sleep(0.3)
+        world.gate.set()
+        await handle.result()
+
+        assert world.most_in_flight == in_flight
+
+
 async def test_a_pause_reaches_the_children_and_a_resume_too(client, low_limits):
     """Documents in flight finish, no other starts, in any child."""
     world = World(document_count=30, gate=asyncio.Event())
