@@ -190,7 +190,7 @@ class BatchWorkflow:
     async def _run_documents(self) -> None:
         """Run until every document ended and every finished one is searchable."""
         documents = self._book.documents
-        while documents is not None and self._book.ledger.next_pending() is not None:
+        while documents is not None and await self._has_more():
             await documents.run()
             if documents.draining:
                 await workflow.wait_condition(workflow.all_handlers_finished)
@@ -199,6 +199,12 @@ class BatchWorkflow:
                     # An upserted memo does not travel by itself; search attributes do.
                     memo=progress_memo(self._book.progress()),
                 )
+
+    async def _has_more(self) -> bool:
+        """Whether anything is pending, with what a retry sets back that is still being passed on to children."""
+        if not workflow.all_handlers_finished():
+            await workflow.wait_condition(workflow.all_handlers_finished)
+        return self._book.ledger.next_pending() is not None
 
     async def _close(self) -> BatchSummary:
         """Give the place back, write the report and the catalog's last word."""

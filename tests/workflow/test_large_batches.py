@@ -5,7 +5,8 @@ import uuid
 from itertools import chain
 
 import pytest
-from temporalio.client import WorkflowFailureError
+from temporalio import workflow
+from temporalio.client import WorkflowFailureError, WorkflowUpdateStage
 from temporalio.exceptions import CancelledError
 from temporalio.service import RPCError
 
@@ -182,6 +183,36 @@ async def test_a_retry_reaches_failures_of_children_that_ended_and_of_those_at_w
         assert summary.counts == Counts(total=11, done=11)
         assert sorted(world.started) == sorted([*range(11), 0, 6])
         assert sorted(chain.from_iterable(world.resets)) == [0, 6]
+
+
+async def test_a_retry_that_is_passed_on_while_the_last_child_ends_is_part_of_the_batch(
+    client, low_limits, monkeypatch
+):
+    """The report waits for it: a batch that runs on is never called ended."""
+
+    async def slowly(signal):
+        await workflow.sleep(1)
+        await children_signalled(signal)
+
+    children_signalled = children._signalled
+    monkeypatch.setattr(children, "_signalled", slowly)
+    world = World(
+        document_count=11,
+        outcome=lambda ordinal, round_: failed() if ordinal == 0 and round_ == 0 else DONE,
+        gate=asyncio.Event(),
+        open_for=10,
+    )
+    async with driven(client, world) as driver:
+        handle = await driver.start(children_at_once=1, options={"max_workers": 1})
+        await until(lambda: world.waiting == 1 and world.open_for == 0)
+        waiting = await handle.start_update(BatchWorkflow.retry, retry(), wait_for_stage=WorkflowUpdateStage.ACCEPTED)
+        world.gate.set()
+        answer = await waiting.result()
+        summary = await handle.result()
+
+        assert (answer.affected, answer.state) == (1, BatchState.RETRYING)
+        assert world.ended == ["reset_documents", "finish_batch"]
+        assert summary.counts == Counts(total=11, done=11)
 
 
 async def test_a_closed_large_batch_is_opened_again(client, low_limits):
