@@ -10,11 +10,18 @@ from temporalio import activity
 from activities.failures import translate_errors
 from activities.heartbeats import beating_plainly
 from ingather.domain.bitmap import decode_bitmap
-from ingather.domain.keys import report_key, submission_prefix, summary_key, upload_prefix
+from ingather.domain.keys import (
+    end_prefix,
+    ends_prefix,
+    report_key,
+    submission_prefix,
+    summary_key,
+    upload_prefix,
+)
 from ingather.domain.ledger import Ledger
 from ingather.models.batch import BatchState, BatchSummary
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentStatus
-from ingather.models.errors import IngatherError, InvalidStateError, error_classes
+from ingather.models.errors import BatchNotFoundError, IngatherError, InvalidStateError, error_classes
 from ingather.models.messages import (
     ClosedBatch,
     FinishBatchInput,
@@ -39,19 +46,25 @@ class RecordActivities:
     @activity.defn(name="finish_batch")
     @translate_errors
     async def finish_batch(self, request: FinishBatchInput) -> FinishBatchOutput:
-        """Write the last word everywhere it is read. Safe to repeat: same keys, same content."""
-        key = report_key(request.tenant_id, request.batch_id)
+        """Write the last word everywhere it is read. Safe to repeat: same keys, same content.
+
+        An attempt that was given up for dead may wake up when a later run of its batch has ended: its
+        objects have names of their own, and what it says of rows and batch is older than what is there.
+        """
         closed = request.closed
+        end = (request.tenant_id, request.batch_id, closed.summary.version)
+        key = report_key(*end)
         summary = closed.summary.model_copy(update={"report_key": key})
         async with beating_plainly():
             await self._raise_if_outlived(summary)
             await self._reconcile(request.batch_id, closed)
             report = _Report(self._catalog, request.tenant_id, request.batch_id)
             await self._blobs.put_stream(key, report.lines())
-            await self._raise_if_outlived(summary)
             closed = closed.model_copy(update={"summary": summary})
-            await self._blobs.put(summary_key(request.tenant_id, request.batch_id), closed.model_dump_json().encode())
+            await self._blobs.put(summary_key(*end), closed.model_dump_json().encode())
             await self._catalog.finish_batch(summary)
+            await self._raise_if_outlived(summary)
+            await self._remove_earlier_ends(*end)
             if summary.counts.failed == summary.counts.cancelled == 0:
                 await self._remove_uploads(request.tenant_id, request.batch_id, report.used_uploads)
             elif await self._was_left_open(request.batch_id):
@@ -76,19 +89,26 @@ class RecordActivities:
     async def reopen_batch(self, request: ReopenBatchInput) -> ClosedBatch:
         """The documents' states as the last run left them; the catalog calls the batch running again."""
         async with beating_plainly():
-            content = await self._blobs.get(summary_key(request.tenant_id, request.batch_id))
-            await self._catalog.set_batch_state(request.batch_id, BatchState.RETRYING)
+            record = await self._catalog.get_batch(request.batch_id, request.tenant_id)
+            if record is None:
+                raise BatchNotFoundError(f"There is no batch {request.batch_id}.")
+            content = await self._blobs.get(summary_key(request.tenant_id, request.batch_id, record.version))
+            await self._call_retrying(request.batch_id)
         return ClosedBatch.model_validate_json(content)
 
     @activity.defn(name="reset_documents")
     @translate_errors
     async def reset_documents(self, request: ResetDocumentsInput) -> None:
         """Back to pending, for a retry; the catalog calls the batch running, also where it had its last word already."""
+        ordinals = list(decode_bitmap(request.ordinals))
+        async with beating_plainly():
+            await self._catalog.reset_documents(request.batch_id, ordinals, activity.info().scheduled_time)
+            await self._call_retrying(request.batch_id)
+
+    async def _call_retrying(self, batch_id: str) -> None:
         # Scheduled once, whatever attempt this is: what has ended since then must stay, should this one come late.
         before = activity.info().scheduled_time
-        async with beating_plainly():
-            await self._catalog.reset_documents(request.batch_id, list(decode_bitmap(request.ordinals)), before)
-            await self._catalog.set_batch_state(request.batch_id, BatchState.RETRYING)
+        await self._catalog.set_batch_state(batch_id, BatchState.RETRYING, before=before)
 
     async def _reconcile(self, batch_id: str, closed: ClosedBatch) -> None:
         """Where the catalog's row and the ledger differ, the ledger is right.
@@ -98,7 +118,8 @@ class RecordActivities:
         dead wrote after the one that counted.
         """
         verdicts = _Verdicts(closed)
-        now = datetime.now(UTC)
+        # The workflow's own time, by the clock that attempts are told apart by, and the same in every attempt.
+        ended_at = closed.summary.ended_at or datetime.now(UTC)
         cancelled: list[int] = []
         differing: list[int] = []
         async for ordinal, noted in self._catalog.iterate_statuses(batch_id):
@@ -107,9 +128,18 @@ class RecordActivities:
                 (cancelled if status is DocumentStatus.CANCELLED else differing).append(ordinal)
         for start in range(0, len(differing), _BLOCK):
             records = await self._catalog.get_documents(batch_id, differing[start : start + _BLOCK])
-            await asyncio.gather(*(self._catalog.save_outcome(verdicts.applied_to(record, now)) for record in records))
+            await asyncio.gather(
+                *(self._catalog.save_outcome(verdicts.applied_to(record, ended_at)) for record in records)
+            )
         if cancelled:
-            await self._catalog.mark_cancelled(batch_id, cancelled, now)
+            await self._catalog.mark_cancelled(batch_id, cancelled, ended_at)
+
+    async def _remove_earlier_ends(self, tenant_id: str, batch_id: str, version: int) -> None:
+        """Reports that nothing points to any more."""
+        this_one = end_prefix(tenant_id, batch_id, version)
+        async for blob in self._blobs.list(ends_prefix(tenant_id, batch_id)):
+            if blob.key < this_one:
+                await self._blobs.delete(blob.key)
 
     async def _was_left_open(self, batch_id: str) -> bool:
         """It was cancelled before it was complete: nobody wants half of it, so no retry needs its bytes."""
@@ -159,22 +189,22 @@ class _Verdicts:
             return self._rest
         return self._ledger[ordinal], self._ledger.code(ordinal)
 
-    def applied_to(self, record: DocumentRecord, now: datetime) -> DocumentRecord:
+    def applied_to(self, record: DocumentRecord, ended_at: datetime) -> DocumentRecord:
         """A catalog row that says otherwise, corrected."""
         status, code = self.of(record.ordinal)
         if status is DocumentStatus.FAILED:
-            return _failed(record, code, now)
-        return _corrected(record, status, None, record.ended_at or now)
+            return _failed(record, code, ended_at)
+        return _corrected(record, status, None, ended_at)
 
 
-def _failed(record: DocumentRecord, code: str | None, now: datetime) -> DocumentRecord:
+def _failed(record: DocumentRecord, code: str | None, ended_at: datetime) -> DocumentRecord:
     kind = error_classes().get(code or "", IngatherError)
     failure = DocumentFailure(code=code or kind.code, message=f"{kind.title} in every attempt.", action=kind.advice)
-    return _corrected(record, DocumentStatus.FAILED, failure, now)
+    return _corrected(record, DocumentStatus.FAILED, failure, ended_at)
 
 
 def _corrected(
     record: DocumentRecord, status: DocumentStatus, error: DocumentFailure | None, ended_at: datetime
 ) -> DocumentRecord:
-    """A row by the ledger's word; nobody's attempt, so the catalog takes it, and none from before it afterwards."""
+    """A row by the ledger's word: nobody's attempt, and decided when the batch ended."""
     return record.model_copy(update={"status": status, "error": error, "started_at": None, "ended_at": ended_at})

@@ -50,14 +50,24 @@ def manifest_key(tenant_id: str, batch_id: str, page: int) -> str:
     return f"batches/{tenant_id}/{batch_id}/manifest/{page}.jsonl"
 
 
-def report_key(tenant_id: str, batch_id: str) -> str:
+def ends_prefix(tenant_id: str, batch_id: str) -> str:
+    """What is written when a batch ends. It may end more than once; a later end sorts behind an earlier one."""
+    return f"batches/{tenant_id}/{batch_id}/ends/"
+
+
+def end_prefix(tenant_id: str, batch_id: str, version: int) -> str:
+    """What is written when it ends with this version."""
+    return f"{ends_prefix(tenant_id, batch_id)}{version:012}/"
+
+
+def report_key(tenant_id: str, batch_id: str, version: int) -> str:
     """One line a document: how it ended."""
-    return f"batches/{tenant_id}/{batch_id}/report.jsonl"
+    return f"{end_prefix(tenant_id, batch_id, version)}report.jsonl"
 
 
-def summary_key(tenant_id: str, batch_id: str) -> str:
+def summary_key(tenant_id: str, batch_id: str, version: int) -> str:
     """How the batch ended, with what a later retry needs to open it again."""
-    return f"batches/{tenant_id}/{batch_id}/summary.json"
+    return f"{end_prefix(tenant_id, batch_id, version)}summary.json"
 
 
 def upload_prefix(tenant_id: str, upload_id: str) -> str:

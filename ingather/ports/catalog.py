@@ -69,8 +69,10 @@ class Catalog(Protocol):
         """Submitted bytes of the tenant's batches that have not ended."""
         ...
 
-    async def set_batch_state(self, batch_id: str, state: BatchState, document_count: int | None = None) -> None:
-        """Note a state (and the total, once known) of a batch under way; for listings only."""
+    async def set_batch_state(
+        self, batch_id: str, state: BatchState, document_count: int | None = None, *, before: datetime | None = None
+    ) -> None:
+        """Note a state (and the total, once known) of a batch under way; with ``before``, unless it ended since then."""
         ...
 
     async def edit_batch(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None: ...
@@ -128,7 +130,7 @@ class Catalog(Protocol):
 
         Nothing is written when the row is from an attempt that started later, or was cancelled since this one
         started: it was given up for dead and wrote too late. ``started_at`` is Temporal's own time of the attempt,
-        one clock for all workers; a record without it is nobody's attempt and is always written.
+        one clock for all workers; a record without it is nobody's attempt, and its ``ended_at`` decides instead.
         """
         ...
 
@@ -139,10 +141,15 @@ class Catalog(Protocol):
     async def mark_indexed(self, file_ids: Sequence[str], at: datetime) -> None: ...
 
     async def reset_documents(self, batch_id: str, ordinals: Sequence[int], before: datetime | None = None) -> None:
-        """Back to pending, for a retry; with ``before``, without those that an attempt started since then has ended."""
+        """Back to pending, for a retry; with ``before``, without those whose end was set off since then.
+
+        Thousands are changed block by block: what breaks off in between is completed by doing it again.
+        """
         ...
 
-    async def mark_cancelled(self, batch_id: str, ordinals: Sequence[int], at: datetime) -> None: ...
+    async def mark_cancelled(self, batch_id: str, ordinals: Sequence[int], at: datetime) -> None:
+        """End documents as cancelled at this time, without those whose end was set off later. Block by block, too."""
+        ...
 
     async def get_document(self, file_id: str, tenant_id: str | None = None) -> DocumentRecord | None: ...
 

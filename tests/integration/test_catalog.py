@@ -124,6 +124,20 @@ async def test_a_running_batch_shows_its_state(catalog, batch_id):
     await catalog.set_batch_state(str(uuid.uuid4()), BatchState.RUNNING)
 
 
+async def test_a_state_that_comes_late_opens_no_batch_that_ended_since(catalog, batch_id):
+    """What was asked for before the end is older than it; what was asked for afterwards opens the batch again."""
+    ended = BatchSummary(
+        batch_id=batch_id, state=BatchState.COMPLETED, counts=Counts(), version=9, ended_at=NOON + SECOND
+    )
+    await catalog.set_batch_state(batch_id, BatchState.RUNNING, before=NOON)
+    assert (await catalog.get_batch(batch_id)).state is BatchState.RUNNING
+    await catalog.finish_batch(ended)
+    await catalog.set_batch_state(batch_id, BatchState.RETRYING, before=NOON)
+    assert (await catalog.get_batch(batch_id)).state is BatchState.COMPLETED
+    await catalog.set_batch_state(batch_id, BatchState.RETRYING, before=NOON + 2 * SECOND)
+    assert (await catalog.get_batch(batch_id)).state is BatchState.RETRYING
+
+
 async def test_a_batch_is_renamed_and_reprioritised(catalog, batch_id):
     """What is not given stays."""
     await catalog.edit_batch(batch_id, name="Renamed")

@@ -122,13 +122,17 @@ async def test_an_attempt_from_before_a_cancel_undoes_it_not(catalog, batch_id):
     assert await catalog.get_document(late.file_id) == retried
 
 
-async def test_a_verdict_that_is_no_attempts_is_always_taken(catalog, batch_id):
-    """The batch's own book is right over any attempt, and over those that write afterwards."""
+async def test_a_verdict_that_is_no_attempts_goes_by_its_time(catalog, batch_id):
+    """The batch's own book is right over any attempt before it, also over one that writes afterwards."""
     await catalog.save_outcome(done_record(batch_id, started_at=NOON))
     verdict = done_record(batch_id, status=DocumentStatus.FAILED, started_at=None, ended_at=NOON + SECOND)
     await catalog.save_outcome(verdict)
     await catalog.save_outcome(done_record(batch_id, started_at=NOON))
     assert await catalog.get_document(verdict.file_id) == verdict
+    retried = done_record(batch_id, started_at=NOON + 2 * SECOND)
+    await catalog.save_outcome(retried)
+    await catalog.save_outcome(verdict)
+    assert await catalog.get_document(verdict.file_id) == retried
 
 
 async def test_a_late_reset_leaves_what_ended_since(catalog, batch_id):
@@ -136,9 +140,22 @@ async def test_a_late_reset_leaves_what_ended_since(catalog, batch_id):
     await catalog.save_outcome(done_record(batch_id, 0, started_at=NOON))
     await catalog.save_outcome(done_record(batch_id, 1, started_at=NOON + 2 * SECOND))
     await catalog.save_outcome(done_record(batch_id, 2))
-    await catalog.reset_documents(batch_id, [0, 1, 2], NOON + SECOND)
+    await catalog.save_outcome(done_record(batch_id, 3, status="failed", ended_at=NOON + 2 * SECOND))
+    await catalog.save_outcome(done_record(batch_id, 4, started_at=NOON))
+    await catalog.mark_cancelled(batch_id, [4], NOON + 2 * SECOND)
+    await catalog.reset_documents(batch_id, range(5), NOON + SECOND)
+    found = await catalog.get_documents(batch_id, range(5))
+    assert [record.status for record in found] == ["pending", "done", "pending", "failed", "cancelled"]
+
+
+async def test_a_late_cancel_leaves_what_was_begun_since(catalog, batch_id):
+    """The cancel of a batch that was retried since ends no document of the retry."""
+    await catalog.save_outcome(done_record(batch_id, 0, started_at=NOON))
+    await catalog.save_outcome(done_record(batch_id, 1, started_at=NOON + 2 * SECOND))
+    await catalog.add_documents([document_record(batch_id, 2)])
+    await catalog.mark_cancelled(batch_id, [0, 1, 2], NOON + SECOND)
     found = await catalog.get_documents(batch_id, [0, 1, 2])
-    assert [record.status for record in found] == ["pending", "done", "pending"]
+    assert [record.status for record in found] == ["cancelled", "done", "cancelled"]
 
 
 async def test_documents_are_marked_as_indexed(catalog, batch_id):

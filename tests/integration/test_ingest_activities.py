@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ async def test_a_batch_of_real_documents_from_bytes_to_search_and_report(worksho
     await run_activity(workshop.record_activities.finish_batch, finish_input(batch_id, outputs))
     record = await workshop.catalog.get_batch(batch_id)
     assert (record.state, record.counts.done, record.counts.failed) == (BatchState.COMPLETED_WITH_FAILURES, 3, 1)
-    report = await workshop.blobs.get(report_key(TENANT, batch_id))
+    report = await workshop.blobs.get(report_key(TENANT, batch_id, 9))
     assert report.count(b"\n") == 4
 
 
@@ -81,7 +82,13 @@ def finish_input(batch_id, outputs):
     ledger = Ledger(len(outputs))
     for ordinal, output in enumerate(outputs):
         ledger.move(ordinal, output.status, output.code)
-    summary = BatchSummary(batch_id=batch_id, state=BatchState.COMPLETED_WITH_FAILURES, counts=ledger.counts, version=9)
+    summary = BatchSummary(
+        batch_id=batch_id,
+        state=BatchState.COMPLETED_WITH_FAILURES,
+        counts=ledger.counts,
+        version=9,
+        ended_at=datetime.now(UTC),
+    )
     closed = ClosedBatch(summary=summary, ledger=ledger.letters(), failures=ledger.failures())
     return FinishBatchInput(tenant_id=TENANT, batch_id=batch_id, closed=closed)
 

@@ -27,7 +27,7 @@ from ingather.domain.bitmap import encode_bitmap
 from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.domain.keys import artifact_key, manifest_key, upload_key
 from ingather.domain.manifest_pages import encode_page
-from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts, ProcessingOptions
+from ingather.models.batch import BatchRecord, BatchSpec, BatchState, BatchSummary, Counts, ProcessingOptions
 from ingather.models.content import BlobRef, PreparedDocument, PrepareRequest, Stage
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentRef
 from ingather.models.errors import DocumentError
@@ -155,8 +155,29 @@ class FaultyCatalog(InMemoryCatalog):
     def __init__(self) -> None:
         super().__init__()
         self.faults: dict[str, Exception] = {}
+        self._frozen: dict[str, tuple[asyncio.Event, asyncio.Event]] = {}
+
+    def freeze(self, method: str) -> tuple[asyncio.Event, asyncio.Event]:
+        """The next call of a method sets the first event and goes on with the second."""
+        self._frozen[method] = asyncio.Event(), asyncio.Event()
+        return self._frozen[method]
+
+    async def _stand_still(self, method: str) -> None:
+        reached, thaw = self._frozen.pop(method, (None, None))
+        if reached is not None and thaw is not None:
+            reached.set()
+            await thaw.wait()
+
+    async def mark_cancelled(self, batch_id: str, ordinals: Sequence[int], at: datetime) -> None:
+        await self._stand_still("mark_cancelled")
+        await super().mark_cancelled(batch_id, ordinals, at)
+
+    async def finish_batch(self, summary: BatchSummary) -> None:
+        await self._stand_still("finish_batch")
+        await super().finish_batch(summary)
 
     async def save_outcome(self, record: DocumentRecord) -> None:
+        await self._stand_still("save_outcome")
         await asyncio.sleep(0.005)
         if error := self.faults.get("save_outcome"):
             raise error

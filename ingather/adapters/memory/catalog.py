@@ -73,7 +73,12 @@ class InMemoryCatalog:
         ]
         return sum([(await self.count_parts(batch_id)).size_bytes for batch_id in open_batches])
 
-    async def set_batch_state(self, batch_id: str, state: BatchState, document_count: int | None = None) -> None:
+    async def set_batch_state(
+        self, batch_id: str, state: BatchState, document_count: int | None = None, *, before: datetime | None = None
+    ) -> None:
+        found = self._batches.get(batch_id)
+        if found is not None and before is not None and found.ended_at is not None and found.ended_at >= before:
+            return
         counts = {} if document_count is None else {"counts": Counts(total=document_count, pending=document_count)}
         self._edit_batch(batch_id, {"state": state, **counts})
 
@@ -181,13 +186,16 @@ class InMemoryCatalog:
             "duplicate_of": None,
         }
         for record in self._select(batch_id, ordinals):
-            if before is None or record.started_at is None or record.started_at < before:
+            decided_at = _decided_at(record)
+            if before is None or decided_at is None or decided_at < before:
                 self._store(record.model_copy(update=changes))
 
     async def mark_cancelled(self, batch_id: str, ordinals: Sequence[int], at: datetime) -> None:
         for record in self._select(batch_id, ordinals):
-            changes = {"status": DocumentStatus.CANCELLED, "error": None, "ended_at": at}
-            self._store(record.model_copy(update=changes))
+            decided_at = _decided_at(record)
+            if decided_at is None or decided_at <= at:
+                changes = {"status": DocumentStatus.CANCELLED, "error": None, "ended_at": at}
+                self._store(record.model_copy(update=changes))
 
     async def get_document(self, file_id: str, tenant_id: str | None = None) -> DocumentRecord | None:
         found = self._documents.get(file_id)
@@ -270,9 +278,14 @@ class InMemoryCatalog:
 
 def _is_late(record: DocumentRecord, found: DocumentRecord) -> bool:
     """Whether an outcome comes from an attempt that began before what the row says was set off."""
-    cancelled_at = found.ended_at if found.status is DocumentStatus.CANCELLED else None
-    decided_at = cancelled_at or found.started_at or found.ended_at
-    return record.started_at is not None and decided_at is not None and record.started_at < decided_at
+    began_at, decided_at = record.started_at or record.ended_at, _decided_at(found)
+    return began_at is not None and decided_at is not None and began_at < decided_at
+
+
+def _decided_at(record: DocumentRecord) -> datetime | None:
+    """When what a row says was set off."""
+    cancelled_at = record.ended_at if record.status is DocumentStatus.CANCELLED else None
+    return cancelled_at or record.started_at or record.ended_at
 
 
 def _given(**values: Any) -> dict[str, Any]:

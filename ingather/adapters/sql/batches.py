@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from ingather.adapters.sql import parts
@@ -57,11 +57,16 @@ def find(where: BatchFilter, limit: int, connection: Connection) -> list[BatchRe
     return [_record(row) for row in connection.execute(query).mappings()]
 
 
-def set_state(batch_id: str, state: BatchState, document_count: int | None, connection: Connection) -> None:
+def set_state(
+    batch_id: str, state: BatchState, document_count: int | None, before: datetime | None, connection: Connection
+) -> None:
     changes: dict[str, Any] = {"state": state}
     if document_count is not None:
         changes["counts"] = Counts(total=document_count, pending=document_count).model_dump()
-    connection.execute(update(batches).where(batches.c.batch_id == batch_id).values(changes))
+    these = update(batches).where(batches.c.batch_id == batch_id)
+    if before is not None:
+        these = these.where(or_(batches.c.ended_at.is_(None), batches.c.ended_at < before))
+    connection.execute(these.values(changes))
 
 
 def edit(batch_id: str, name: str | None, priority: int | None, connection: Connection) -> None:

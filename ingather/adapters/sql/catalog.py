@@ -27,6 +27,8 @@ _READERS: Final = 4
 _PAGE: Final = 500
 _STATUS_PAGE: Final = 20_000
 _GROUP: Final = 200
+_BLOCK: Final = 10_000
+"""Rows one transaction changes: half a second in which nobody else writes to SQLite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,10 @@ class SqlCatalog:
     async def bytes_in_flight(self, tenant_id: str) -> int:
         return await self._read("add up what is under way", partial(parts.bytes_in_flight, tenant_id))
 
-    async def set_batch_state(self, batch_id: str, state: BatchState, document_count: int | None = None) -> None:
-        await self._write("note a batch's state", partial(batches.set_state, batch_id, state, document_count))
+    async def set_batch_state(
+        self, batch_id: str, state: BatchState, document_count: int | None = None, *, before: datetime | None = None
+    ) -> None:
+        await self._write("note a batch's state", partial(batches.set_state, batch_id, state, document_count, before))
 
     async def edit_batch(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None:
         await self._write("edit a batch", partial(batches.edit, batch_id, name, priority))
@@ -136,10 +140,12 @@ class SqlCatalog:
         await self._hot.add(_HotWrite(marks=tuple((file_id, at) for file_id in file_ids)))
 
     async def reset_documents(self, batch_id: str, ordinals: Sequence[int], before: datetime | None = None) -> None:
-        await self._write("reset documents", partial(documents.reset, batch_id, ordinals, before))
+        for some in documents.slices(ordinals, _BLOCK):
+            await self._write("reset documents", partial(documents.reset, batch_id, some, before))
 
     async def mark_cancelled(self, batch_id: str, ordinals: Sequence[int], at: datetime) -> None:
-        await self._write("cancel documents", partial(documents.cancel, batch_id, ordinals, at))
+        for some in documents.slices(ordinals, _BLOCK):
+            await self._write("cancel documents", partial(documents.cancel, batch_id, some, at))
 
     async def get_document(self, file_id: str, tenant_id: str | None = None) -> DocumentRecord | None:
         return await self._read("read a document", partial(documents.get, file_id, tenant_id))

@@ -76,7 +76,8 @@ def _save_statement(dialect_name: str) -> Any:
     new = statement.excluded
     changes = {column.name: new[column.name] for column in documents.c if not column.primary_key}
     changes["indexed_at"] = func.coalesce(new.indexed_at, documents.c.indexed_at)
-    is_newer = or_(new.started_at.is_(None), _DECIDED_AT.is_(None), new.started_at >= _DECIDED_AT)
+    decided_at = func.coalesce(new.started_at, new.ended_at)
+    is_newer = or_(decided_at.is_(None), _DECIDED_AT.is_(None), decided_at >= _DECIDED_AT)
     return statement.on_conflict_do_update(index_elements=["file_id"], set_=changes, where=is_newer)
 
 
@@ -86,13 +87,13 @@ def mark_indexed(marks: Sequence[tuple[str, datetime]], connection: Connection) 
 
 def reset(batch_id: str, ordinals: Sequence[int], before: datetime | None, connection: Connection) -> None:
     cleared = dict.fromkeys(("error", "error_code", "started_at", "ended_at", "indexed_at", "duplicate_of"))
-    earlier = () if before is None else (or_(documents.c.started_at.is_(None), documents.c.started_at < before),)
+    earlier = () if before is None else (or_(_DECIDED_AT.is_(None), before > _DECIDED_AT),)
     _change(batch_id, ordinals, {"status": DocumentStatus.PENDING, **cleared}, connection, *earlier)
 
 
 def cancel(batch_id: str, ordinals: Sequence[int], at: datetime, connection: Connection) -> None:
     changes = {"status": DocumentStatus.CANCELLED, "error": None, "error_code": None, "ended_at": at}
-    _change(batch_id, ordinals, changes, connection)
+    _change(batch_id, ordinals, changes, connection, or_(_DECIDED_AT.is_(None), at >= _DECIDED_AT))
 
 
 def get(file_id: str, tenant_id: str | None, connection: Connection) -> DocumentRecord | None:
@@ -105,7 +106,7 @@ def get(file_id: str, tenant_id: str | None, connection: Connection) -> Document
 
 def get_many(batch_id: str, ordinals: Sequence[int], connection: Connection) -> list[DocumentRecord]:
     found: list[DocumentRecord] = []
-    for some in _slices(sorted(set(ordinals))):
+    for some in slices(sorted(set(ordinals)), _IDS_A_STATEMENT):
         query = select(*_COLUMNS).where(documents.c.batch_id == batch_id, documents.c.ordinal.in_(some))
         found += map(_record, connection.execute(query.order_by(documents.c.ordinal)).mappings())
     return found
@@ -172,11 +173,12 @@ def _change(
     connection: Connection,
     *conditions: ColumnElement[bool],
 ) -> None:
-    for some in _slices(ordinals):
+    for some in slices(ordinals, _IDS_A_STATEMENT):
         these = (documents.c.batch_id == batch_id, documents.c.ordinal.in_(some), *conditions)
         connection.execute(update(documents).where(*these).values(changes))
 
 
-def _slices(items: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(items), _IDS_A_STATEMENT):
-        yield items[start : start + _IDS_A_STATEMENT]
+def slices(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """All in order, so many at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

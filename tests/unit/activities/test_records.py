@@ -1,5 +1,6 @@
 """What is left of a batch: rows that agree with the ledger, a report, a summary, and no more uploads than needed."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 
@@ -8,17 +9,23 @@ from temporalio.exceptions import ApplicationError
 
 from ingather.domain.batch_state import final_state
 from ingather.domain.bitmap import encode_bitmap
-from ingather.domain.keys import report_key, submission_part_key, summary_key, upload_key, upload_prefix
+from ingather.domain.keys import (
+    ends_prefix,
+    report_key,
+    submission_part_key,
+    summary_key,
+    upload_key,
+    upload_prefix,
+)
 from ingather.domain.ledger import Ledger
 from ingather.models.batch import BatchProblem, BatchState, BatchSummary, Counts
 from ingather.models.document import DocumentStatus
 from ingather.models.errors import CatalogUnavailableError
 from ingather.models.messages import ClosedBatch, FinishBatchInput, ReopenBatchInput, ResetDocumentsInput
 from tests.support.catalog_records import batch_record
-from tests.support.ingesting import TENANT, run_activity
+from tests.support.ingesting import TENANT, activity_environment, run_activity
 
 TEXTS = (b"The dome opens at nine.\n", b"The mirror is washed in spring.\n", b"The gate is shut at dusk.\n")
-NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
 
 def closed_batch(batch_id, *, version=5, problem=None, counts=None, **statuses):
@@ -35,7 +42,7 @@ def closed_batch(batch_id, *, version=5, problem=None, counts=None, **statuses):
         version=version,
         failures_by_code=ledger.failures_by_code,
         problem=problem,
-        ended_at=NOON,
+        ended_at=datetime.now(UTC),
     )
     return ClosedBatch(summary=summary, ledger=ledger.letters(), failures=ledger.failures(), journal_length=9)
 
@@ -56,8 +63,13 @@ async def uploads(workshop, batch_id):
     return [blob.key async for blob in workshop.blobs.list(upload_prefix(TENANT, batch_id))]
 
 
+async def ends(workshop, batch_id):
+    return sorted([blob.key async for blob in workshop.blobs.list(ends_prefix(TENANT, batch_id))])
+
+
 async def report(workshop, batch_id):
-    content = await workshop.blobs.get(report_key(TENANT, batch_id))
+    record = await workshop.catalog.get_batch(batch_id)
+    content = await workshop.blobs.get(record.report_key)
     return [json.loads(line) for line in content.splitlines()]
 
 
@@ -67,7 +79,7 @@ async def test_the_report_has_a_line_for_every_document(workshop):
 
     output = await finish(workshop, closed_batch(batch_id, d0="done", d1="done", d2="done"))
 
-    assert output.report_key == report_key(TENANT, batch_id)
+    assert output.report_key == report_key(TENANT, batch_id, 5)
     assert [(line["ordinal"], line["status"]) for line in await report(workshop, batch_id)] == [
         (0, "done"), (1, "done"), (2, "done"),
     ]  # fmt: skip
@@ -79,14 +91,70 @@ async def test_a_report_that_comes_late_leaves_the_later_one(workshop):
     """A frozen worker wakes up with the first run's report after a retry has ended: nothing of it is written."""
     batch_id = await ingested(workshop)
     await finish(workshop, closed_batch(batch_id, version=9, d0="done", d1="done", d2="done"))
-    later = await workshop.blobs.get(summary_key(TENANT, batch_id))
+    later = await ends(workshop, batch_id)
 
     with pytest.raises(ApplicationError) as caught:
         await finish(workshop, closed_batch(batch_id, version=5, d0="done", d1="failed:encrypted", d2="done"))
 
     assert caught.value.non_retryable
-    assert await workshop.blobs.get(summary_key(TENANT, batch_id)) == later
+    assert await ends(workshop, batch_id) == later
     assert [row.status for row in await workshop.rows(batch_id)] == ["done"] * 3
+
+
+@pytest.mark.parametrize("frozen_in", ["save_outcome", "mark_cancelled", "finish_batch"])
+async def test_a_report_frozen_while_it_is_written_changes_nothing_of_the_later_one(workshop, frozen_in):
+    """Wherever its worker stood still while the batch was retried and ended again: rows, report and record stay."""
+    batch_id = await ingested(workshop, 2)
+    first = closed_batch(batch_id, d0="cancelled", d1="failed:encrypted")
+    frozen, thaw = workshop.catalog.freeze(frozen_in)
+    late = asyncio.create_task(finish(workshop, first))
+    await frozen.wait()
+    await finish(workshop, first)  # the attempt that took over
+    request = ResetDocumentsInput(tenant_id=TENANT, batch_id=batch_id, ordinals=encode_bitmap([0, 1]))
+    await run_activity(workshop.record_activities.reset_documents, request)
+    await workshop.ingest(batch_id, 0, retry_round=1)
+    await workshop.ingest(batch_id, 1, retry_round=1)
+    output = await finish(workshop, closed_batch(batch_id, version=9, d0="done", d1="done"))
+
+    thaw.set()
+    with pytest.raises(ApplicationError):
+        await late
+
+    record = await workshop.catalog.get_batch(batch_id)
+    assert (record.state, record.version, record.report_key) == (BatchState.COMPLETED, 9, output.report_key)
+    assert [line["status"] for line in await report(workshop, batch_id)] == ["done", "done"]
+    assert [row.status for row in await workshop.rows(batch_id)] == ["done", "done"]
+    closed = ClosedBatch.model_validate_json(await workshop.blobs.get(summary_key(TENANT, batch_id, 9)))
+    assert closed.summary.counts.done == 2
+
+
+@pytest.mark.parametrize("name", ["reset_documents", "reopen_batch"])
+async def test_a_reset_that_comes_late_opens_no_ended_batch(workshop, name):
+    """Its worker was frozen, another did it, and the retry has ended: the last word stays, and so does every row."""
+    batch_id = await ingested(workshop)
+    await finish(workshop, closed_batch(batch_id, d0="done", d1="failed:encrypted", d2="cancelled"))
+    scheduled = activity_environment()
+    requests = {
+        "reset_documents": ResetDocumentsInput(tenant_id=TENANT, batch_id=batch_id, ordinals=encode_bitmap([1, 2])),
+        "reopen_batch": ReopenBatchInput(tenant_id=TENANT, batch_id=batch_id),
+    }
+    await scheduled.run(getattr(workshop.record_activities, name), requests[name])
+    assert (await workshop.catalog.get_batch(batch_id)).state is BatchState.RETRYING
+    await finish(workshop, closed_batch(batch_id, version=9, d0="done", d1="failed:encrypted", d2="cancelled"))
+    before = await workshop.catalog.get_batch(batch_id), await workshop.rows(batch_id)
+
+    await scheduled.run(getattr(workshop.record_activities, name), requests[name])
+
+    assert (await workshop.catalog.get_batch(batch_id), await workshop.rows(batch_id)) == before
+
+
+async def test_an_end_takes_the_place_of_the_one_before(workshop):
+    """A batch that was retried has one report."""
+    batch_id = await ingested(workshop)
+    await finish(workshop, closed_batch(batch_id, d0="done", d1="failed:encrypted", d2="done"))
+    await finish(workshop, closed_batch(batch_id, version=9, d0="done", d1="done", d2="done"))
+
+    assert await ends(workshop, batch_id) == [report_key(TENANT, batch_id, 9), summary_key(TENANT, batch_id, 9)]
 
 
 async def test_rows_follow_the_ledger(workshop):
@@ -194,7 +262,7 @@ async def test_a_batch_cancelled_while_it_was_open_leaves_nothing_of_what_came_i
     await finish(workshop, ClosedBatch(summary=summary, ledger="", journal_length=1))
 
     left = [blob.key async for blob in workshop.blobs.list("") if record.batch_id in blob.key]
-    assert left == sorted([report_key(TENANT, record.batch_id), summary_key(TENANT, record.batch_id)])
+    assert left == sorted([report_key(TENANT, record.batch_id, 4), summary_key(TENANT, record.batch_id, 4)])
 
 
 async def test_finishing_again_writes_the_same(workshop):
@@ -202,12 +270,12 @@ async def test_finishing_again_writes_the_same(workshop):
     batch_id = await ingested(workshop)
     closed = closed_batch(batch_id, d0="done", d1="done", d2="cancelled")
     await finish(workshop, closed)
-    before = await workshop.blobs.get(report_key(TENANT, batch_id)), await workshop.catalog.get_batch(batch_id)
+    before = await workshop.blobs.get(report_key(TENANT, batch_id, 5)), await workshop.catalog.get_batch(batch_id)
 
     await finish(workshop, closed)
 
     assert before == (
-        await workshop.blobs.get(report_key(TENANT, batch_id)),
+        await workshop.blobs.get(report_key(TENANT, batch_id, 5)),
         await workshop.catalog.get_batch(batch_id),
     )
 
@@ -222,14 +290,14 @@ async def test_a_closed_batch_is_opened_with_the_state_it_was_left_in(workshop):
     found = await run_activity(workshop.record_activities.reopen_batch, request)
 
     assert (found.ledger, found.failures, found.journal_length) == (closed.ledger, closed.failures, 9)
-    assert found.summary.report_key == report_key(TENANT, batch_id)
+    assert found.summary.report_key == report_key(TENANT, batch_id, 5)
     assert (await workshop.catalog.get_batch(batch_id)).state is BatchState.RETRYING
 
 
 async def test_a_batch_without_a_summary_cannot_be_opened(workshop):
     """Trying again would find nothing either."""
     batch_id = await workshop.batch(*TEXTS)
-    assert await workshop.blobs.stat(summary_key(TENANT, batch_id)) is None
+    assert await workshop.blobs.stat(summary_key(TENANT, batch_id, 5)) is None
 
     request = ReopenBatchInput(tenant_id=TENANT, batch_id=batch_id)
     with pytest.raises(ApplicationError) as caught:
