@@ -88,8 +88,12 @@ class Teller:
                 begun.append(story.tell_state(BatchState.RUNNING, progress.started_at))
             writer.put([draft for draft in begun if draft is not None])
             await writer.flush()
+        count = progress.counts.total
         was_retried = progress.retry_round > 0 or story.version > 0
-        for ordinals in self._slices(progress.counts.total, with_retriable=was_retried):
+        # A retry that met documents of running children alone is no round of the batch's own.
+        is_large = count > MAX_DOCUMENTS_PER_WORKFLOW
+        unsettled = story.told.unsettled(count, with_failed=is_large, with_retriable=was_retried)
+        for ordinals in self._slices(unsettled, count):
             records = await self._catalog.get_documents(self._batch_id, ordinals)
             writer.put(story.tell_missed(records, ended_at))
             await writer.flush()
@@ -179,13 +183,13 @@ class Teller:
         story.position = page.first
         await self._writer.flush()
 
-    def _slices(self, document_count: int, *, with_retriable: bool) -> Iterator[list[int]]:
+    def _slices(self, unsettled: Iterator[int], document_count: int) -> Iterator[list[int]]:
         """Documents whose end was perhaps not told; the first of them are passed over where there are too many."""
         told = self._writer.story.told
         excess = told.count_unsettled(document_count) - BACKLOG_DOCUMENTS
         if excess > 0:
             self._writer.leave_gap()
-        wanted = _without_first(told.unsettled(document_count, with_retriable=with_retriable), told, excess)
+        wanted = _without_first(unsettled, told, excess)
         while ordinals := list(islice(wanted, SLICE_DOCUMENTS)):
             yield ordinals
 

@@ -40,6 +40,7 @@ def _marking(codes: set[int]) -> bytes:
 
 
 _MARK_OPEN = _marking(_OPEN)
+_MARK_OPEN_OR_FAILED = _marking(_OPEN | {_CODES[DocumentStatus.FAILED]})
 _MARK_OPEN_OR_RETRIABLE = _marking(_OPEN | _RETRIABLE)
 _MARK_RUNNING = _marking({_CODES[DocumentStatus.IN_FLIGHT]})
 
@@ -83,9 +84,18 @@ class Told:
         """What happened to a document so far is not told; a later attempt will be."""
         self._put(ordinal, _PASSED_OVER)
 
-    def unsettled(self, document_count: int, *, with_retriable: bool = False) -> Iterator[int]:
-        """Documents whose end was not told, rising; also those that a retry may have run again since."""
-        marks = self._marks(document_count, with_retriable=with_retriable)
+    def unsettled(
+        self, document_count: int, *, with_failed: bool = False, with_retriable: bool = False
+    ) -> Iterator[int]:
+        """Documents whose end was not told, rising.
+
+        Args:
+            document_count: all of the batch's.
+            with_failed: also those told as failed, which a retry may have run again while the batch ran.
+            with_retriable: also all that a retry may have run again since the batch ended.
+        """
+        table = _MARK_OPEN_OR_FAILED if with_failed else _MARK_OPEN
+        marks = self._marks(document_count, _MARK_OPEN_OR_RETRIABLE if with_retriable else table)
         ordinal = marks.find(1)
         while ordinal >= 0:
             yield ordinal
@@ -93,7 +103,7 @@ class Told:
 
     def count_unsettled(self, document_count: int) -> int:
         """How many documents' ends were not told."""
-        return self._marks(document_count, with_retriable=False).count(1)
+        return self._marks(document_count, _MARK_OPEN).count(1)
 
     def running(self) -> Iterator[int]:
         """Documents whose start was told, and no end since."""
@@ -147,7 +157,6 @@ class Told:
         if size > len(self._bytes):
             self._bytes.extend(bytes(size - len(self._bytes)))
 
-    def _marks(self, document_count: int, *, with_retriable: bool) -> bytes:
-        table = _MARK_OPEN_OR_RETRIABLE if with_retriable else _MARK_OPEN
+    def _marks(self, document_count: int, table: bytes) -> bytes:
         known = bytes(self._bytes[:document_count]).ljust(document_count, b"\0")
         return known.translate(table)

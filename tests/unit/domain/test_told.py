@@ -86,4 +86,5 @@ def test_failed_documents_may_have_run_again() -> None:
         told.note(ordinal, status, NOW)
 
     assert list(told.unsettled(6)) == [4, 5]
+    assert list(told.unsettled(6, with_failed=True)) == [1, 4, 5]
     assert list(told.unsettled(6, with_retriable=True)) == [1, 3, 4, 5]

@@ -274,6 +274,26 @@ async def test_a_retry_runs_in_children_of_its_own(house, batch) -> None:
     assert ChildKey(0, 1) in batch.asked or watcher.names.count("document.failed") == 2
 
 
+async def test_a_retry_that_a_child_ran_unseen_is_told_at_the_end(house, batch, monkeypatch) -> None:
+    """Told as failed, done since, and over before anybody looked again: the batch itself knows of no second round."""
+    monkeypatch.setattr(telling, "MAX_DOCUMENTS_PER_WORKFLOW", 10)
+    batch.begin_child(0, range(12))
+    watcher = house.watch("0")
+    await batch.run(range(11))
+    batch.start(11)
+    await batch.end(11, DocumentStatus.FAILED, "corrupt")
+    await watcher.sees("document.failed")
+    await batch.catalog.reset_documents(batch.key.batch_id, [11])
+    batch.start(11)
+    await batch.end(11)
+    del batch.children[ChildKey(0, 0)]
+    await batch.close()
+    await watcher.closes()
+
+    assert Counter(ends(watcher)) == Counter([*range(12), 11])
+    assert watcher.names.count("document.succeeded") == 12
+
+
 async def test_a_batch_whose_children_rest_is_told_as_paused(house, batch) -> None:
     """Its journal never says so, because children that pause do not end; resumed follows."""
     batch.begin_child(0, range(12))
