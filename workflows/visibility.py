@@ -1,8 +1,9 @@
 """How a batch shows itself outside: memo, search attributes, details in the Temporal UI.
 
-The memo is what ``describe()`` answers when no worker does. Each upsert is an event of
-history, so it is throttled: at most one a second, the interval doubling every 100, and
-none past 500 a run except for a change of state.
+The memo is what ``describe()`` answers when no worker does, and what lists show. Each upsert is
+an event of history, so it is throttled: at most one a second, and none before another fortieth of
+the time since the first has passed. A run of a month writes 500; after ten hours they are a quarter
+of an hour apart.
 """
 
 import json
@@ -21,8 +22,9 @@ BATCH_STATE = SearchAttributeKey.for_keyword("BatchState")
 DOCUMENTS_TOTAL = SearchAttributeKey.for_int("DocumentsTotal")
 DOCUMENTS_FAILED = SearchAttributeKey.for_int("DocumentsFailed")
 
-MEMOS_PER_STEP = 100
-MAX_MEMOS = 500
+SHORTEST_INTERVAL = timedelta(seconds=1)
+SHARE_OF_THE_RUN = 0.025
+"""An interval is this part of the time since the first memo."""
 MEMO_BYTES = 1_900
 """The server warns at 2 KB."""
 MAX_MESSAGE_IN_MEMO = 300
@@ -59,17 +61,15 @@ class MemoPace:
     """When a memo may be written, beside those that a change of state asks for."""
 
     def __init__(self) -> None:
-        self._written = 0
+        self._first_at: datetime | None = None
         self._next_at: datetime | None = None
 
     def is_due(self, now: datetime) -> bool:
-        return self._written < MAX_MEMOS and (self._next_at is None or now >= self._next_at)
+        return self._next_at is None or now >= self._next_at
 
     def wrote(self, now: datetime) -> None:
-        self._written += 1
-        # Changes of state go on past the last step: somebody may pause and resume all day.
-        step = min(self._written, MAX_MEMOS) // MEMOS_PER_STEP
-        self._next_at = now + timedelta(seconds=2**step)
+        self._first_at = self._first_at or now
+        self._next_at = now + max(SHORTEST_INTERVAL, (now - self._first_at) * SHARE_OF_THE_RUN)
 
 
 class Visibility:
@@ -87,7 +87,10 @@ class Visibility:
             return
         workflow.set_current_details(_details(self._spec, progress))
         new_state = last is None or last.state is not progress.state or last.counts.total != progress.counts.total
-        if new_state:
+        if not new_state and not self._pace.is_due(workflow.now()):
+            return
+        self._pace.wrote(workflow.now())
+        if new_state or (last is not None and last.counts.failed != progress.counts.failed):
             workflow.upsert_search_attributes(
                 [
                     BATCH_STATE.value_set(progress.state.value),
@@ -95,10 +98,8 @@ class Visibility:
                     DOCUMENTS_FAILED.value_set(progress.counts.failed),
                 ]
             )
-        if new_state or self._pace.is_due(workflow.now()):
-            self._pace.wrote(workflow.now())
-            workflow.upsert_memo(progress_memo(progress))
-            self._published = progress
+        workflow.upsert_memo(progress_memo(progress))
+        self._published = progress
 
 
 def _details(spec: BatchSpec, progress: BatchProgress) -> str:

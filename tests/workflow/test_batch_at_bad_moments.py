@@ -13,7 +13,7 @@ from ingather.models.document import DocumentStatus
 from ingather.models.messages import IngestDocumentOutput, PriorityRequest
 from tests.support.batch_driver import BatchDriver, driven, retry
 from tests.support.fake_activities import DONE, World, failed
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 from workflows.batch import BatchWorkflow
 from workflows.options import LAST_INDEX
 
@@ -247,6 +247,21 @@ async def test_a_closed_workflow_says_in_which_state_it_ended(client):
         assert memo["progress"]["state"] == attributes["BatchState"] == "completed_with_failures"
         assert memo["progress"]["version"] == summary.version
         assert attributes["DocumentsFailed"] == 1
+
+
+async def test_failures_show_in_lists_while_the_batch_runs(client):
+    """Whoever sorts batches by failures in the Temporal UI need not wait for their ends."""
+    world = World(document_count=40, seconds=0.3, outcome=lambda ordinal, _: DONE if ordinal else failed())
+    async with driven(client, world) as driver:
+        handle = await driver.start(options={"max_workers": 2})
+
+        async def shown():
+            description = await handle.describe()
+            attributes = {pair.key.name: pair.value for pair in description.typed_search_attributes}
+            failures = attributes.get("DocumentsFailed")
+            return attributes["BatchState"] if failures else None
+
+        assert await until_async(shown) == "running"
 
 
 async def test_a_message_while_the_report_is_written_does_not_hide_the_end(client):
