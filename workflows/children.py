@@ -191,7 +191,7 @@ class ChildRun:
             child = _Child(self.next_index, self.retry_round, ordinals, told)
             self.next_index += 1
             self._running[child.index] = child
-            self._journal.child_started(child.index, child.retry_round, encode_bitmap(ordinals))
+            self._journal.child_started(child.index, child.retry_round)
             task = asyncio.create_task(self._run_child(child))
             self._tasks[child.index] = task
             task.add_done_callback(lambda ended, child=child: self._child_ended(child, ended))  # type: ignore[misc]  # bound default

@@ -52,7 +52,7 @@ class JournalEntry(Message):
     """Index of a child."""
     retry_round: int = 0
     ordinals: str | None = None
-    """The child's documents, as a bitmap."""
+    """The documents of a child that ended, as a bitmap."""
 
 
 class OutcomesPage(Message):

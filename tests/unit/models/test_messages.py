@@ -30,7 +30,7 @@ from ingather.models.messages import (
     ReadManifestOutput,
     RetryRequest,
 )
-from workflows.journal import CARRIED_ENTRIES, PAGE_SIZE
+from workflows.journal import PAGE_SIZE, Journal
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 BATCH = "0192f0c1-2345-7abc-8def-0123456789ab"
@@ -44,6 +44,7 @@ PAYLOAD_WARNING_BYTES = 512 * 1024
 
 
 def carried(entry_count):
+    first, entries = Journal(7, (ENTRY,) * entry_count).tail()
     return CarriedState(
         ledger=Ledger(1_000).letters(),
         sources=tuple(
@@ -54,8 +55,8 @@ def carried(entry_count):
         priority=1,
         retry_round=2,
         version=3_000,
-        journal_first=7,
-        journal=(ENTRY,) * entry_count,
+        journal_first=first,
+        journal=entries,
         handled_requests=tuple(uuid.uuid4().hex for _ in range(200)),
         created_at=NOON,
     )
@@ -97,7 +98,7 @@ def test_a_field_of_a_later_version_is_passed_over(message):
 @pytest.mark.parametrize(
     "message",
     [
-        BatchInput(spec=SPEC, carried=carried(CARRIED_ENTRIES)),
+        BatchInput(spec=SPEC, carried=carried(5_000)),
         OutcomesPage(first=0, next=PAGE_SIZE, entries=(ENTRY,) * PAGE_SIZE, more=True, progress=PROGRESS),
         ReadManifestOutput(first_ordinal=0, filenames=("ä" * 127,) * 1_000),
         RetryRequest(request_id="r", ordinals=tuple(range(1_000))),

@@ -1,12 +1,15 @@
 """The journal is read on from any position, and a continue-as-new takes its end along."""
 
+import random
 from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
+from ingather.domain.bitmap import encode_bitmap
 from ingather.models.messages import JournalEntry, JournalKind
-from workflows.journal import CARRIED_ENTRIES, PAGE_SIZE, Journal
+from workflows.journal import CARRIED_BYTES, PAGE_SIZE, Journal
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -41,7 +44,7 @@ def test_reading_page_by_page_sees_everything_once():
     assert after == journal.next
 
 
-@given(st.integers(0, 10), st.integers(0, CARRIED_ENTRIES + 500))
+@given(st.integers(0, 10), st.integers(0, 4_000))
 def test_positions_go_on_over_a_continue_as_new(first, count):
     """The next run has the end of the journal under the same positions."""
     journal = Journal(first, entries(count))
@@ -49,9 +52,22 @@ def test_positions_go_on_over_a_continue_as_new(first, count):
     position, kept = journal.tail()
     again = Journal(position, kept)
 
-    assert len(kept) <= CARRIED_ENTRIES
+    assert len(kept) >= min(count, 2_000)
     assert again.next == journal.next
     assert again.page(journal.next - 1) == journal.page(journal.next - 1)
+
+
+def test_what_a_continue_as_new_takes_along_has_a_size():
+    """Also where every entry names the scattered documents of a child that ran them again."""
+    scattered = encode_bitmap(random.Random(7).sample(range(10_000), 1_000))
+    entry = JournalEntry(kind=JournalKind.CHILD_ENDED, at=NOON, child=7, retry_round=1, ordinals=scattered)
+    journal = Journal(3, [entry] * 4_000)
+
+    position, kept = journal.tail()
+
+    size = len(TypeAdapter(tuple[JournalEntry, ...]).dump_json(kept))
+    assert CARRIED_BYTES - 3_000 < size <= CARRIED_BYTES
+    assert position + len(kept) == journal.next
 
 
 def test_a_closed_batchs_journal_goes_on_where_it_ended():
