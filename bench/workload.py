@@ -106,7 +106,7 @@ def _write_text(path: Path, generator: random.Random, size_bytes: int) -> Path:
 
 def corpus(folder: Path | None) -> Workload | None:
     """Real documents: every file of the corpus but archives, whose content the pool would not unpack."""
-    folder = folder or Path(os.environ.get("INGATHER_CORPUS", "../shared/corpus"))
+    folder = folder or Path(os.environ.get("INGATHER_CORPUS") or "corpus")
     files = _documents(folder / "files")
     return Workload("corpus", tuple(files)) if files else None
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import random
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.corpus import FILES, needs_corpus
 from tests.support.examples import examples_of, fits, run_examples
 from tests.support.running_stack import File, Json, RunningStack, Visitor, notes
 
@@ -24,7 +24,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 UPLOAD = "/api/v1/documents/ingest/batch"
 PAGE = Path(__file__).parents[2] / "docs" / "batch-ingestion.md"
-CORPUS = Path(os.environ.get("INGATHER_CORPUS") or Path(__file__).parents[2].parent / "shared" / "corpus") / "files"
 DAMAGED = b"%PDF-1.7\nthe rest was lost on the way\n"
 MISSING_AUTHOR = "Metadata validation failed: Missing required field 'author'"
 
@@ -413,10 +412,10 @@ def test_each_example_of_the_documentation_runs(stack: RunningStack, tmp_path: P
             assert fits(example.expected, answer), f"line {example.line}: the page shows another answer than {answer}"
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason=f"no corpus at {CORPUS.parent}: set INGATHER_CORPUS")
+@needs_corpus
 async def test_twenty_mixed_documents_take_less_than_two_minutes(visitor: Visitor):
     """At least ten documents a minute is the floor; `bench/document_upload.py` measures how far above it we are."""
-    paths = sorted(path for path in CORPUS.iterdir() if path.suffix != ".zip")
+    paths = sorted(path for path in FILES.iterdir() if path.suffix != ".zip")
     files = [(path.name, path.read_bytes()) for path in random.Random(20).sample(paths, 20)]
     began = time.monotonic()
     seen = await ended(visitor, await upload(visitor, files, params={"collection": "floor"}))

@@ -2,7 +2,6 @@
 
 import asyncio
 import csv
-import os
 import zipfile
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -10,33 +9,16 @@ from typing import Any
 
 import pytest
 
+from tests.support.corpus import FILES, MANIFEST, expected_outcome, needs_corpus
 from tests.support.running_stack import RunningStack, Visitor
 
-CORPUS = Path(os.environ.get("INGATHER_CORPUS") or Path(__file__).parents[2].parent / "shared" / "corpus")
-MANIFEST = CORPUS / "manifest.csv"
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(
-        not MANIFEST.is_file(), reason=f"no corpus at {CORPUS}: set INGATHER_CORPUS to a folder with manifest.csv"
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), needs_corpus]
 
 
 def undisputed() -> list[dict[str, str]]:
     """Lines of the manifest whose outcome several parsers agreed on."""
     with MANIFEST.open(newline="", encoding="utf-8") as lines:
         return [line for line in csv.DictReader(lines) if line["expected"] != "disputed"]
-
-
-def expected_outcome(line: dict[str, str]) -> str:
-    """The manifest's class in the product's words."""
-    if line["kind"] == "image":
-        return "no_text"  # OCR is off
-    if line["expected"] == "empty":
-        return "empty" if int(line["bytes"]) == 0 else "no_text"
-    return {"ok": "done", "unparseable": "corrupt"}.get(line["expected"], line["expected"])
 
 
 def outcome_of(document: dict[str, Any]) -> str:
@@ -55,7 +37,7 @@ def packed_names(path: Path) -> set[str]:
 async def test_every_document_ends_as_its_manifest_says(stack: RunningStack, visitor: Visitor):
     """All undisputed files in one batch, archives included: each outcome is the agreed one, and counts reconcile."""
     lines = undisputed()
-    files = [(line["filename"], (CORPUS / "files" / line["filename"]).read_bytes()) for line in lines]
+    files = [(line["filename"], (FILES / line["filename"]).read_bytes()) for line in lines]
     # The corpus holds some contents twice; here each is to show an outcome of its own.
     batch_id = await visitor.submit(files, collection="corpus", options={"skip_existing": False})
     batch = await visitor.ended(batch_id, seconds=280)
@@ -83,7 +65,7 @@ async def test_every_document_ends_as_its_manifest_says(stack: RunningStack, vis
 
 def check_archive(line: dict[str, str], batch: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> None:
     """A good archive has become its entries; a bad one, or a bad entry, a failed document with a code of its own."""
-    path = CORPUS / "files" / line["filename"]
+    path = FILES / line["filename"]
     [source] = [source for source in batch["sources"] if source["name"] == path.name]
     assert source["source_type"] == "zip"
     if line["expected"] == "unparseable":

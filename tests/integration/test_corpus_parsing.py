@@ -1,7 +1,6 @@
 """Real documents from public projects, each compared with what several parsers agreed on."""
 
 import csv
-import os
 from pathlib import Path
 
 import pytest
@@ -11,31 +10,19 @@ from ingather.adapters.prepare import prepare_document
 from ingather.domain import artifact
 from ingather.models.content import PrepareRequest
 from ingather.models.errors import DocumentError
-
-CORPUS = Path(os.environ.get("INGATHER_CORPUS") or Path(__file__).parents[2].parent / "shared" / "corpus")
+from tests.support.corpus import FILES, MANIFEST, expected_outcome, needs_corpus
 
 
 def corpus_rows() -> list[dict[str, str]]:
-    if not (CORPUS / "manifest.csv").is_file():
+    if not MANIFEST.is_file():
         return []
-    with (CORPUS / "manifest.csv").open(newline="", encoding="utf-8") as manifest:
+    with MANIFEST.open(newline="", encoding="utf-8") as manifest:
         # Archives are expanded before anything is parsed.
         return [row for row in csv.DictReader(manifest) if row["kind"] != "zip"]
 
 
 ROWS = corpus_rows()
-pytestmark = pytest.mark.skipif(
-    not ROWS, reason=f"no corpus at {CORPUS}: set INGATHER_CORPUS to a folder with manifest.csv"
-)
-
-
-def expected_outcome(row: dict[str, str]) -> str:
-    """The manifest's class in the product's words."""
-    if row["kind"] == "image":
-        return "no_text"  # OCR is off.
-    if row["expected"] == "empty":
-        return "empty" if int(row["bytes"]) == 0 else "no_text"
-    return {"ok": "done", "unparseable": "corrupt"}.get(row["expected"], row["expected"])
+pytestmark = needs_corpus
 
 
 def outcome_of(path: Path) -> str:
@@ -57,6 +44,6 @@ def outcome_of(path: Path) -> str:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["filename"])
 def test_ends_as_several_parsers_agreed(row: dict[str, str]) -> None:
     """A real document ends as the manifest says; a disputed one ends in some typed way."""
-    outcome = outcome_of(CORPUS / "files" / row["filename"])
+    outcome = outcome_of(FILES / row["filename"])
     if row["expected"] != "disputed":
         assert outcome == expected_outcome(row)

@@ -10,10 +10,9 @@ import pytest
 from ingather.models.archive import ArchiveLimits
 from ingather.models.content import SMALL_UPLOAD_BYTES, UPLOAD_PACK_BYTES
 from tests.support import zips
+from tests.support.corpus import FILES, needs_corpus
 from tests.support.submissions import Submission, expanded
 from tests.support.zips import RawEntry, raw_zip, zip_of
-
-CORPUS = Path(__file__).parents[4] / "shared" / "corpus" / "files"
 
 # --- What is an archive ---
 
@@ -222,7 +221,7 @@ async def test_a_batch_goes_on_beside_every_kind_of_bad_archive() -> None:
 # --- Real archives ---
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the shared corpus is not beside this checkout")
+@needs_corpus
 @pytest.mark.parametrize(
     ("name", "codes"),
     [
@@ -237,6 +236,6 @@ async def test_a_batch_goes_on_beside_every_kind_of_bad_archive() -> None:
 async def test_archives_from_the_wild_come_to_the_end_they_must(name: str, codes: list[str | None]) -> None:
     """Simple, self-containing, oddly named, nested, corrupt and half encrypted ones."""
     submission = Submission()
-    await submission.add(name, (CORPUS / name).read_bytes())
+    await submission.add(name, (FILES / name).read_bytes())
     await submission.build()
     assert [ref.refused.code if ref.refused else None for ref in submission.refs()] == codes
