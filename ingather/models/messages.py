@@ -14,8 +14,8 @@ from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
 from ingather.models.identity import BatchId, TenantId
 
-MAX_WAITING = 3_000
-"""Batches of one tenant in its waiting line; those beyond ask again later."""
+MAX_WAITING = 2_000
+"""Batches of one tenant in its waiting line, 200 bytes each; those beyond ask again later."""
 
 
 class Message(BaseModel):

@@ -14,7 +14,9 @@ from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import (
+    MAX_WAITING,
     BatchInput,
+    CarriedPlaces,
     CarriedState,
     ClosedBatch,
     ControlAnswer,
@@ -26,13 +28,16 @@ from ingather.models.messages import (
     JournalEntry,
     JournalKind,
     OutcomesPage,
+    PlaceEntry,
+    PlaceLimits,
+    PlacesInput,
     PriorityRequest,
     ReadManifestOutput,
     RetryRequest,
 )
 from workflows.journal import PAGE_SIZE, Journal
 
-NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+NOON = datetime(2026, 3, 4, 12, 0, 0, 123456, tzinfo=UTC)
 BATCH = "0192f0c1-2345-7abc-8def-0123456789ab"
 SPEC = BatchSpec(batch_id=BATCH, tenant_id=DEFAULT_TENANT_ID, name="b", submitted_count=1_000)
 COUNTS = Counts(total=1_000, done=1_000)
@@ -40,6 +45,8 @@ PROGRESS = BatchProgress(state=BatchState.RUNNING, counts=COUNTS, created_at=NOO
 ENTRY = JournalEntry(
     kind=JournalKind.ENDED, at=NOON, ordinal=999, status=DocumentStatus.FAILED, code="parser_out_of_memory"
 )
+PLACE = PlaceEntry(batch_id=BATCH, chain_id=BATCH, priority=5, submitted_bytes=2**40, asked_at=NOON, passed_over=8)
+PLACES = PlaceLimits(max_jobs=100, max_bytes=2**40)
 PAYLOAD_WARNING_BYTES = 512 * 1024
 
 
@@ -102,11 +109,15 @@ def test_a_field_of_a_later_version_is_passed_over(message):
         OutcomesPage(first=0, next=PAGE_SIZE, entries=(ENTRY,) * PAGE_SIZE, more=True, progress=PROGRESS),
         ReadManifestOutput(first_ordinal=0, filenames=("ä" * 127,) * 1_000),
         RetryRequest(request_id="r", ordinals=tuple(range(1_000))),
+        PlacesInput(
+            tenant_id=DEFAULT_TENANT_ID,
+            carried=CarriedPlaces(holders=(PLACE,) * 100, waiting=(PLACE,) * MAX_WAITING, limits=PLACES),
+        ),
     ],
     ids=lambda message: type(message).__name__,
 )
 def test_the_largest_message_stays_below_the_servers_warning(message):
-    """At a thousand documents, with everything filled in."""
+    """At a thousand documents, or a whole line of batches, with everything filled in."""
     assert len(message.model_dump_json()) < PAYLOAD_WARNING_BYTES
 
 
