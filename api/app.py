@@ -21,7 +21,8 @@ from starlette.types import ASGIApp
 
 from api import problems
 from api.access import Gate, admitted
-from api.contracts import document_upload
+from api.contracts import document_upload, job_body, tenant_jobs
+from api.contracts.job_events import JobAnnouncer
 from api.credentials import Authenticator
 from api.cursors import CursorCodec
 from api.dependencies import ApiParts, RequestLimits
@@ -147,9 +148,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 reader=reader,
                 settle=lambda key: parts.batches.snapshot(key.tenant_id, key.batch_id),
                 streams_per_tenant=settings.limits.streams_per_client,
+                announcers={job_body.CONTRACT: JobAnnouncer},
             )
             app.state.streams = await stack.enter_async_context(streams)
             metrics.registry.register(StreamMeters(streams))
+            parts.attend = streams.attend
             parts.readiness.drains_with(lambda: streams.draining)
             spare_the_collector_what_stays()
             log.info("api.opened", namespace=engine.namespace, auth=settings.auth.mode)
@@ -190,7 +193,8 @@ def build_app(
     problems.install(app)
     for routes in (submissions, batches, documents, events, search_routes, tenants, users, api_keys, service_info):
         app.include_router(routes.router)
-    app.include_router(document_upload.router)
+    for contract in (tenant_jobs, document_upload):
+        app.include_router(contract.router)
     app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
     return app
 
@@ -238,6 +242,7 @@ def build_parts(
         search=search,
         capacity=Capacity(stores.catalog, batch_service),
         catalog=stores.catalog,
+        events=stores.events,
         gate=gate,
         accounts=AccountService(stores.catalog.accounts, gate.tenants, gate.authenticator, Passwords(), gate),
         readiness=Readiness(

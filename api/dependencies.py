@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from api.service.submission import SubmissionService
 from ingather.domain.identifiers import as_uuid
 from ingather.models.errors import BatchNotFoundError, DependencyError, UnauthorizedError, UnsupportedMediaTypeError
 from ingather.ports.catalog import Catalog
+from ingather.ports.event_log import EventLog
 
 JSON_BODIES_AT_ONCE = 4
 MAX_WAIT_SECONDS = 60.0
@@ -40,6 +42,10 @@ class RequestLimits:
     page_size_max: int
 
 
+def _nobody(_tenant_id: str, _batch_id: str) -> None:
+    return
+
+
 @dataclass(slots=True)
 class ApiParts:
     """Everything a route may call. Built once, by the composition root, and kept at ``app.state.parts``."""
@@ -52,6 +58,7 @@ class ApiParts:
     search: SearchService
     capacity: Capacity
     catalog: Catalog
+    events: EventLog
     gate: Gate
     accounts: AccountService
     readiness: Readiness
@@ -62,6 +69,8 @@ class ApiParts:
     public_url: str | None = None
     temporal_ui_url: str | None = None
     temporal_namespace: str = "default"
+    attend: Callable[[str, str], None] = _nobody
+    """Have a batch told from now on, whether or not anybody watches: tenant and id."""
     json_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(JSON_BODIES_AT_ONCE))
     """Submissions in JSON are held in memory: so many at a time."""
     known_tenants: dict[str, float] = field(default_factory=dict)

@@ -5,6 +5,7 @@ import base64
 import binascii
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -23,6 +24,7 @@ THREAD_BYTES = 256 * 1024
 """JSON and base64 larger than this are read in a thread, so that others are answered meanwhile."""
 
 _Model = TypeVar("_Model")
+_Json = TypeVar("_Json", bound=BaseModel)
 _MetadataByFile = TypeAdapter(dict[str, dict[str, Any]])
 
 
@@ -121,9 +123,7 @@ class JsonFeed:
         self._makes_batch = makes_batch
 
     async def read(self, reception: Reception) -> SubmissionSpec | None:
-        size = self._body.announced_bytes
-        is_small = size is not None and size <= _SMALL_JSON_BYTES
-        async with contextlib.nullcontext() if is_small else self._turns:
+        async with json_turn(self._body, self._turns):
             return await self._take_in(await self._parsed(), reception)
 
     async def _take_in(self, parsed: JsonSubmission | JsonDocuments, reception: Reception) -> SubmissionSpec | None:
@@ -138,18 +138,24 @@ class JsonFeed:
         return spec
 
     async def _parsed(self) -> JsonSubmission | JsonDocuments:
-        body = bytearray()
-        async with contextlib.aclosing(self._body.chunks()) as chunks:
-            async for chunk in chunks:
-                body += chunk
-        if len(body) < THREAD_BYTES:
-            return self._validated(body)
-        return await asyncio.to_thread(self._validated, body)
+        return await read_json(self._body, JsonSubmission if self._makes_batch else JsonDocuments)
 
-    def _validated(self, body: bytearray) -> JsonSubmission | JsonDocuments:
-        if self._makes_batch:
-            return validated(JsonSubmission.model_validate_json, body, "#")
-        return validated(JsonDocuments.model_validate_json, body, "#")
+
+def json_turn(body: RequestBody, turns: asyncio.Semaphore) -> AbstractAsyncContextManager[None]:
+    """A turn to hold a JSON body in memory; a small one needs none."""
+    size = body.announced_bytes
+    return contextlib.nullcontext() if size is not None and size <= _SMALL_JSON_BYTES else turns
+
+
+async def read_json(body: RequestBody, model: type[_Json]) -> _Json:
+    """The whole body as JSON. Raises ``RequestError`` where it is none, ``ValidationFailedError`` where it does not fit."""
+    raw = bytearray()
+    async with contextlib.aclosing(body.chunks()) as chunks:
+        async for chunk in chunks:
+            raw += chunk
+    if len(raw) < THREAD_BYTES:
+        return validated(model.model_validate_json, raw, "#")
+    return await asyncio.to_thread(validated, model.model_validate_json, raw, "#")
 
 
 async def take_inline(filename: str, content: str, metadata: dict[str, Any], reception: Reception) -> None:

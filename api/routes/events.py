@@ -10,6 +10,7 @@ from api.dependencies import BatchIdPath, BatchTenant, CurrentCaller, LinksOf, P
 from api.resources import batch_resource
 from api.streams.event_streams import EventStreams
 from api.streams.frames import MEDIA_TYPE
+from api.streams.wording import OurWording
 from ingather.domain.event_cursor import parse_cursor
 from ingather.models.errors import NotAcceptableError
 
@@ -60,7 +61,7 @@ async def follow_batch(
         return batch_resource(await parts.batches.snapshot(tenant, batch_id), links).model_dump(mode="json")
 
     client = await parts.gate.count_stream(caller, request)
-    return await streams.open(record, cursor, render, client) or Response(status_code=204)
+    return await streams.open(record, OurWording(cursor, render), client) or Response(status_code=204)
 
 
 def preferred(accept: str) -> str:

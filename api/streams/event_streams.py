@@ -9,14 +9,17 @@ import orjson
 from temporalio.client import Client
 
 from api.engine import BatchEngine
+from api.streams.announcing import Announcers
+from api.streams.attendance import Attendance
 from api.streams.clients import OpenStreams, StreamClient
 from api.streams.closing import Settle
 from api.streams.history import HistoryPage
 from api.streams.hub import Hub
 from api.streams.poller import PollerParts
 from api.streams.reader import ProgressReader
-from api.streams.session import READY_SECONDS, RenderBatch, StreamSession
+from api.streams.session import READY_SECONDS, StreamSession
 from api.streams.sse import StreamResponse
+from api.streams.wording import Wording
 from ingather.domain.event_cursor import Mode, Start, decide
 from ingather.models.batch import BatchRecord, BatchState
 from ingather.models.errors import EventLogUnavailableError
@@ -32,6 +35,7 @@ class EventStreams:
         settle: writes down how a batch ended whose workflow was ended from outside.
         reader: told when a batch's state changes, so that it does not answer with older numbers.
         streams_per_tenant: streams of one tenant open at a time in this process.
+        announcers: contracts whose batches are told whether or not anybody watches.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class EventStreams:
         settle: Settle,
         reader: ProgressReader,
         streams_per_tenant: int = 500,
+        announcers: Announcers | None = None,
     ) -> None:
         self.queries = reader.queries
         self._log = log
@@ -52,8 +57,11 @@ class EventStreams:
             log=log,
             catalog=catalog,
             settle=settle,
+            announcers=announcers or {},
         )
         self.hub = Hub(parts, reader.forget)
+        self._attendance = Attendance(self.hub, catalog, frozenset(announcers)) if announcers else None
+        self._attending: asyncio.Task[None] | None = None
         self._open = OpenStreams(streams_per_tenant)
         self._all_closed = asyncio.Event()
         self._shutdown: anyio.Event | None = None
@@ -71,6 +79,12 @@ class EventStreams:
         self._shutdown = anyio.Event()
         self._watch = asyncio.create_task(self._drain_on_shutdown(self._shutdown), name="streams shutdown")
         self.hub.start()
+        if self._attendance is not None:
+            self._attending = asyncio.create_task(self._attendance.keep(), name="attendance")
+
+    def attend(self, tenant_id: str, batch_id: str) -> None:
+        """A batch that is to be told whether or not anybody watches has just begun: do not wait until it is found."""
+        self.hub.attend(StreamKey(tenant_id, batch_id))
 
     @property
     def draining(self) -> bool:
@@ -93,24 +107,25 @@ class EventStreams:
 
     async def close(self) -> None:
         """Stop following and give every lease back."""
+        tasks = [task for task in (self._attending, self._watch) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.hub.close()
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
 
     async def open(
-        self, record: BatchRecord, cursor: int | None, render: RenderBatch, client: StreamClient | None = None
+        self, record: BatchRecord, wording: Wording, client: StreamClient | None = None
     ) -> StreamResponse | None:
-        """A stream of the batch after ``cursor``, ``render`` giving its snapshots; None when the client has seen all of an ended batch.
+        """A stream of the batch in these words; None when the client has seen all of an ended batch.
 
         Raises ``TooManyStreamsError`` when the tenant, or the client, has all its streams open in this process.
         """
         key = _key(record)
         known = await self._told(record)
-        if known is not None and cursor == known.latest:
+        if known is not None and wording.has_all(known.latest):
             return None
         assert self._shutdown is not None, "start() comes before open()"
-        session = StreamSession(key, cursor, hub=self.hub, log=self._log, render=render, told=known is not None)
+        session = StreamSession(key, wording, hub=self.hub, log=self._log, told=known is not None)
         self._open.opened(key.tenant_id, client)
         return StreamResponse(
             session.frames(), shutdown=self._shutdown, on_closed=lambda: self._closed(key.tenant_id, client)

@@ -5,13 +5,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
 
 from activities.failures import described
-from api.streams.frames import event_frame
-from api.streams.poller import Poller, PollerParts
+from api.streams.poller import IDLE_SECONDS, Poller, PollerParts
 from api.streams.subscription import Burst, Frame, Subscription
 from ingather.models.errors import DependencyError, EventLogUnavailableError
 from ingather.models.events import EventType
@@ -25,6 +25,9 @@ PACE_STEP_SECONDS = 0.02
 PING_SECONDS = 15
 """A watcher who heard nothing for so long hears that the stream lives; who, changes every second."""
 WAIT_SECONDS = 5.0
+WAITING_SECONDS = 0.02
+"""Batches that wait and are announced to somebody are asked all together at most so often; each at most every minute."""
+LONGEST_WAIT_SECONDS = 60.0
 LINGER_SECONDS = 5.0
 """A batch is followed this long after its last watcher left, so that a reconnect finds everything running."""
 RETRY_SECONDS = 0.5
@@ -32,7 +35,7 @@ RETRY_SECONDS = 0.5
 
 @dataclass(slots=True)
 class Channel:
-    """A batch that somebody here watches."""
+    """A batch that somebody here watches, or that is told for those who listen elsewhere."""
 
     key: StreamKey
     poller: Poller
@@ -41,8 +44,15 @@ class Channel:
     subscriptions: set[Subscription] = field(default_factory=set)
     polling: asyncio.Task[None] | None = None
     closing: asyncio.TimerHandle | None = None
+    attended: bool = False
+    """It is told whether or not anybody watches."""
     held_until: float = 0.0
     """Events of the batch wait in the log until then, or until its watchers have taken what they have."""
+
+    @property
+    def is_followed(self) -> bool:
+        """Its events are read back, for watchers who are here or may come again in a moment."""
+        return bool(self.subscriptions) or self.closing is not None
 
     @property
     def is_crowded(self) -> bool:
@@ -105,14 +115,12 @@ class Hub:
     @asynccontextmanager
     async def subscribe(self, key: StreamKey) -> AsyncIterator[Subscription]:
         """Follow a batch for as long as the block runs."""
-        channel = self._channels.get(key)
-        if channel is None:
-            channel = Channel(key, Poller(key, self._parts, self._owner))
-            self._channels[key] = channel
+        channel = self._channel(key)
         if channel.closing is not None:
             channel.closing.cancel()
             channel.closing = None
         self._keep_polling(channel)
+        channel.poller.nudge()
         subscription = Subscription(lambda: channel.poller)
         subscription.draining = self.draining
         channel.subscriptions.add(subscription)
@@ -123,15 +131,55 @@ class Hub:
             channel.subscriptions.discard(subscription)
             if not channel.subscriptions and self._channels.get(key) is channel:
                 loop = asyncio.get_running_loop()
-                channel.closing = loop.call_later(LINGER_SECONDS, self._drop, channel)
+                channel.closing = loop.call_later(LINGER_SECONDS, self._let_go, channel)
+
+    # --- Attending ------------------------------------------------------------------------------
+
+    @property
+    def attended(self) -> frozenset[StreamKey]:
+        """What is told here without being watched."""
+        return frozenset(key for key, channel in self._channels.items() if channel.attended)
+
+    def attend(self, key: StreamKey) -> None:
+        """Have a batch told from now on, whether or not anybody watches."""
+        if self.draining:
+            return
+        channel = self._channel(key)
+        channel.attended = True
+        self._keep_polling(channel)
+
+    def dismiss(self, key: StreamKey) -> None:
+        """It is told: from now on it is for those who watch."""
+        channel = self._channels.get(key)
+        if channel is not None and channel.attended:
+            channel.attended = False
+            if not channel.is_followed:
+                self._drop(channel)
+
+    def _idle_seconds(self, key: StreamKey) -> float:
+        """Between two looks at a batch that waits: longer where many do, and nobody is here to see."""
+        channel = self._channels.get(key)
+        if channel is None or channel.subscriptions:
+            return IDLE_SECONDS
+        attended = sum(channel.attended for channel in self._channels.values())
+        return min(max(IDLE_SECONDS, attended * WAITING_SECONDS), LONGEST_WAIT_SECONDS)
 
     # --- Pollers ------------------------------------------------------------------------------
+
+    def _channel(self, key: StreamKey) -> Channel:
+        channel = self._channels.get(key)
+        if channel is None:
+            channel = self._channels[key] = Channel(key, self._new_poller(key))
+        return channel
+
+    def _new_poller(self, key: StreamKey) -> Poller:
+        return Poller(key, self._parts, self._owner, partial(self._idle_seconds, key))
 
     def _keep_polling(self, channel: Channel) -> None:
         before = channel.polling
         if channel.poller.ended:
             # The batch was over when it was last looked at; a retry may have opened it again.
-            channel.poller = Poller(channel.key, self._parts, self._owner)
+            channel.poller = self._new_poller(channel.key)
         elif before is not None and not before.done():
             return
         work = self._poll(channel, channel.poller, before)
@@ -148,6 +196,14 @@ class Hub:
         finally:
             # Shielded: a poller that is stopped still hands its lease over.
             await asyncio.shield(self._spawn(poller.resign(), "resign"))
+
+    def _let_go(self, channel: Channel) -> None:
+        """Nobody watches any more."""
+        channel.closing = None
+        if channel.attended:
+            channel.position = None
+        else:
+            self._drop(channel)
 
     def _drop(self, channel: Channel) -> None:
         if self._channels.get(channel.key) is channel:
@@ -191,19 +247,20 @@ class Hub:
 
     async def _follow_once(self) -> None:
         for channel in list(self._channels.values()):
-            if channel.position is None:
+            if channel.position is None and channel.is_followed:
                 channel.position = (await self._log.range(channel.key)).latest
                 _send_back(channel)
         now = asyncio.get_running_loop().time()
-        free = {key: channel for key, channel in self._channels.items() if not _is_held(channel, now)}
-        if not self._channels:
+        followed = {key: each for key, each in self._channels.items() if each.is_followed and each.position is not None}
+        if not followed:
             self._followed.clear()
             return
+        free = {key: channel for key, channel in followed.items() if not _is_held(channel, now)}
         if not free:
             await asyncio.sleep(PACE_STEP_SECONDS)
             return
         # A batch that is held back for its watchers holds no other up.
-        patience = WAIT_SECONDS if len(free) == len(self._channels) else PACE_STEP_SECONDS
+        patience = WAIT_SECONDS if len(free) == len(followed) else PACE_STEP_SECONDS
         self.reads += 1
         found = await self._log.wait({key: channel.position or 0 for key, channel in free.items()}, patience)
         by_key: dict[StreamKey, list[LoggedEvent]] = {}
@@ -229,7 +286,7 @@ class Hub:
         channel.position = fresh[-1].seq
         if any(event.type.startswith("batch.") and event.type != EventType.BATCH_PROGRESS for event in fresh):
             self._on_state(channel.key.batch_id)
-        burst = Burst([Frame(event.seq, event.type, event_frame(event)) for event in fresh])
+        burst = Burst([Frame.of(event) for event in fresh])
         for subscription in channel.subscriptions:
             subscription.offer(burst)
 

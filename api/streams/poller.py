@@ -1,4 +1,4 @@
-"""One poller per watched batch in the whole deployment: asks the workflow, tells the log.
+"""One poller per watched or announced batch in the whole deployment: asks the workflow, tells the log.
 
 It holds a short lease in the log. Each append is checked against that lease and the last
 number, so a poller that was asleep for a while cannot write beside its successor. What it
@@ -9,8 +9,9 @@ any process can go on where it stopped.
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ import structlog
 
 from activities.failures import described
 from api.engine import BatchEngine
+from api.streams.announcing import Announcers
 from api.streams.closing import Settle, final_progress
 from api.streams.queries import BatchNotOpenError, BatchQueries
 from api.streams.telling import Teller
@@ -58,26 +60,35 @@ class PollerParts:
     log: EventLog
     catalog: Catalog
     settle: Settle
+    announcers: Announcers = field(default_factory=dict)
+
+
+def _idle_seconds() -> float:
+    return IDLE_SECONDS
 
 
 class Poller:
     """Tells one batch's story, whenever no other process does."""
 
-    def __init__(self, key: StreamKey, parts: PollerParts, owner: str) -> None:
+    def __init__(
+        self, key: StreamKey, parts: PollerParts, owner: str, idle_seconds: Callable[[], float] = _idle_seconds
+    ) -> None:
         self._key = key
+        self._idle_seconds = idle_seconds
         self._queries = parts.queries
         self._engine = parts.engine
         self._log = parts.log
         self._catalog = parts.catalog
         self._settle = parts.settle
         self._owner = owner
-        self._writer = EventWriter(key, parts.log, parts.catalog, owner, LEASE_SECONDS)
+        self._writer = EventWriter(key, parts.log, parts.catalog, owner, LEASE_SECONDS, announcers=parts.announcers)
         self._teller = Teller(key.batch_id, parts.catalog, self._writer)
         self._begin_anew()
         self.ready = asyncio.Event()
         """Set once everything that has happened is told, or another process does the telling."""
         self.ended = False
         """The batch is over, and its last event is in the log."""
+        self._nudged = asyncio.Event()
 
     def _begin_anew(self) -> None:
         self._writer.begin_anew()
@@ -100,7 +111,7 @@ class Poller:
                     pause = await self._step()
                 else:
                     self.ready.set()
-                    pause = STANDBY_SECONDS * random.uniform(0.7, 1.3)
+                    pause = STANDBY_SECONDS / IDLE_SECONDS * self._idle_seconds() * random.uniform(0.7, 1.3)
                 trouble = 0
             except SupersededError:
                 self._begin_anew()
@@ -114,8 +125,21 @@ class Poller:
                 trouble += 1
                 pause = self._back_off(trouble, "internal_error")
             if not self.ended:
-                await asyncio.sleep(pause)
+                await self._rest(pause)
         self.ready.set()
+
+    def nudge(self) -> None:
+        """Somebody has come to watch: look soon."""
+        self._nudged.set()
+
+    async def _rest(self, seconds: float) -> None:
+        if seconds <= IDLE_SECONDS:
+            await asyncio.sleep(seconds)
+            return
+        self._nudged.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._nudged.wait(), seconds)
+            self._interval = BUSY_SECONDS
 
     async def resign(self) -> None:
         """Let another process lead at once."""
@@ -151,7 +175,7 @@ class Poller:
         await self._share(progress)
         self.ready.set()
         busy = max(BUSY_SECONDS, CHILD_SECONDS * len(progress.children))
-        self._interval = min(self._interval * 1.5, IDLE_SECONDS) if is_waiting(progress) else busy
+        self._interval = min(self._interval * 1.5, self._idle_seconds()) if is_waiting(progress) else busy
         return max(self._interval - (time.monotonic() - began), 0.02)
 
     async def _tell_children(self, parent: BatchProgress) -> bool:
@@ -213,5 +237,7 @@ class Poller:
         if story.state is None or not story.state.is_final or progress.version > story.version:
             await self._teller.tell_rest(progress, found.created_at)
             log.info("stream.completed", batch_id=self._key.batch_id, latest_seq=self._writer.last_seq)
+        if self._writer.is_announced:
+            await self._catalog.note_told(self._key.batch_id, progress.version)
         self.ended = True
         return 0.0

@@ -5,29 +5,24 @@ events that history had already. An event that does not follow the last one is a
 ``stream.reset`` and a snapshot.
 """
 
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
-from api.streams.frames import RETRY_MS, comment, control_frame, event_frame, retry_frame
+from api.streams.frames import comment, retry_frame
 from api.streams.hub import Hub
 from api.streams.subscription import Burst, Frame, Subscription
-from ingather.domain.event_cursor import Mode, Start, decide, gap
-from ingather.models.errors import EventLogUnavailableError, IngatherError
-from ingather.models.events import BATCH_END_EVENTS, ControlFrame
+from api.streams.wording import WAITING, Wording
+from ingather.domain.event_cursor import Mode, Start, gap
+from ingather.models.errors import EventLogUnavailableError
+from ingather.models.events import BATCH_END_EVENTS
 from ingather.ports.event_log import EventLog, LogRange, StreamKey
 
 log = structlog.get_logger(__name__)
 
-RenderBatch = Callable[[], Awaitable[dict[str, Any]]]
-"""The whole batch as its resource, JSON-ready."""
-
 READY_SECONDS = 1.5
 HISTORY_PAGE = 200
 RETRY_SECONDS = 1.0
-DRAINING_RETRY_MS = (1_000, 6_000)
 _SIGN_OF_LIFE = b":\n\n"
 """A comment: proxies and clients see that the connection is not dead."""
 
@@ -36,20 +31,17 @@ class StreamSession:
     """What one client sees.
 
     Args:
-        cursor: the last event the client saw, as ``parse_cursor`` reads it.
+        wording: how it is said to this client.
         told: the batch is over and the log holds its last event, so nothing has to be followed.
     """
 
-    def __init__(
-        self, key: StreamKey, cursor: int | None, *, hub: Hub, log: EventLog, render: RenderBatch, told: bool
-    ) -> None:
+    def __init__(self, key: StreamKey, wording: Wording, *, hub: Hub, log: EventLog, told: bool) -> None:
         self._key = key
-        self._cursor = cursor
+        self._wording = wording
         self._hub = hub
         self._log = log
-        self._render = render
         self._told = told
-        self._last: int | None = cursor
+        self._last: int | None = None
         """The last event this client has; None when any may come next."""
 
     async def frames(self) -> AsyncIterator[bytes]:
@@ -73,15 +65,15 @@ class StreamSession:
             yield chunk
         async for chunk in self._history():
             yield chunk
-        yield self._end()
+        yield await self._wording.end(self._last)
 
     # --- Beginning --------------------------------------------------------------------------
 
     async def _begin(self, subscription: Subscription) -> AsyncIterator[bytes]:
         known = await self._range()
         if known is None:
-            yield control_frame(ControlFrame.OPEN, {"mode": Mode.WAITING, "oldest_seq": 0, "latest_seq": 0})
-            yield await self._snapshot()
+            yield self._wording.opened(WAITING, LogRange())
+            yield await self._wording.snapshot()
             while known is None and not subscription.draining:
                 await subscription.wait(RETRY_SECONDS)
                 known = await self._range()
@@ -89,13 +81,12 @@ class StreamSession:
             yield chunk
 
     async def _open(self, known: LogRange) -> AsyncIterator[bytes]:
-        start = decide(self._cursor, known.oldest, known.latest, complete=known.complete)
-        data = {"mode": start.mode, "oldest_seq": known.oldest, "latest_seq": known.latest}
-        yield control_frame(ControlFrame.OPEN, data)
+        start = self._wording.start(known)
+        yield self._wording.opened(start, known)
         if start.mode is Mode.RESET:
             yield self._reset(start, known)
         if start.mode is not Mode.REPLAY:
-            yield await self._snapshot()
+            yield await self._wording.snapshot()
         # After a snapshot of a batch without a log, whatever comes first is next.
         self._last = start.after if start.mode is Mode.REPLAY or known.latest else None
 
@@ -133,7 +124,7 @@ class StreamSession:
         while subscription is None or not subscription.draining:
             events = await self._log.read(self._key, self._last or 0, HISTORY_PAGE)
             if events:
-                burst = Burst([Frame(event.seq, event.type, event_frame(event)) for event in events])
+                burst = Burst([Frame.of(event) for event in events])
                 async for chunk in self._pass_on([burst]):
                     yield chunk
             if len(events) < HISTORY_PAGE:
@@ -156,13 +147,14 @@ class StreamSession:
         ready: list[bytes] = []
         for burst in bursts:
             if self._last is not None and burst.follows == self._last:
-                ready.append(burst.sse)
+                said = self._wording.burst(burst)
+                ready += [said] if said else []
                 self._last = burst.last
                 continue
             async for chunk in self._pass_on_singly(burst, ready):
                 yield chunk
         if ready:
-            # The very bytes that others get, where it is one burst.
+            # No copy, where it is one burst.
             yield ready[0] if len(ready) == 1 else b"".join(ready)
 
     async def _pass_on_singly(self, burst: Burst, ready: list[bytes]) -> AsyncIterator[bytes]:
@@ -175,32 +167,21 @@ class StreamSession:
                     yield b"".join(ready)
                     ready.clear()
                 yield self._reset(Start(Mode.RESET, self._last, "lost"), LogRange(frame.seq, burst.last))
-                yield await self._snapshot()
-            ready.append(frame.sse)
+                yield await self._wording.snapshot()
+            said = self._wording.frame(frame)
+            ready += [said] if said else []
             self._last = frame.seq
 
     # --- Frames -----------------------------------------------------------------------------
 
     def _reset(self, start: Start, known: LogRange) -> bytes:
         log.info("stream.reset", batch_id=self._key.batch_id, reason=start.reason, cursor=self._last)
-        data = {"reason": start.reason, "oldest_seq": known.oldest, "latest_seq": known.latest}
-        return control_frame(ControlFrame.RESET, data)
-
-    async def _snapshot(self) -> bytes:
-        try:
-            return control_frame(ControlFrame.SNAPSHOT, await self._render())
-        except IngatherError as error:
-            # The next batch.progress has absolute numbers, so the stream is worth keeping open.
-            return comment(f"no snapshot: {error.code}")
+        return self._wording.reset(start, known)
 
     async def _farewell(self, subscription: Subscription) -> bytes:
         if subscription.draining:
-            retry_ms = random.randint(*DRAINING_RETRY_MS)
-            return control_frame(ControlFrame.DRAINING, {"retry_ms": retry_ms}, retry_ms=retry_ms)
+            return self._wording.draining()
         if subscription.lagged:
             log.info("stream.lagged", batch_id=self._key.batch_id, cursor=self._last)
-            return control_frame(ControlFrame.LAGGED, {"last_seq": self._last, "retry_ms": RETRY_MS})
-        return self._end()
-
-    def _end(self) -> bytes:
-        return control_frame(ControlFrame.END, {"last_seq": self._last}, cursor=self._last)
+            return self._wording.lagged(self._last)
+        return await self._wording.end(self._last)

@@ -3,9 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Self
 
+from api.streams.frames import event_frame
 from api.streams.poller import Poller
+from ingather.ports.event_log import LoggedEvent
 
 QUEUE_SIZE = 256
 """Events a slow client may lie behind."""
@@ -13,11 +16,24 @@ QUEUE_SIZE = 256
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A live event, encoded for SSE once for all who watch."""
+    """An event, encoded for SSE once for all who watch."""
 
-    seq: int
-    type: str
+    event: LoggedEvent
     sse: bytes
+    said: dict[Any, Any] = field(default_factory=dict)
+    """The same in other words, kept by whoever words it first."""
+
+    @classmethod
+    def of(cls, event: LoggedEvent) -> Self:
+        return cls(event, event_frame(event))
+
+    @property
+    def seq(self) -> int:
+        return self.event.seq
+
+    @property
+    def type(self) -> str:
+        return self.event.type
 
 
 class Burst:

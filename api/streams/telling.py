@@ -88,6 +88,9 @@ class Teller:
                 begun.append(story.tell_state(BatchState.RUNNING, progress.started_at))
             writer.put([draft for draft in begun if draft is not None])
             await writer.flush()
+        elif progress.state is BatchState.CANCELLED:
+            # What is told now was cancelled with the batch, whether or not anybody saw that begin.
+            story.state = BatchState.CANCELLING
         count = progress.counts.total
         was_retried = progress.retry_round > 0 or story.version > 0
         # A retry that met documents of running children alone is no round of the batch's own.

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from ingather.models.batch import BatchProgress
 from ingather.models.errors import EventLogUnavailableError
-from ingather.ports.event_log import LoggedEvent, LogRange, Notes, StreamKey
+from ingather.ports.event_log import Announcement, LoggedEvent, LogRange, Notes, StreamKey
 
 _READ_PER_STREAM = 100
 _LONGEST_WAIT_SECONDS = 5.0
@@ -28,16 +28,17 @@ _WAKE_TTL_SECONDS = 60
 _PREFIX = "ingather"
 
 # KEYS: stream, meta, lease, notes. ARGV: owner, cap, ttl in ms, first number or "", server run id,
-# "whole", "changes" or "" for the notes and how many there are, their names and values,
-# then seq, type, body and state of each event.
+# "whole", "changes" or "" for the notes and how many there are, how many announcements there are,
+# the notes' names and values, the announcements' channels and bodies, then seq, type, body and state of each event.
 _APPEND = """
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
-local begin = 8 + 2 * tonumber(ARGV[7])
+local said = 9 + 2 * tonumber(ARGV[7])
+local begin = said + 2 * tonumber(ARGV[8])
 local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if top and tonumber(string.match(top[1], '^%d+')) >= tonumber(ARGV[begin]) then return 0 end
 if ARGV[6] == 'changes' and redis.call('EXISTS', KEYS[4]) == 0 then return 0 end
 if ARGV[6] == 'whole' then redis.call('DEL', KEYS[4]) end
-for i = 8, begin - 1, 2 do redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1]) end
+for i = 9, said - 1, 2 do redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1]) end
 for i = begin, #ARGV, 4 do
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], ARGV[i] .. '-0',
              't', ARGV[i + 1], 'b', ARGV[i + 2], 's', ARGV[i + 3])
@@ -45,6 +46,7 @@ end
 if ARGV[4] ~= '' then redis.call('HSET', KEYS[2], 'first', ARGV[4]) end
 redis.call('HSET', KEYS[2], 'run', ARGV[5])
 for _, name in ipairs({KEYS[1], KEYS[2], KEYS[4]}) do redis.call('PEXPIRE', name, ARGV[3]) end
+for i = said, begin - 1, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
 return 1
 """
 
@@ -97,6 +99,7 @@ class RedisEventLog:
         *,
         notes: Notes | None = None,
         first: bool = False,
+        announcements: Sequence[Announcement] = (),
     ) -> bool:
         if not events:
             return await self._is_leading(key, owner)
@@ -105,9 +108,11 @@ class RedisEventLog:
         async with self._translated():
             args.append(await self._server_run())
             args += ["" if notes is None else "whole" if notes.whole else "changes"]
-            args.append(len(notes.values) if notes else 0)
+            args += [len(notes.values) if notes else 0, len(announcements)]
             for name, value in (notes.values if notes else {}).items():
                 args += [name, value]
+            for announcement in announcements:
+                args += [announcement.channel, announcement.body]
             for event in events:
                 args += [event.seq, event.type, event.body, event.state]
             return bool(await self._append(keys=keys, args=args))

@@ -78,6 +78,8 @@ def document_data(
     }
     if status is DocumentStatus.FAILED:
         data["error"] = {"code": entry.code, "message": "", "stage": None, "action": ""}
+    if record is not None and record.original_filename is not None:
+        data["original_filename"] = record.original_filename
     if record is None or record.status is not status or is_past:
         return data
     if record.error is not None:

@@ -286,6 +286,8 @@ class BatchRecord(BaseModel):
     report_key: str | None = None
     sealed_at: datetime | None = None
     """When its last document had been handed in; None while it takes more."""
+    is_told: bool = False
+    """Whoever listens to the announcements of its contract has heard how it ended."""
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None

@@ -65,6 +65,17 @@ class Catalog(Protocol):
 
     async def list_batches(self, where: BatchFilter, limit: int) -> list[BatchRecord]: ...
 
+    async def list_untold(self, contracts: Sequence[str], limit: int) -> list[tuple[str, str]]:
+        """Tenant and id of batches of these contracts whose end was not told yet, oldest first. Cheap to ask again."""
+        ...
+
+    async def note_told(self, batch_id: str, version: int) -> None:
+        """How the batch ended in this version is told; nothing happens when it runs again, or ended later once more.
+
+        A batch that is opened again, or finished once more, is untold again.
+        """
+        ...
+
     async def bytes_in_flight(self, tenant_id: str) -> int:
         """Submitted bytes of the tenant's batches that have not ended."""
         ...

@@ -50,6 +50,14 @@ class Notes:
     """These are all there are; else they replace those of the same names."""
 
 
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A message for whoever listens at a channel in that moment; it is kept nowhere."""
+
+    channel: str
+    body: bytes
+
+
 class EventLog(Protocol):
     """One append-only log per batch, kept for a time after its last event.
 
@@ -64,10 +72,12 @@ class EventLog(Protocol):
         *,
         notes: Notes | None = None,
         first: bool = False,
+        announcements: Sequence[Announcement] = (),
     ) -> bool:
         """Append events with growing ``seq``, all or none, and with them what the next poller must know.
 
-        At most a few thousand: they are written in one piece. False when ``owner`` no longer
+        ``announcements`` are published in the same piece, in their order: once for each time the events were
+        appended, which is once. Nothing is published where nothing is appended. At most a few thousand: they are written in one piece. False when ``owner`` no longer
         holds the lease, when a ``seq`` is not above the latest, or when ``notes`` are changes to
         notes that are lost. ``first`` says that the first of them is the first the batch ever had.
         """

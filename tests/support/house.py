@@ -4,6 +4,7 @@ import asyncio
 
 from api.streams.hub import Hub
 from api.streams.session import StreamSession
+from api.streams.wording import OurWording, Wording
 from ingather.domain.event_cursor import parse_cursor
 from ingather.ports.event_log import EventLog
 from tests.support.scripted_batch import ScriptedBatch
@@ -27,16 +28,26 @@ class House:
         self.hubs.append(hub)
         return hub
 
-    def watch(self, cursor: str | None = None, *, hub: Hub | None = None, told: bool = False) -> Watcher:
-        session = StreamSession(
-            self.batch.key,
-            parse_cursor(cursor),
-            hub=hub or self.hub,
-            log=self.log,
-            render=self.render,
-            told=told,
-        )
-        watcher = Watcher(session.frames())
+    def session(
+        self,
+        cursor: str | None = None,
+        *,
+        hub: Hub | None = None,
+        told: bool = False,
+        wording: Wording | None = None,
+    ) -> StreamSession:
+        words = wording or OurWording(parse_cursor(cursor), self.render)
+        return StreamSession(self.batch.key, words, hub=hub or self.hub, log=self.log, told=told)
+
+    def watch(
+        self,
+        cursor: str | None = None,
+        *,
+        hub: Hub | None = None,
+        told: bool = False,
+        wording: Wording | None = None,
+    ) -> Watcher:
+        watcher = Watcher(self.session(cursor, hub=hub, told=told, wording=wording).frames())
         self.watchers.append(watcher)
         return watcher
 

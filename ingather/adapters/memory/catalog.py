@@ -65,6 +65,16 @@ class InMemoryCatalog:
         found.sort(key=lambda record: (record.created_at, record.batch_id), reverse=True)
         return found[:limit]
 
+    async def list_untold(self, contracts: Sequence[str], limit: int) -> list[tuple[str, str]]:
+        found = [r for r in self._batches.values() if r.spec.contract in contracts and not r.is_told]
+        found.sort(key=lambda record: (record.created_at, record.batch_id))
+        return [(record.tenant_id, record.batch_id) for record in found[:limit]]
+
+    async def note_told(self, batch_id: str, version: int) -> None:
+        found = self._batches.get(batch_id)
+        if found is not None and found.version <= version and found.state.is_final:
+            self._edit_batch(batch_id, {"is_told": True})
+
     async def bytes_in_flight(self, tenant_id: str) -> int:
         open_batches = [
             record.batch_id
@@ -80,7 +90,7 @@ class InMemoryCatalog:
         if found is not None and before is not None and found.ended_at is not None and found.ended_at >= before:
             return
         counts = {} if document_count is None else {"counts": Counts(total=document_count, pending=document_count)}
-        self._edit_batch(batch_id, {"state": state, **counts})
+        self._edit_batch(batch_id, {"state": state, "is_told": False, **counts})
 
     async def edit_batch(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None:
         self._edit_batch(batch_id, _given(name=name, priority=priority))
@@ -88,7 +98,8 @@ class InMemoryCatalog:
     async def finish_batch(self, summary: BatchSummary) -> None:
         found = self._batches.get(summary.batch_id)
         if found is not None and found.version <= summary.version:
-            self._edit_batch(summary.batch_id, {name: getattr(summary, name) for name in type(summary).model_fields})
+            said = {name: getattr(summary, name) for name in type(summary).model_fields}
+            self._edit_batch(summary.batch_id, {**said, "is_told": False})
 
     def _edit_batch(self, batch_id: str, changes: dict[str, Any]) -> None:
         found = self._batches.get(batch_id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from ingather.models.batch import BatchProgress
-from ingather.ports.event_log import LoggedEvent, LogRange, Notes, StreamKey
+from ingather.ports.event_log import Announcement, LoggedEvent, LogRange, Notes, StreamKey
 
 _SEQ = attrgetter("seq")
 
@@ -36,6 +36,7 @@ class InMemoryEventLog:
         self._streams: dict[StreamKey, _Stream] = {}
         self._leases: dict[StreamKey, _Lease] = {}
         self._snapshots: dict[str, tuple[BatchProgress, float]] = {}
+        self._listeners: dict[str, list[list[bytes]]] = {}
         self._changed = asyncio.Condition()
         self._woken = False
 
@@ -47,6 +48,7 @@ class InMemoryEventLog:
         *,
         notes: Notes | None = None,
         first: bool = False,
+        announcements: Sequence[Announcement] = (),
     ) -> bool:
         lease = self._lease(key)
         if not events:
@@ -65,6 +67,9 @@ class InMemoryEventLog:
         del stream.events[: -self._max_events]
         stream.expires_at = time.monotonic() + self._ttl_seconds
         self._streams[key] = stream
+        for announcement in announcements:
+            for heard in self._listeners.get(announcement.channel, ()):
+                heard.append(announcement.body)
         await self._notify()
         return True
 
@@ -148,6 +153,12 @@ class InMemoryEventLog:
         self._streams.clear()
         self._leases.clear()
         self._snapshots.clear()
+
+    def listen(self, channel: str) -> list[bytes]:
+        """What is announced at a channel from now on: a list that grows."""
+        heard: list[bytes] = []
+        self._listeners.setdefault(channel, []).append(heard)
+        return heard
 
     async def _notify(self) -> None:
         async with self._changed:

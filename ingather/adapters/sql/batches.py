@@ -13,6 +13,7 @@ from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts,
 from ingather.models.errors import TenantNotFoundError
 from ingather.ports.catalog import BatchFilter
 
+_FINAL: Final = [state.value for state in BatchState if state.is_final]
 _MOMENTS: Final = ("sealed_at", "created_at", "started_at", "ended_at")
 
 
@@ -57,10 +58,23 @@ def find(where: BatchFilter, limit: int, connection: Connection) -> list[BatchRe
     return [_record(row) for row in connection.execute(query).mappings()]
 
 
+def list_untold(contracts: list[str], limit: int, connection: Connection) -> list[tuple[str, str]]:
+    query = select(batches.c.tenant_id, batches.c.batch_id).where(
+        batches.c.contract.in_(contracts), batches.c.is_told.is_(False)
+    )
+    query = query.order_by(batches.c.created_at, batches.c.batch_id).limit(limit)
+    return [(tenant_id, batch_id) for tenant_id, batch_id in connection.execute(query)]
+
+
+def note_told(batch_id: str, version: int, connection: Connection) -> None:
+    this_one = (batches.c.batch_id == batch_id, batches.c.version <= version, batches.c.state.in_(_FINAL))
+    connection.execute(update(batches).where(*this_one).values(is_told=True))
+
+
 def set_state(
     batch_id: str, state: BatchState, document_count: int | None, before: datetime | None, connection: Connection
 ) -> None:
-    changes: dict[str, Any] = {"state": state}
+    changes: dict[str, Any] = {"state": state, "is_told": False}
     if document_count is not None:
         changes["counts"] = Counts(total=document_count, pending=document_count).model_dump()
     these = update(batches).where(batches.c.batch_id == batch_id)
@@ -78,7 +92,7 @@ def edit(batch_id: str, name: str | None, priority: int | None, connection: Conn
 
 def finish(summary: BatchSummary, connection: Connection) -> None:
     changes = summary.model_dump(mode="json", exclude={"batch_id", "started_at", "ended_at"})
-    changes |= {"started_at": summary.started_at, "ended_at": summary.ended_at}
+    changes |= {"started_at": summary.started_at, "ended_at": summary.ended_at, "is_told": False}
     this_one = batches.c.batch_id == summary.batch_id
     connection.execute(update(batches).where(this_one, batches.c.version <= summary.version).values(changes))
 
@@ -100,7 +114,7 @@ def event_high_water(batch_id: str, connection: Connection) -> int:
 def _row(record: BatchRecord) -> dict[str, Any]:
     row = record.model_dump(mode="json", exclude=set(_MOMENTS))
     moments = {name: getattr(record, name) for name in _MOMENTS}
-    return {**row, **moments, "collection": record.spec.collection}
+    return {**row, **moments, "collection": record.spec.collection, "contract": record.spec.contract}
 
 
 def _record(row: RowMapping) -> BatchRecord:

@@ -86,6 +86,12 @@ class SqlCatalog:
     async def list_batches(self, where: BatchFilter, limit: int) -> list[BatchRecord]:
         return await self._read("list batches", partial(batches.find, where, limit))
 
+    async def list_untold(self, contracts: Sequence[str], limit: int) -> list[tuple[str, str]]:
+        return await self._read("list untold batches", partial(batches.list_untold, list(contracts), limit))
+
+    async def note_told(self, batch_id: str, version: int) -> None:
+        await self._write("note a told batch", partial(batches.note_told, batch_id, version))
+
     async def bytes_in_flight(self, tenant_id: str) -> int:
         return await self._read("add up what is under way", partial(parts.bytes_in_flight, tenant_id))
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text, false
 
 from ingather.adapters.sql.types import ForeignText, Json, UtcDateTime
 
@@ -65,6 +65,7 @@ batches: Final = Table(
     Column("batch_id", Text, primary_key=True),
     Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), nullable=False),
     Column("collection", Text, nullable=False),  # also in the spec; here to filter by
+    Column("contract", Text, nullable=False, server_default="v1"),  # the same
     Column("spec", Json, nullable=False),
     Column("state", Text, nullable=False),
     Column("counts", Json, nullable=False),
@@ -78,10 +79,12 @@ batches: Final = Table(
     Column("request_fingerprint", Text),
     Column("report_key", Text),
     Column("sealed_at", UtcDateTime),
+    Column("is_told", Boolean, nullable=False, server_default=false()),
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
     Index(None, "tenant_id", "created_at", "batch_id"),  # newest first, by keyset: read backwards
+    Index(None, "contract", "is_told"),  # those that somebody has to be told of: few, asked for all the time
 )
 
 submission_parts: Final = Table(

@@ -363,8 +363,8 @@ class Recorder(InMemoryEventLog):
         super().__init__(max_events=max_events)
         self.all = []
 
-    async def append(self, key, owner, events, *, notes=None, first=False) -> bool:
-        written = await super().append(key, owner, events, notes=notes, first=first)
+    async def append(self, key, owner, events, **options) -> bool:
+        written = await super().append(key, owner, events, **options)
         self.all += events if written else []
         return written
 

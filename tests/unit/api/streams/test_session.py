@@ -4,7 +4,6 @@ import asyncio
 
 from api.streams import hub as hub_module
 from api.streams.hub import Hub
-from api.streams.session import StreamSession
 from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.models.batch import BatchState
 from ingather.models.document import DocumentStatus
@@ -274,7 +273,7 @@ async def test_a_slow_client_is_told_and_let_go(house, batch) -> None:
     """Its queue overflows while it takes nothing: lagged, then closed; by cursor it gets the rest."""
     batch.state(BatchState.RUNNING)
     taken: list[bytes] = []
-    session = StreamSession(batch.key, 0, hub=house.hub, log=house.log, render=house.render, told=False)
+    session = house.session("0")
     frames = session.frames()
     async for chunk in frames:
         taken.append(chunk)
@@ -298,7 +297,7 @@ async def test_a_slow_client_is_told_and_let_go(house, batch) -> None:
 async def test_one_stalled_watcher_slows_no_other(house, batch) -> None:
     """Others of its batch get every event while it takes nothing, and so do those of another batch."""
     batch.state(BatchState.RUNNING)
-    asleep = StreamSession(batch.key, 0, hub=house.hub, log=house.log, render=house.render, told=False).frames()
+    asleep = house.session("0").frames()
     async for chunk in asleep:
         if b"batch.started" in chunk:
             break
@@ -321,7 +320,7 @@ async def test_a_quiet_stream_shows_that_it_lives(house, batch, monkeypatch) -> 
     """A comment, which clients ignore: proxies keep the connection, and a dead one is noticed."""
     monkeypatch.setattr(hub_module, "PING_SECONDS", 1)
     batch.state(BatchState.PAUSED)
-    frames = StreamSession(batch.key, None, hub=house.hub, log=house.log, render=house.render, told=False).frames()
+    frames = house.session().frames()
     async with asyncio.timeout(10):
         async for chunk in frames:
             if chunk == b":\n\n":
