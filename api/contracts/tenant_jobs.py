@@ -88,10 +88,11 @@ class Cancelled(BaseModel):
 
 
 def _answer(error: IngatherError, status: int, headers: Mapping[str, str]) -> Response:
-    problems = error.facts.get("errors") if status == 422 else None
     detail: Any = _TEXTS.get(type(error), error.message)
-    if problems:
-        detail = [{"loc": _location(each.pointer), "msg": each.detail, "type": each.code} for each in problems]
+    if status == 422:
+        found = [(each.pointer, each.detail, each.code) for each in error.facts.get("errors", ())]
+        places = found or [("#", error.message, error.code)]
+        detail = [{"loc": _location(pointer), "msg": message, "type": code} for pointer, message, code in places]
     return _refused(detail, status, headers)
 
 
