@@ -20,6 +20,7 @@ from activities.heartbeats import StageHeartbeat
 from activities.ingestion import Ingestion, fetch_content, log_end, log_failure, log_start, output_of
 from activities.manifest import ManifestReader
 from activities.pack_progress import PackHeartbeats, PackProgress
+from ingather.domain.audit import document_event_id, documents_ingested
 from ingather.domain.bitmap import decode_bitmap
 from ingather.domain.stored import StoredBytes
 from ingather.models.content import Stage
@@ -121,11 +122,28 @@ class HandoffActivities:
 
     async def _conclude(self, stored: Sequence[Ingestion], records: Sequence[DocumentRecord]) -> None:
         """Push, then record. A crash in between is made good by the next attempt, which finds the push done."""
+        events = []
         if stored:
             request = stored[0].request
-            documents = {each.document.ordinal: _entry(each) for each in stored}
+            await self._push(request, await self._not_handed_on(stored))
+            events = documents_ingested(records, request.actor)
+        await self._catalog.save_outcomes(records, events)
+
+    async def _push(self, request: IngestDocumentInput, ingestions: Sequence[Ingestion]) -> None:
+        if ingestions:
+            documents = {each.document.ordinal: _entry(each) for each in ingestions}
             await self._queue.push(request.tenant_id, request.batch_id, documents)
-        await self._catalog.save_outcomes(records)
+
+    async def _not_handed_on(self, stored: Sequence[Ingestion]) -> Sequence[Ingestion]:
+        """Without those that an earlier attempt saw through: the catalog remembers them for good, markers for a while."""
+        event_ids = {
+            document_event_id(each.request.batch_id, each.document.ordinal): each for each in stored if each.is_repeat
+        }
+        if not event_ids:
+            return stored
+        known = await self._catalog.audit.recorded(list(event_ids))
+        over = {id(each) for event_id, each in event_ids.items() if event_id in known}
+        return [each for each in stored if id(each) not in over]
 
 
 def _entry(ingestion: Ingestion) -> HandedOn:

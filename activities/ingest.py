@@ -16,6 +16,7 @@ from activities.ingestion import Ingestion, fetch_content, log_end, log_start, o
 from activities.keyed_locks import KeyedLocks
 from activities.manifest import ManifestReader
 from activities.reuse import is_good_enough, take_over
+from ingather.domain.audit import documents_ingested
 from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.domain.keys import artifact_key, parsed_key
 from ingather.domain.stored import StoredBytes
@@ -70,7 +71,8 @@ class IngestActivities:
             ingestion.fail(failure)
         record = ingestion.record()
         # A cancel that comes now is too late: the catalog and the workflow must not tell two different ends.
-        await to_its_end(self._catalog.save_outcome(record))
+        events = documents_ingested([record], ingestion.request.actor)
+        await to_its_end(self._catalog.save_outcome(record, events))
         return record
 
     async def _ingest(self, ingestion: Ingestion) -> None:

@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import structlog
 from temporalio import activity
@@ -17,6 +18,7 @@ from activities.failures import to_document_failure, translate_errors, translate
 from activities.heartbeats import beating_plainly
 from activities.packing import Packer
 from ingather.domain.archives import is_archive
+from ingather.domain.audit import batch_event
 from ingather.domain.bitmap import decode_bitmap, encode_bitmap
 from ingather.domain.filenames import FilenameRegistry, normalise_filename, stored_original
 from ingather.domain.keys import manifest_key, upload_key
@@ -24,6 +26,7 @@ from ingather.domain.manifest_pages import decode_line, decode_page, encode_page
 from ingather.domain.metadata_rules import RuledMetadata
 from ingather.domain.sources import SourceTally
 from ingather.models.archive import ArchiveLimits
+from ingather.models.audit import SYSTEM, AuditType
 from ingather.models.batch import SubmissionPart
 from ingather.models.content import BlobRef, Stage
 from ingather.models.document import DocumentRecord, DocumentRef, Submitted
@@ -117,6 +120,7 @@ class ManifestActivities:
             # Rows come last: a batch that turns out too large leaves none behind.
             for page in range(answer.page_count):
                 await self._add_rows(request, page)
+            await self._note_start(request, answer.document_count)
         log.info(
             "batch.started",
             batch_id=request.batch_id,
@@ -124,6 +128,17 @@ class ManifestActivities:
             document_count=answer.document_count,
         )
         return answer
+
+    async def _note_start(self, request: BuildManifestInput, document_count: int) -> None:
+        """A batch that nobody holds is taken up by itself; one that is held, by whoever starts it."""
+        record = await self._catalog.get_batch(request.batch_id)
+        if record is None or record.spec.hold:
+            return
+        details = {"document_count": document_count}
+        now = datetime.now(UTC)
+        await self._catalog.audit.record(
+            [batch_event(AuditType.BATCH_STARTED, request.tenant_id, request.batch_id, SYSTEM, now, details=details)]
+        )
 
     @activity.defn(name="read_manifest")
     @translate_errors

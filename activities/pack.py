@@ -32,7 +32,7 @@ from ingather.ports.document_preparer import DocumentPreparer
 
 log = structlog.get_logger(__name__)
 
-_SHARED = ("tenant_id", "batch_id", "collection", "options")
+_SHARED = ("tenant_id", "batch_id", "collection", "options", "actor")
 """What the documents of a pack have in common."""
 
 

@@ -11,6 +11,7 @@ from activities.failures import described, to_document_failure
 from activities.ingestion import Ingestion, fetch_content, log_failure
 from activities.pack_progress import PackProgress
 from activities.reuse import take_over
+from ingather.domain.audit import documents_ingested
 from ingather.domain.keys import artifact_key, artifact_pack_key
 from ingather.domain.stored import StoredBytes
 from ingather.models.content import PreparedDocument, Stage
@@ -143,7 +144,8 @@ class PackRun:
         done = await self._stored(prepared)
         records = [ingestion.record() for ingestion in [*settled, *done]]
         if records:
-            await self._catalog.save_outcomes(records)
+            actor = [*settled, *done][0].request.actor
+            await self._catalog.save_outcomes(records, documents_ingested(records, actor))
         for record in records:
             self._progress.ended(record)
             log_failure(record)

@@ -9,6 +9,7 @@ from temporalio import activity
 
 from activities.failures import translate_errors
 from activities.heartbeats import beating_plainly
+from ingather.domain.audit import batch_ended
 from ingather.domain.bitmap import decode_bitmap
 from ingather.domain.keys import (
     end_prefix,
@@ -62,7 +63,7 @@ class RecordActivities:
             await self._blobs.put_stream(key, report.lines())
             closed = closed.model_copy(update={"summary": summary})
             await self._blobs.put(summary_key(*end), closed.model_dump_json().encode())
-            await self._catalog.finish_batch(summary)
+            await self._catalog.finish_batch(summary, [batch_ended(request.tenant_id, summary, datetime.now(UTC))])
             await self._raise_if_outlived(summary)
             await self._remove_earlier_ends(*end)
             if summary.counts.failed == summary.counts.cancelled == 0:

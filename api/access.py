@@ -22,6 +22,7 @@ from api.service.tenants import TenantBook
 from api.streams.clients import StreamClient
 from ingather.domain.identifiers import as_uuid
 from ingather.models.accounts import Principal, Scope, Tenant
+from ingather.models.audit import Actor
 from ingather.models.errors import (
     BatchNotFoundError,
     ScopeMissingError,
@@ -92,8 +93,20 @@ class Caller:
         """The name it acts under."""
         return self.principal.user
 
+    @property
+    def actor(self) -> Actor:
+        """Who its audit events name."""
+        principal = self.principal
+        credential = None if principal.is_anonymous else f"{principal.kind}:{principal.credential_id}"
+        return Actor(name=self.user, credential=credential)
+
     def may(self, scope: Scope) -> bool:
         return self.is_open or self.principal.may(scope)
+
+    def require(self, scope: Scope) -> None:
+        """Raises ``ScopeMissingError`` for one that may not."""
+        if not self.may(scope):
+            raise ScopeMissingError(f"The credential lacks the scope {scope.value}.", scope=scope.value)
 
     def acting_as(self, user: str) -> "Caller":
         """The same, under the name a contract's field gives. Raises ``UserNotFoundError`` for another's."""
@@ -124,8 +137,7 @@ class Gate:
         await self._count(principal, rules, told)
         caller = await self._caller(principal, connection.headers.get("x-tenant-id"))
         scope = rules.scope_for(connection.scope.get("method", "GET"))
-        if not caller.may(scope):
-            raise ScopeMissingError(f"The credential lacks the scope {scope.value}.", scope=scope.value)
+        caller.require(scope)
         structlog.contextvars.bind_contextvars(tenant_id=caller.tenant_id, user=caller.user)
         return caller
 

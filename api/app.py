@@ -35,16 +35,19 @@ from api.openapi import describe_security
 from api.passwords import Passwords
 from api.rates import RateLimits, Rates
 from api.readiness import Readiness
-from api.routes import api_keys, batches, documents, events, service_info, submissions, tenants, users
+from api.routes import api_keys, batches, documents, events, handoff, service_info, submissions, tenants, users
+from api.routes import audit as audit_routes
 from api.routes import search as search_routes
 from api.search_process import SearchProcess, open_local_backend
 from api.service.accounts import AccountService
 from api.service.added_signals import AddedSignals
 from api.service.additions import AdditionService
+from api.service.audit import AuditService
 from api.service.batches import BatchService
 from api.service.capacity import Capacity
 from api.service.control import ControlService
 from api.service.documents import DocumentService
+from api.service.handoff import HandoffService
 from api.service.metadata_rules import rules_in
 from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
@@ -68,6 +71,9 @@ MAX_BODY_BYTES = 1024 * 1024
 
 CACHE_BYTES = 1024 * 1024
 """Objects kept in memory: little, because this process writes uploads once and seldom reads them."""
+
+BATCH_ROUTES = (submissions, batches, documents, events, handoff, search_routes)
+ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
 
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
 
@@ -191,7 +197,7 @@ def build_app(
     hosts = frozenset({host} if host else ())
     app = IngatherApi(metrics=metrics, public_hosts=hosts, lifespan=open_parts, is_open=is_open)
     problems.install(app)
-    for routes in (submissions, batches, documents, events, search_routes, tenants, users, api_keys, service_info):
+    for routes in (*BATCH_ROUTES, *ACCOUNT_ROUTES, service_info):
         app.include_router(routes.router)
     for contract in (tenant_jobs, document_upload):
         app.include_router(contract.router)
@@ -223,10 +229,10 @@ def build_parts(
         ),
         gate.tenants,
     )
-    secret = settings.api.cursor_secret
+    secret, audit = settings.api.cursor_secret, AuditService(stores.catalog.audit)
     return ApiParts(
         batches=batch_service,
-        control=ControlService(batch_service, engine),
+        control=ControlService(batch_service, engine, audit),
         documents=DocumentService(stores.catalog, stores.blobs, engine, batch_service, search),
         submissions=SubmissionService(
             stores.catalog,
@@ -238,8 +244,10 @@ def build_parts(
             children_at_once=settings.engine.children_at_once,
             rules=rules_in(gate.tenants.find),
         ),
-        additions=AdditionService(stores.catalog, engine, batch_service, receiving, AddedSignals(engine)),
+        additions=AdditionService(stores.catalog, engine, batch_service, receiving, AddedSignals(engine), audit),
         search=search,
+        audit=audit,
+        handoff=HandoffService(stores.catalog, stores.handoff, batch_service, audit),
         capacity=Capacity(stores.catalog, batch_service),
         catalog=stores.catalog,
         events=stores.events,

@@ -16,10 +16,12 @@ from api.readiness import Readiness
 from api.resources import Links
 from api.service.accounts import AccountService
 from api.service.additions import AdditionService
+from api.service.audit import AuditService
 from api.service.batches import BatchService
 from api.service.capacity import Capacity
 from api.service.control import ControlService
 from api.service.documents import DocumentService
+from api.service.handoff import HandoffService
 from api.service.search import SearchService
 from api.service.submission import SubmissionService
 from ingather.domain.identifiers import as_uuid
@@ -57,6 +59,8 @@ class ApiParts:
     additions: AdditionService
     search: SearchService
     capacity: Capacity
+    audit: AuditService
+    handoff: HandoffService
     catalog: Catalog
     events: EventLog
     gate: Gate

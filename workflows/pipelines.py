@@ -26,9 +26,12 @@ class Pipeline:
     """Whether its batches wait in the tenant's line for a place."""
 
 
+HANDOFF = "handoff"
+"""Documents go to workers that are not ours."""
+
 PIPELINES = {
     "ingest": Pipeline(IngestActivities.ingest_document, indexed=True, process_pack=PackActivities.ingest_pack),
-    "handoff": Pipeline(HandoffActivities.hand_on_document, indexed=False, process_pack=HandoffActivities.hand_on_pack),
+    HANDOFF: Pipeline(HandoffActivities.hand_on_document, indexed=False, process_pack=HandoffActivities.hand_on_pack),
     "noop": Pipeline(
         AccountingActivities.account_for_document, indexed=False, process_pack=AccountingActivities.account_for_pack
     ),

@@ -170,7 +170,12 @@ async def upload_documents(
             collection=collection,
         )
         accepted = await parts.submissions.submit(
-            caller.tenant_id, idempotency_key, form.read, contract=CONTRACT, created_by=caller.user
+            caller.tenant_id,
+            idempotency_key,
+            form.read,
+            contract=CONTRACT,
+            created_by=caller.user,
+            by=caller.actor,
         )
     if not accepted.was_replayed:
         parts.metrics.submitted(accepted.file_count, accepted.upload_bytes)

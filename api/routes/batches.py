@@ -12,6 +12,7 @@ from api.access import GuardedRoute
 from api.dependencies import (
     BatchIdPath,
     BatchTenant,
+    CurrentCaller,
     IdempotencyKey,
     LinksOf,
     PageSize,
@@ -105,55 +106,80 @@ async def read_batch(
 
 @router.patch("/{batch_id}", dependencies=[Depends(require_json)])
 async def edit_batch(
-    *, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, edit: BatchEdit
+    *, parts: Parts, caller: CurrentCaller, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, edit: BatchEdit
 ) -> Batch:
     """Rename a batch, or move it ahead or back."""
     if edit.name is None and edit.priority is None:
         raise invalid("#", "Name what to change: name or priority.", "nothing_to_change")
     await parts.batches.record(tenant, batch_id)
     if edit.priority is not None:
-        await parts.control.set_priority(tenant, batch_id, edit.priority)
+        await parts.control.set_priority(tenant, batch_id, edit.priority, by=caller.actor)
     if edit.name is not None:
-        await parts.batches.edit(batch_id, name=edit.name)
+        await parts.control.rename(tenant, batch_id, edit.name, by=caller.actor)
     return batch_resource(await parts.batches.snapshot(tenant, batch_id), links)
 
 
 @router.post("/{batch_id}/start", status_code=202, response_model=Batch)
 async def start_batch(
-    *, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, idempotency_key: IdempotencyKey = None
+    *,
+    parts: Parts,
+    caller: CurrentCaller,
+    tenant: BatchTenant,
+    links: LinksOf,
+    batch_id: BatchIdPath,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Let a batch that was submitted with ``hold`` run."""
-    return _controlled(await parts.control.start(tenant, batch_id, idempotency_key), links)
+    return _controlled(await parts.control.start(tenant, batch_id, idempotency_key, by=caller.actor), links)
 
 
 @router.post("/{batch_id}/pause", status_code=202, response_model=Batch)
 async def pause_batch(
-    *, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, idempotency_key: IdempotencyKey = None
+    *,
+    parts: Parts,
+    caller: CurrentCaller,
+    tenant: BatchTenant,
+    links: LinksOf,
+    batch_id: BatchIdPath,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start no more documents; those in flight finish."""
-    return _controlled(await parts.control.pause(tenant, batch_id, idempotency_key), links)
+    return _controlled(await parts.control.pause(tenant, batch_id, idempotency_key, by=caller.actor), links)
 
 
 @router.post("/{batch_id}/resume", status_code=202, response_model=Batch)
 async def resume_batch(
-    *, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, idempotency_key: IdempotencyKey = None
+    *,
+    parts: Parts,
+    caller: CurrentCaller,
+    tenant: BatchTenant,
+    links: LinksOf,
+    batch_id: BatchIdPath,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Go on after a pause."""
-    return _controlled(await parts.control.resume(tenant, batch_id, idempotency_key), links)
+    return _controlled(await parts.control.resume(tenant, batch_id, idempotency_key, by=caller.actor), links)
 
 
 @router.post("/{batch_id}/cancel", status_code=202, response_model=Batch)
 async def cancel_batch(
-    *, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath, idempotency_key: IdempotencyKey = None
+    *,
+    parts: Parts,
+    caller: CurrentCaller,
+    tenant: BatchTenant,
+    links: LinksOf,
+    batch_id: BatchIdPath,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Stop what runs, keep what is done."""
-    return _controlled(await parts.control.cancel(tenant, batch_id, idempotency_key), links)
+    return _controlled(await parts.control.cancel(tenant, batch_id, idempotency_key, by=caller.actor), links)
 
 
 @router.post("/{batch_id}/retry", status_code=202, response_model=Batch, dependencies=[Depends(require_json)])
 async def retry_batch(
     *,
     parts: Parts,
+    caller: CurrentCaller,
     tenant: BatchTenant,
     links: LinksOf,
     batch_id: BatchIdPath,
@@ -163,7 +189,7 @@ async def retry_batch(
     """Run failed documents again, of a running batch or an ended one."""
     body = body or RetryBody()
     selection = RetrySelection(body.codes, body.ordinals, include_cancelled=body.include_cancelled)
-    return _controlled(await parts.control.retry(tenant, batch_id, idempotency_key, selection), links)
+    return _controlled(await parts.control.retry(tenant, batch_id, idempotency_key, selection, by=caller.actor), links)
 
 
 def etag(snapshot: BatchSnapshot) -> str:

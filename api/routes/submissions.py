@@ -121,7 +121,9 @@ async def submit_batch(
         if dry_run:
             preview = await parts.submissions.preview(tenant, feed)
             return Response(orjson.dumps(preview.model_dump(mode="json")), media_type="application/json")
-        accepted = await parts.submissions.submit(tenant, idempotency_key, feed, created_by=caller.user)
+        accepted = await parts.submissions.submit(
+            tenant, idempotency_key, feed, created_by=caller.user, by=caller.actor
+        )
     headers = {"Idempotency-Replayed": "true"} if accepted.was_replayed else {}
     if not accepted.was_replayed:
         parts.metrics.submitted(accepted.file_count, accepted.upload_bytes)
@@ -144,6 +146,7 @@ async def add_documents(
     *,
     request: Request,
     parts: Parts,
+    caller: CurrentCaller,
     tenant: BatchTenant,
     links: LinksOf,
     batch_id: BatchIdPath,
@@ -151,7 +154,7 @@ async def add_documents(
 ) -> Response:
     """Add documents to an open batch. Answers 202 once they are durable; they run when the batch is sealed."""
     async with _body_of(request, parts, tenant, makes_batch=False) as feed:
-        added = await parts.additions.add(tenant, batch_id, idempotency_key, feed)
+        added = await parts.additions.add(tenant, batch_id, idempotency_key, feed, by=caller.actor)
     headers = {"Location": links.batch(batch_id)}
     if added.was_replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -168,9 +171,11 @@ async def add_documents(
 
 
 @router.post("/{batch_id}/seal", status_code=202, response_model=Batch)
-async def seal_batch(*, parts: Parts, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath) -> Response:
+async def seal_batch(
+    *, parts: Parts, caller: CurrentCaller, tenant: BatchTenant, links: LinksOf, batch_id: BatchIdPath
+) -> Response:
     """No more documents come to an open batch: let it run. Sealing again changes nothing."""
-    return batch_response(await parts.additions.seal(tenant, batch_id), links, 202)
+    return batch_response(await parts.additions.seal(tenant, batch_id, by=caller.actor), links, 202)
 
 
 @asynccontextmanager

@@ -19,8 +19,10 @@ from api.rates import Rate
 from api.service.tenants import TenantBook
 from api.tokens import IssuedToken
 from ingather.domain.api_keys import key_hash, key_id_from, new_key
+from ingather.domain.audit import account_event
 from ingather.domain.identifiers import as_uuid
 from ingather.models.accounts import ApiKey, CredentialKind, Scope, Tenant, User
+from ingather.models.audit import SYSTEM, AuditEvent, AuditType
 from ingather.models.errors import (
     ApiKeyNotFoundError,
     InvalidStateError,
@@ -63,7 +65,8 @@ class AccountService:
 
     async def create_tenant(self, caller: Caller, wanted: Tenant) -> Made:
         _require_admin(caller)
-        tenant, is_new = await self.accounts.add_tenant(wanted)
+        event = _event(AuditType.TENANT_CREATED, wanted, caller, pipeline=wanted.pipeline)
+        tenant, is_new = await self.accounts.add_tenant(wanted, [event])
         self.tenants.forget(tenant.tenant_id)
         if is_new:
             log.info("tenant.created", subject_tenant_id=tenant.tenant_id, pipeline=tenant.pipeline)
@@ -87,7 +90,8 @@ class AccountService:
     async def edit_tenant(self, caller: Caller, tenant_id: str, changes: dict[str, Any]) -> Tenant:
         tenant = await self.tenant(caller, tenant_id)
         _require_admin(caller)
-        edited = await self.accounts.edit_tenant(tenant.tenant_id, changes)
+        event = _event(AuditType.TENANT_CHANGED, tenant, caller, fields=sorted(changes))
+        edited = await self.accounts.edit_tenant(tenant.tenant_id, changes, [event])
         self.tenants.forget(tenant.tenant_id)
         if edited is None:
             raise TenantNotFoundError("There is no such tenant.")
@@ -102,7 +106,14 @@ class AccountService:
             raise InvalidStateError(
                 "The default tenant cannot be deleted.", action="Delete its keys and users instead."
             )
-        await self.accounts.delete_tenant(tenant.tenant_id, datetime.now(UTC))
+        users, keys = await self.accounts.list_users(tenant.tenant_id), await self.accounts.list_keys(tenant.tenant_id)
+        reason = f"tenant {tenant.tenant_id} deleted"
+        events = [
+            _event(AuditType.TENANT_DELETED, tenant, caller),
+            *(_event(AuditType.USER_DELETED, user, caller, reason=reason) for user in users),
+            *(_event(AuditType.API_KEY_REVOKED, key, caller, reason=reason) for key in keys),
+        ]
+        await self.accounts.delete_tenant(tenant.tenant_id, datetime.now(UTC), events)
         self.tenants.forget(tenant.tenant_id)
         self.authenticator.forget_users()
         log.info("tenant.deleted", subject_tenant_id=tenant.tenant_id)
@@ -128,7 +139,8 @@ class AccountService:
             scopes=scopes,
             created_at=datetime.now(UTC),
         )
-        there, is_new = await self.accounts.add_user(user, await self.passwords.hash(password))
+        event = _event(AuditType.USER_CREATED, user, caller, scopes=sorted(scopes))
+        there, is_new = await self.accounts.add_user(user, await self.passwords.hash(password), [event])
         if is_new:
             log.info("user.created", subject_tenant_id=tenant.tenant_id, user_id=user.user_id)
         return Made(there, was_replayed=not is_new)
@@ -146,7 +158,11 @@ class AccountService:
         """Its keys are revoked with it."""
         user = await self.user(caller, user_id)
         _require_admin(caller)
-        await self.accounts.delete_user(user.user_id, datetime.now(UTC))
+        reason = f"user {user.user_id} deleted"
+        keys = [key for key in await self.accounts.list_keys(user.tenant_id) if key.username == user.username]
+        events = [_event(AuditType.API_KEY_REVOKED, key, caller, reason=reason) for key in keys]
+        events.insert(0, _event(AuditType.USER_DELETED, user, caller))
+        await self.accounts.delete_user(user.user_id, datetime.now(UTC), events)
         self.authenticator.forget_users()
         log.info("user.deleted", subject_tenant_id=user.tenant_id, user_id=user.user_id)
 
@@ -185,7 +201,8 @@ class AccountService:
             created_at=datetime.now(UTC),
             expires_at=expires_at,
         )
-        there, is_new = await self.accounts.add_key(key, key_hash(secret))
+        event = _event(AuditType.API_KEY_CREATED, key, caller, scopes=sorted(scopes), user=username)
+        there, is_new = await self.accounts.add_key(key, key_hash(secret), [event])
         if is_new:
             log.info("api_key.created", key_id=key_id, subject_tenant_id=tenant.tenant_id, scopes=sorted(scopes))
         return Made(there, was_replayed=not is_new, secret=secret if is_new else None)
@@ -219,10 +236,12 @@ class AccountService:
         )
         if old.expires_at is not None:
             key = key.model_copy(update={"expires_at": now + (old.expires_at - old.created_at)})
-        await self.accounts.add_key(key, key_hash(secret))
+        until = (now + grace).isoformat()
+        event = _event(AuditType.API_KEY_ROTATED, key, caller, rotated_from=old.key_id, old_accepted_until=until)
+        await self.accounts.add_key(key, key_hash(secret), [event])
         await self.accounts.expire_key(old.key_id, now + grace)
         if old.rotated_from is not None:
-            await self._revoke(old.rotated_from)
+            await self._revoke(key.model_copy(update={"key_id": old.rotated_from}), caller, f"key {key.key_id} made")
         self.authenticator.forget_key(old.key_id)
         log.info("api_key.rotated", key_id=new_id, old_key_id=old.key_id, subject_tenant_id=key.tenant_id)
         return Made(key, secret=secret)
@@ -231,7 +250,7 @@ class AccountService:
         """Revoked at once here, and within two seconds everywhere."""
         key = await self.key(caller, key_id)
         _require_admin(caller)
-        await self._revoke(key.key_id)
+        await self._revoke(key, caller)
         log.info("api_key.revoked", key_id=key.key_id, subject_tenant_id=key.tenant_id)
 
     async def register_first_key(self, first_key: str) -> None:
@@ -244,13 +263,15 @@ class AccountService:
             scopes=frozenset(Scope),
             created_at=datetime.now(UTC),
         )
-        _, is_new = await self.accounts.add_key(key, known_hash)
+        event = account_event(AuditType.API_KEY_CREATED, key, SYSTEM, key.created_at, scopes=sorted(key.scopes))
+        _, is_new = await self.accounts.add_key(key, known_hash, [event])
         if is_new:
             log.info("api_key.created", key_id=key_id, subject_tenant_id=DEFAULT_TENANT_ID, scopes=sorted(key.scopes))
 
-    async def _revoke(self, key_id: str) -> None:
-        await self.accounts.revoke_key(key_id, datetime.now(UTC))
-        self.authenticator.forget_key(key_id)
+    async def _revoke(self, key: ApiKey, caller: Caller, reason: str | None = None) -> None:
+        event = _event(AuditType.API_KEY_REVOKED, key, caller, **({"reason": reason} if reason else {}))
+        await self.accounts.revoke_key(key.key_id, datetime.now(UTC), [event])
+        self.authenticator.forget_key(key.key_id)
 
     async def _tenant_for(self, caller: Caller, tenant_id: str | None) -> Tenant:
         """Where something is to be made: an administrator may name any tenant."""
@@ -280,6 +301,10 @@ def tenant_id_for(key: str | None) -> str:
 
 def _derived(kind: str, key: str | None) -> str | None:
     return str(uuid.uuid5(_NAMESPACE, f"{kind}\n{key}")) if key else None
+
+
+def _event(kind: AuditType, thing: Tenant | User | ApiKey, caller: Caller, **details: Any) -> AuditEvent:
+    return account_event(kind, thing, caller.actor, datetime.now(UTC), **details)
 
 
 def _require_admin(caller: Caller) -> None:

@@ -18,9 +18,11 @@ from api.idempotency import check_key
 from api.reception import Feed, Reception
 from api.resources import BatchSnapshot
 from api.service.added_signals import AddedSignals
+from api.service.audit import AuditService
 from api.service.batches import BatchService
 from api.service.receiving import Receiving
 from ingather.domain.submission_parts import check_takes_more
+from ingather.models.audit import SYSTEM, Actor, AuditType
 from ingather.models.batch import BatchRecord, SubmissionPart, SubmissionTotals
 from ingather.models.errors import DependencyError, EmptyBatchError, IdempotencyKeyReusedError, IngatherError
 from ingather.models.messages import SealRequest
@@ -47,8 +49,9 @@ class AdditionService:
     batches: BatchService
     receiving: Receiving
     signals: AddedSignals
+    audit: AuditService
 
-    async def add(self, tenant_id: str, batch_id: str, key: str | None, feed: Feed) -> Added:
+    async def add(self, tenant_id: str, batch_id: str, key: str | None, feed: Feed, *, by: Actor = SYSTEM) -> Added:
         """Take documents into an open batch; they are durable when this returns.
 
         Raises ``InvalidStateError`` for a batch that was sealed or has ended.
@@ -70,6 +73,8 @@ class AdditionService:
         if not added.was_replayed:
             self.signals.note(batch_id, added.totals.document_count, record.created_at)
             log.info("batch.extended", batch_id=batch_id, file_count=added.part.document_count, part=added.part.number)
+        details = {"submitted_count": added.part.document_count, "submitted_bytes": added.part.size_bytes}
+        await self.audit.note_batch(AuditType.BATCH_EXTENDED, tenant_id, batch_id, by, which=part_id, details=details)
         return added
 
     async def _register(self, record: BatchRecord, part_id: str, reception: Reception) -> Added:
@@ -91,7 +96,7 @@ class AdditionService:
             raise IdempotencyKeyReusedError("This Idempotency-Key brought other documents to this batch.")
         return Added(part, totals, was_replayed=not is_new)
 
-    async def seal(self, tenant_id: str, batch_id: str) -> BatchSnapshot:
+    async def seal(self, tenant_id: str, batch_id: str, *, by: Actor = SYSTEM) -> BatchSnapshot:
         """Let an open batch run. Sealing again changes nothing; a batch that never was open is sealed.
 
         Raises ``EmptyBatchError`` for a batch without documents, ``InvalidStateError`` for one that ended unsealed.
@@ -99,6 +104,9 @@ class AdditionService:
         record = await self.batches.record(tenant_id, batch_id)
         totals = await self.catalog.seal(batch_id)
         self.signals.forget(batch_id)
+        if record.spec.open:
+            details = {"submitted_count": totals.document_count, "submitted_bytes": totals.size_bytes}
+            await self.audit.note_batch(AuditType.BATCH_SEALED, tenant_id, batch_id, by, which="", details=details)
         if not record.spec.open or record.state.is_final:
             return await self.batches.snapshot(tenant_id, batch_id)
         return await self._tell(record, totals)

@@ -14,6 +14,7 @@ import structlog
 from api.engine import BatchEngine, EngineStatus, Presence
 from api.resources import BatchSnapshot
 from api.service.waiting import MAX_WEIGHED, Waiting
+from ingather.domain.audit import batch_ended
 from ingather.models.batch import BatchProblem, BatchProgress, BatchRecord, BatchState, BatchSummary, Counts
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, EngineUnavailableError
@@ -238,17 +239,17 @@ class BatchService:
         left = counts.pending + counts.in_flight
         ended = counts.model_copy(update={"pending": 0, "in_flight": 0, "cancelled": counts.cancelled + left})
         log.warning("batch.given_up", batch_id=record.batch_id, code=problem.code)
-        await self._catalog.finish_batch(
-            BatchSummary(
-                batch_id=record.batch_id,
-                state=BatchState.FAILED,
-                counts=ended,
-                version=max(version, record.version + 1),
-                problem=problem,
-                started_at=record.started_at,
-                ended_at=datetime.now(UTC),
-            )
+        now = datetime.now(UTC)
+        summary = BatchSummary(
+            batch_id=record.batch_id,
+            state=BatchState.FAILED,
+            counts=ended,
+            version=max(version, record.version + 1),
+            problem=problem,
+            started_at=record.started_at,
+            ended_at=now,
         )
+        await self._catalog.finish_batch(summary, [batch_ended(record.tenant_id, summary, now)])
 
 
 def _overlaid(record: BatchRecord, running: dict[str, BatchProgress] | None) -> BatchSnapshot:

@@ -6,11 +6,23 @@ from dataclasses import dataclass, replace
 from api.engine import BatchClosedError, BatchEngine
 from api.idempotency import ControlKeys, check_key
 from api.resources import BatchSnapshot, Outlook
+from api.service.audit import AuditService
 from api.service.batches import BatchService
+from ingather.models.audit import SYSTEM, Actor, AuditType
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import EngineUnavailableError, InvalidStateError
 from ingather.models.messages import ControlAnswer, ControlRequest, PriorityRequest, RetryRequest
+
+_AUDITED = {
+    "start": AuditType.BATCH_STARTED,
+    "pause": AuditType.BATCH_PAUSED,
+    "resume": AuditType.BATCH_RESUMED,
+    "cancel": AuditType.BATCH_CANCELLED,
+    "retry": AuditType.BATCH_RETRIED,
+    "set_priority": AuditType.BATCH_PRIORITY_CHANGED,
+    "rename": AuditType.BATCH_RENAMED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +43,34 @@ class Controlled:
 
 
 class ControlService:
-    """Every action takes the client's ``Idempotency-Key``, which becomes the message's request id."""
+    """Every action takes the client's ``Idempotency-Key``, which becomes the message's request id.
 
-    def __init__(self, batches: BatchService, engine: BatchEngine) -> None:
+    What the batch took is in the audit log, under the name of whom it is done ``by``, before it is answered.
+    """
+
+    def __init__(self, batches: BatchService, engine: BatchEngine, audit: AuditService) -> None:
+        self._audit = audit
         self._batches = batches
         self._engine = engine
         self._keys = ControlKeys()
 
-    async def start(self, tenant_id: str, batch_id: str, key: str | None) -> Controlled:
-        return await self._send(tenant_id, batch_id, "start", key)
+    async def start(self, tenant_id: str, batch_id: str, key: str | None, *, by: Actor = SYSTEM) -> Controlled:
+        return await self._send(tenant_id, batch_id, "start", key, by)
 
-    async def pause(self, tenant_id: str, batch_id: str, key: str | None) -> Controlled:
-        return await self._send(tenant_id, batch_id, "pause", key)
+    async def pause(self, tenant_id: str, batch_id: str, key: str | None, *, by: Actor = SYSTEM) -> Controlled:
+        return await self._send(tenant_id, batch_id, "pause", key, by)
 
-    async def resume(self, tenant_id: str, batch_id: str, key: str | None) -> Controlled:
-        return await self._send(tenant_id, batch_id, "resume", key)
+    async def resume(self, tenant_id: str, batch_id: str, key: str | None, *, by: Actor = SYSTEM) -> Controlled:
+        return await self._send(tenant_id, batch_id, "resume", key, by)
 
-    async def cancel(self, tenant_id: str, batch_id: str, key: str | None) -> Controlled:
+    async def cancel(self, tenant_id: str, batch_id: str, key: str | None, *, by: Actor = SYSTEM) -> Controlled:
         """Stop what runs and keep what is done. A cancelled batch may be cancelled again."""
         record = await self._batches.record(tenant_id, batch_id)
-        _, was_replayed = self._keys.remember(batch_id, check_key(key), "cancel")
+        request_id, was_replayed = self._keys.remember(batch_id, check_key(key), "cancel")
         if not record.state.is_final:
             try:
                 await self._engine.cancel(batch_id)
+                await self._note(record, "cancel", by, request_id)
             except BatchClosedError:
                 record = await self._batches.record(tenant_id, batch_id)
         if record.state.is_final and record.state is not BatchState.CANCELLED:
@@ -64,7 +81,9 @@ class ControlService:
             snapshot = _shown_as(snapshot, BatchState.CANCELLING)
         return Controlled(snapshot, was_replayed)
 
-    async def retry(self, tenant_id: str, batch_id: str, key: str | None, selection: RetrySelection) -> Controlled:
+    async def retry(
+        self, tenant_id: str, batch_id: str, key: str | None, selection: RetrySelection, *, by: Actor = SYSTEM
+    ) -> Controlled:
         """Run failed documents again; opens a closed batch."""
         record = await self._batches.record(tenant_id, batch_id)
         payload = f"retry {selection}"
@@ -86,6 +105,7 @@ class ControlService:
         if is_closed:
             await self._check_retryable(record, selection)
             answer = await self._reopen(record, request)
+        await self._note(record, "retry", by, request_id, **_given(request))
         self._keys.keep(batch_id, key, payload)
         controlled = await self._answered(record, answer, was_replayed=was_replayed)
         if controlled.snapshot.is_final:
@@ -93,20 +113,26 @@ class ControlService:
             return replace(controlled, snapshot=_shown_as(controlled.snapshot, BatchState.RETRYING))
         return controlled
 
-    async def set_priority(self, tenant_id: str, batch_id: str, priority: int) -> None:
+    async def set_priority(self, tenant_id: str, batch_id: str, priority: int, *, by: Actor = SYSTEM) -> None:
         """Move a batch ahead or back, in the waiting line and among the tasks."""
         record = await self._batches.record(tenant_id, batch_id)
         if record.state.is_final:
             raise _impossible(record, "re-prioritise")
+        request = PriorityRequest(request_id=uuid.uuid4().hex, priority=priority)
         try:
-            await self._engine.send(
-                batch_id, "set_priority", PriorityRequest(request_id=uuid.uuid4().hex, priority=priority)
-            )
+            await self._engine.send(batch_id, "set_priority", request)
         except BatchClosedError as error:
             raise _impossible(await self._batches.record(tenant_id, batch_id), "re-prioritise") from error
         await self._batches.edit(batch_id, priority=priority)
+        await self._note(record, "set_priority", by, request.request_id, priority=priority, previous=record.priority)
 
-    async def _send(self, tenant_id: str, batch_id: str, action: str, key: str | None) -> Controlled:
+    async def rename(self, tenant_id: str, batch_id: str, name: str, *, by: Actor = SYSTEM) -> None:
+        """Call a batch something else."""
+        record = await self._batches.record(tenant_id, batch_id)
+        await self._batches.edit(batch_id, name=name)
+        await self._note(record, "rename", by, uuid.uuid4().hex, name=name, previous=record.name)
+
+    async def _send(self, tenant_id: str, batch_id: str, action: str, key: str | None, by: Actor) -> Controlled:
         record = await self._batches.record(tenant_id, batch_id)
         request_id, was_replayed = self._keys.remember(batch_id, check_key(key), action)
         if record.state.is_final:
@@ -115,8 +141,13 @@ class ControlService:
             answer = await self._engine.send(batch_id, action, ControlRequest(request_id=request_id))
         except BatchClosedError as error:
             raise _impossible(await self._batches.record(tenant_id, batch_id), action) from error
+        await self._note(record, action, by, request_id)
         self._keys.keep(batch_id, key, action)
         return await self._answered(record, answer, was_replayed=was_replayed)
+
+    async def _note(self, record: BatchRecord, action: str, by: Actor, request_id: str, **details: object) -> None:
+        kind = _AUDITED[action]
+        await self._audit.note_batch(kind, record.tenant_id, record.batch_id, by, which=request_id, details=details)
 
     async def _check_retryable(self, record: BatchRecord, selection: RetrySelection) -> None:
         """A batch that is opened for nothing would end at another time and tell its watchers so."""
@@ -195,3 +226,11 @@ def _names(selection: RetrySelection, document: DocumentRecord) -> bool:
         return selection.include_cancelled
     code = document.error.code if document.error else ""
     return document.status is DocumentStatus.FAILED and (not selection.codes or code in selection.codes)
+
+
+def _given(request: RetryRequest) -> dict[str, object]:
+    """What a retry was limited to, for the audit; a long list of numbers as its length."""
+    given: dict[str, object] = {"codes": list(request.codes)} if request.codes else {}
+    if request.ordinals:
+        given["selected_count"] = len(request.ordinals)
+    return given | ({"include_cancelled": True} if request.include_cancelled else {})

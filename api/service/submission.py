@@ -22,9 +22,11 @@ from api.service.batches import NOT_STARTED, BatchService
 from api.service.metadata_rules import RulesOf, no_rules
 from api.service.receiving import Receiving
 from api.service.tenants import TenantBook
+from ingather.domain.audit import batch_submitted
 from ingather.domain.filenames import normalise_filename
 from ingather.domain.keys import metadata_rules_key
 from ingather.models.accounts import Tenant
+from ingather.models.audit import Actor
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts, ProcessingOptions, SubmissionPart
 from ingather.models.errors import (
     DependencyError,
@@ -89,16 +91,24 @@ class SubmissionService:
     rules: RulesOf = no_rules
 
     async def submit(
-        self, tenant_id: str, key: str | None, feed: Feed, *, contract: str = CONTRACT, created_by: str = "anonymous"
+        self,
+        tenant_id: str,
+        key: str | None,
+        feed: Feed,
+        *,
+        contract: str = CONTRACT,
+        created_by: str = "anonymous",
+        by: Actor | None = None,
     ) -> Accepted:
-        """Take a batch in; it is durable and started when this returns."""
+        """Take a batch in; it is durable and started when this returns. ``by`` says with which credential, for the audit."""
         claim = await self._claim(tenant_id, contract, check_key(key), created_by)
         structlog.contextvars.bind_contextvars(batch_id=claim.batch_id)
         if not claim.is_begun:
             await self.engine.check()  # before gigabytes are uploaded for nothing
         async with self.receiving.reception(tenant_id, claim.batch_id, is_replay=claim.is_begun) as reception:
             received = await self._take(claim, feed, reception)
-            there, is_new = await self.catalog.add_batch(received.record, received.part)
+            submitted = batch_submitted(received.record, by or Actor(name=created_by))
+            there, is_new = await self.catalog.add_batch(received.record, received.part, [submitted])
             if there.request_fingerprint != received.record.request_fingerprint:
                 raise IdempotencyKeyReusedError("This Idempotency-Key stands for a batch made of another payload.")
         is_replay = not is_new and (claim.is_begun or await self._is_begun(there))

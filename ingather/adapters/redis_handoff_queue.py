@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ingather.domain.keys import handed_on_key, handoff_list_key
+from ingather.domain.handoff_keys import handed_on_key, handoff_list_key
 from ingather.models.errors import HandoffUnavailableError
 from ingather.models.handoff import HandedOn
 from ingather.ports.handoff_queue import MARKERS_LAST

@@ -247,6 +247,22 @@ class IngatherClient:
     def delete(self, path: str) -> None:
         self._send("DELETE", path)
 
+    def audit(self, filters: Mapping[str, Any], *, limit: int | None = None) -> Iterator[Mapping[str, Any]]:
+        """Audit events, newest first, page by page."""
+        return self._pages("/v1/audit", filters, limit)
+
+    def push_again(self, batch_id: str, *, idempotency_key: str, tenant_id: str | None = None) -> Iterator[int]:
+        """Have a batch's documents pushed to the hand-off list again: how many, request by request."""
+        parameters = {"tenant_id": tenant_id} if tenant_id else {}
+        headers = {"Idempotency-Key": idempotency_key}
+        while True:
+            path = f"{_batch_path(batch_id)}/push-again"
+            page = json_of(self._send("POST", path, parameters=parameters, headers=headers))
+            yield int(page["pushed"])
+            if not page["has_more"]:
+                return
+            parameters["cursor"] = page["next_cursor"]
+
     # --- Events -----------------------------------------------------------------------------
 
     @contextmanager

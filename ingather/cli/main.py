@@ -126,6 +126,15 @@ MENU = {
             _ADMINISTRATION,
             "keys_app",
         ),
+        Entry("audit", f"{_COMMANDS}.audit", "audit", "Show who did what, newest first.", _ADMINISTRATION),
+        Entry(
+            "handoff",
+            f"{_COMMANDS}.handoff",
+            "handoff",
+            "Push documents to a hand-off list again that was lost.",
+            _ADMINISTRATION,
+            "handoff_app",
+        ),
     )
 }
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ingather.models.audit import SYSTEM_NAME
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, ProcessingOptions, SourceSlice
 from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
@@ -238,6 +239,8 @@ class IngestDocumentInput(Message):
     retry_round: int = 0
     kills: int = 0
     """How often it killed a parser while it shared an activity with others."""
+    actor: str = SYSTEM_NAME
+    """Who submitted it, for the audit."""
 
 
 class IngestDocumentOutput(Message):
@@ -258,6 +261,8 @@ class IngestPackInput(Message):
     ordinals: str
     collection: str
     options: ProcessingOptions
+    actor: str = SYSTEM_NAME
+    """Who submitted them, for the audit."""
 
 
 PACK_RETRY_ALONE = "p"

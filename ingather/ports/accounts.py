@@ -1,20 +1,22 @@
 """Tenants, users and API keys, as the catalog keeps them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 from ingather.models.accounts import ApiKey, Tenant, User
+from ingather.models.audit import AuditEvent
 
 
 class Accounts(Protocol):
     """Part of the catalog. Methods raise ``CatalogUnavailableError``; none blocks the event loop.
 
     Secrets never come here: of keys their SHA-256 in hex, of passwords their argon2 hash.
-    Lists are in the order of creation, newest first.
+    Lists are in the order of creation, newest first. ``events`` are recorded in the same step as a change,
+    and not where nothing changed.
     """
 
-    async def add_tenant(self, tenant: Tenant) -> tuple[Tenant, bool]:
+    async def add_tenant(self, tenant: Tenant, events: Sequence[AuditEvent] = ()) -> tuple[Tenant, bool]:
         """Register a tenant; with an id already there (also a deleted one), answer the one there and False."""
         ...
 
@@ -24,18 +26,20 @@ class Accounts(Protocol):
 
     async def list_tenants(self) -> list[Tenant]: ...
 
-    async def edit_tenant(self, tenant_id: str, changes: Mapping[str, Any]) -> Tenant | None:
+    async def edit_tenant(
+        self, tenant_id: str, changes: Mapping[str, Any], events: Sequence[AuditEvent] = ()
+    ) -> Tenant | None:
         """Replace fields by name, in their JSON form; the tenant as it is now, None when unknown. Repeating is harmless."""
         ...
 
-    async def delete_tenant(self, tenant_id: str, at: datetime) -> bool:
+    async def delete_tenant(self, tenant_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         """Nobody finds the tenant any more, and its keys and users are gone; its batches stay on record.
 
         False when there was none. Its id is never used again.
         """
         ...
 
-    async def add_user(self, user: User, password_hash: str) -> tuple[User, bool]:
+    async def add_user(self, user: User, password_hash: str, events: Sequence[AuditEvent] = ()) -> tuple[User, bool]:
         """Register a user; with an id already there, answer that one and False.
 
         Raises ``TenantNotFoundError``, and ``AlreadyExistsError`` where another user has the name.
@@ -52,11 +56,11 @@ class Accounts(Protocol):
         """Of one tenant, or of all."""
         ...
 
-    async def delete_user(self, user_id: str, at: datetime) -> bool:
+    async def delete_user(self, user_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         """Gone, and its keys revoked. False when there was none."""
         ...
 
-    async def add_key(self, key: ApiKey, key_hash: str) -> tuple[ApiKey, bool]:
+    async def add_key(self, key: ApiKey, key_hash: str, events: Sequence[AuditEvent] = ()) -> tuple[ApiKey, bool]:
         """Register a key; with an id already there, answer that one and False. Raises ``TenantNotFoundError``."""
         ...
 
@@ -72,7 +76,7 @@ class Accounts(Protocol):
         """Accept it no longer than until then; an earlier end stays."""
         ...
 
-    async def revoke_key(self, key_id: str, at: datetime) -> bool:
+    async def revoke_key(self, key_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         """Accept it no more, for good. False when unknown or revoked before."""
         ...
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.ports.accounts import Accounts
+from ingather.ports.audit import AuditLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,19 @@ class DocumentFilter:
 
 
 class Catalog(Protocol):
-    """Every write is idempotent. Methods raise ``CatalogUnavailableError``; none blocks the event loop."""
+    """Every write is idempotent. Methods raise ``CatalogUnavailableError``; none blocks the event loop.
+
+    ``events`` are recorded together with what they tell of, or neither is.
+    """
 
     @property
     def accounts(self) -> Accounts:
         """Tenants with their settings, users and API keys."""
+        ...
+
+    @property
+    def audit(self) -> AuditLog:
+        """Who did what."""
         ...
 
     async def tenant_exists(self, tenant_id: str) -> bool: ...
@@ -55,7 +65,9 @@ class Catalog(Protocol):
         """Register a tenant; the same id again changes nothing."""
         ...
 
-    async def add_batch(self, record: BatchRecord, part: SubmissionPart | None = None) -> tuple[BatchRecord, bool]:
+    async def add_batch(
+        self, record: BatchRecord, part: SubmissionPart | None = None, events: Sequence[AuditEvent] = ()
+    ) -> tuple[BatchRecord, bool]:
         """Insert a batch and its first part, both or neither; with an id already there, answer the one there and False."""
         ...
 
@@ -88,7 +100,7 @@ class Catalog(Protocol):
 
     async def edit_batch(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None: ...
 
-    async def finish_batch(self, summary: BatchSummary) -> None:
+    async def finish_batch(self, summary: BatchSummary, events: Sequence[AuditEvent] = ()) -> None:
         """Write how a batch ended. A later version wins over an earlier one, never the other way."""
         ...
 
@@ -136,7 +148,7 @@ class Catalog(Protocol):
         """Insert rows; those already there stay as they are."""
         ...
 
-    async def save_outcome(self, record: DocumentRecord) -> None:
+    async def save_outcome(self, record: DocumentRecord, events: Sequence[AuditEvent] = ()) -> None:
         """Write how a document ended, over whatever an earlier attempt wrote.
 
         Nothing is written when the row is from an attempt that started later, or was cancelled since this one
@@ -145,7 +157,7 @@ class Catalog(Protocol):
         """
         ...
 
-    async def save_outcomes(self, records: Sequence[DocumentRecord]) -> None:
+    async def save_outcomes(self, records: Sequence[DocumentRecord], events: Sequence[AuditEvent] = ()) -> None:
         """The same for several documents, all or none."""
         ...
 

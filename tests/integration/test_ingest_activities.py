@@ -204,10 +204,10 @@ async def test_a_cancel_while_the_outcome_is_written_comes_too_late(workshop):
     environment, request = activity_environment(), await workshop.request(batch_id)
     write = workshop.catalog.save_outcome
 
-    async def cancelled_meanwhile(record):
+    async def cancelled_meanwhile(record, events):
         environment.cancel()
         await asyncio.sleep(0.05)
-        await write(record)
+        await write(record, events)
 
     workshop.catalog.save_outcome = cancelled_meanwhile
     output = await environment.run(workshop.ingest_activities.ingest_document, request)

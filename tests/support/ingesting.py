@@ -27,6 +27,7 @@ from ingather.domain.bitmap import encode_bitmap
 from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.domain.keys import artifact_key, manifest_key, upload_key
 from ingather.domain.manifest_pages import encode_page
+from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState, BatchSummary, Counts, ProcessingOptions
 from ingather.models.content import BlobRef, PreparedDocument, PrepareRequest, Stage
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentRef
@@ -172,16 +173,16 @@ class FaultyCatalog(InMemoryCatalog):
         await self._stand_still("mark_cancelled")
         await super().mark_cancelled(batch_id, ordinals, at)
 
-    async def finish_batch(self, summary: BatchSummary) -> None:
+    async def finish_batch(self, summary: BatchSummary, events: Sequence[AuditEvent] = ()) -> None:
         await self._stand_still("finish_batch")
-        await super().finish_batch(summary)
+        await super().finish_batch(summary, events)
 
-    async def save_outcome(self, record: DocumentRecord) -> None:
+    async def save_outcome(self, record: DocumentRecord, events: Sequence[AuditEvent] = ()) -> None:
         await self._stand_still("save_outcome")
         await asyncio.sleep(0.005)
         if error := self.faults.get("save_outcome"):
             raise error
-        await super().save_outcome(record)
+        await super().save_outcome(record, events)
 
     async def find_ingested(self, tenant_id: str, sha256: str, fingerprint: str) -> list[DocumentRecord]:
         if error := self.faults.get("find_ingested"):

@@ -90,6 +90,8 @@ async def _furnish(world: TwoTenants) -> None:
     }
     page = await world.call("owner", "GET", "/v1/batches", params={"limit": 1})
     world.cursors["/v1/batches"] = page.json()["next_cursor"]
+    page = await world.call("owner", "GET", "/v1/audit", params={"limit": 1})
+    world.cursors["/v1/audit"] = page.json()["next_cursor"]
 
 
 async def _store_document(world: TwoTenants, batch_id: str, file_id: str) -> None:

@@ -1,10 +1,12 @@
 """Tenants, users and API keys in dictionaries."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from ingather.adapters.memory.audit import InMemoryAuditLog
 from ingather.models.accounts import ApiKey, Tenant, User
+from ingather.models.audit import AuditEvent
 from ingather.models.errors import AlreadyExistsError, TenantNotFoundError
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
 
@@ -12,7 +14,8 @@ from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
 class InMemoryAccounts:
     """Knows the default tenant from the start."""
 
-    def __init__(self) -> None:
+    def __init__(self, audit: InMemoryAuditLog | None = None) -> None:
+        self._audit = audit or InMemoryAuditLog()
         default = Tenant(
             tenant_id=DEFAULT_TENANT_ID, name=DEFAULT_TENANT_NAME, created_at=datetime(2026, 1, 1, tzinfo=UTC)
         )
@@ -21,8 +24,10 @@ class InMemoryAccounts:
         self._users: dict[str, tuple[User, str]] = {}
         self._keys: dict[str, tuple[ApiKey, str]] = {}
 
-    async def add_tenant(self, tenant: Tenant) -> tuple[Tenant, bool]:
+    async def add_tenant(self, tenant: Tenant, events: Sequence[AuditEvent] = ()) -> tuple[Tenant, bool]:
         found = self._tenants.setdefault(tenant.tenant_id, tenant)
+        if found is tenant:
+            await self._audit.record(events)
         return found, found is tenant
 
     async def get_tenant(self, tenant_id: str) -> Tenant | None:
@@ -32,30 +37,35 @@ class InMemoryAccounts:
         live = [tenant for tenant in self._tenants.values() if tenant.tenant_id not in self._deleted]
         return sorted(live, key=lambda tenant: (tenant.created_at, tenant.tenant_id), reverse=True)
 
-    async def edit_tenant(self, tenant_id: str, changes: Mapping[str, Any]) -> Tenant | None:
+    async def edit_tenant(
+        self, tenant_id: str, changes: Mapping[str, Any], events: Sequence[AuditEvent] = ()
+    ) -> Tenant | None:
         found = await self.get_tenant(tenant_id)
         if found is None:
             return None
         self._tenants[tenant_id] = Tenant.model_validate(found.model_dump() | dict(changes))
+        await self._audit.record(events)
         return self._tenants[tenant_id]
 
-    async def delete_tenant(self, tenant_id: str, at: datetime) -> bool:
+    async def delete_tenant(self, tenant_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         if await self.get_tenant(tenant_id) is None:
             return False
         self._deleted.add(tenant_id)
+        await self._audit.record(events)
         for key in await self.list_keys(tenant_id):
             await self.revoke_key(key.key_id, at)
         for user in await self.list_users(tenant_id):
             del self._users[user.user_id]
         return True
 
-    async def add_user(self, user: User, password_hash: str) -> tuple[User, bool]:
+    async def add_user(self, user: User, password_hash: str, events: Sequence[AuditEvent] = ()) -> tuple[User, bool]:
         await self._must_have_tenant(user.tenant_id)
         if user.user_id in self._users:
             return self._users[user.user_id][0], False
         if await self.find_user(user.username) is not None:
             raise AlreadyExistsError("Another user has this name.", field="username")
         self._users[user.user_id] = user, password_hash
+        await self._audit.record(events)
         return user, True
 
     async def get_user(self, user_id: str) -> User | None:
@@ -69,20 +79,22 @@ class InMemoryAccounts:
         found = [user for user, _ in self._users.values() if tenant_id in {None, user.tenant_id}]
         return sorted(found, key=lambda user: (user.created_at, user.user_id), reverse=True)
 
-    async def delete_user(self, user_id: str, at: datetime) -> bool:
+    async def delete_user(self, user_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         if user_id not in self._users:
             return False
         user, _ = self._users.pop(user_id)
+        await self._audit.record(events)
         for key in await self.list_keys(user.tenant_id):
             if key.username == user.username:
                 await self.revoke_key(key.key_id, at)
         return True
 
-    async def add_key(self, key: ApiKey, key_hash: str) -> tuple[ApiKey, bool]:
+    async def add_key(self, key: ApiKey, key_hash: str, events: Sequence[AuditEvent] = ()) -> tuple[ApiKey, bool]:
         await self._must_have_tenant(key.tenant_id)
         if key.key_id in self._keys:
             return self._keys[key.key_id][0], False
         self._keys[key.key_id] = key, key_hash
+        await self._audit.record(events)
         return key, True
 
     async def get_key(self, key_id: str) -> tuple[ApiKey, str] | None:
@@ -97,11 +109,12 @@ class InMemoryAccounts:
         if found is not None and (found[0].expires_at is None or found[0].expires_at > at):
             self._edit_key(key_id, {"expires_at": at})
 
-    async def revoke_key(self, key_id: str, at: datetime) -> bool:
+    async def revoke_key(self, key_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         found = self._keys.get(key_id)
         if found is None or found[0].revoked_at is not None:
             return False
         self._edit_key(key_id, {"revoked_at": at})
+        await self._audit.record(events)
         return True
 
     async def note_key_used(self, key_id: str, at: datetime) -> None:

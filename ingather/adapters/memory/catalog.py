@@ -6,8 +6,10 @@ from itertools import islice
 from typing import Any
 
 from ingather.adapters.memory.accounts import InMemoryAccounts
+from ingather.adapters.memory.audit import InMemoryAuditLog
 from ingather.domain.submission_parts import check_room, check_sealable, check_takes_more
 from ingather.models.accounts import Tenant
+from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, TenantNotFoundError
@@ -20,7 +22,8 @@ class InMemoryCatalog:
     """Knows the default tenant from the start."""
 
     def __init__(self) -> None:
-        self.accounts = InMemoryAccounts()
+        self.audit = InMemoryAuditLog()
+        self.accounts = InMemoryAccounts(self.audit)
         self._batches: dict[str, BatchRecord] = {}
         self._documents: dict[str, DocumentRecord] = {}
         self._ordinals: dict[str, dict[int, str]] = {}
@@ -39,7 +42,9 @@ class InMemoryCatalog:
 
     # Batches
 
-    async def add_batch(self, record: BatchRecord, part: SubmissionPart | None = None) -> tuple[BatchRecord, bool]:
+    async def add_batch(
+        self, record: BatchRecord, part: SubmissionPart | None = None, events: Sequence[AuditEvent] = ()
+    ) -> tuple[BatchRecord, bool]:
         if not await self.tenant_exists(record.tenant_id):
             raise TenantNotFoundError(f"There is no tenant {record.tenant_id}.")
         if record.batch_id in self._batches:
@@ -47,6 +52,7 @@ class InMemoryCatalog:
         self._batches[record.batch_id] = record
         if part is not None:
             self._parts[record.batch_id] = {part.part_id: part}
+        await self.audit.record(events)
         return record, True
 
     async def get_batch(self, batch_id: str, tenant_id: str | None = None) -> BatchRecord | None:
@@ -95,7 +101,8 @@ class InMemoryCatalog:
     async def edit_batch(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None:
         self._edit_batch(batch_id, _given(name=name, priority=priority))
 
-    async def finish_batch(self, summary: BatchSummary) -> None:
+    async def finish_batch(self, summary: BatchSummary, events: Sequence[AuditEvent] = ()) -> None:
+        await self.audit.record(events)
         found = self._batches.get(summary.batch_id)
         if found is not None and found.version <= summary.version:
             said = {name: getattr(summary, name) for name in type(summary).model_fields}
@@ -166,8 +173,9 @@ class InMemoryCatalog:
             if record.file_id not in self._documents:
                 self._store(record)
 
-    async def save_outcome(self, record: DocumentRecord) -> None:
+    async def save_outcome(self, record: DocumentRecord, events: Sequence[AuditEvent] = ()) -> None:
         self._must_have_batch(record)
+        await self.audit.record(events)
         found = self._documents.get(record.file_id)
         if found is not None and _is_late(record, found):
             return
@@ -176,11 +184,12 @@ class InMemoryCatalog:
             record = record.model_copy(update={"indexed_at": found.indexed_at})
         self._store(record)
 
-    async def save_outcomes(self, records: Sequence[DocumentRecord]) -> None:
+    async def save_outcomes(self, records: Sequence[DocumentRecord], events: Sequence[AuditEvent] = ()) -> None:
         for record in records:
             self._must_have_batch(record)
         for record in records:
             await self.save_outcome(record)
+        await self.audit.record(events)
 
     async def mark_indexed(self, file_ids: Sequence[str], at: datetime) -> None:
         for file_id in file_ids:

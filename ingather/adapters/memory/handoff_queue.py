@@ -3,7 +3,7 @@
 from collections import defaultdict, deque
 from collections.abc import Mapping
 
-from ingather.domain.keys import handed_on_key, handoff_list_key
+from ingather.domain.handoff_keys import handed_on_key, handoff_list_key
 from ingather.models.handoff import HandedOn
 
 

@@ -1,25 +1,19 @@
 """Tenants, users and API keys in the catalog's database."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ingather.adapters.sql.statements import insert_into
+from ingather.adapters.sql.audit import noting
+from ingather.adapters.sql.statements import Run, insert_into
 from ingather.adapters.sql.tables import api_keys, tenants, users
 from ingather.models.accounts import ApiKey, Tenant, User
+from ingather.models.audit import AuditEvent
 from ingather.models.errors import AlreadyExistsError, TenantNotFoundError
-
-_Answer = TypeVar("_Answer")
-
-
-class Run(Protocol):
-    """A transaction of the catalog: what it does, in words for an error, and the operation."""
-
-    def __call__(self, doing: str, operation: Callable[[Connection], _Answer], /) -> Awaitable[_Answer]: ...
 
 
 class SqlAccounts:
@@ -29,8 +23,8 @@ class SqlAccounts:
         self._read = read
         self._write = write
 
-    async def add_tenant(self, tenant: Tenant) -> tuple[Tenant, bool]:
-        return await self._write("add a tenant", partial(_add_tenant, tenant))
+    async def add_tenant(self, tenant: Tenant, events: Sequence[AuditEvent] = ()) -> tuple[Tenant, bool]:
+        return await self._write("add a tenant", noting(events, partial(_add_tenant, tenant), _is_new))
 
     async def get_tenant(self, tenant_id: str) -> Tenant | None:
         return await self._read("look a tenant up", partial(_get_tenant, tenant_id))
@@ -38,14 +32,16 @@ class SqlAccounts:
     async def list_tenants(self) -> list[Tenant]:
         return await self._read("list tenants", _list_tenants)
 
-    async def edit_tenant(self, tenant_id: str, changes: Mapping[str, Any]) -> Tenant | None:
-        return await self._write("edit a tenant", partial(_edit_tenant, tenant_id, changes))
+    async def edit_tenant(
+        self, tenant_id: str, changes: Mapping[str, Any], events: Sequence[AuditEvent] = ()
+    ) -> Tenant | None:
+        return await self._write("edit a tenant", noting(events, partial(_edit_tenant, tenant_id, changes), _is_there))
 
-    async def delete_tenant(self, tenant_id: str, at: datetime) -> bool:
-        return await self._write("delete a tenant", partial(_delete_tenant, tenant_id, at))
+    async def delete_tenant(self, tenant_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
+        return await self._write("delete a tenant", noting(events, partial(_delete_tenant, tenant_id, at), bool))
 
-    async def add_user(self, user: User, password_hash: str) -> tuple[User, bool]:
-        return await self._write("add a user", partial(_add_user, user, password_hash))
+    async def add_user(self, user: User, password_hash: str, events: Sequence[AuditEvent] = ()) -> tuple[User, bool]:
+        return await self._write("add a user", noting(events, partial(_add_user, user, password_hash), _is_new))
 
     async def get_user(self, user_id: str) -> User | None:
         return await self._read("look a user up", partial(_get_user, user_id))
@@ -56,11 +52,11 @@ class SqlAccounts:
     async def list_users(self, tenant_id: str | None = None) -> list[User]:
         return await self._read("list users", partial(_list_users, tenant_id))
 
-    async def delete_user(self, user_id: str, at: datetime) -> bool:
-        return await self._write("delete a user", partial(_delete_user, user_id, at))
+    async def delete_user(self, user_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
+        return await self._write("delete a user", noting(events, partial(_delete_user, user_id, at), bool))
 
-    async def add_key(self, key: ApiKey, key_hash: str) -> tuple[ApiKey, bool]:
-        return await self._write("add a key", partial(_add_key, key, key_hash))
+    async def add_key(self, key: ApiKey, key_hash: str, events: Sequence[AuditEvent] = ()) -> tuple[ApiKey, bool]:
+        return await self._write("add a key", noting(events, partial(_add_key, key, key_hash), _is_new))
 
     async def get_key(self, key_id: str) -> tuple[ApiKey, str] | None:
         return await self._read("look a key up", partial(_get_key, key_id))
@@ -71,11 +67,19 @@ class SqlAccounts:
     async def expire_key(self, key_id: str, at: datetime) -> None:
         await self._write("expire a key", partial(_expire_key, key_id, at))
 
-    async def revoke_key(self, key_id: str, at: datetime) -> bool:
-        return await self._write("revoke a key", partial(_revoke_key, key_id, at))
+    async def revoke_key(self, key_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
+        return await self._write("revoke a key", noting(events, partial(_revoke_key, key_id, at), bool))
 
     async def note_key_used(self, key_id: str, at: datetime) -> None:
         await self._write("note a key's use", partial(_note_key_used, key_id, at))
+
+
+def _is_new(answer: tuple[object, bool]) -> bool:
+    return answer[1]
+
+
+def _is_there(answer: object) -> bool:
+    return answer is not None
 
 
 def tenant_exists(tenant_id: str, connection: Connection) -> bool:

@@ -11,11 +11,13 @@ from typing import Any, Final, Self, TypeVar
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
-from ingather.adapters.sql import batches, documents, parts
+from ingather.adapters.sql import audit, batches, documents, parts
 from ingather.adapters.sql.accounts import SqlAccounts, tenant_exists
+from ingather.adapters.sql.audit import SqlAuditLog, noting
 from ingather.adapters.sql.engine import WRITES, open_engine, unavailable
 from ingather.adapters.sql.group_commit import GroupCommit
 from ingather.adapters.sql.tables import tenants
+from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError
@@ -33,10 +35,11 @@ _BLOCK: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _HotWrite:
-    """What the hot path wants written: outcomes, or that documents are indexed."""
+    """What the hot path wants written: outcomes with their events, or that documents are indexed."""
 
     rows: tuple[dict[str, Any], ...] = ()
     marks: tuple[tuple[str, datetime], ...] = ()
+    events: tuple[dict[str, Any], ...] = ()
 
 
 class SqlCatalog:
@@ -60,6 +63,7 @@ class SqlCatalog:
         self._writers = ThreadPoolExecutor(writers, thread_name_prefix="catalog-write")
         self._hot = GroupCommit(self._write_group, linger_seconds=linger_seconds, most=_GROUP)
         self.accounts = SqlAccounts(self._read, self._write)
+        self.audit = SqlAuditLog(self._read, self._write)
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,8 +81,12 @@ class SqlCatalog:
 
     # Batches
 
-    async def add_batch(self, record: BatchRecord, part: SubmissionPart | None = None) -> tuple[BatchRecord, bool]:
-        return await self._write("add a batch", partial(batches.add, record, part))
+    async def add_batch(
+        self, record: BatchRecord, part: SubmissionPart | None = None, events: Sequence[AuditEvent] = ()
+    ) -> tuple[BatchRecord, bool]:
+        return await self._write(
+            "add a batch", noting(events, partial(batches.add, record, part), lambda answer: answer[1])
+        )
 
     async def get_batch(self, batch_id: str, tenant_id: str | None = None) -> BatchRecord | None:
         return await self._read("read a batch", partial(batches.get, batch_id, tenant_id))
@@ -103,8 +111,8 @@ class SqlCatalog:
     async def edit_batch(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None:
         await self._write("edit a batch", partial(batches.edit, batch_id, name, priority))
 
-    async def finish_batch(self, summary: BatchSummary) -> None:
-        await self._write("finish a batch", partial(batches.finish, summary))
+    async def finish_batch(self, summary: BatchSummary, events: Sequence[AuditEvent] = ()) -> None:
+        await self._write("finish a batch", noting(events, partial(batches.finish, summary)))
 
     # Parts of a submission
 
@@ -136,11 +144,12 @@ class SqlCatalog:
     async def add_documents(self, records: Sequence[DocumentRecord]) -> None:
         await self._write("add documents", partial(documents.add, records))
 
-    async def save_outcome(self, record: DocumentRecord) -> None:
-        await self.save_outcomes([record])
+    async def save_outcome(self, record: DocumentRecord, events: Sequence[AuditEvent] = ()) -> None:
+        await self.save_outcomes([record], events)
 
-    async def save_outcomes(self, records: Sequence[DocumentRecord]) -> None:
-        await self._hot.add(_HotWrite(rows=tuple(map(documents.row_of, records))))
+    async def save_outcomes(self, records: Sequence[DocumentRecord], events: Sequence[AuditEvent] = ()) -> None:
+        rows, told = tuple(map(documents.row_of, records)), tuple(audit.rows_of(events))
+        await self._hot.add(_HotWrite(rows=rows, events=told))
 
     async def mark_indexed(self, file_ids: Sequence[str], at: datetime) -> None:
         await self._hot.add(_HotWrite(marks=tuple((file_id, at) for file_id in file_ids)))
@@ -250,12 +259,14 @@ class SqlCatalog:
     def _commit(self, group: Sequence[_HotWrite]) -> SQLAlchemyError | None:
         rows = [row for item in group for row in item.rows]
         marks = [mark for item in group for mark in item.marks]
+        events = [event for item in group for event in item.events]
         try:
             with self._writing.begin() as connection:
                 if rows:
                     documents.save(rows, connection)
                 if marks:
                     documents.mark_indexed(marks, connection)
+                audit.insert(events, connection)
         except SQLAlchemyError as error:
             return error
         return None

@@ -155,3 +155,34 @@ event_numbers: Final = Table(
     Column("batch_id", Text, primary_key=True),
     Column("reserved", BigInteger, nullable=False),
 )
+
+audit_events: Final = Table(
+    "audit_events",
+    metadata,
+    # No foreign keys: an event outlives what it tells of.
+    Column("event_id", Text, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("resource_type", Text, nullable=False),
+    Column("resource_id", Text, nullable=False),
+    Column("details", Json, nullable=False),
+    Column("actor", ForeignText, nullable=False),
+    Column("timestamp", UtcDateTime, nullable=False),
+    Index(None, "tenant_id", "timestamp", "event_id"),  # newest first, by keyset: read backwards
+)
+
+# Documents are all but a few of the rows, and each is one more to write: these two hold only the few.
+Index(
+    "ix_audit_events_no_documents",
+    audit_events.c.tenant_id,
+    audit_events.c.timestamp,
+    audit_events.c.event_id,
+    sqlite_where=audit_events.c.resource_type != "document",
+    postgresql_where=audit_events.c.resource_type != "document",
+)
+Index(
+    "ix_audit_events_by_resource",
+    audit_events.c.resource_id,
+    sqlite_where=audit_events.c.resource_type != "document",
+    postgresql_where=audit_events.c.resource_type != "document",
+)

@@ -112,7 +112,7 @@ def create_user(
 def list_users(tenant: TenantOption = None, as_json: AsJson = False) -> None:
     """List users, newest first."""
     with connect() as client:
-        found = client.all_of("/v1/users", _tenant_filter(client, tenant))
+        found = client.all_of("/v1/users", tenant_filter(client, tenant))
     _show(found, ("id", "username", "tenant_id", "scopes", "created_at"), as_json=as_json)
 
 
@@ -157,7 +157,7 @@ def create_key(
 def list_keys(tenant: TenantOption = None, as_json: AsJson = False) -> None:
     """List keys, newest first; what they look like, never the keys themselves."""
     with connect() as client:
-        found = client.all_of("/v1/api-keys", _tenant_filter(client, tenant))
+        found = client.all_of("/v1/api-keys", tenant_filter(client, tenant))
     columns = ("id", "name", "tenant_id", "user", "scopes", "last_used_at", "expires_at")
     _show(found, columns, as_json=as_json)
 
@@ -249,7 +249,8 @@ def _resolve(client: IngatherClient, path: str, named: str, field: str) -> str:
     raise CliError(f"There is no {named!r}", action="Look with `list`.", exit_code=ExitCode.NOT_FOUND, code="not_found")
 
 
-def _tenant_filter(client: IngatherClient, tenant: str | None) -> dict[str, str]:
+def tenant_filter(client: IngatherClient, tenant: str | None) -> dict[str, str]:
+    """The query parameter that narrows a list to a tenant, given by name or id."""
     return {"tenant_id": _resolve(client, "/v1/tenants", tenant, "name")} if tenant else {}
 
 

@@ -1,0 +1,68 @@
+"""The audit log: who did what, and what was taken in."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from ingather.cli import console
+from ingather.cli.commands.administration import tenant_filter
+from ingather.cli.commands.options import AsJson
+from ingather.cli.connect import connect
+from ingather.cli.console import clean, print_json, say
+
+_SHOWN = 3
+"""Details in a cell of the table."""
+
+
+def audit(
+    *,
+    event_type: Annotated[str | None, typer.Option("--type", help="Such as BATCH_PAUSED.")] = None,
+    resource_type: Annotated[
+        str | None, typer.Option("--resource-type", help="document, batch, tenant, user or api_key.")
+    ] = None,
+    resource_id: Annotated[str | None, typer.Option("--resource", help="Id of what it happened to.")] = None,
+    actor: Annotated[str | None, typer.Option("--actor", help="Who did it.")] = None,
+    since: Annotated[datetime | None, typer.Option("--since", help="From then on, in local time.")] = None,
+    until: Annotated[datetime | None, typer.Option("--until", help="Before then.")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Name or id, for an administrator.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many to show.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show who did what, newest first."""
+    filters = {
+        "event_type": event_type,
+        "resource_type": resource_type,
+        "resource_id": resource_id,
+        "actor": actor,
+        "since": since.astimezone().isoformat() if since else None,
+        "until": until.astimezone().isoformat() if until else None,
+    }
+    with connect() as client:
+        filters |= tenant_filter(client, tenant)
+        found = list(client.audit(filters, limit=limit))
+    if as_json:
+        for event in found:
+            print_json(event)
+    elif found:
+        console.show(_table(found))
+    else:
+        say("No events.")
+
+
+def _table(found: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table("time", "event", "resource", "actor", "details", box=box.SIMPLE_HEAD)
+    for event in found:
+        at = datetime.fromisoformat(str(event["timestamp"])).astimezone()
+        what = f"{event['resource_type']} {event['resource_id']}"
+        row = (f"{at:%Y-%m-%d %H:%M:%S}", event["event_type"], what, event["actor"], _details(event["details"]))
+        table.add_row(*(clean(str(cell)) for cell in row))
+    return table
+
+
+def _details(details: Mapping[str, Any]) -> str:
+    shown = [f"{name}={value}" for name, value in list(details.items())[:_SHOWN]]
+    return " ".join(shown) + (" …" if len(details) > _SHOWN else "")
