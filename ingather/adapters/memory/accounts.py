@@ -25,10 +25,11 @@ class InMemoryAccounts:
         self._keys: dict[str, tuple[ApiKey, str]] = {}
 
     async def add_tenant(self, tenant: Tenant, events: Sequence[AuditEvent] = ()) -> tuple[Tenant, bool]:
-        found = self._tenants.setdefault(tenant.tenant_id, tenant)
-        if found is tenant:
-            await self._audit.record(events)
-        return found, found is tenant
+        if tenant.tenant_id in self._tenants:
+            return self._tenants[tenant.tenant_id], False
+        self._tenants[tenant.tenant_id] = tenant
+        await self._audit.record(events)
+        return tenant, True
 
     async def get_tenant(self, tenant_id: str) -> Tenant | None:
         return None if tenant_id in self._deleted else self._tenants.get(tenant_id)

@@ -109,13 +109,11 @@ def _conditions(where: AuditFilter, connection: Connection) -> list[ColumnElemen
 
 def _is_about(resource_id: str, connection: Connection) -> ColumnElement[bool]:
     """A document has one event, whose id follows from the document's place: no index holds a million of them by resource."""
-    others = select(_columns.event_id).where(_columns.resource_id == resource_id, _IS_NO_DOCUMENT)
     place = select(documents.c.batch_id, documents.c.ordinal).where(documents.c.file_id == resource_id)
     document = connection.execute(place).first()
     if document is None:
-        return _columns.event_id.in_(others)
-    event_id = document_event_id(document.batch_id, document.ordinal)
-    return _columns.event_id.in_(others.union_all(select(literal(event_id))))
+        return _IS_NO_DOCUMENT
+    return _columns.event_id == document_event_id(document.batch_id, document.ordinal)
 
 
 def _leaves_documents_out(where: AuditFilter) -> bool:

@@ -183,6 +183,8 @@ Index(
 Index(
     "ix_audit_events_by_resource",
     audit_events.c.resource_id,
+    audit_events.c.timestamp,
+    audit_events.c.event_id,
     sqlite_where=audit_events.c.resource_type != "document",
     postgresql_where=audit_events.c.resource_type != "document",
 )

@@ -32,7 +32,7 @@ def upgrade() -> None:
     by_time = ["tenant_id", "timestamp", "event_id"]
     op.create_index("ix_audit_events_tenant_id_timestamp_event_id", "audit_events", by_time)
     _create_small_index("ix_audit_events_no_documents", by_time)
-    _create_small_index("ix_audit_events_by_resource", ["resource_id"])
+    _create_small_index("ix_audit_events_by_resource", ["resource_id", "timestamp", "event_id"])
     _refuse_changes()
 
 
