@@ -37,6 +37,7 @@ from api.resources import BatchSnapshot
 from api.streams.event_streams import EventStreams
 from api.streams.frames import MEDIA_TYPE
 from ingather.domain.identifiers import as_uuid
+from ingather.models.audit import Actor
 from ingather.models.batch import BatchRecord, BatchState
 from ingather.models.errors import (
     BatchNotFoundError,
@@ -135,7 +136,12 @@ async def create_job(
     async with _job_of(request, parts) as job:
         tenant = await parts.gate.tenant_named(caller, str(job.tenant_id) if job.tenant_id else None)
         accepted = await parts.submissions.submit(
-            tenant.tenant_id, idempotency_key, JobFeed(job).read, contract=CONTRACT, created_by=caller.user
+            tenant.tenant_id,
+            idempotency_key,
+            JobFeed(job).read,
+            contract=CONTRACT,
+            created_by=caller.user,
+            by=caller.actor,
         )
     if not accepted.was_replayed:
         parts.metrics.submitted(accepted.file_count, accepted.upload_bytes)
@@ -186,7 +192,7 @@ async def cancel_job(
 ) -> Response:
     """Stop a job and keep what is done. Answers when it has stopped, or is certain to."""
     try:
-        await _cancel(parts, await _record(parts, caller, job_id))
+        await _cancel(parts, await _record(parts, caller, job_id), caller.actor)
     except (BatchNotFoundError, InvalidStateError):
         return _refused("Job not found or not cancellable", 404)
     return Response(Cancelled().model_dump_json(), media_type="application/json")
@@ -221,12 +227,12 @@ async def _record(parts: ApiParts, caller: Caller, job_id: str) -> BatchRecord:
     return await parts.batches.record(tenant_id, batch_id)
 
 
-async def _cancel(parts: ApiParts, record: BatchRecord) -> None:
+async def _cancel(parts: ApiParts, record: BatchRecord, by: Actor) -> None:
     """Raises ``InvalidStateError`` for a job that ended before it could be cancelled."""
     tenant_id, batch_id = record.tenant_id, record.batch_id
     before = await parts.batches.snapshot(tenant_id, batch_id)
     if not before.is_final:
-        await parts.control.cancel(tenant_id, batch_id, None)
+        await parts.control.cancel(tenant_id, batch_id, None, by=by)
         before = await parts.batches.wait_for(tenant_id, batch_id, CANCEL_SECONDS, lambda now: now.is_final)
         if not before.is_final or before.progress.state is BatchState.CANCELLED:
             return
