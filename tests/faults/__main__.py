@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import platform
 import sys
 import tempfile
@@ -58,12 +59,15 @@ def problems(verdict: Verdict) -> list[str]:
     return [*books.wrong, *sorted(books.lost)[:5], *sorted(books.doubled)[:5]]
 
 
-def page(verdicts: Sequence[Verdict]) -> str:
-    """The table with what one must know to read it."""
+def page(verdicts: Sequence[Verdict], load_before: float) -> str:
+    """The table with what one must know to read it; ``load_before`` is the load average before the first fault."""
+    load_after = os.getloadavg()[2]
     lines = [
         f"# Faults, {datetime.now(UTC).date().isoformat()}",
         "",
         f"{usable_cores()} cores, Python {platform.python_version()}, the whole embedded stack on them (`make faults`).",
+        f"Load average: {load_before:.1f} before the first fault, {load_after:.1f} over the last 15 minutes at the end; above the",
+        "number of cores the seconds are upper bounds.",
         "",
         "*Recovered*: seconds from the end of the cause (for a kill: from the kill) until a worker told of a document done",
         "since. *Lost* and *twice* compare the batch's counts, the catalog's rows, the report, the chunks in the index and",
@@ -88,9 +92,10 @@ def main() -> None:
         if arguments.only in f"{fault.name} {fault.moment}"
         and not (arguments.skip and arguments.skip in f"{fault.name} {fault.moment}")
     ]
+    load_before = os.getloadavg()[0]
     verdicts = asyncio.run(run(chosen))
     if arguments.output:
-        arguments.output.write_text(page(verdicts), encoding="utf-8")
+        arguments.output.write_text(page(verdicts, load_before), encoding="utf-8")
     sys.exit(any(not verdict.books.balance for verdict in verdicts))
 
 

@@ -172,6 +172,8 @@ SHORT = (
     Fault("storage answers 503 for 3 s", partial(weather, 3, ERRORS), **_BRIEFLY),
     Fault("storage is full (507) for 3 s", partial(weather, 3, FULL), **_BRIEFLY),
     Fault("storage breaks answers off for 3 s", partial(weather, 3, CUT), **_BRIEFLY),
+    Fault("storage is slow (0.15 s a block) for 3 s", partial(weather, 3, SLOW), **_BRIEFLY),
+    Fault("worker killed, 1,040 documents in children and packs", partial(kill, "worker-1"), documents=1_040, words=60),
     Fault("kill -9 of the API that polls, of two", kill_owner_of_poller, **_BRIEFLY),
     Fault("worker stopped with SIGTERM", stop_gracefully, **_BRIEFLY),
     Fault("one of two workers frozen for 8 s", partial(freeze, 8), **_BRIEFLY),

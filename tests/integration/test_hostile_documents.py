@@ -5,6 +5,7 @@ parser processes themselves give for it.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ import pytest_asyncio
 from ingather.adapters.parser_confinement import Facility, SandboxSettings
 from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.parsers.limits import ParseLimits
-from ingather.models.content import PreparedDocument
+from ingather.models.content import PreparedDocument, Stage
 from ingather.models.errors import (
     DocumentCorruptError,
     DocumentError,
@@ -270,6 +271,38 @@ class TestOthers:
                 task.cancel()
             await asyncio.gather(*slow, return_exceptions=True)
             await eventually(lambda: len(preparer.pool.pids) == 3)
+
+    async def test_a_death_keeps_nobody_waiting_for_a_process(self) -> None:
+        """Whoever works in a dead process's place was ready before it died, time after time."""
+        async with accident_prone(processes=1) as preparer:
+            for _ in range(5):
+                await eventually(lambda: len(preparer.pool.pids) == 2)
+                ready = set(preparer.pool.pids)
+                [killed] = await preparer.prepare_many([request(b"crash")], lambda _p, _s: None)
+                assert isinstance(killed, ParserCrashedError)
+                next_one = asyncio.create_task(preparer.prepare(request(b"slow"), ignore))
+                assert await busy_pid(preparer) in ready
+                assert (await next_one).chunk_count == 1
+
+    async def test_one_poisoned_in_a_hundred_costs_no_other_its_first_try(self) -> None:
+        """Poison of every kind among many: each other document is begun once, and ends."""
+        async with accident_prone(processes=2, memory_bytes=300 * MIB) as preparer:
+            poison = {50: b"crash", 150: b"exit", 250: b"eat-memory", 350: b"hang"}
+            contents = [poison.get(number, b"fine") for number in range(400)]
+            begun: list[int] = []
+            room = asyncio.Semaphore(12)
+
+            async def one(number: int) -> None:
+                async with room:
+                    with contextlib.suppress(ParserKilledError):
+                        await preparer.prepare(
+                            request(contents[number], timeout_seconds=2.0),
+                            lambda stage: begun.append(number) if stage is Stage.PARSING else None,
+                        )
+
+            await asyncio.gather(*(one(number) for number in range(400)))
+            healthy = [number for number in begun if number not in poison]
+            assert sorted(healthy) == [number for number in range(400) if number not in poison]
 
     async def test_processes_stay_few(self) -> None:
         """No more than as many again are set aside: the others wait, as they would without."""
