@@ -11,7 +11,7 @@ import httpx
 import psutil
 import redis
 
-_SAMPLE_SECONDS = 0.2
+_SAMPLE_SECONDS = 0.5
 _BUSY_PERCENT = 8.0
 """Of all cores."""
 
