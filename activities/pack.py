@@ -77,7 +77,7 @@ class PackActivities:
             # the same order, contents before bytes, or one would wait for the other.
             await stack.enter_async_context(self._same_content.hold_all(each.content for each in ingestions))
             await stack.enter_async_context(self._budget.hold(sum(ref.blob.size_bytes for ref in refs if ref.blob)))
-            run = PackRun(self._blobs, self._catalog, self._preparer, progress)
+            run = PackRun(self._blobs, self._catalog, self._preparer, progress, own_objects=request.own_objects)
             for group in _each_content_once(ingestions):
                 if not await run.ingest(group):
                     break

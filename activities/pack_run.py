@@ -32,7 +32,17 @@ Fetched = tuple[Ingestion, bytes]
 class PackRun:
     """Takes documents through their stages together, and writes what is done."""
 
-    def __init__(self, blobs: BlobStore, catalog: Catalog, preparer: DocumentPreparer, progress: PackProgress) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        catalog: Catalog,
+        preparer: DocumentPreparer,
+        progress: PackProgress,
+        *,
+        own_objects: bool = False,
+    ) -> None:
+        self._own_objects = own_objects
+        """Whether bytes are brought to each document's own key, also where they could stay as they came in."""
         self._blobs = blobs
         self._catalog = catalog
         self._preparer = preparer
@@ -83,7 +93,7 @@ class PackRun:
             self._failed(ingestion, to_document_failure(error, ingestion.stage))
             return None
         ingestion.enter(Stage.STORING)
-        ingestion.raw = ingestion.upload
+        ingestion.raw = None if self._own_objects else ingestion.upload
         if ingestion.raw is None:
             await self._blobs.put(ingestion.raw_key, content)
             ingestion.raw = StoredBytes(ingestion.raw_key)

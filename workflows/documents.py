@@ -17,7 +17,7 @@ from temporalio.common import Priority
 with workflow.unsafe.imports_passed_through():
     from ingather.domain.bitmap import decode_bitmap, encode_bitmap
     from ingather.domain.ledger import Ledger
-    from ingather.models.batch import BatchSpec, ChildProgress
+    from ingather.models.batch import OWN_OBJECTS, BatchSpec, ChildProgress
     from ingather.models.document import DocumentStatus
     from ingather.models.identity import activity_id_for, pack_activity_id_for
     from ingather.models.messages import (
@@ -238,6 +238,7 @@ class DocumentRun:
                 collection=spec.collection,
                 options=spec.options,
                 actor=spec.created_by,
+                own_objects=spec.contract in OWN_OBJECTS,
             ),
             activity_id=pack_activity_id_for(ordinals[0], self.retry_round),
             summary=_summary(f"{len(names)} small documents: {names[0]} … {names[-1]}"),

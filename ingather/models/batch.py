@@ -13,6 +13,9 @@ MAX_DOCUMENTS_PER_WORKFLOW = 1_000
 
 DEFAULT_COLLECTION = "default"
 
+OWN_OBJECTS = frozenset({"tenant_jobs"})
+"""Contracts that promise their callers each document's bytes at its own key."""
+
 
 class BatchState(StrEnum):
     """The life of a batch. Open to additions: clients treat an unknown value as running."""

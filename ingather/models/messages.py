@@ -263,6 +263,8 @@ class IngestPackInput(Message):
     options: ProcessingOptions
     actor: str = SYSTEM_NAME
     """Who submitted them, for the audit."""
+    own_objects: bool = False
+    """Bring each document's bytes to its own key, also where they could stay as they came in."""
 
 
 PACK_RETRY_ALONE = "p"

@@ -5,6 +5,7 @@ import hashlib
 import uuid
 
 import pytest
+from structlog.testing import capture_logs
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
@@ -13,6 +14,7 @@ from ingather.models.content import BlobRef
 from ingather.models.document import DocumentFailure, DocumentRef, DocumentStatus
 from ingather.models.errors import CatalogUnavailableError, HandoffUnavailableError, StorageUnavailableError
 from ingather.models.identity import file_id_for
+from ingather.ports.audit import AuditFilter
 from tests.support.ingesting import TENANT, activity_environment, run_activity
 
 TEXTS = (b"one", b"two", b"three")
@@ -176,3 +178,46 @@ async def test_a_cancel_that_comes_after_the_push_is_too_late(workshop):
     assert (await running).status is DocumentStatus.DONE
     assert (await workshop.row(batch_id)).status is DocumentStatus.DONE
     assert len(taken(workshop)) == 1
+
+
+async def test_what_the_catalog_remembers_is_not_pushed_again(workshop):
+    """Also where the markers are gone: an attempt that comes after the record has nothing to push."""
+    batch_id = await workshop.batch(*TEXTS)
+    await hand_on(workshop, batch_id)
+    workshop.queue.clear()
+
+    for retry in ({"attempt": 2}, {"retry_round": 1}):
+        attempt = retry.pop("attempt", 1)
+        request = await workshop.request(batch_id, 0, **retry)
+        await run_activity(workshop.handoff_activities.hand_on_document, request, attempt=attempt)
+    assert taken(workshop) == []
+
+
+async def test_a_document_is_audited_once(workshop):
+    """With the published fields, under the name of whom it came from, however often it is tried."""
+    batch_id = await workshop.batch(*TEXTS)
+    for attempt in (1, 2, 3):
+        request = await workshop.request(batch_id, 0, actor="ada")
+        await run_activity(workshop.handoff_activities.hand_on_document, request, attempt=attempt)
+
+    [event] = await workshop.catalog.audit.list_events(AuditFilter(TENANT), 10)
+    row = await workshop.row(batch_id)
+    assert uuid.UUID(event.event_id)
+    assert event.model_dump(exclude={"event_id", "timestamp"}) == {
+        "tenant_id": TENANT, "event_type": "DOCUMENT_INGESTED", "resource_type": "document",
+        "resource_id": row.file_id, "details": {"filename": row.filename}, "actor": "ada",
+    }  # fmt: skip
+    assert row.ended_at is not None
+    assert event.timestamp <= row.ended_at
+
+
+async def test_no_text_leaves_the_activity(workshop, capsys):
+    """What is pushed, answered and logged says where the bytes are, never what they say."""
+    secret = "Zanzibar-7731"
+    batch_id = await workshop.batch(secret.encode())
+    with capture_logs() as lines:
+        output = await hand_on(workshop, batch_id)
+    [entry] = taken(workshop)
+    spoken = [lines, *capsys.readouterr(), output, entry, await workshop.row(batch_id)]
+    assert lines
+    assert not any(secret in str(word) for word in spoken)

@@ -15,6 +15,7 @@ from ingather.models.errors import (
     error_classes,
 )
 from ingather.models.identity import file_id_for
+from ingather.ports.audit import AuditFilter
 from tests.support.ingesting import TENANT
 
 TEXT = b"The dome opens at nine. Visitors wait at the gate until the lamp is green.\n"
@@ -120,3 +121,14 @@ async def test_missing_bytes_cost_one_document(workshop):
 
     assert (output.code, output.stage) == ("blob_not_found", Stage.FETCHING)
     assert (await workshop.row(batch_id)).raw_key is None
+
+
+async def test_an_ingested_document_is_on_record_once(workshop):
+    """With the outcome, under the name of whom it came from; a copy that was skipped, and a failure, are not."""
+    batch_id = await workshop.batch(b"A note.\n", b"A note.\n", b"")
+    for ordinal in (0, 0, 1, 2):
+        await workshop.ingest(batch_id, ordinal, actor="ada")
+    assert [row.status.value for row in await workshop.rows(batch_id)] == ["done", "skipped", "failed"]
+    [event] = await workshop.catalog.audit.list_events(AuditFilter(TENANT), 10)
+    assert (event.event_type, event.resource_type) == ("DOCUMENT_INGESTED", "document")
+    assert (event.resource_id, event.actor) == ((await workshop.row(batch_id)).file_id, "ada")

@@ -22,6 +22,7 @@ from ingather.models.errors import (
 )
 from ingather.models.identity import file_id_for
 from ingather.models.messages import PackHeartbeat
+from ingather.ports.audit import AuditFilter
 from tests.support.ingesting import TENANT, activity_environment
 from tests.support.waiting import until
 
@@ -340,3 +341,23 @@ async def test_the_documents_left_alone_by_a_pack_have_a_life_less(workshop, pre
     await workshop.ingest(await workshop.batch(TEXTS[0]), kills=1)
 
     assert preparer.kills == [1]
+
+
+async def test_bytes_go_to_their_own_keys_where_that_was_promised(workshop):
+    """Each an object named after tenant, file and content, as a document alone has it."""
+    batch_id = await workshop.batch(*TEXTS)
+    output = await workshop.ingest_pack(batch_id, 0, 1, 2, 3, own_objects=True)
+    assert output.statuses == "dddd"
+    for text, row in zip(TEXTS, await workshop.rows(batch_id), strict=True):
+        assert row.raw_key == f"raw/{TENANT}/{row.file_id}/{hashlib.sha256(text).hexdigest()}"
+        assert await workshop.blobs.get(row.raw_key) == text
+
+
+async def test_a_pack_records_that_its_documents_were_ingested(workshop):
+    """Once each, under the name of whom they came from, however often the pack is tried; failures are not among them."""
+    batch_id = await workshop.batch(TEXTS[0], BROKEN, names=["note.txt", "broken.pdf"])
+    for attempt in (1, 2):
+        await workshop.ingest_pack(batch_id, 0, 1, attempt=attempt, actor="ada")
+    [event] = await workshop.catalog.audit.list_events(AuditFilter(TENANT), 10)
+    assert (event.event_type, event.actor, event.details) == ("DOCUMENT_INGESTED", "ada", {"filename": "note.txt"})
+    assert event.resource_id == file_id_for(batch_id, 0)
