@@ -85,6 +85,7 @@ class Submission:
     max_file_bytes: int | None = None
     """The batch's own."""
     lines: list[Submitted] = field(default_factory=list)
+    hold: bool = False
 
     async def add(self, filename: str, content: bytes, **metadata: Any) -> None:
         key = upload_key(TENANT, BATCH, f"file-{len(self.lines):05d}")
@@ -96,7 +97,7 @@ class Submission:
         text = "".join(line.model_dump_json() + "\n" for line in self.lines)
         key = submission_part_key(TENANT, BATCH, "one")
         await InMemoryBlobStore.put(self.blobs, key, text.encode())
-        spec = BatchSpec(batch_id=BATCH, tenant_id=TENANT, name="b", submitted_count=len(self.lines))
+        spec = BatchSpec(batch_id=BATCH, tenant_id=TENANT, name="b", submitted_count=len(self.lines), hold=self.hold)
         await self.catalog.add_batch(
             BatchRecord(
                 batch_id=BATCH, tenant_id=TENANT, spec=spec, state=BatchState.PENDING, counts=Counts(), name="b",

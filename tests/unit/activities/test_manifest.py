@@ -20,6 +20,7 @@ from ingather.models.document import DocumentFailure, DocumentRef, DocumentStatu
 from ingather.models.engine import PACKABLE_BYTES
 from ingather.models.identity import file_id_for
 from ingather.models.messages import BuildManifestOutput, ReadManifestInput, ReadManifestOutput
+from ingather.ports.audit import AuditFilter
 from tests.support import zips
 from tests.support.submissions import BATCH, TENANT, Submission
 from tests.support.zips import RawEntry, raw_zip, zip_of
@@ -81,6 +82,18 @@ async def test_every_document_has_a_pending_row() -> None:
         ("b.txt", 1, {}),
         ("c.txt", None, {}),
     ]
+
+
+@pytest.mark.parametrize("hold", [False, True])
+async def test_that_a_batch_was_taken_up_is_on_record(hold: bool) -> None:
+    """Once, by the system; where somebody holds it, that is for whoever starts it to say."""
+    submission = Submission(hold=hold)
+    await submission.add("a.txt", b"A")
+    await submission.build()
+    await submission.run()
+    events = await submission.catalog.audit.list_events(AuditFilter(TENANT), 10)
+    told = [(event.event_type, event.resource_id, event.actor, event.details) for event in events]
+    assert told == ([] if hold else [("BATCH_STARTED", BATCH, "system", {"document_count": 1})])
 
 
 async def test_what_was_refused_at_the_door_goes_on_as_refused() -> None:

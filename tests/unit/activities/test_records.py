@@ -22,6 +22,7 @@ from ingather.models.batch import BatchProblem, BatchState, BatchSummary, Counts
 from ingather.models.document import DocumentStatus
 from ingather.models.errors import CatalogUnavailableError
 from ingather.models.messages import ClosedBatch, FinishBatchInput, ReopenBatchInput, ResetDocumentsInput
+from ingather.ports.audit import AuditFilter
 from tests.support.catalog_records import batch_record
 from tests.support.ingesting import TENANT, activity_environment, run_activity
 
@@ -327,3 +328,15 @@ async def test_a_catalog_that_is_away_is_waited_for(workshop):
         await finish(workshop, closed_batch(batch_id, d0="failed:document_timeout"))
 
     assert caught.value.non_retryable is False
+
+
+async def test_each_end_of_a_batch_is_on_record_once(workshop):
+    """By the system, with state and counts; a report that is written again is the same end, a retry's is another."""
+    batch_id = await ingested(workshop, count=1)
+    for version in (5, 5, 9):
+        await finish(workshop, closed_batch(batch_id, version=version, d0="done"))
+    events = await workshop.catalog.audit.list_events(AuditFilter(TENANT, event_type="BATCH_ENDED"), 10)
+    assert [(event.resource_id, event.actor, event.details["state"]) for event in events] == [
+        (batch_id, "system", "completed")
+    ] * 2
+    assert events[0].details["counts"]["done"] == 1
