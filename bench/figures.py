@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parent / "results" / "performance"
 PLOTS = Path(__file__).parent.parent / "docs" / "reference" / "performance"
 
 BENCHES = {
-    "throughput": ["bench.run", "--rounds", "3"],
+    "throughput": ["bench.run", "--rounds", "5", "--texts", "2000", "--workloads", "texts-packed", "corpus-packed"],
     "noop": ["bench.orchestration", "--documents", "20000", "--pipeline", "noop"],
     "hundred-thousand": ["bench.orchestration", "--documents", "100000", "--pipeline", "noop"],
     "million": ["bench.million"],
