@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, FailFast, Field
 
 from api.feeds import take_inline
 from api.reception import Reception, SubmissionSpec
@@ -35,13 +35,13 @@ class NewJob(BaseModel):
     """A job as it is asked for."""
 
     tenant_id: UUID | None = Field(default=None, description="A registered tenant; the caller's own when left out.")
-    documents: list[JobDocument]
+    documents: Annotated[list[JobDocument], FailFast()]
     collection: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
         description="Where search finds the documents.",
     )
-    priority: int = Field(default=DEFAULT_PRIORITY, ge=1, le=10, description="10 is the most urgent.")
+    priority: int = Field(default=DEFAULT_PRIORITY, ge=1, le=10, strict=True, description="10 is the most urgent.")
 
     def take_documents(self) -> Iterator[JobDocument]:
         """The documents in their order; each is let go once it was taken."""
