@@ -28,6 +28,7 @@ from api.cursors import CursorCodec
 from api.dependencies import ApiParts, RequestLimits
 from api.engine import BatchEngine
 from api.guard import check_bind_of_this_process
+from api.json_room import JsonRoom
 from api.memory import return_large_buffers_to_the_system, spare_the_collector_what_stays
 from api.metrics import ApiMetrics
 from api.middleware import LoopbackGuard, ProblemMiddleware, RequestContextMiddleware
@@ -264,6 +265,7 @@ def build_parts(
         ),
         metrics=metrics,
         cursors=CursorCodec(secret.get_secret_value().encode() if secret else secrets.token_bytes(32)),
+        json_room=JsonRoom(limits.max_json_bytes, limits.max_json_values),
         limits=RequestLimits(
             max_request_bytes=limits.max_request_bytes,
             max_json_bytes=limits.max_json_bytes,

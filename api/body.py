@@ -1,6 +1,7 @@
 """A request's body as it arrives: limited in size, and in how long it may be silent."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 
 from fastapi import Request
@@ -10,6 +11,9 @@ from ingather.models.errors import PayloadTooLargeError, RequestError
 
 IDLE_SECONDS = 60.0
 """A body that brings nothing for so long has stopped."""
+HELD_SECONDS = 30.0
+HELD_BYTES_PER_SECOND = 128 * 1024
+"""A body that is held in memory keeps others waiting: it arrives at this pace at least, after so many seconds."""
 _DRAIN_BYTES = 512 * 1024 * 1024
 _DRAIN_SECONDS = 3.0
 
@@ -46,6 +50,21 @@ class RequestBody:
             if self.received_bytes > self._limit:
                 raise self._too_large()
             yield chunk
+
+    async def whole(self) -> bytearray:
+        """All of it, in memory. Raises as ``chunks``, and ``RequestError`` when it takes longer than it may."""
+        raw = bytearray()
+        size = self._limit if self.announced_bytes is None else self.announced_bytes
+        try:
+            async with (
+                asyncio.timeout(HELD_SECONDS + size / HELD_BYTES_PER_SECOND),
+                contextlib.aclosing(self.chunks()) as chunks,
+            ):
+                async for chunk in chunks:
+                    raw += chunk
+        except TimeoutError as error:
+            raise RequestError("The body arrives too slowly to be held in memory; nothing was started.") from error
+        return raw
 
     async def drain(self) -> None:
         """Read on for a moment after a refusal: many clients look for the answer only once they have sent all."""

@@ -1,9 +1,8 @@
 """What routes are given: the application's parts, the tenant, paging and the ``Prefer`` header."""
 
-import asyncio
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import structlog
@@ -11,6 +10,7 @@ from fastapi import Depends, Header, Path, Query, Request
 
 from api.access import Caller, Gate, admitted
 from api.cursors import CursorCodec
+from api.json_room import JsonRoom
 from api.metrics import ApiMetrics
 from api.readiness import Readiness
 from api.resources import Links
@@ -29,7 +29,6 @@ from ingather.models.errors import BatchNotFoundError, DependencyError, Unauthor
 from ingather.ports.catalog import Catalog
 from ingather.ports.event_log import EventLog
 
-JSON_BODIES_AT_ONCE = 4
 MAX_WAIT_SECONDS = 60.0
 
 
@@ -68,6 +67,7 @@ class ApiParts:
     readiness: Readiness
     metrics: ApiMetrics
     cursors: CursorCodec
+    json_room: JsonRoom
     limits: RequestLimits
     published_limits: dict[str, Any]
     public_url: str | None = None
@@ -75,9 +75,6 @@ class ApiParts:
     temporal_namespace: str = "default"
     attend: Callable[[str, str], None] = _nobody
     """Have a batch told from now on, whether or not anybody watches: tenant and id."""
-    json_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(JSON_BODIES_AT_ONCE))
-    """Submissions in JSON are held in memory: so many at a time."""
-    known_tenants: dict[str, float] = field(default_factory=dict)
 
 
 def get_parts(request: Request) -> ApiParts:

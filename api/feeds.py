@@ -4,13 +4,14 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
 from api.body import RequestBody
+from api.json_room import JsonRoom
 from api.multipart import MAX_NAME_CHARACTERS, PartBegins, PartData, read_parts
 from api.problems import field_problems, invalid, request_invalid
 from api.reception import Reception, SubmissionSpec, check_metadata
@@ -19,7 +20,6 @@ from ingather.models.errors import ContentInvalidError, PayloadTooLargeError, Re
 
 MAX_FIELD_BYTES = 16 * 1024 * 1024
 """The ``metadata`` field of a multipart request; it is held in memory."""
-_SMALL_JSON_BYTES = 1024 * 1024
 THREAD_BYTES = 256 * 1024
 """JSON and base64 larger than this are read in a thread, so that others are answered meanwhile."""
 
@@ -44,13 +44,13 @@ class JsonDocuments(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    documents: tuple[InlineDocument, ...]
+    documents: Annotated[tuple[InlineDocument, ...], FailFast()]
 
 
 class JsonSubmission(SubmissionSpec):
     """A batch with its documents inline."""
 
-    documents: tuple[InlineDocument, ...] = ()
+    documents: Annotated[tuple[InlineDocument, ...], FailFast()] = ()
 
 
 class MultipartFeed:
@@ -114,17 +114,18 @@ class MultipartFeed:
 class JsonFeed:
     """Documents are decoded one by one; one that cannot be decoded is refused alone.
 
-    A JSON body is held in memory whole, so few large ones are read at a time; the others wait unread.
+    A JSON body is held in memory whole, so it is read once there is room for it.
     """
 
-    def __init__(self, body: RequestBody, turns: asyncio.Semaphore, *, makes_batch: bool) -> None:
+    def __init__(self, body: RequestBody, room: JsonRoom, tenant_id: str, *, makes_batch: bool) -> None:
         self._body = body
-        self._turns = turns
-        self._makes_batch = makes_batch
+        self._room = room
+        self._tenant_id = tenant_id
+        self._model: type[JsonSubmission | JsonDocuments] = JsonSubmission if makes_batch else JsonDocuments
 
     async def read(self, reception: Reception) -> SubmissionSpec | None:
-        async with json_turn(self._body, self._turns):
-            return await self._take_in(await self._parsed(), reception)
+        async with json_of(self._body, self._room, self._tenant_id, self._model) as parsed:
+            return await self._take_in(parsed, reception)
 
     async def _take_in(self, parsed: JsonSubmission | JsonDocuments, reception: Reception) -> SubmissionSpec | None:
         check_count(len(parsed.documents), reception.limits)
@@ -137,25 +138,22 @@ class JsonFeed:
         check_metadata(spec.metadata, reception.limits)
         return spec
 
-    async def _parsed(self) -> JsonSubmission | JsonDocuments:
-        return await read_json(self._body, JsonSubmission if self._makes_batch else JsonDocuments)
 
+@asynccontextmanager
+async def json_of(body: RequestBody, room: JsonRoom, tenant_id: str, model: type[_Json]) -> AsyncIterator[_Json]:
+    """The whole body as JSON, held in memory as long as the block lasts.
 
-def json_turn(body: RequestBody, turns: asyncio.Semaphore) -> AbstractAsyncContextManager[None]:
-    """A turn to hold a JSON body in memory; a small one needs none."""
-    size = body.announced_bytes
-    return contextlib.nullcontext() if size is not None and size <= _SMALL_JSON_BYTES else turns
-
-
-async def read_json(body: RequestBody, model: type[_Json]) -> _Json:
-    """The whole body as JSON. Raises ``RequestError`` where it is none, ``ValidationFailedError`` where it does not fit."""
-    raw = bytearray()
-    async with contextlib.aclosing(body.chunks()) as chunks:
-        async for chunk in chunks:
-            raw += chunk
-    if len(raw) < THREAD_BYTES:
-        return validated(model.model_validate_json, raw, "#")
-    return await asyncio.to_thread(validated, model.model_validate_json, raw, "#")
+    Raises ``RequestError`` where it is none, ``ValidationFailedError`` where it does not fit.
+    """
+    async with room.body(tenant_id, body.announced_bytes):
+        raw = await body.whole()
+        async with room.values(tenant_id, raw):
+            if len(raw) < THREAD_BYTES:
+                parsed = validated(model.model_validate_json, raw, "#")
+            else:
+                parsed = await asyncio.to_thread(validated, model.model_validate_json, raw, "#")
+            del raw
+            yield parsed
 
 
 async def take_inline(filename: str, content: str, metadata: dict[str, Any], reception: Reception) -> None:

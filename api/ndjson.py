@@ -13,6 +13,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from api.feeds import THREAD_BYTES, take_bytes, take_inline
+from api.json_room import JsonRoom
 from api.problems import FieldProblem, field_problems, invalid, request_invalid
 from api.reception import Reception, SubmissionSpec, check_metadata
 
@@ -68,20 +69,22 @@ class NdjsonFeed:
     """Lines go to the reception as they arrive.
 
     Args:
-        turns: long lines are held in memory several times over while they are read: so many at a time.
+        room: for long lines, which are held in memory several times over while they are read.
         makes_batch: the first line may speak of the batch.
     """
 
     def __init__(
         self,
         body: AsyncGenerator[bytes, None],
-        turns: asyncio.Semaphore,
+        room: JsonRoom,
+        tenant_id: str,
         *,
         max_line_bytes: int,
         makes_batch: bool,
     ) -> None:
         self._body = body
-        self._turns = turns
+        self._room = room
+        self._tenant_id = tenant_id
         self._max_line_bytes = max_line_bytes
         self._makes_batch = makes_batch
         self._bad = _BadLines()
@@ -122,7 +125,7 @@ class NdjsonFeed:
             self._bad.add(number, [FieldProblem(detail=limit, pointer="#", code="line_too_large")])
             return
         is_long = len(line) > THREAD_BYTES
-        async with self._turns if is_long else contextlib.nullcontext():
+        async with self._room.values(self._tenant_id, line) if is_long else contextlib.nullcontext():
             try:
                 read = LineDocument.model_validate_json
                 document = await asyncio.to_thread(read, line) if is_long else read(line)

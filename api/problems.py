@@ -29,6 +29,8 @@ RETRY_AFTER_SECONDS = 2
 """What a client that met a passing trouble should wait."""
 
 MAX_LISTED_ERRORS = 50
+_MOST_TOLD_APART = 1_000
+"""Pydantic lists every error or none, each as large as a hundred of the values it is about."""
 
 _BY_STATUS: dict[int, tuple[str, str, str]] = {
     400: ("bad_request", "Request cannot be read", "Correct the request as the detail says."),
@@ -140,6 +142,9 @@ def problem_for_error(scope: Scope, error: IngatherError) -> Response:
 
 def field_problems(error: RequestValidationError | ValidationError, root: str = "#") -> list[FieldProblem]:
     """Where a request does not fit, without the values that were sent."""
+    if isinstance(error, ValidationError) and error.error_count() > _MOST_TOLD_APART:
+        detail = f"It does not fit in {error.error_count():,} places."
+        return [FieldProblem(detail=detail, pointer=root, code="too_many_errors")]
     found = error.errors() if isinstance(error, RequestValidationError) else error.errors(include_input=False)
     return [
         FieldProblem(

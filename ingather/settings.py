@@ -118,6 +118,8 @@ class Limits(BaseModel):
     """Total of one multipart request."""
     max_json_bytes: int = Field(default=64 * MIB, ge=1)
     """One JSON request with inline documents."""
+    max_json_values: int = Field(default=500_000, ge=1_000)
+    """Values in one JSON request or NDJSON line, those within others too: what a small text can become in memory."""
     max_line_bytes: int = Field(default=8 * MIB, ge=1_024, le=64 * MIB)
     """One line of an NDJSON request, a document with its base64."""
     max_metadata_bytes: int = Field(default=64 * 1024, ge=1)

@@ -30,7 +30,7 @@ from api.dependencies import (
     require_json,
     require_not_draining,
 )
-from api.feeds import json_turn, read_json
+from api.feeds import json_of
 from api.memory import return_free_pages_to_the_system
 from api.rates import Rate
 from api.resources import BatchSnapshot
@@ -133,7 +133,7 @@ async def create_job(
     """Take documents in as a job. Answers once all of them are stored and the job has begun."""
     require_not_draining(parts)
     await require_json(request)
-    async with _job_of(request, parts) as job:
+    async with _job_of(request, parts, caller.tenant_id) as job:
         tenant = await parts.gate.tenant_named(caller, str(job.tenant_id) if job.tenant_id else None)
         accepted = await parts.submissions.submit(
             tenant.tenant_id,
@@ -202,13 +202,13 @@ async def cancel_job(
 
 
 @asynccontextmanager
-async def _job_of(request: Request, parts: ApiParts) -> AsyncIterator[NewJob]:
+async def _job_of(request: Request, parts: ApiParts, tenant_id: str) -> AsyncIterator[NewJob]:
     """The job of the body, held in memory as long as the block lasts. After a refusal the rest is read and let go."""
     body = RequestBody(request, parts.limits.max_json_bytes, "max_json_bytes")
     try:
-        async with json_turn(body, parts.json_turns):
-            with parts.metrics.uploads_open.track_inprogress():
-                yield await read_json(body, NewJob)
+        with parts.metrics.uploads_open.track_inprogress():
+            async with json_of(body, parts.json_room, tenant_id, NewJob) as job:
+                yield job
     except Exception:
         await body.drain()
         raise

@@ -184,7 +184,7 @@ async def _body_of(request: Request, parts: ApiParts, tenant: str, *, makes_batc
     require_not_draining(parts)
     own = (await parts.gate.tenants.get(tenant)).limits
     most = own.max_request_bytes or parts.limits.max_request_bytes
-    body, feed = _feed_of(request, parts, most, makes_batch=makes_batch)
+    body, feed = _feed_of(request, parts, tenant, most, makes_batch=makes_batch)
     try:
         with parts.metrics.uploads_open.track_inprogress():
             yield feed
@@ -197,13 +197,13 @@ async def _body_of(request: Request, parts: ApiParts, tenant: str, *, makes_batc
 
 
 def _feed_of(
-    request: Request, parts: ApiParts, max_request_bytes: int, *, makes_batch: bool
+    request: Request, parts: ApiParts, tenant: str, max_request_bytes: int, *, makes_batch: bool
 ) -> tuple[RequestBody, Feed]:
     content_type = request.headers.get("content-type", "")
     kind = content_type.split(";", 1)[0].strip().lower()
     if kind == "application/json":
         body = RequestBody(request, parts.limits.max_json_bytes, "max_json_bytes")
-        return body, JsonFeed(body, parts.json_turns, makes_batch=makes_batch).read
+        return body, JsonFeed(body, parts.json_room, tenant, makes_batch=makes_batch).read
     body = RequestBody(request, max_request_bytes, "max_request_bytes")
     if kind == "multipart/form-data":
         boundary = boundary_of(content_type)
@@ -212,7 +212,8 @@ def _feed_of(
         return body, MultipartFeed(body.chunks(), boundary, makes_batch=makes_batch).read
     if kind in NDJSON_MEDIA_TYPES:
         most = parts.limits.max_line_bytes
-        return body, NdjsonFeed(body.chunks(), parts.json_turns, max_line_bytes=most, makes_batch=makes_batch).read
+        lines = NdjsonFeed(body.chunks(), parts.json_room, tenant, max_line_bytes=most, makes_batch=makes_batch)
+        return body, lines.read
     raise UnsupportedMediaTypeError(
         "Documents are submitted as multipart/form-data, application/x-ndjson or application/json."
     )
