@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from tests.support.up import INGATHER, running_up, wait_until_ready
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 Json = dict[str, Any]
+
+CREDENTIALS_PAGE = Path(__file__).parents[2] / "docs" / "reference" / "credentials.md"
 
 
 class Deployment:
@@ -107,6 +110,19 @@ def test_tenants_users_and_keys_are_managed_from_the_command_line(deployment: De
             assert http.get("/v1/batches").status_code == 401
     assert deployment.ingather("tenants", "delete", "acme", key=deployment.key).returncode == 0
     assert "acme" not in deployment.ingather("tenants", "list", "--json", key=deployment.key).stdout
+
+
+def test_the_page_s_examples_work(deployment: Deployment):
+    """The key commands of the page on credentials, in its order."""
+    assert deployment.ingather("tenants", "create", "acme", key=deployment.key).returncode == 0
+    lines = CREDENTIALS_PAGE.read_text(encoding="utf-8").splitlines()
+    examples = [shlex.split(line)[2:] for line in lines if line.startswith("$ ingather keys ")]
+    assert len(examples) >= 3
+    for arguments in examples:
+        done = deployment.ingather(*arguments, key=deployment.key)
+        assert done.returncode == 0, (arguments, done.stderr)
+    assert "nightly" not in deployment.ingather("keys", "list", "--json", key=deployment.key).stdout
+    assert deployment.ingather("tenants", "delete", "acme", key=deployment.key).returncode == 0
 
 
 def test_tenants_know_nothing_of_each_other(deployment: Deployment):

@@ -171,16 +171,17 @@ def rotate_key(
 ) -> None:
     """Make the next key of the same kind, while the old one is accepted for a while."""
     with connect() as client:
-        key_id = _resolve(client, "/v1/api-keys", key, "name")
+        key_id = _line_of_keys(client, key)[0]
         made = client.create(f"/v1/api-keys/{key_id}/rotate", {"grace_seconds": hours * 3_600})
     _show_made(made, as_json=as_json, shown_once="key")
 
 
 @keys_app.command("delete")
 def delete_key(key: NameOrId, as_json: AsJson = False) -> None:
-    """Revoke a key; it is refused within two seconds."""
+    """Revoke a key; it is refused within two seconds. By name, also the older one it was rotated from."""
     with connect() as client:
-        _delete(client, "/v1/api-keys", key, "name", as_json=as_json)
+        for key_id in _line_of_keys(client, key):
+            _delete_one(client, "/v1/api-keys", key_id, key, as_json=as_json)
 
 
 @keys_app.command("generate")
@@ -226,20 +227,37 @@ def _cell(value: Any) -> str:
 
 
 def _delete(client: IngatherClient, path: str, named: str, field: str, *, as_json: bool) -> None:
-    its_id = _resolve(client, path, named, field)
+    _delete_one(client, path, _resolve(client, path, named, field), named, as_json=as_json)
+
+
+def _delete_one(client: IngatherClient, path: str, its_id: str, named: str, *, as_json: bool) -> None:
     client.delete(f"{path}/{its_id}")
     if as_json:
         print_json({"id": its_id, "deleted": True})
     else:
-        say(f"Deleted {named}.")
+        say(f"Deleted {named}." if named == its_id else f"Deleted {named} ({its_id}).")
 
 
 def _resolve(client: IngatherClient, path: str, named: str, field: str) -> str:
     """The id of what was named by id or by name. Raises ``CliError`` where none or several have the name."""
+    return _the_only([str(each["id"]) for each in _named(client, path, named, field)], named)
+
+
+def _line_of_keys(client: IngatherClient, named: str) -> list[str]:
+    """The ids of a line of rotated keys that has this name, newest first; the one key alone, given by its id."""
+    found = {str(each["id"]): each.get("rotated_from") for each in _named(client, "/v1/api-keys", named, "name")}
+    line = [_the_only([key_id for key_id in found if key_id not in found.values()], named)]
+    while (older := found[line[-1]]) in found:
+        line.append(str(older))
+    return line
+
+
+def _named(client: IngatherClient, path: str, named: str, field: str) -> list[Mapping[str, Any]]:
     found = client.all_of(path)
-    ids = [str(each["id"]) for each in found if each["id"] == named] or [
-        str(each["id"]) for each in found if each.get(field) == named
-    ]
+    return [each for each in found if each["id"] == named] or [each for each in found if each.get(field) == named]
+
+
+def _the_only(ids: Sequence[str], named: str) -> str:
     if len(ids) == 1:
         return ids[0]
     if ids:

@@ -84,6 +84,19 @@ def test_a_key_is_rotated(ingather: Run, server: StandIn) -> None:
     assert server.requests("POST", "/v1/api-keys/abcdefgh/rotate")[0].json == {"grace_seconds": 3600}
 
 
+def test_a_rotated_key_keeps_its_name(ingather: Run, server: StandIn) -> None:
+    """By name, `rotate` means the newest of the line, and `delete` all of it; an id means that key."""
+    server.on("GET", "/v1/api-keys", page({**NIGHTLY, "id": "ijklmnop", "rotated_from": NIGHTLY["id"]}, NIGHTLY))
+    server.on("POST", "/v1/api-keys/ijklmnop/rotate", Answer({**NIGHTLY, "key": "ing_live_z"}, 201))
+    assert ingather("keys", "rotate", "nightly").lines == ["ing_live_z"]
+    paths = ["/v1/api-keys/ijklmnop", "/v1/api-keys/abcdefgh"]
+    for path in paths:
+        server.on("DELETE", path, Answer(None, 204))
+    assert len(ingather("keys", "delete", "nightly", "--json").lines) == 2
+    assert ingather("keys", "delete", "abcdefgh").exit_code == 0
+    assert [len(server.requests("DELETE", path)) for path in paths] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("group", "name", "path"),
     [
