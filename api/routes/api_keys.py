@@ -103,10 +103,19 @@ async def read_api_key(parts: Parts, caller: CurrentCaller, key_id: str) -> ApiK
 
 
 @router.post("/{key_id}/rotate", status_code=201, response_model=NewApiKeyView, dependencies=[Depends(require_json)])
-async def rotate_api_key(parts: Parts, caller: CurrentCaller, key_id: str, body: Rotation | None = None) -> Response:
-    """A new key of the same kind, while the old one is accepted for a while. A key may rotate itself; else `admin`."""
+async def rotate_api_key(
+    *,
+    parts: Parts,
+    caller: CurrentCaller,
+    key_id: str,
+    body: Rotation | None = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """A new key of the same kind, while the old one is accepted for a while; once for a key. A key may rotate itself;
+    else `admin`.
+    """
     grace = timedelta(seconds=(body or Rotation()).grace_seconds)
-    return _answer(await parts.accounts.rotate_key(caller, key_id, grace))
+    return _answer(await parts.accounts.rotate_key(caller, key_id, grace, idempotency_key=idempotency_key))
 
 
 @router.delete("/{key_id}", status_code=204, response_class=Response)

@@ -19,7 +19,7 @@ from ingather.models.accounts import (
     Tenant,
     TenantLimits,
 )
-from ingather.models.errors import AlreadyExistsError, ValidationFailedError
+from ingather.models.errors import AlreadyExistsError, IdempotencyKeyReusedError, ValidationFailedError
 from ingather.models.identity import TenantId
 from workflows.pipelines import PIPELINES
 
@@ -105,10 +105,12 @@ async def create_tenant(
     _check(body)
     values = {"name": body.name} | body.changes()
     values.pop("tenant_id", None)
-    tenant_id = body.tenant_id or tenant_id_for(idempotency_key)
+    tenant_id = body.tenant_id or tenant_id_for(caller, idempotency_key)
     wanted = Tenant.model_validate({**values, "tenant_id": tenant_id, "created_at": datetime.now(UTC)})
     made = await parts.accounts.create_tenant(caller, wanted)
     if made.was_replayed and made.thing.model_copy(update={"created_at": wanted.created_at}) != wanted:
+        if body.tenant_id is None:
+            raise IdempotencyKeyReusedError("This Idempotency-Key was used with another request.")
         raise AlreadyExistsError("A tenant with this id is registered, with other settings.", field="tenant_id")
     headers = {"Location": f"/v1/tenants/{made.thing.tenant_id}"}
     if made.was_replayed:

@@ -4,16 +4,19 @@ Without the scope ``admin`` a caller sees what is its own tenant's and changes n
 not there, as if the id were made up.
 """
 
+import hashlib
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import structlog
 import uuid_utils
 
 from api.access import Caller, Gate
 from api.credentials import Authenticator
+from api.idempotency import check_key
 from api.passwords import Passwords
 from api.rates import Rate
 from api.service.tenants import TenantBook
@@ -25,6 +28,7 @@ from ingather.models.accounts import ApiKey, CredentialKind, Scope, Tenant, User
 from ingather.models.audit import SYSTEM, AuditEvent, AuditType
 from ingather.models.errors import (
     ApiKeyNotFoundError,
+    IdempotencyKeyReusedError,
     InvalidStateError,
     ScopeMissingError,
     TenantNotFoundError,
@@ -32,13 +36,13 @@ from ingather.models.errors import (
     UserNotFoundError,
 )
 from ingather.models.identity import DEFAULT_TENANT_ID
-from ingather.ports.accounts import Accounts
+from ingather.ports.accounts import NO_KEY, Accounts
 
 log = structlog.get_logger(__name__)
 
 ROTATION_GRACE = timedelta(hours=24)
 """How long the old key of a rotated pair is still accepted."""
-_NAMESPACE = uuid.UUID(DEFAULT_TENANT_ID)
+_OTHER_REQUEST = "This Idempotency-Key was used with another request."
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ class AccountService:
         """Raises ``AlreadyExistsError`` where another user has the name."""
         tenant = await self._tenant_for(caller, tenant_id)
         user = User(
-            user_id=_derived("users", key) or str(uuid_utils.uuid7()),
+            user_id=_derived("users", caller, key) or str(uuid_utils.uuid7()),
             tenant_id=tenant.tenant_id,
             username=username,
             scopes=scopes,
@@ -143,7 +147,12 @@ class AccountService:
         there, is_new = await self.accounts.add_user(user, await self.passwords.hash(password), [event])
         if is_new:
             log.info("user.created", subject_tenant_id=tenant.tenant_id, user_id=user.user_id)
-        return Made(there, was_replayed=not is_new)
+            return Made(there)
+        is_same = there.model_copy(update={"created_at": user.created_at}) == user
+        known = await self.accounts.find_user(there.username)
+        if not is_same or known is None or not await self.passwords.is_right(password, known[1]):
+            raise IdempotencyKeyReusedError(_OTHER_REQUEST)
+        return Made(there, was_replayed=True)
 
     async def user(self, caller: Caller, user_id: str) -> User:
         found = await self.accounts.get_user(user_id.lower())
@@ -190,8 +199,7 @@ class AccountService:
         """The key itself is in the answer and nowhere else."""
         tenant = await self._tenant_for(caller, tenant_id)
         username = await self._username(tenant, user) if user else None
-        key_id = key_id_from(f"{tenant.tenant_id}\n{idempotency_key}") if idempotency_key else None
-        key_id, secret = new_key(key_id)
+        key_id, secret = new_key(_derived_key_id(caller, "create", idempotency_key))
         key = ApiKey(
             key_id=key_id,
             tenant_id=tenant.tenant_id,
@@ -200,12 +208,13 @@ class AccountService:
             scopes=scopes,
             created_at=datetime.now(UTC),
             expires_at=expires_at,
+            fingerprint=_fingerprint(tenant.tenant_id, name, username, sorted(scopes), expires_at),
         )
         event = _event(AuditType.API_KEY_CREATED, key, caller, scopes=sorted(scopes), user=username)
         there, is_new = await self.accounts.add_key(key, key_hash(secret), [event])
         if is_new:
             log.info("api_key.created", key_id=key_id, subject_tenant_id=tenant.tenant_id, scopes=sorted(scopes))
-        return Made(there, was_replayed=not is_new, secret=secret if is_new else None)
+        return _made_key(key, there, secret, is_new=is_new)
 
     async def key(self, caller: Caller, key_id: str) -> ApiKey:
         """A live or expired one the caller can see. Raises ``ApiKeyNotFoundError``."""
@@ -213,16 +222,19 @@ class AccountService:
         key = found[0] if found else None
         is_visible = key is not None and (caller.may(Scope.ADMIN) or key.tenant_id == caller.tenant_id)
         if key is None or not is_visible or key.revoked_at is not None:
-            raise ApiKeyNotFoundError("There is no such API key.")
+            raise ApiKeyNotFoundError(NO_KEY)
         return key
 
     async def list_keys(self, caller: Caller, tenant_id: str | None) -> list[ApiKey]:
         return await self.accounts.list_keys(await self._listed_tenant(caller, tenant_id))
 
-    async def rotate_key(self, caller: Caller, key_id: str, grace: timedelta = ROTATION_GRACE) -> Made:
+    async def rotate_key(
+        self, caller: Caller, key_id: str, grace: timedelta = ROTATION_GRACE, *, idempotency_key: str | None = None
+    ) -> Made:
         """A new key of the same kind; the old one is accepted for the grace, and a still older one no more.
 
-        Also the key's own holder may do it.
+        Also the key's own holder may do it. A key is rotated once: whoever has taken hold of one that was rotated
+        cannot renew it. Raises ``InvalidStateError`` for the second time.
         """
         old = await self.key(caller, key_id)
         principal = caller.principal
@@ -230,27 +242,36 @@ class AccountService:
         if not is_own:
             _require_admin(caller)
         now = datetime.now(UTC)
-        new_id, secret = new_key()
+        new_id, secret = new_key(_derived_key_id(caller, f"rotate {old.key_id}", idempotency_key))
         key = old.model_copy(
-            update={"key_id": new_id, "created_at": now, "last_used_at": None, "rotated_from": old.key_id}
+            update={
+                "key_id": new_id,
+                "created_at": now,
+                "expires_at": None if old.expires_at is None else now + (old.expires_at - old.created_at),
+                "last_used_at": None,
+                "rotated_from": old.key_id,
+                "fingerprint": _fingerprint(old.key_id, grace.total_seconds()),
+            }
         )
-        if old.expires_at is not None:
-            key = key.model_copy(update={"expires_at": now + (old.expires_at - old.created_at)})
         until = (now + grace).isoformat()
         event = _event(AuditType.API_KEY_ROTATED, key, caller, rotated_from=old.key_id, old_accepted_until=until)
-        await self.accounts.add_key(key, key_hash(secret), [event])
-        await self.accounts.expire_key(old.key_id, now + grace)
-        if old.rotated_from is not None:
-            await self._revoke(key.model_copy(update={"key_id": old.rotated_from}), caller, f"key {key.key_id} made")
-        self.authenticator.forget_key(old.key_id)
-        log.info("api_key.rotated", key_id=new_id, old_key_id=old.key_id, subject_tenant_id=key.tenant_id)
-        return Made(key, secret=secret)
+        eldest = key.model_copy(update={"key_id": old.rotated_from or ""})
+        ended = _event(AuditType.API_KEY_REVOKED, eldest, caller, reason=f"key {new_id} made")
+        there, is_new = await self.accounts.rotate_key(
+            key, key_hash(secret), at=now, old_until=now + grace, events=[event], ended_events=[ended]
+        )
+        for ended_id in filter(None, (old.key_id, old.rotated_from)):
+            self.authenticator.forget_key(ended_id)
+        if is_new:
+            log.info("api_key.rotated", key_id=new_id, old_key_id=old.key_id, subject_tenant_id=key.tenant_id)
+        return _made_key(key, there, secret, is_new=is_new)
 
     async def delete_key(self, caller: Caller, key_id: str) -> None:
         """Revoked at once here, and within two seconds everywhere."""
         key = await self.key(caller, key_id)
         _require_admin(caller)
-        await self._revoke(key, caller)
+        await self.accounts.revoke_key(key.key_id, datetime.now(UTC), [_event(AuditType.API_KEY_REVOKED, key, caller)])
+        self.authenticator.forget_key(key.key_id)
         log.info("api_key.revoked", key_id=key.key_id, subject_tenant_id=key.tenant_id)
 
     async def register_first_key(self, first_key: str) -> None:
@@ -267,11 +288,6 @@ class AccountService:
         _, is_new = await self.accounts.add_key(key, known_hash, [event])
         if is_new:
             log.info("api_key.created", key_id=key_id, subject_tenant_id=DEFAULT_TENANT_ID, scopes=sorted(key.scopes))
-
-    async def _revoke(self, key: ApiKey, caller: Caller, reason: str | None = None) -> None:
-        event = _event(AuditType.API_KEY_REVOKED, key, caller, **({"reason": reason} if reason else {}))
-        await self.accounts.revoke_key(key.key_id, datetime.now(UTC), [event])
-        self.authenticator.forget_key(key.key_id)
 
     async def _tenant_for(self, caller: Caller, tenant_id: str | None) -> Tenant:
         """Where something is to be made: an administrator may name any tenant."""
@@ -294,13 +310,32 @@ class AccountService:
         return found.username
 
 
-def tenant_id_for(key: str | None) -> str:
-    """A new tenant's id: the same one for the same ``Idempotency-Key``."""
-    return _derived("tenants", key) or str(uuid_utils.uuid7())
+def tenant_id_for(caller: Caller, key: str | None) -> str:
+    """A new tenant's id: the same one for the same ``Idempotency-Key`` of the caller's tenant."""
+    return _derived("tenants", caller, key) or str(uuid_utils.uuid7())
 
 
-def _derived(kind: str, key: str | None) -> str | None:
-    return str(uuid.uuid5(_NAMESPACE, f"{kind}\n{key}")) if key else None
+def _derived(kind: str, caller: Caller, key: str | None) -> str | None:
+    key = check_key(key)
+    return None if key is None else str(uuid.uuid5(uuid.UUID(caller.tenant_id), f"{kind}\n{key}"))
+
+
+def _derived_key_id(caller: Caller, action: str, key: str | None) -> str | None:
+    key = check_key(key)
+    return None if key is None else key_id_from(f"{caller.tenant_id}\n{action}\n{key}")
+
+
+def _fingerprint(*facts: object) -> str:
+    return hashlib.sha256(orjson.dumps(facts)).hexdigest()
+
+
+def _made_key(wanted: ApiKey, there: ApiKey, secret: str, *, is_new: bool) -> Made:
+    """Raises ``IdempotencyKeyReusedError`` where the key that is there was made by another request."""
+    if is_new:
+        return Made(there, secret=secret)
+    if there.fingerprint != wanted.fingerprint:
+        raise IdempotencyKeyReusedError(_OTHER_REQUEST)
+    return Made(there, was_replayed=True)
 
 
 def _event(kind: AuditType, thing: Tenant | User | ApiKey, caller: Caller, **details: Any) -> AuditEvent:

@@ -110,7 +110,9 @@ class ApiKey(BaseModel):
     """To the minute."""
     revoked_at: datetime | None = None
     rotated_from: str | None = None
-    """The key it follows, which is still accepted for a while."""
+    """The key it follows, which is still accepted for a while. At most one follows a key."""
+    fingerprint: str | None = None
+    """SHA-256 of the request that made it, where that can be repeated: with an ``Idempotency-Key``."""
 
     def is_live(self, now: datetime) -> bool:
         """Whether it is still accepted."""

@@ -2,10 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ingather.models.accounts import ApiKey, Tenant, User
 from ingather.models.audit import AuditEvent
+
+DELETED_TENANT: Final = "A tenant with this id was deleted; its id is not used again."
+TAKEN_NAME: Final = "Another user has this name."
+NO_KEY: Final = "There is no such API key."
+ROTATED_KEY: Final = "This key was rotated before: another one follows it."
+ROTATED_KEY_ADVICE: Final = "Rotate the key that follows it; if that one is lost, revoke it and make a new key."
 
 
 class Accounts(Protocol):
@@ -17,7 +23,10 @@ class Accounts(Protocol):
     """
 
     async def add_tenant(self, tenant: Tenant, events: Sequence[AuditEvent] = ()) -> tuple[Tenant, bool]:
-        """Register a tenant; with an id already there (also a deleted one), answer the one there and False."""
+        """Register a tenant; with an id already there, answer the one there and False.
+
+        Raises ``AlreadyExistsError`` where the id was a tenant's that is deleted.
+        """
         ...
 
     async def get_tenant(self, tenant_id: str) -> Tenant | None:
@@ -72,8 +81,23 @@ class Accounts(Protocol):
         """Of one tenant, or of all; revoked ones are left out."""
         ...
 
-    async def expire_key(self, key_id: str, at: datetime) -> None:
-        """Accept it no longer than until then; an earlier end stays."""
+    async def rotate_key(
+        self,
+        key: ApiKey,
+        key_hash: str,
+        *,
+        at: datetime,
+        old_until: datetime,
+        events: Sequence[AuditEvent] = (),
+        ended_events: Sequence[AuditEvent] = (),
+    ) -> tuple[ApiKey, bool]:
+        """Register the key that follows ``key.rotated_from``; with an id already there, answer that one and False.
+
+        In the same step the old key's end is brought forward to ``old_until`` (an earlier one stays), and the key the
+        old one had followed is revoked, recorded by ``ended_events`` where it still was accepted.
+        Raises ``ApiKeyNotFoundError`` where the old key is unknown or revoked, ``InvalidStateError`` where another
+        key follows it already: a line never forks.
+        """
         ...
 
     async def revoke_key(self, key_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:

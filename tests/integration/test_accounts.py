@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from ingather.models.accounts import ApiKey, Scope, Tenant, TenantLimits, User
-from ingather.models.errors import AlreadyExistsError, TenantNotFoundError
+from ingather.models.errors import AlreadyExistsError, ApiKeyNotFoundError, InvalidStateError, TenantNotFoundError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from tests.support.catalog_records import NOON, batch_record
 
@@ -99,7 +99,8 @@ async def test_a_deleted_tenant_takes_its_keys_and_users_along(catalog, accounts
     assert await accounts.list_keys() == [stays]
     assert await accounts.list_users() == [bob]
     assert await catalog.get_batch(record.batch_id) == record
-    assert (await accounts.add_tenant(tenant(name="Again")))[1] is False
+    with pytest.raises(AlreadyExistsError, match="deleted"):
+        await accounts.add_tenant(tenant())
     assert await accounts.get_tenant(OTHER) is None
 
 
@@ -130,6 +131,14 @@ async def test_of_two_users_with_one_name_at_once_one_is_registered(accounts):
     outcomes = await asyncio.gather(*(accounts.add_user(user(), "hash") for _ in range(5)), return_exceptions=True)
     assert sum(isinstance(outcome, AlreadyExistsError) for outcome in outcomes) == 4
     assert len(await accounts.list_users()) == 1
+
+
+async def test_one_user_registered_by_several_at_once_is_one(accounts):
+    """With one id: the first is new, the others are answered with it."""
+    ada = user()
+    outcomes = await asyncio.gather(*(accounts.add_user(ada, "hash") for _ in range(5)))
+    assert sorted(is_new for _, is_new in outcomes) == [False] * 4 + [True]
+    assert all(there == ada for there, _ in outcomes)
 
 
 async def test_users_and_keys_need_their_tenant(accounts):
@@ -178,6 +187,7 @@ async def test_a_key_is_read_as_it_was_written(accounts):
         scopes=frozenset({Scope.READ}),
         expires_at=NOON + SECOND,
         rotated_from="abcdefgh",
+        fingerprint="0" * 64,
     )
     assert await accounts.add_key(wanted, "hash") == (wanted, True)
     assert await accounts.get_key(wanted.key_id) == (wanted, "hash")
@@ -203,14 +213,56 @@ async def test_a_key_is_revoked_for_good(accounts):
     assert (await accounts.get_key(one.key_id))[0].revoked_at == NOON + SECOND
 
 
+async def rotated(accounts, old, **facts):
+    """What became of a rotation of ``old``, whose end is brought forward to five seconds past noon."""
+    following = key(rotated_from=old.key_id, **facts)
+    return await accounts.rotate_key(following, "hash", at=NOON + SECOND, old_until=NOON + 5 * SECOND)
+
+
 async def test_an_end_is_only_brought_forward(accounts):
     """A rotation must not prolong a key that would have ended sooner."""
     soon, never = key(expires_at=NOON + SECOND), key()
     for each in (soon, never):
         await accounts.add_key(each, "hash")
-        await accounts.expire_key(each.key_id, NOON + 5 * SECOND)
+        await rotated(accounts, each)
     assert (await accounts.get_key(soon.key_id))[0].expires_at == NOON + SECOND
     assert (await accounts.get_key(never.key_id))[0].expires_at == NOON + 5 * SECOND
+
+
+async def test_a_rotation_ends_the_key_before_the_last(accounts):
+    """Two of a line are accepted; the same rotation again is answered with the key that is there."""
+    first = key()
+    await accounts.add_key(first, "hash")
+    second, _ = await rotated(accounts, first)
+    third, is_new = await rotated(accounts, second)
+    assert is_new
+    assert (await accounts.get_key(first.key_id))[0].revoked_at == NOON + SECOND
+    assert (await accounts.get_key(second.key_id))[0].is_live(NOON + 4 * SECOND)
+    assert await rotated(accounts, second, key_id=third.key_id) == (third, False)
+
+
+async def test_a_line_of_keys_never_forks(accounts):
+    """A key is rotated once, in turn and at once, also when the key that followed it is revoked."""
+    old = key()
+    await accounts.add_key(old, "hash")
+    outcomes = await asyncio.gather(*(rotated(accounts, old) for _ in range(5)), return_exceptions=True)
+    assert sum(isinstance(outcome, InvalidStateError) for outcome in outcomes) == 4
+    following = next(each for each in await accounts.list_keys() if each.rotated_from == old.key_id)
+    await accounts.revoke_key(following.key_id, NOON)
+    with pytest.raises(InvalidStateError):
+        await rotated(accounts, old)
+    assert await accounts.list_keys() == [old.model_copy(update={"expires_at": NOON + 5 * SECOND})]
+
+
+async def test_a_revoked_key_is_not_rotated(accounts):
+    """Nor one that nobody knows; nothing is made."""
+    old = key()
+    await accounts.add_key(old, "hash")
+    await accounts.revoke_key(old.key_id, NOON)
+    for gone in (old, key()):
+        with pytest.raises(ApiKeyNotFoundError):
+            await rotated(accounts, gone)
+    assert await accounts.list_keys() == []
 
 
 async def test_the_last_use_is_kept(accounts):

@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from ingather.adapters.sql import SqlCatalog, migrate
+from ingather.adapters.sql.engine import WRITES, open_engine
+from ingather.adapters.sql.migrate import alembic_config
 from ingather.adapters.sql.tables import metadata
 from ingather.models.errors import ConfigurationError
 from tests.support.catalog_records import batch_record, done_record
@@ -25,6 +28,14 @@ def empty_url(request, tmp_path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/a folder/catalog.db"
     return new_database(request.getfixturevalue("postgres_sockets"))
+
+
+def upgrade(url, revision):
+    """The tables as an older version had them."""
+    engine = open_engine(url, max_connections=1)
+    with engine.connect().execution_options(**{WRITES: True}) as connection, connection.begin():
+        command.upgrade(alembic_config(connection), revision)
+    engine.dispose()
 
 
 def test_migrations_make_the_tables_the_code_expects(empty_url):
@@ -43,6 +54,28 @@ def test_migrating_again_changes_nothing(empty_url):
     """A second run finds nothing to do."""
     migrate(empty_url)
     migrate(empty_url)
+
+
+def test_keys_that_follow_the_same_one_stay_keys(empty_url):
+    """Of two that were made by rotating one key twice, the elder follows it and the other follows none."""
+    upgrade(empty_url, "0006")
+    row = "INSERT INTO api_keys (key_id, tenant_id, name, key_hash, scopes, created_at, rotated_from) VALUES "
+    keys = [
+        ("k1", "2026-01-01 00:00:00", None),
+        ("k2", "2026-01-02 00:00:00", "k1"),
+        ("k3", "2026-01-03 00:00:00", "k1"),
+    ]
+    engine = create_engine(empty_url)
+    with engine.begin() as connection:
+        tenant = connection.scalar(text("SELECT tenant_id FROM tenants"))
+        for key_id, at, old in keys:
+            values = {"id": key_id, "tenant": tenant, "at": at, "old": old}
+            connection.execute(text(f"{row}(:id, :tenant, 'a', 'h', '[]', :at, :old)"), values)
+    migrate(empty_url)
+    with engine.connect() as connection:
+        kept = connection.execute(text("SELECT key_id, rotated_from FROM api_keys ORDER BY key_id")).all()
+    engine.dispose()
+    assert [tuple(each) for each in kept] == [("k1", None), ("k2", "k1"), ("k3", None)]
 
 
 def test_processes_that_migrate_at_once_all_succeed(empty_url):

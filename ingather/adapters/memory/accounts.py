@@ -7,8 +7,14 @@ from typing import Any
 from ingather.adapters.memory.audit import InMemoryAuditLog
 from ingather.models.accounts import ApiKey, Tenant, User
 from ingather.models.audit import AuditEvent
-from ingather.models.errors import AlreadyExistsError, TenantNotFoundError
+from ingather.models.errors import (
+    AlreadyExistsError,
+    ApiKeyNotFoundError,
+    InvalidStateError,
+    TenantNotFoundError,
+)
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
+from ingather.ports.accounts import DELETED_TENANT, NO_KEY, ROTATED_KEY, ROTATED_KEY_ADVICE, TAKEN_NAME
 
 
 class InMemoryAccounts:
@@ -25,6 +31,8 @@ class InMemoryAccounts:
         self._keys: dict[str, tuple[ApiKey, str]] = {}
 
     async def add_tenant(self, tenant: Tenant, events: Sequence[AuditEvent] = ()) -> tuple[Tenant, bool]:
+        if tenant.tenant_id in self._deleted:
+            raise AlreadyExistsError(DELETED_TENANT, field="tenant_id")
         if tenant.tenant_id in self._tenants:
             return self._tenants[tenant.tenant_id], False
         self._tenants[tenant.tenant_id] = tenant
@@ -64,7 +72,7 @@ class InMemoryAccounts:
         if user.user_id in self._users:
             return self._users[user.user_id][0], False
         if await self.find_user(user.username) is not None:
-            raise AlreadyExistsError("Another user has this name.", field="username")
+            raise AlreadyExistsError(TAKEN_NAME, field="username")
         self._users[user.user_id] = user, password_hash
         await self._audit.record(events)
         return user, True
@@ -105,10 +113,29 @@ class InMemoryAccounts:
         found = [key for key, _ in self._keys.values() if key.revoked_at is None and tenant_id in {None, key.tenant_id}]
         return sorted(found, key=lambda key: (key.created_at, key.key_id), reverse=True)
 
-    async def expire_key(self, key_id: str, at: datetime) -> None:
-        found = self._keys.get(key_id)
-        if found is not None and (found[0].expires_at is None or found[0].expires_at > at):
-            self._edit_key(key_id, {"expires_at": at})
+    async def rotate_key(
+        self,
+        key: ApiKey,
+        key_hash: str,
+        *,
+        at: datetime,
+        old_until: datetime,
+        events: Sequence[AuditEvent] = (),
+        ended_events: Sequence[AuditEvent] = (),
+    ) -> tuple[ApiKey, bool]:
+        if key.key_id in self._keys:
+            return self._keys[key.key_id][0], False
+        old, _ = self._keys.get(key.rotated_from or "", (None, ""))
+        if old is None or old.revoked_at is not None:
+            raise ApiKeyNotFoundError(NO_KEY)
+        if any(other.rotated_from == old.key_id for other, _ in self._keys.values()):
+            raise InvalidStateError(ROTATED_KEY, action=ROTATED_KEY_ADVICE)
+        made = await self.add_key(key, key_hash, events)
+        if old.expires_at is None or old.expires_at > old_until:
+            self._edit_key(old.key_id, {"expires_at": old_until})
+        if old.rotated_from is not None:
+            await self.revoke_key(old.rotated_from, at, ended_events)
+        return made
 
     async def revoke_key(self, key_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         found = self._keys.get(key_id)

@@ -5,15 +5,20 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, RowMapping, delete, or_, select, update
 
 from ingather.adapters.sql.audit import noting
 from ingather.adapters.sql.statements import Run, insert_into
 from ingather.adapters.sql.tables import api_keys, tenants, users
 from ingather.models.accounts import ApiKey, Tenant, User
 from ingather.models.audit import AuditEvent
-from ingather.models.errors import AlreadyExistsError, TenantNotFoundError
+from ingather.models.errors import (
+    AlreadyExistsError,
+    ApiKeyNotFoundError,
+    InvalidStateError,
+    TenantNotFoundError,
+)
+from ingather.ports.accounts import DELETED_TENANT, NO_KEY, ROTATED_KEY, ROTATED_KEY_ADVICE, TAKEN_NAME
 
 
 class SqlAccounts:
@@ -64,8 +69,18 @@ class SqlAccounts:
     async def list_keys(self, tenant_id: str | None = None) -> list[ApiKey]:
         return await self._read("list keys", partial(_list_keys, tenant_id))
 
-    async def expire_key(self, key_id: str, at: datetime) -> None:
-        await self._write("expire a key", partial(_expire_key, key_id, at))
+    async def rotate_key(
+        self,
+        key: ApiKey,
+        key_hash: str,
+        *,
+        at: datetime,
+        old_until: datetime,
+        events: Sequence[AuditEvent] = (),
+        ended_events: Sequence[AuditEvent] = (),
+    ) -> tuple[ApiKey, bool]:
+        rotate = partial(_rotate_key, key, key_hash, ended_events, at=at, old_until=old_until)
+        return await self._write("rotate a key", noting(events, rotate, _is_new))
 
     async def revoke_key(self, key_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         return await self._write("revoke a key", noting(events, partial(_revoke_key, key_id, at), bool))
@@ -96,6 +111,8 @@ def _add_tenant(tenant: Tenant, connection: Connection) -> tuple[Tenant, bool]:
     if connection.scalar(statement, row) is not None:
         return tenant, True
     found = connection.execute(select(tenants).where(tenants.c.tenant_id == tenant.tenant_id)).mappings().one()
+    if found["deleted_at"] is not None:
+        raise AlreadyExistsError(DELETED_TENANT, field="tenant_id")
     return _tenant(found), False
 
 
@@ -128,15 +145,14 @@ def _delete_tenant(tenant_id: str, at: datetime, connection: Connection) -> bool
 def _add_user(user: User, password_hash: str, connection: Connection) -> tuple[User, bool]:
     if not tenant_exists(user.tenant_id, connection):
         raise TenantNotFoundError(f"There is no tenant {user.tenant_id}.")
-    found = _get_user(user.user_id, connection)
-    if found is not None:
-        return found, False
+    statement = insert_into(connection.dialect.name, users).on_conflict_do_nothing().returning(users.c.user_id)
     row = user.model_dump(exclude={"scopes"}) | {"scopes": sorted(user.scopes), "password_hash": password_hash}
-    try:
-        connection.execute(insert(users), row)
-    except IntegrityError as error:
-        raise AlreadyExistsError("Another user has this name.", field="username") from error
-    return user, True
+    if connection.scalar(statement, row) is not None:
+        return user, True
+    found = _get_user(user.user_id, connection)
+    if found is None:
+        raise AlreadyExistsError(TAKEN_NAME, field="username")
+    return found, False
 
 
 def _get_user(user_id: str, connection: Connection) -> User | None:
@@ -190,9 +206,31 @@ def _list_keys(tenant_id: str | None, connection: Connection) -> list[ApiKey]:
     return [_key(row) for row in connection.execute(query).mappings()]
 
 
-def _expire_key(key_id: str, at: datetime, connection: Connection) -> None:
-    later = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > at)
-    connection.execute(update(api_keys).where(api_keys.c.key_id == key_id, later).values(expires_at=at))
+def _rotate_key(
+    key: ApiKey,
+    key_hash: str,
+    ended_events: Sequence[AuditEvent],
+    connection: Connection,
+    *,
+    at: datetime,
+    old_until: datetime,
+) -> tuple[ApiKey, bool]:
+    is_old = api_keys.c.key_id == key.rotated_from
+    # Locked: of two rotations at once, the second sees what the first has made.
+    old = connection.execute(select(api_keys).where(is_old).with_for_update()).mappings().first()
+    there = _get_key(key.key_id, connection)
+    if there is not None:
+        return there[0], False
+    if old is None or old["revoked_at"] is not None:
+        raise ApiKeyNotFoundError(NO_KEY)
+    if connection.scalar(select(api_keys.c.key_id).where(api_keys.c.rotated_from == key.rotated_from)) is not None:
+        raise InvalidStateError(ROTATED_KEY, action=ROTATED_KEY_ADVICE)
+    made = _add_key(key, key_hash, connection)
+    later = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > old_until)
+    connection.execute(update(api_keys).where(is_old, later).values(expires_at=old_until))
+    if old["rotated_from"] is not None:
+        noting(ended_events, partial(_revoke_key, old["rotated_from"], at), bool)(connection)
+    return made
 
 
 def _revoke_key(key_id: str, at: datetime, connection: Connection) -> bool:

@@ -56,7 +56,9 @@ api_keys: Final = Table(
     Column("last_used_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
     Column("rotated_from", Text),
+    Column("fingerprint", Text),
     Index(None, "tenant_id"),
+    Index("uq_api_keys_rotated_from", "rotated_from", unique=True),  # a line of rotated keys never forks
 )
 
 batches: Final = Table(

@@ -115,6 +115,9 @@ async def test_a_deleted_tenant_is_gone(api):
     assert (await api.http.get("/v1/batches", headers={"X-Tenant-ID": made["id"]})).status_code == 404
     assert made["id"] not in (await api.http.get("/v1/tenants")).text
     assert (await api.http.delete(f"/v1/tenants/{DEFAULT_TENANT_ID}")).status_code == 409
+    again = await api.http.post("/v1/tenants", json={"name": "Acme", "tenant_id": made["id"]})
+    assert (again.status_code, again.json()["code"]) == (409, "already_exists")
+    assert "deleted" in again.json()["detail"]
 
 
 async def test_a_tenant_s_settings_reach_its_batches(api):
@@ -239,6 +242,69 @@ async def test_a_rotated_key_leaves_two_live_ones(closed):
     old = (await closed.http.get(f"/v1/api-keys/{keys[1]['id']}", headers=admin)).json()
     left = datetime.fromisoformat(old["expires_at"]) - datetime.now(UTC)
     assert timedelta(hours=23) < left <= timedelta(hours=24)
+
+
+async def test_a_key_is_rotated_once(closed):
+    """Whoever has a key that was rotated cannot renew it while it still is accepted."""
+    admin = await key_of(closed.catalog.accounts, ADMIN)
+    made = await created(closed, "/v1/api-keys", admin, name="leaked")
+    path = f"/v1/api-keys/{made['id']}/rotate"
+    await created(closed, path, admin)
+    for headers in ({"X-API-Key": made["key"]}, admin):
+        response = await closed.http.post(path, headers=headers, json={})
+        assert (response.status_code, response.json()["code"]) == (409, "invalid_state")
+    listed = (await closed.http.get("/v1/api-keys", headers=admin)).json()["data"]
+    assert [key["name"] for key in listed].count("leaked") == 2
+
+
+async def test_a_repeated_rotation_is_one(closed):
+    """By its Idempotency-Key: a lost answer can be asked for again, to learn which key to revoke."""
+    admin = await key_of(closed.catalog.accounts, ADMIN)
+    made = await created(closed, "/v1/api-keys", admin, name="nightly")
+    path, headers = f"/v1/api-keys/{made['id']}/rotate", admin | {"Idempotency-Key": "r-1"}
+    first = await closed.http.post(path, headers=headers, json={})
+    second = await closed.http.post(path, headers=headers, json={})
+    assert (second.status_code, second.json()["id"], second.json()["key"]) == (201, first.json()["id"], None)
+    assert second.headers["Idempotency-Replayed"] == "true"
+    other = await closed.http.post(path, headers=headers, json={"grace_seconds": 5})
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+ADA = {"username": "ada", "password": "correct horse"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "changes"),
+    [
+        ("/v1/users", ADA, {"username": "bob"}),
+        ("/v1/users", ADA, {"password": "another"}),
+        ("/v1/users", ADA, {"scopes": ["read"]}),
+        ("/v1/api-keys", {"name": "a"}, {"name": "b"}),
+        ("/v1/api-keys", {"name": "a"}, {"scopes": ["read"]}),
+        ("/v1/api-keys", {"name": "a"}, {"expires_at": "2099-01-01T00:00:00Z"}),
+        ("/v1/tenants", {"name": "a"}, {"name": "b"}),
+    ],
+)
+async def test_an_idempotency_key_stands_for_one_request(api, path, body, changes):
+    """The same again is a replay, another one is 422 and makes nothing; one that cannot be a key is 400."""
+    headers = {"Idempotency-Key": "k-1"}
+    first = await api.http.post(path, headers=headers, json=body)
+    again = await api.http.post(path, headers=headers, json=body)
+    assert (again.status_code, again.json()["id"]) == (201, first.json()["id"])
+    other = await api.http.post(path, headers=headers, json=body | changes)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    unusable = await api.http.post(path, headers={"Idempotency-Key": "k" * 256}, json=body)
+    assert unusable.status_code == 400
+
+
+async def test_two_tenants_idempotency_keys_do_not_meet(api):
+    """Each tenant's keys are its own."""
+    await created(api, "/v1/tenants", name="Acme", tenant_id=OTHER)
+    ids = set()
+    for username, tenant in (("ada", OTHER), ("bob", DEFAULT_TENANT_ID)):
+        headers = {"Idempotency-Key": "k-1", "X-Tenant-ID": tenant}
+        ids.add((await created(api, "/v1/users", headers, username=username, password="a"))["id"])
+    assert len(ids) == 2
 
 
 async def test_without_grace_the_old_key_ends_at_once(closed):
