@@ -233,7 +233,7 @@ def build_parts(
     secret, audit = settings.api.cursor_secret, AuditService(stores.catalog.audit)
     return ApiParts(
         batches=batch_service,
-        control=ControlService(batch_service, engine, audit),
+        control=ControlService(batch_service, engine, stores.blobs, audit),
         documents=DocumentService(stores.catalog, stores.blobs, engine, batch_service, search),
         submissions=SubmissionService(
             stores.catalog,

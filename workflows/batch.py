@@ -268,8 +268,8 @@ class BatchWorkflow:
         return self._answer()
 
     @start.validator
-    def _may_start(self, request: ControlRequest) -> None:  # noqa: ARG002  # the SDK passes it
-        self._refuse_unless(self._book.state in {BatchState.PENDING, *_STARTED}, "start")
+    def _may_start(self, request: ControlRequest) -> None:
+        self._refuse_unless(self._book.state in {BatchState.PENDING, *_STARTED}, "start", request)
 
     @workflow.update
     def pause(self, request: ControlRequest) -> ControlAnswer:
@@ -279,8 +279,8 @@ class BatchWorkflow:
         return self._answer()
 
     @pause.validator
-    def _may_pause(self, request: ControlRequest) -> None:  # noqa: ARG002  # the SDK passes it
-        self._refuse_unless(self._book.state in _STARTED, "pause")
+    def _may_pause(self, request: ControlRequest) -> None:
+        self._refuse_unless(self._book.state in _STARTED, "pause", request)
 
     @workflow.update
     def resume(self, request: ControlRequest) -> ControlAnswer:
@@ -290,8 +290,8 @@ class BatchWorkflow:
         return self._answer()
 
     @resume.validator
-    def _may_resume(self, request: ControlRequest) -> None:  # noqa: ARG002  # the SDK passes it
-        self._refuse_unless(self._book.state in _STARTED, "resume")
+    def _may_resume(self, request: ControlRequest) -> None:
+        self._refuse_unless(self._book.state in _STARTED, "resume", request)
 
     @workflow.update
     def seal(self, request: SealRequest) -> ControlAnswer:
@@ -303,20 +303,20 @@ class BatchWorkflow:
 
     @seal.validator
     def _may_seal(self, request: SealRequest) -> None:
-        self._refuse_unless(self._book.open or self._book.was_handled(request), "seal")
+        self._refuse_unless(self._book.open, "seal", request)
 
     @workflow.update
     async def retry(self, request: RetryRequest) -> ControlAnswer:
         """Run failed documents again: all, by error code, or by ordinal."""
         await self._ready_for_retry()
-        self._refuse_unless(not self._book.cancelling, "retry")
+        self._refuse_unless(not self._book.cancelling, "retry", request)
         if self._book.problem is not None:
             raise _refusal(BatchState.FAILED, "retry: its manifest could not be made")
         return self._answer(await self._retry(request))
 
     @retry.validator
-    def _may_retry(self, request: RetryRequest) -> None:  # noqa: ARG002  # the SDK passes it
-        self._refuse_unless(self._book.state not in {BatchState.PENDING, *_CLOSING}, "retry")
+    def _may_retry(self, request: RetryRequest) -> None:
+        self._refuse_unless(self._book.state not in {BatchState.PENDING, *_CLOSING}, "retry", request)
 
     @workflow.update
     def set_priority(self, request: PriorityRequest) -> ControlAnswer:
@@ -326,8 +326,8 @@ class BatchWorkflow:
         return self._answer()
 
     @set_priority.validator
-    def _may_set_priority(self, request: PriorityRequest) -> None:  # noqa: ARG002  # the SDK passes it
-        self._refuse_unless(self._book.state not in _CLOSING, "set_priority")
+    def _may_set_priority(self, request: PriorityRequest) -> None:
+        self._refuse_unless(self._book.state not in _CLOSING, "set_priority", request)
 
     @workflow.signal
     def start_signal(self, request: ControlRequest) -> None:
@@ -379,8 +379,9 @@ class BatchWorkflow:
         if self._book.is_new(request):
             self._set_priority(request.priority)
 
-    def _refuse_unless(self, allowed: bool, action: str) -> None:
-        if not allowed:
+    def _refuse_unless(self, allowed: bool, action: str, request: ControlRequest) -> None:
+        """A message that took effect before is answered again, whatever the state is now."""
+        if not allowed and not self._book.was_handled(request):
             raise _refusal(self._book.state, action)
 
     def _set_paused(self, paused: bool) -> None:

@@ -283,6 +283,7 @@ class BatchBook:
             failures=self.ledger.failures() if self.has_manifest else {},
             sources=self.sources,
             journal_length=self.journal.next,
+            handled_requests=tuple(self._handled),
             created_at=self._created_at,
         )
 
@@ -300,3 +301,4 @@ class BatchBook:
         self.started_at = closed.summary.started_at
         self._created_at = closed.created_at or self._created_at
         self._version = closed.summary.version
+        self._handled = dict.fromkeys(closed.handled_requests) | self._handled

@@ -8,11 +8,13 @@ from api.idempotency import ControlKeys, check_key
 from api.resources import BatchSnapshot, Outlook
 from api.service.audit import AuditService
 from api.service.batches import BatchService
+from ingather.domain.keys import summary_key
 from ingather.models.audit import SYSTEM, Actor, AuditType
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState
 from ingather.models.document import DocumentRecord, DocumentStatus
-from ingather.models.errors import EngineUnavailableError, InvalidStateError
-from ingather.models.messages import ControlAnswer, ControlRequest, PriorityRequest, RetryRequest
+from ingather.models.errors import BlobNotFoundError, EngineUnavailableError, InvalidStateError
+from ingather.models.messages import ClosedBatch, ControlAnswer, ControlRequest, PriorityRequest, RetryRequest
+from ingather.ports.blob_store import BlobStore
 
 _AUDITED = {
     "start": AuditType.BATCH_STARTED,
@@ -45,13 +47,15 @@ class Controlled:
 class ControlService:
     """Every action takes the client's ``Idempotency-Key``, which becomes the message's request id.
 
+    A batch knows which ids took effect, also when it has ended: then they are in its ``summary.json``.
     What the batch took is in the audit log, under the name of whom it is done ``by``, before it is answered.
     """
 
-    def __init__(self, batches: BatchService, engine: BatchEngine, audit: AuditService) -> None:
-        self._audit = audit
+    def __init__(self, batches: BatchService, engine: BatchEngine, blobs: BlobStore, audit: AuditService) -> None:
         self._batches = batches
         self._engine = engine
+        self._blobs = blobs
+        self._audit = audit
         self._keys = ControlKeys()
 
     async def start(self, tenant_id: str, batch_id: str, key: str | None, *, by: Actor = SYSTEM) -> Controlled:
@@ -103,6 +107,9 @@ class ControlService:
                 is_closed = True
                 record = await self._batches.record(tenant_id, batch_id)
         if is_closed:
+            if key is not None and await self._took(record, request_id):
+                await self._note(record, "retry", by, request_id, **_given(request))
+                return await self._replayed(record)
             await self._check_retryable(record, selection)
             answer = await self._reopen(record, request)
         await self._note(record, "retry", by, request_id, **_given(request))
@@ -135,15 +142,30 @@ class ControlService:
     async def _send(self, tenant_id: str, batch_id: str, action: str, key: str | None, by: Actor) -> Controlled:
         record = await self._batches.record(tenant_id, batch_id)
         request_id, was_replayed = self._keys.remember(batch_id, check_key(key), action)
-        if record.state.is_final:
-            raise _impossible(record, action)
+        if not record.state.is_final:
+            try:
+                answer = await self._engine.send(batch_id, action, ControlRequest(request_id=request_id))
+            except BatchClosedError:
+                record = await self._batches.record(tenant_id, batch_id)
+            else:
+                await self._note(record, action, by, request_id)
+                self._keys.keep(batch_id, key, action)
+                return await self._answered(record, answer, was_replayed=was_replayed)
+        if key is not None and await self._took(record, request_id):
+            await self._note(record, action, by, request_id)
+            return await self._replayed(record)
+        raise _impossible(record, action)
+
+    async def _took(self, record: BatchRecord, request_id: str) -> bool:
+        """Whether a batch that has ended took this message before."""
         try:
-            answer = await self._engine.send(batch_id, action, ControlRequest(request_id=request_id))
-        except BatchClosedError as error:
-            raise _impossible(await self._batches.record(tenant_id, batch_id), action) from error
-        await self._note(record, action, by, request_id)
-        self._keys.keep(batch_id, key, action)
-        return await self._answered(record, answer, was_replayed=was_replayed)
+            content = await self._blobs.get(summary_key(record.tenant_id, record.batch_id, record.version))
+        except BlobNotFoundError:
+            return False  # it was ended from outside
+        return request_id in ClosedBatch.model_validate_json(content).handled_requests
+
+    async def _replayed(self, record: BatchRecord) -> Controlled:
+        return Controlled(await self._batches.snapshot(record.tenant_id, record.batch_id), was_replayed=True)
 
     async def _note(self, record: BatchRecord, action: str, by: Actor, request_id: str, **details: object) -> None:
         kind = _AUDITED[action]

@@ -309,6 +309,8 @@ class ClosedBatch(Message):
     """Failed ordinals by error code, as base64 bitmaps."""
     sources: tuple[SourceSlice, ...] = ()
     journal_length: int = 0
+    handled_requests: tuple[str, ...] = ()
+    """Ids of the latest messages that took effect: one that is repeated after the end changes nothing either."""
     created_at: datetime | None = None
 
 

@@ -22,10 +22,13 @@ from ingather.adapters.memory.chunk_index import InMemoryChunkIndex
 from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.adapters.memory.handoff_queue import InMemoryHandoffQueue
 from ingather.bootstrap import Stores
+from ingather.domain.keys import summary_key
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, ChildProgress, Counts
 from ingather.models.errors import EngineUnavailableError, InvalidStateError
+from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import (
     AddedRequest,
+    ClosedBatch,
     ControlAnswer,
     ControlRequest,
     DocumentHeartbeat,
@@ -211,23 +214,30 @@ class ApiInProcess:
         return response.json()
 
     async def end(
-        self, batch_id: str, state: BatchState, *, codes: dict[str, int] | None = None, **counts: int
+        self,
+        batch_id: str,
+        state: BatchState,
+        *,
+        codes: dict[str, int] | None = None,
+        handled: tuple[str, ...] = (),
+        **counts: int,
     ) -> None:
         """Let a batch end, as its last activity would write it."""
         version = self.engine.open.pop(batch_id).version + 1
         total = sum(counts.values())
         now = datetime.now(UTC)
-        await self.catalog.finish_batch(
-            BatchSummary(
-                batch_id=batch_id,
-                state=state,
-                counts=Counts(total=total, **counts),
-                version=version,
-                failures_by_code=codes or {},
-                started_at=now,
-                ended_at=now,
-            )
+        summary = BatchSummary(
+            batch_id=batch_id,
+            state=state,
+            counts=Counts(total=total, **counts),
+            version=version,
+            failures_by_code=codes or {},
+            started_at=now,
+            ended_at=now,
         )
+        closed = ClosedBatch(summary=summary, ledger="", handled_requests=handled)
+        await self.blobs.put(summary_key(DEFAULT_TENANT_ID, batch_id, version), closed.model_dump_json().encode())
+        await self.catalog.finish_batch(summary)
 
     async def keys(self, prefix: str = "") -> list[str]:
         return [stat.key async for stat in self.blobs.list(prefix)]

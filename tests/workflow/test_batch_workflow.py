@@ -208,10 +208,29 @@ async def test_a_repeated_request_id_changes_nothing(client):
         await handle.execute_update(BatchWorkflow.pause, pause)
         await handle.execute_update(BatchWorkflow.resume, request())
         answer = await handle.execute_update(BatchWorkflow.pause, pause)
+        world.report_gate = asyncio.Event()
         world.gate.set()
+        await driver.reaches(BatchState.FINALIZING)
+        late = await handle.execute_update(BatchWorkflow.pause, pause)
+        world.report_gate.set()
 
-        assert answer.state is BatchState.RUNNING
+        assert (answer.state, late.state) == (BatchState.RUNNING, BatchState.FINALIZING)
         assert (await handle.result()).counts.done == 3
+
+
+async def test_a_retry_repeated_after_the_batch_ended_again_runs_nothing(client):
+    """The batch remembers what it took over its end, however often it is opened."""
+    world = World(outcome=lambda ordinal, _: DONE if ordinal else failed())
+    async with driven(client, world) as driver:
+        await (await driver.start()).result()
+        again = retry()
+        assert (await driver.reopen(again)).affected == 1
+        await driver.handle.result()
+        assert again.request_id in world.closed.handled_requests
+
+        assert (await driver.reopen(again)).affected == 0
+        assert (await driver.handle.result()).counts.failed == 1
+        assert world.started.count(0) == 2
 
 
 async def test_signals_do_what_updates_do(client):

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from api.engine import BatchClosedError, EngineStatus, Presence
+from api.idempotency import ControlKeys
 from ingather.models.batch import BatchProgress, BatchState, Counts
 from ingather.models.document import DocumentFailure
 from ingather.models.identity import file_id_for
@@ -301,6 +302,25 @@ async def test_a_control_key_is_the_messages_request_id(api):
     ids = {request.request_id for _, _, request in api.engine.messages}
     assert len(ids) == 1
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+@pytest.mark.parametrize("action", ["retry", "pause"])
+async def test_a_repeated_key_is_answered_after_the_end_too(api, action):
+    """The batch took it and has ended since: the answer that was lost comes again, and nothing is run twice."""
+    batch = await api.submit()
+    path, headers = f"/v1/batches/{batch['id']}/{action}", {"Idempotency-Key": "k"}
+    await api.http.post(path, headers=headers)
+    [(_, _, request)] = api.engine.messages
+    await api.end(batch["id"], BatchState.FAILED, failed=1, handled=(request.request_id,))
+    api.parts.control._keys = ControlKeys()  # another process of the API
+
+    repeated = await api.http.post(path, headers=headers)
+    another = await api.http.post(path, headers={"Idempotency-Key": "k2"})
+
+    assert (repeated.status_code, repeated.json()["status"]) == (202, "failed")
+    assert repeated.headers["idempotency-replayed"] == "true"
+    assert another.status_code == (202 if action == "retry" else 409)
+    assert len(api.engine.messages) == (2 if action == "retry" else 1)
 
 
 async def test_priority_and_name_can_be_edited(api):
