@@ -43,7 +43,7 @@ class Ingestion:
         self.fingerprint = fingerprint
         self.file_id = file_id_for(request.batch_id, document.ordinal)
         self.sha256 = document.blob.sha256 if document.blob else None
-        self.is_repeat = attempt > 1 or request.retry_round > 0
+        self.is_repeat = attempt > 1 or request.retry_round > 0 or request.again
         """An earlier attempt may have left artifacts to go on from."""
         self.stage = Stage.FETCHING
         self.raw: StoredBytes | None = None

@@ -32,7 +32,7 @@ from ingather.ports.document_preparer import DocumentPreparer
 
 log = structlog.get_logger(__name__)
 
-_SHARED = ("tenant_id", "batch_id", "collection", "options", "actor")
+_SHARED = ("tenant_id", "batch_id", "collection", "options", "actor", "again")
 """What the documents of a pack have in common."""
 
 
@@ -98,7 +98,7 @@ class PackActivities:
         info = activity.info()
         if info.heartbeat_details:
             progress.resume(PackHeartbeat.model_validate(info.heartbeat_details[0]))
-        if info.attempt > 1:
+        if info.attempt > 1 or request.again:
             # A beat is a second old, or was never sent; rows are written before they are told.
             for record in await self._catalog.get_documents(request.batch_id, progress.open_ordinals):
                 progress.found(record)

@@ -3,10 +3,12 @@
 The parent's ledger holds every document. A child takes the next pending ones, which are
 in flight until it returns how each ended; nothing else is kept, so children of a retry are
 composed in the same way. A child that came to nothing (somebody terminated it) is made
-again: what its documents did already is found where they left it.
+again. All of its documents run once more, and go on from what they left; watchers hear of
+their ends a second time.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ MIN_CHILD_DOCUMENTS = 250
 MAX_HISTORY_EVENTS = 8_000
 """A child costs its parent about nine events; the server warns at 10,240."""
 MAX_CHILD_FAILURES = 3
+"""A document whose children came to nothing more often fails."""
 
 
 def child_size(document_count: int) -> int:
@@ -88,7 +91,8 @@ class ChildRun:
         self._running: dict[int, _Child] = {}
         self._tasks: dict[int, asyncio.Task[ChunkOutput]] = {}
         self._steering: set[asyncio.Task[None]] = set()
-        self._failures = 0
+        self._lost: Counter[int] = Counter()
+        """By ordinal, how many children a document was given to that came to nothing."""
         self._holds = 0
         self._ticks = 0
 
@@ -169,7 +173,9 @@ class ChildRun:
         self._ledger.move_all(DocumentStatus.PENDING, DocumentStatus.CANCELLED)
 
     def forgive(self, positions: Sequence[int]) -> None:
-        """Nothing is held against a document here."""
+        """These run again because somebody asked for it."""
+        for ordinal in positions:
+            self._lost.pop(ordinal, None)
 
     async def retry_running(self, request: RetryRequest) -> None:
         """Pass a retry on to the children at work; one that ended meanwhile has told its failures."""
@@ -207,6 +213,7 @@ class ChildRun:
                 ordinals=encode_bitmap(child.ordinals),
                 window=self._window(),
                 steer=child.told,
+                again=any(ordinal in self._lost for ordinal in child.ordinals),
             ),
             id=child_workflow_id_for(spec.batch_id, child.index, child.retry_round),
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -233,6 +240,7 @@ class ChildRun:
         if has_answer(task):
             output = task.result()
             self._ledger.apply(child.ordinals, output.ledger, output.failures)
+            self.forgive(child.ordinals)
         else:
             self._give_back(child, cancelled=was_cancelled(task))
         self._journal.child_ended(child.index, child.retry_round, encode_bitmap(child.ordinals))
@@ -240,15 +248,14 @@ class ChildRun:
 
     def _give_back(self, child: _Child, *, cancelled: bool) -> None:
         """It was never started, or somebody ended it from outside."""
-        status, code = DocumentStatus.PENDING, None
-        if cancelled:
-            status = DocumentStatus.CANCELLED
-        else:
-            self._failures += 1
-            if self._failures > MAX_CHILD_FAILURES:
-                status, code = DocumentStatus.FAILED, IngatherError.code
         for ordinal in child.ordinals:
-            self._ledger.move(ordinal, status, code)
+            self._lost[ordinal] += 1
+            if cancelled:
+                self._ledger.move(ordinal, DocumentStatus.CANCELLED)
+            elif self._lost[ordinal] > MAX_CHILD_FAILURES:
+                self._ledger.move(ordinal, DocumentStatus.FAILED, IngatherError.code)
+            else:
+                self._ledger.move(ordinal, DocumentStatus.PENDING)
 
     # --- Steering -------------------------------------------------------------------------
 

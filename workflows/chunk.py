@@ -83,7 +83,7 @@ class ChunkWorkflow:
         share = Share(self._ordinals, manifest.filenames, plan, self._chunk.window)
         documents = DocumentRun(self._chunk.spec, self._ledger, share, self._journal, self._changed)
         documents.paused, documents.priority = self._told.paused, self._told.priority
-        documents.retry_round = self._retry_round
+        documents.retry_round, documents.again = self._retry_round, self._chunk.again
         return documents
 
     async def _cancel(self) -> None:
@@ -166,7 +166,8 @@ class ChunkWorkflow:
         if documents is None or self._cancelling or request.request_id in self._handled:
             return
         self._handled.add(request.request_id)
-        mine = [position for position, ordinal in enumerate(self._ordinals) if ordinal in set(request.ordinals)]
+        wanted = frozenset(request.ordinals)
+        mine = [position for position, ordinal in enumerate(self._ordinals) if ordinal in wanted]
         if request.ordinals and not mine:
             return
         positions = self._ledger.reset(request.codes, mine)

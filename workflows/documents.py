@@ -76,6 +76,8 @@ class DocumentRun:
     ) -> None:
         self.priority = spec.priority
         self.retry_round = 0
+        self.again = False
+        """Somebody ran these documents before and came to nothing."""
         self.paused = False
         self.draining = False
         """Start nothing more, so that the workflow can continue as new."""
@@ -216,6 +218,7 @@ class DocumentRun:
                 retry_round=self.retry_round,
                 kills=self._share.plan.kills(position),
                 actor=spec.created_by,
+                again=self.again,
             ),
             activity_id=activity_id_for(ordinal, self.retry_round),
             summary=_summary(self._share.filenames[position]),
@@ -239,6 +242,7 @@ class DocumentRun:
                 options=spec.options,
                 actor=spec.created_by,
                 own_objects=spec.contract in OWN_OBJECTS,
+                again=self.again,
             ),
             activity_id=pack_activity_id_for(ordinals[0], self.retry_round),
             summary=_summary(f"{len(names)} small documents: {names[0]} … {names[-1]}"),

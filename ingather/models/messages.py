@@ -133,6 +133,8 @@ class ChunkInput(Message):
     window: int
     """Activities in flight at once."""
     steer: SteerRequest
+    again: bool = False
+    """An earlier child that had some of these documents came to nothing: they may have left results."""
 
 
 class ChunkOutput(Message):
@@ -241,6 +243,8 @@ class IngestDocumentInput(Message):
     """How often it killed a parser while it shared an activity with others."""
     actor: str = SYSTEM_NAME
     """Who submitted it, for the audit."""
+    again: bool = False
+    """It may have left results, although this is its first activity here."""
 
 
 class IngestDocumentOutput(Message):
@@ -265,6 +269,8 @@ class IngestPackInput(Message):
     """Who submitted them, for the audit."""
     own_objects: bool = False
     """Bring each document's bytes to its own key, also where they could stay as they came in."""
+    again: bool = False
+    """They may have left results, although this is their first activity here."""
 
 
 PACK_RETRY_ALONE = "p"

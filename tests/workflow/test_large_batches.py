@@ -244,6 +244,22 @@ async def test_a_child_that_somebody_ended_is_made_again(client, low_limits):
         world.gate.set()
 
         assert (await handle.result()).counts == Counts(total=12, done=12)
+        assert {each.ordinal for each in world.inputs if each.again} == {5, 6, 7, 8, 9}
+        assert sum(each.again for each in world.inputs) == 5
+
+
+async def test_children_that_are_ended_one_by_one_cost_no_document(client, low_limits):
+    """What counts is how often it happened to the same documents, not how often in all."""
+    world = World(document_count=25, gate=asyncio.Event())
+    async with driven(client, world) as driver:
+        handle = await driver.start(children_at_once=5)
+        await until(lambda: world.waiting == 25)
+        for index in range(5):
+            await client.get_workflow_handle(child_workflow_id_for(driver.batch_id, index, 0)).terminate("one by one")
+        await until(lambda: len(world.started) == 50)
+        world.gate.set()
+
+        assert (await handle.result()).counts == Counts(total=25, done=25)
 
 
 async def test_a_child_that_is_ended_again_and_again_fails_its_documents(client, low_limits):

@@ -192,3 +192,12 @@ async def test_a_cancelled_document_leaves_no_outcome(workshop, preparer):
         await running
 
     assert (await workshop.row(batch_id)).status is DocumentStatus.PENDING
+
+
+async def test_a_document_that_is_given_out_again_goes_on_from_what_it_left(workshop):
+    """Whoever had it came to nothing: a first attempt looks for artifacts all the same."""
+    batch_id = await workshop.batch(b"The mirror is washed in spring.\n")
+    first = await workshop.ingest(batch_id)
+
+    assert await workshop.ingest(batch_id, again=True) == first
+    assert len(workshop.preparer.parsed) == 1

@@ -361,3 +361,12 @@ async def test_a_pack_records_that_its_documents_were_ingested(workshop):
     [event] = await workshop.catalog.audit.list_events(AuditFilter(TENANT), 10)
     assert (event.event_type, event.actor, event.details) == ("DOCUMENT_INGESTED", "ada", {"filename": "note.txt"})
     assert event.resource_id == file_id_for(batch_id, 0)
+
+
+async def test_a_pack_that_is_given_out_again_finds_what_is_done(workshop):
+    """Whoever had its documents came to nothing: those with an outcome keep it, the others are ingested."""
+    batch_id = await workshop.batch(*(f"Sentence {n}.\n".encode() for n in range(3)))
+    await workshop.ingest_pack(batch_id, 0, 1)
+
+    assert (await workshop.ingest_pack(batch_id, 0, 1, 2, again=True)).statuses == "ddd"
+    assert sorted(workshop.preparer.parsed) == ["document-0.txt", "document-1.txt", "document-2.txt"]
