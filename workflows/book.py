@@ -11,7 +11,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from ingather.domain.batch_state import final_state
-    from ingather.domain.bitmap import decode_bitmap
+    from ingather.domain.bitmap import decode_bitmap, encode_bitmap
     from ingather.domain.ledger import Ledger
     from ingather.models.batch import (
         MAX_DOCUMENTS_PER_WORKFLOW,
@@ -80,6 +80,10 @@ class BatchBook:
         )
         self.started_at: datetime | None = None
         self._next_child = 0
+        self._alone: tuple[int, ...] = ()
+        """Documents that ran alone in an earlier run of this batch."""
+        self._kills: dict[int, int] = {}
+        """What they killed before, by ordinal."""
         self._created_at = workflow.now()
         self._version = 0
         self._handled: dict[str, None] = {}
@@ -162,6 +166,8 @@ class BatchBook:
         packs = wants_packs and PIPELINES[self.spec.pipeline].process_pack is not None
         packable = set(decode_bitmap(manifest.packable)) if packs else set()
         plan = PackPlan(packable, pack_limit(len(packable)))
+        for ordinal in self._alone:
+            plan.run_alone(ordinal, kills=self._kills.get(ordinal, 0))
         share = Share(range(len(self.ledger)), manifest.filenames, plan, self.spec.options.max_workers or MAX_IN_FLIGHT)
         self._begin(DocumentRun(self.spec, self.ledger, share, self.journal, self.changed))
 
@@ -228,6 +234,7 @@ class BatchBook:
     def carried(self) -> CarriedState:
         """What the next run of this batch goes on from."""
         first, entries = self.journal.tail()
+        plan = self.documents.plan if isinstance(self.documents, DocumentRun) else PackPlan()
         return CarriedState(
             ledger=self.ledger.letters(),
             failures=self.ledger.failures(),
@@ -241,6 +248,8 @@ class BatchBook:
             journal_first=first,
             journal=entries,
             handled_requests=tuple(self._handled),
+            alone=encode_bitmap(plan.alone),
+            kills=plan.all_kills,
             created_at=self._created_at,
             started_at=self.started_at,
         )
@@ -256,6 +265,7 @@ class BatchBook:
         self.priority = carried.priority
         self.retry_round = carried.retry_round
         self._next_child = carried.next_child
+        self._alone, self._kills = tuple(decode_bitmap(carried.alone)), carried.kills
         self.started_at = carried.started_at
         self._created_at = carried.created_at
         self._version = carried.version

@@ -103,6 +103,11 @@ class DocumentRun:
         self._ticks = 0
 
     @property
+    def plan(self) -> PackPlan:
+        """Which documents share an activity, and which may no longer."""
+        return self._share.plan
+
+    @property
     def in_flight(self) -> tuple[int, ...]:
         """Ordinals being worked on, the first of them."""
         positions = self._ledger.where(DocumentStatus.IN_FLIGHT)

@@ -41,7 +41,18 @@ class PackPlan:
     def __init__(self, packable: Iterable[int] = (), limit: int = 1) -> None:
         self._packable = set(packable) if limit > 1 else set()
         self._limit = limit
+        self._alone: set[int] = set()
         self._kills: dict[int, int] = {}
+
+    @property
+    def alone(self) -> list[int]:
+        """Documents that were told to run alone, rising."""
+        return sorted(self._alone)
+
+    @property
+    def all_kills(self) -> dict[int, int]:
+        """How often a document killed its parser while it shared an activity, where it did."""
+        return dict(sorted(self._kills.items()))
 
     @property
     def packs(self) -> bool:
@@ -59,6 +70,7 @@ class PackPlan:
     def run_alone(self, position: int, *, kills: int = 0) -> None:
         """From now on this document gets an activity of its own."""
         self._packable.discard(position)
+        self._alone.add(position)
         if kills:
             self._kills[position] = self._kills.get(position, 0) + kills
 

@@ -92,6 +92,10 @@ class CarriedState(Message):
     """Position of the oldest entry in ``journal``; older ones were let go."""
     journal: tuple[JournalEntry, ...]
     handled_requests: tuple[str, ...]
+    alone: str = ""
+    """Documents that may no longer share an activity, as a bitmap."""
+    kills: dict[int, int] = Field(default_factory=dict)
+    """How many parsers a document killed while it shared one, by ordinal."""
     created_at: datetime
     started_at: datetime | None = None
 

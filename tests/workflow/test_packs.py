@@ -131,3 +131,18 @@ async def test_a_pause_lets_packs_in_flight_finish(client):
         assert paused.counts == Counts(total=480, pending=288, done=192)
         await handle.execute_update(BatchWorkflow.resume, request())
         assert (await handle.result()).counts == Counts(total=480, done=480)
+
+
+async def test_who_must_run_alone_does_so_over_a_continue_as_new(short_history_client):
+    """What killed its parser in a pack comes into no other, and its kill counts, in whichever run it is its turn."""
+    world = World(
+        document_count=200, is_small=lambda _: True, pack_outcome=lambda n: PACK_KILLED if n % 3 == 0 else DONE
+    )
+    async with driven(short_history_client, world) as driver:
+        handle = await driver.start(**PACKED)
+        assert (await handle.result()).counts == Counts(total=200, done=200)
+
+        runs = [run async for run in short_history_client.list_workflows(f"WorkflowId = '{handle.id}'")]
+        assert len(runs) > 1
+        assert sorted(chain.from_iterable(world.packs)) == list(range(200))
+        assert sorted((each.ordinal, each.kills) for each in world.inputs) == [(n, 1) for n in range(0, 200, 3)]
