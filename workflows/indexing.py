@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from ingather.models.errors import BlobNotFoundError, IndexUnavailableError
     from ingather.models.messages import IndexDocumentsInput, IndexDocumentsOutput
     from workflows.options import INDEX, LAST_INDEX
-    from workflows.outcomes import was_cancelled
+    from workflows.outcomes import has_answer, was_cancelled
 
 INDEX_BATCH_SIZE = 100
 PACKED_INDEX_BATCH_SIZE = 500
@@ -50,6 +50,8 @@ class IndexQueue:
         self._writing: Sequence[int] = ()
         self._task: asyncio.Task[IndexDocumentsOutput] | None = None
         self._options = INDEX
+        self._was_stopped = False
+        """The write under way was told to stop: whatever it ends with is not its documents' fault."""
         self._timer: asyncio.Task[None] | None = None
         self._is_due = False
 
@@ -74,6 +76,7 @@ class IndexQueue:
         """The batch is being cancelled: what waits is tried for a minute, not for half an hour."""
         self._options = LAST_INDEX
         if self._task is not None:
+            self._was_stopped = True
             self._task.cancel()
 
     def stop_timer(self) -> None:
@@ -107,13 +110,14 @@ class IndexQueue:
 
     def _written(self, task: "asyncio.Task[IndexDocumentsOutput]") -> None:
         ordinals, self._writing, self._task = self._writing, (), None
-        if was_cancelled(task):
+        was_stopped, self._was_stopped = self._was_stopped, False
+        if has_answer(task):
+            for ordinal in decode_bitmap(task.result().missing):
+                self._on_failure(ordinal, BlobNotFoundError.code)
+        elif was_stopped or was_cancelled(task):
             self._waiting[:0] = ordinals  # it was stopped for being too patient
-        elif task.exception() is not None:
+        else:
             # Every attempt failed: what cannot be found is not done. A retry by this code indexes again.
             for ordinal in ordinals:
                 self._on_failure(ordinal, IndexUnavailableError.code)
-        else:
-            for ordinal in decode_bitmap(task.result().missing):
-                self._on_failure(ordinal, BlobNotFoundError.code)
         self._wake()

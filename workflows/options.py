@@ -102,6 +102,8 @@ INDEX = ActivityOptions(
     start_to_close_timeout=timedelta(minutes=10),
     heartbeat_timeout=HEARTBEAT_TIMEOUT,
     retry_policy=_PATIENT,
+    # A write that was told to stop must not go on beside the one that takes its place.
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
 
 LAST_INDEX = INDEX | ActivityOptions(schedule_to_close_timeout=timedelta(seconds=60))

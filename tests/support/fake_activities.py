@@ -71,6 +71,13 @@ class World:
     """What a document ends with when it is stopped, instead of stopping."""
     index_is_away: bool = False
     """No index write succeeds."""
+    index_gate: asyncio.Event | None = None
+    """While set and not open, documents are being made searchable."""
+    index_error: Exception | None = None
+    """What a write at that gate ends with when it is stopped, instead of stopping."""
+    indexing: int = 0
+    """Index writes under way."""
+    most_indexing: int = 0
     missing: frozenset[int] = frozenset()
     """Documents whose artifact is gone when they are to be indexed."""
     started: list[int] = field(default_factory=list)
@@ -157,6 +164,19 @@ class World:
     async def index_documents(self, request: IndexDocumentsInput) -> IndexDocumentsOutput:
         if self.index_is_away:
             raise ApplicationError("away", type="index_unavailable")
+        self.indexing += 1
+        self.most_indexing = max(self.most_indexing, self.indexing)
+        try:
+            await _opened(self.index_gate)
+        except asyncio.CancelledError:
+            # It takes a moment to stop, as it does anywhere.
+            await asyncio.sleep(0.5)
+            self.index_gate = None
+            if self.index_error is not None:
+                raise self.index_error from None
+            raise
+        finally:
+            self.indexing -= 1
         ordinals = [ordinal for ordinal in decode_bitmap(request.ordinals) if ordinal not in self.missing]
         self.indexed.append(ordinals)
         missing = self.missing.intersection(decode_bitmap(request.ordinals))

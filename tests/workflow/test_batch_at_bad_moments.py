@@ -292,6 +292,21 @@ async def test_a_cancelled_workflow_says_so_too(client):
         assert (await (await handle.describe()).memo())["progress"]["state"] == "cancelled"
 
 
+@pytest.mark.parametrize("error", [None, ApplicationError("away", type="index_unavailable")], ids=["stops", "fails"])
+async def test_a_cancel_lets_no_two_index_writes_run_side_by_side(client, error):
+    """The write that was told to stop has ended before the last one begins, which finds what that one left undone."""
+    world = World(document_count=110, index_gate=asyncio.Event(), index_error=error, gate=asyncio.Event(), open_for=100)
+    async with driven(client, world) as driver:
+        handle = await driver.start()
+        await until(lambda: world.indexing == 1)
+
+        await handle.cancel()
+
+        assert await cancelled(driver) == Counts(total=110, done=100, cancelled=10)
+        assert world.most_indexing == 1
+        assert [len(ordinals) for ordinals in world.indexed] == [100]
+
+
 async def test_a_cancel_does_not_wait_half_an_hour_for_an_index_that_is_away(client, monkeypatch):
     """What was finished and cannot be made searchable fails by a code that a retry can name."""
     monkeypatch.setitem(LAST_INDEX, "schedule_to_close_timeout", timedelta(seconds=1))
