@@ -13,9 +13,10 @@ What survives. Everything: the state is this workflow's history. It continues as
 when nothing is in flight, no handler runs and the server asks for it; ledger, journal tail,
 paused flag, round and handled request ids travel along.
 
-Messages. Updates ``start``, ``pause``, ``resume``, ``retry``, ``set_priority`` answer with
-the new state; signals of the same meaning are for when an update got no answer in time, and
-carry the same request id. The signal ``place_granted`` comes from the tenant's line. Cancel is
+Messages. Updates ``start``, ``seal``, ``pause``, ``resume``, ``retry``, ``set_priority`` answer
+with the new state; signals of the same meaning are for when an update got no answer in time, and
+carry the same request id. The signal ``added`` tells an open batch how much it has, ``place_granted``
+comes from the tenant's line, ``child_quiet`` from a child whose pause is complete. Cancel is
 Temporal's own. Queries ``progress`` and ``outcomes``.
 A closed batch is opened again by starting the same workflow id with ``reopen`` and ``retry``.
 """

@@ -21,7 +21,7 @@ class BatchState(StrEnum):
     """The life of a batch. Open to additions: clients treat an unknown value as running."""
 
     PENDING = "pending"
-    """Accepted, waits for ``start``."""
+    """Accepted, waits for ``start`` or, while documents may still be added, for ``seal``."""
     QUEUED = "queued"
     """Waits for a place."""
     RUNNING = "running"
