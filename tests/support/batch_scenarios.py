@@ -12,11 +12,20 @@ from temporalio.client import WorkflowFailureError, WorkflowUpdateStage
 from temporalio.exceptions import ApplicationError
 
 from ingather.models.batch import BatchState
-from ingather.models.messages import PACK_KILLED, IngestDocumentOutput
-from tests.support.batch_driver import BatchDriver, request, retry
+from ingather.models.identity import child_workflow_id_for
+from ingather.models.messages import (
+    PACK_KILLED,
+    AddedRequest,
+    IngestDocumentOutput,
+    PlaceLimits,
+    PriorityRequest,
+    SealRequest,
+)
+from tests.support.batch_driver import PLACES, BatchDriver, request, retry
 from tests.support.fake_activities import DONE, World, failed
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 from workflows.batch import BatchWorkflow
+from workflows.chunk import ChunkWorkflow
 
 ONE_AT_A_TIME = {"max_workers": 1}
 
@@ -30,6 +39,8 @@ class Scenario:
     short_history: bool = False
     with_child: bool = False
     """Its first child's history belongs to it."""
+    limits: PlaceLimits = PLACES
+    """What its tenant may have running."""
 
 
 async def run(driver: BatchDriver) -> None:
@@ -128,12 +139,95 @@ async def large_cancel(driver: BatchDriver) -> None:
         await handle.result()
 
 
+async def opened_and_sealed(driver: BatchDriver) -> None:
+    """More is added before the seal, and nobody knows of how much until then."""
+    handle = await driver.start(options=ONE_AT_A_TIME, open=True, submitted_count=1)
+    await driver.reaches(BatchState.PENDING)
+    await handle.signal(BatchWorkflow.added, AddedRequest(document_count=2))
+    await handle.execute_update(BatchWorkflow.seal, SealRequest(request_id="seal", document_count=3, size_bytes=30))
+    await handle.result()
+
+
+async def reprioritised(driver: BatchDriver) -> None:
+    handle = await driver.start(options=ONE_AT_A_TIME)
+    await until(lambda: driver.world.waiting == 1)
+    await handle.execute_update(BatchWorkflow.set_priority, PriorityRequest(request_id="urgent", priority=1))
+    driver.world.gate.set()
+    await handle.result()
+
+
+async def cancel_paused(driver: BatchDriver) -> None:
+    handle = await driver.start(options=ONE_AT_A_TIME)
+    await until(lambda: driver.world.waiting == 1)
+    await handle.execute_update(BatchWorkflow.pause, request())
+    driver.world.gate.set()
+    await driver.reaches(BatchState.PAUSED)
+    await _nothing_under_way(driver)
+    await handle.cancel()
+    with contextlib.suppress(WorkflowFailureError):
+        await handle.result()
+
+
+async def cancel_queued(driver: BatchDriver) -> None:
+    """Another batch of the tenant has the only place."""
+    holder = BatchDriver(driver.client, driver.world)
+    await holder.start(options=ONE_AT_A_TIME)
+    await until(lambda: driver.world.waiting == 1)
+    handle = await driver.start(options=ONE_AT_A_TIME)
+    await driver.reaches(BatchState.QUEUED)
+    await until(lambda: driver.world.calls["read_manifest"] == 2)
+    await _nothing_under_way(driver)
+    await handle.cancel()
+    with contextlib.suppress(WorkflowFailureError):
+        await handle.result()
+    driver.world.gate.set()
+    await holder.handle.result()
+
+
+async def large_steered(driver: BatchDriver) -> None:
+    """A retry and a priority that reach the child at work."""
+    handle = await driver.start(options=ONE_AT_A_TIME)
+    await until(lambda: driver.world.waiting == 1)
+    await handle.execute_update(BatchWorkflow.retry, retry(codes=("corrupt",)))
+    await until(lambda: len(driver.world.resets) == 1)
+    await handle.execute_update(BatchWorkflow.set_priority, PriorityRequest(request_id="urgent", priority=1))
+    child = driver.client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0))
+
+    async def heard() -> bool | None:
+        return True if (await child.query(ChunkWorkflow.progress)).priority == 1 else None
+
+    await until_async(heard)
+    driver.world.gate.set()
+    await handle.result()
+
+
+async def large_child_lost(driver: BatchDriver) -> None:
+    """Somebody terminates a child, and another takes its documents."""
+    handle = await driver.start(options=ONE_AT_A_TIME)
+    await until(lambda: driver.world.waiting == 1)
+    await driver.client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0)).terminate("by an operator")
+    await until(lambda: len(driver.world.packs) > 1)
+    driver.world.gate.set()
+    await handle.result()
+
+
+async def _nothing_under_way(driver: BatchDriver) -> None:
+    async def settled() -> bool | None:
+        return True if not (await driver.handle.describe()).raw_description.pending_activities else None
+
+    await until_async(settled)
+
+
 def _small_documents(count: int, **fields: object) -> World:
     return World(document_count=count, is_small=lambda _: True, **fields)
 
 
 def _one_runs_alone(ordinal: int) -> str | IngestDocumentOutput:
     return PACK_KILLED if ordinal == 3 else DONE
+
+
+def _one_fails(ordinal: int) -> IngestDocumentOutput:
+    return failed() if ordinal == 3 else DONE
 
 
 def _gated(open_for: int = 1) -> World:
@@ -164,5 +258,20 @@ SCENARIOS = {
     "large_cancel": Scenario(
         large_cancel, lambda: _small_documents(1_001, gate=asyncio.Event(), open_for=1), with_child=True
     ),
+    "open": Scenario(opened_and_sealed),
+    "priority": Scenario(reprioritised, _gated),
+    "cancel_paused": Scenario(cancel_paused, _gated),
+    "cancel_queued": Scenario(
+        cancel_queued,
+        lambda: World(gate=asyncio.Event()),
+        limits=PlaceLimits(max_jobs=1, max_bytes=1_000_000, check_seconds=60),
+    ),
+    "large_steered": Scenario(
+        large_steered,
+        lambda: _small_documents(1_001, gate=asyncio.Event(), open_for=1, pack_outcome=_one_fails),
+        with_child=True,
+    ),
+    "large_child_lost": Scenario(large_child_lost, lambda: _small_documents(1_001, gate=asyncio.Event())),
+    "large_reopen": Scenario(reopen, lambda: _small_documents(1_001, pack_outcome=_one_fails), with_child=True),
     "continue_as_new": Scenario(run, lambda: World(document_count=30), short_history=True),
 }

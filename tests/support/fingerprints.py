@@ -51,7 +51,7 @@ def without_repeats(words: list[str]) -> list[str]:
 async def play(client: Client, scenario: Scenario) -> list[WorkflowHistory]:
     """Play a scenario; answers the history of every run of its workflow, oldest first, and of its first child."""
     world = scenario.world()
-    async with driven(client, world) as driver:
+    async with driven(client, world, limits=scenario.limits) as driver:
         await scenario.play(driver)
         runs = [
             (execution.start_time, execution.run_id)
