@@ -57,7 +57,7 @@ async def ended(visitor: Visitor, batch_id: str, seconds: float = 120) -> Json:
 async def manifested(visitor: Visitor, batch_id: str) -> None:
     """Until the batch knows its documents by name."""
     deadline = time.monotonic() + 60
-    while not (await visitor.get(f"/v1/batches/{batch_id}/documents?limit=1")).json()["items"]:
+    while not (await visitor.get(f"/v1/batches/{batch_id}/documents?limit=1")).json()["data"]:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
 
