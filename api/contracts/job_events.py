@@ -50,6 +50,8 @@ class JobTeller:
 
     def tell(self, event: LoggedEvent) -> list[bytes]:
         """What the contract says of an event of ours: JSON objects, each on one line."""
+        if event.type == EventType.BATCH_CREATED:
+            self.begun = False  # a history that was lost is told from its beginning
         if event.type in _WAITING or event.type in _SILENT:
             return []
         ours = orjson.loads(event.body)

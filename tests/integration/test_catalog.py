@@ -171,6 +171,35 @@ async def test_a_later_version_wins(catalog, batch_id):
     assert (await catalog.get_batch(batch_id)).state is BatchState.COMPLETED
 
 
+async def test_untold_batches_are_those_of_the_contracts_until_their_end_is_told(catalog):
+    """Of every tenant, oldest first; opened again, or finished once more, a batch is untold again."""
+    await catalog.add_tenant(OTHER_TENANT, "other")
+    young = batch_record(contract="jobs", created_at=NOON + SECOND)
+    old = batch_record(contract="jobs", tenant_id=OTHER_TENANT)
+    for record in (young, old, batch_record(), batch_record(contract="else")):
+        await catalog.add_batch(record)
+    names = [(OTHER_TENANT, old.batch_id), (DEFAULT_TENANT_ID, young.batch_id)]
+    assert await catalog.list_untold(["jobs", "none"], 10) == names
+    assert await catalog.list_untold(["jobs"], 1) == names[:1]
+
+    await catalog.note_told(young.batch_id, 99)
+    assert await catalog.list_untold(["jobs"], 10) == names, "it has not ended"
+    ended = BatchSummary(batch_id=young.batch_id, state=BatchState.COMPLETED, counts=Counts(), version=5)
+    await catalog.finish_batch(ended)
+    await catalog.note_told(young.batch_id, 4)
+    assert await catalog.list_untold(["jobs"], 10) == names, "that was an earlier end"
+    await catalog.note_told(young.batch_id, 5)
+    assert await catalog.list_untold(["jobs"], 10) == names[:1]
+    assert (await catalog.get_batch(young.batch_id)).is_told
+
+    await catalog.set_batch_state(young.batch_id, BatchState.RETRYING)
+    assert await catalog.list_untold(["jobs"], 10) == names
+    await catalog.finish_batch(ended.model_copy(update={"version": 8}))
+    await catalog.note_told(young.batch_id, 8)
+    await catalog.finish_batch(ended.model_copy(update={"version": 8}))
+    assert await catalog.list_untold(["jobs"], 10) == names
+
+
 # Event numbers
 
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
@@ -13,7 +14,8 @@ from ingather.adapters.redis_event_log import RedisEventLog
 from ingather.models.batch import BatchProgress, BatchState, Counts
 from ingather.models.errors import EventLogUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID
-from ingather.ports.event_log import EventLog, LoggedEvent, LogRange, Notes, StreamKey
+from ingather.ports.event_log import Announcement, EventLog, LoggedEvent, LogRange, Notes, StreamKey
+from tests.support.waiting import until
 
 OpenLog = Callable[..., EventLog]
 
@@ -65,6 +67,48 @@ async def test_what_is_appended_is_read_in_order(log: EventLog, key: StreamKey) 
     assert await log.read(key, 0, 100) == [*events(1, 3), event(4, state="paused")]
     assert await log.read(key, 2, 1) == [event(3)]
     assert await log.read(key, 4, 10) == []
+
+
+async def test_what_is_announced_is_published_with_the_append(
+    log: EventLog, key: StreamKey, server_url: str | None
+) -> None:
+    """In its order, and not where the append is refused: after another's lease, or with a number that is taken."""
+    async with heard_at("somewhere", log, server_url) as heard:
+        await log.elect(key, "a", 5)
+        said = [Announcement("somewhere", b"one"), Announcement("elsewhere", b"x"), Announcement("somewhere", b"two")]
+        assert await log.append(key, "a", events(1, 2), notes=Notes({"n": b"1"}, whole=True), announcements=said)
+        assert not await log.append(key, "a", events(2, 2), announcements=[Announcement("somewhere", b"again")])
+        assert not await log.append(key, "b", events(3, 3), announcements=[Announcement("somewhere", b"stranger")])
+        assert await log.append(key, "a", events(3, 3), announcements=[Announcement("somewhere", b"three")])
+        await until(lambda: len(heard) >= 3)
+        await asyncio.sleep(0.05)
+
+    assert heard == [b"one", b"two", b"three"]
+    assert await log.read(key, 0, 10) == events(1, 3)
+    assert await log.notes(key) == {"n": b"1"}
+
+
+@asynccontextmanager
+async def heard_at(channel: str, log: EventLog, server_url: str | None) -> AsyncIterator[list[bytes]]:
+    """A list of what is announced there while the block runs."""
+    if server_url is None:
+        assert isinstance(log, InMemoryEventLog)
+        yield log.listen(channel)
+        return
+    heard: list[bytes] = []
+    async with Redis.from_url(server_url) as redis, redis.pubsub(ignore_subscribe_messages=True) as channels:
+        await channels.subscribe(channel)
+
+        async def listen() -> None:
+            while True:
+                message = await channels.get_message(timeout=None)
+                heard.extend([message["data"]] if message else [])
+
+        listening = asyncio.create_task(listen())
+        await asyncio.sleep(0.1)
+        yield heard
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
 
 
 async def test_the_range_says_where_another_poller_goes_on(log: EventLog, key: StreamKey) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from api.streams.announcing import Announcers
 from api.streams.hub import Hub
 from api.streams.session import StreamSession
 from api.streams.wording import OurWording, Wording
@@ -14,16 +15,17 @@ from tests.support.watching import Watcher
 class House:
     """One API process (or several) around a batch."""
 
-    def __init__(self, batch: ScriptedBatch, log: EventLog) -> None:
+    def __init__(self, batch: ScriptedBatch, log: EventLog, announcers: Announcers | None = None) -> None:
         self.batch = batch
         self.log = log
+        self.announcers = announcers
         self.changed: list[str] = []
         self.hubs: list[Hub] = []
         self.watchers: list[Watcher] = []
         self.hub = self.open_hub()
 
     def open_hub(self) -> Hub:
-        hub = Hub(self.batch.parts(self.log), self.changed.append)
+        hub = Hub(self.batch.parts(self.log, self.announcers), self.changed.append)
         hub.start()
         self.hubs.append(hub)
         return hub

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from api.engine import EngineStatus, Presence
+from api.streams.announcing import Announcers
 from api.streams.poller import PollerParts
 from api.streams.queries import BatchNotOpenError
 from ingather.adapters.memory.catalog import InMemoryCatalog
@@ -45,8 +46,14 @@ class ScriptedBatch:
     """Stands in for ``BatchQueries`` and ``BatchEngine`` of one batch; every step is a method."""
 
     def __init__(
-        self, batch_id: str, document_count: int = 3, names: dict[int, str] | None = None, catalog: object = None
+        self,
+        batch_id: str,
+        document_count: int = 3,
+        names: dict[int, str] | None = None,
+        catalog: object = None,
+        contract: str = "v1",
     ) -> None:
+        self.contract = contract
         self.key = StreamKey(DEFAULT_TENANT_ID, batch_id)
         self.catalog = catalog or InMemoryCatalog()
         self.names = names or {}
@@ -82,6 +89,7 @@ class ScriptedBatch:
             batch_id=self.key.batch_id,
             tenant_id=self.key.tenant_id,
             name="scripted",
+            contract=self.contract,
             submitted_count=len(self.statuses),
         )
         return known or BatchRecord(
@@ -253,8 +261,15 @@ class ScriptedBatch:
             ),
         )
 
-    def parts(self, log: EventLog) -> PollerParts:
-        return PollerParts(queries=self, engine=self, log=log, catalog=self.catalog, settle=self._settle)
+    def parts(self, log: EventLog, announcers: Announcers | None = None) -> PollerParts:
+        return PollerParts(
+            queries=self,
+            engine=self,
+            log=log,
+            catalog=self.catalog,
+            settle=self._settle,
+            announcers=announcers or {},
+        )
 
     async def _settle(self, _key: StreamKey) -> None:
         return None
