@@ -153,7 +153,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 stores.events,
                 stores.catalog,
                 reader=reader,
-                settle=lambda key: parts.batches.snapshot(key.tenant_id, key.batch_id),
+                settle=lambda key: parts.batches.settle(key.tenant_id, key.batch_id),
                 streams_per_tenant=settings.limits.streams_per_client,
                 announcers={job_body.CONTRACT: JobAnnouncer},
             )

@@ -191,6 +191,13 @@ class BatchService:
         self._overlays[tenant_id] = _Overlay(time.monotonic(), running)
         return running
 
+    async def settle(self, tenant_id: str, batch_id: str) -> None:
+        """Write the last word on a batch whose workflow is over, whatever was remembered or shared of it a moment ago."""
+        record = await self.record(tenant_id, batch_id)
+        if not record.state.is_final:
+            await self._settled(record)
+            self._reader.forget(batch_id)
+
     async def _settled(self, record: BatchRecord) -> BatchSnapshot:
         """A batch that should run and has no open workflow."""
         try:

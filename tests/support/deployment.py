@@ -46,9 +46,8 @@ class Deployment:
         return driver
 
 
-@contextmanager
-def api_for_all(temporal_address: str, redis_url: str, folder: Path) -> Iterator[ApiProcess]:
-    """One API process for all tests that leave it as it was."""
+def api_not_started(temporal_address: str, redis_url: str, folder: Path) -> ApiProcess:
+    """An API process that could be started, around a catalog that is there."""
     catalog_url = f"sqlite:///{folder}/catalog.db"
     environment = {
         "TEMPORAL_ADDRESS": temporal_address,
@@ -58,7 +57,13 @@ def api_for_all(temporal_address: str, redis_url: str, folder: Path) -> Iterator
         "INGATHER_S3__ENDPOINT_URL": "http://127.0.0.1:9",
     }
     migrate(catalog_url)
-    api = ApiProcess(environment, folder / "api.log")
+    return ApiProcess(environment, folder / "api.log")
+
+
+@contextmanager
+def api_for_all(temporal_address: str, redis_url: str, folder: Path) -> Iterator[ApiProcess]:
+    """One API process for all tests that leave it as it was."""
+    api = api_not_started(temporal_address, redis_url, folder)
     api.start()
     try:
         yield api
