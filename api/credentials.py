@@ -15,7 +15,7 @@ import structlog
 
 from api.tokens import Tokens
 from ingather.domain.api_keys import key_hash, key_id_of, looks_like_key
-from ingather.models.accounts import ApiKey, CredentialKind, Principal, User
+from ingather.models.accounts import KEY_USER_PREFIX, ApiKey, CredentialKind, Principal, User
 from ingather.models.errors import DependencyError, UnauthorizedError
 from ingather.ports.accounts import Accounts
 
@@ -103,7 +103,7 @@ class Authenticator:
             kind=CredentialKind.KEY,
             credential_id=key_id,
             tenant_id=key.tenant_id,
-            user=key.username or key.name,
+            user=key.username or f"{KEY_USER_PREFIX}{key.name}",
             scopes=key.scopes,
         )
 

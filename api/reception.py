@@ -39,7 +39,7 @@ class SubmissionSpec(BaseModel):
     open: bool = False
     """Take more documents until ``seal``; the batch runs from then on."""
     pipeline: str | None = Field(default=None, max_length=50)
-    """What each document runs through: ``ingest``, or ``noop``, which accounts for documents and does nothing else."""
+    """What each document runs through: ``ingest``, or ``handoff``; the tenant's own when left out."""
     options: ProcessingOptions = ProcessingOptions()
     metadata: dict[str, Any] = Field(default_factory=dict)
 

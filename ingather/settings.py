@@ -6,7 +6,7 @@ Temporal keeps its own standard variables (``TEMPORAL_ADDRESS``, ``TEMPORAL_NAME
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,20 +14,23 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
+SigningSecret = Annotated[SecretStr, Field(min_length=32)]
+"""Shorter than 32 bytes, the key of an HMAC-SHA-256 could be found by trying."""
+
 
 class ApiSettings(BaseModel):
     host: str = "127.0.0.1"
     public_url: str | None = None
     """Base of the links the API hands out; the request's own when None."""
-    cursor_secret: SecretStr | None = None
-    """Signs list cursors; a random one per process when None, so set it where several API processes run."""
+    cursor_secret: SigningSecret | None = None
+    """Signs list cursors, 32 bytes or more; a random one per process when None, so set it where several API processes run."""
 
 
 class AuthSettings(BaseModel):
     mode: Literal["open", "required"] = "open"
     """``open``: everybody on this machine may do everything, which is why it is refused on any address but loopback. ``required``: nobody without a credential."""
-    token_secret: SecretStr | None = None
-    """Signs access tokens; a random one per process when None, so set it where several API processes run."""
+    token_secret: SigningSecret | None = None
+    """Signs access tokens, 32 bytes or more; a random one per process when None, so set it where several API processes run."""
     token_lifetime: timedelta = timedelta(hours=1)
     issuer: str = "ingather"
     audience: str = "ingather-api"

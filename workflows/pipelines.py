@@ -22,6 +22,8 @@ class Pipeline:
     indexed: bool
     process_pack: Callable[[Any, IngestPackInput], Awaitable[IngestPackOutput]] | None = None
     """Several small documents in one activity; None where each has one of its own."""
+    is_offered: bool = True
+    """Whether clients are told of it, and tenants may be set to it."""
     takes_place: bool = True
     """Whether its batches wait in the tenant's line for a place."""
 
@@ -33,6 +35,11 @@ PIPELINES = {
     "ingest": Pipeline(IngestActivities.ingest_document, indexed=True, process_pack=PackActivities.ingest_pack),
     HANDOFF: Pipeline(HandoffActivities.hand_on_document, indexed=False, process_pack=HandoffActivities.hand_on_pack),
     "noop": Pipeline(
-        AccountingActivities.account_for_document, indexed=False, process_pack=AccountingActivities.account_for_pack
+        AccountingActivities.account_for_document,
+        indexed=False,
+        process_pack=AccountingActivities.account_for_pack,
+        is_offered=False,  # measures what a document costs without its contents: nothing is stored
     ),
 }
+
+OFFERED_PIPELINES = tuple(name for name, pipeline in PIPELINES.items() if pipeline.is_offered)

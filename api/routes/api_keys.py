@@ -22,7 +22,7 @@ class NewApiKey(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     name: str = Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")
-    """What it is for; what its batches say they were created by, where it acts as no user."""
+    """What it is for; its batches say they were created by `key:` and this, where it acts as no user."""
     tenant_id: str | None = None
     """The caller's own tenant when left out."""
     scopes: frozenset[Scope] = Field(default=DEFAULT_SCOPES, min_length=1)

@@ -21,7 +21,7 @@ from ingather.models.accounts import (
 )
 from ingather.models.errors import AlreadyExistsError, IdempotencyKeyReusedError, ValidationFailedError
 from ingather.models.identity import TenantId
-from workflows.pipelines import PIPELINES
+from workflows.pipelines import OFFERED_PIPELINES
 
 router = APIRouter(prefix="/v1/tenants", tags=["administration"], route_class=GuardedRoute)
 
@@ -51,8 +51,8 @@ class TenantSettings(BaseModel):
     @field_validator("pipeline")
     @classmethod
     def _is_known(cls, value: str | None) -> str | None:
-        if value is not None and value not in PIPELINES:
-            raise ValueError(f"The pipelines are {', '.join(PIPELINES)}.")
+        if value is not None and value not in OFFERED_PIPELINES:
+            raise ValueError(f"The pipelines are {', '.join(OFFERED_PIPELINES)}.")
         return value
 
     def changes(self) -> dict[str, Any]:

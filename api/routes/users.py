@@ -5,11 +5,11 @@ from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from api.access import GuardedRoute, public
 from api.dependencies import CurrentCaller, IdempotencyKey, Parts, require_json
-from ingather.models.accounts import DEFAULT_SCOPES, Scope, User
+from ingather.models.accounts import DEFAULT_SCOPES, KEY_USER_PREFIX, Scope, User
 
 router = APIRouter(prefix="/v1", tags=["administration"], route_class=GuardedRoute)
 
@@ -23,11 +23,18 @@ class NewUser(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     username: Username
-    """Unique in the whole deployment."""
+    """Unique in the whole deployment. Names that begin with `key:` are those of keys without a user."""
     password: Password
     tenant_id: str | None = None
     """The caller's own tenant when left out."""
     scopes: frozenset[Scope] = DEFAULT_SCOPES
+
+    @field_validator("username")
+    @classmethod
+    def _is_no_key_s(cls, value: str) -> str:
+        if value.startswith(KEY_USER_PREFIX):
+            raise ValueError(f"Names that begin with {KEY_USER_PREFIX} are those of keys.")
+        return value
 
 
 class UserView(BaseModel):

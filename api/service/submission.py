@@ -36,7 +36,7 @@ from ingather.models.errors import (
 )
 from ingather.models.identity import batch_id_for
 from ingather.ports.catalog import Catalog
-from workflows.pipelines import PIPELINES
+from workflows.pipelines import OFFERED_PIPELINES, PIPELINES
 
 log = structlog.get_logger(__name__)
 
@@ -208,7 +208,7 @@ class SubmissionService:
 
     def _pipeline(self, wanted: str) -> str:
         if wanted not in PIPELINES:
-            raise ValidationFailedError(f"There is no pipeline {wanted!r}: choose from {', '.join(PIPELINES)}.")
+            raise ValidationFailedError(f"There is no pipeline {wanted!r}: choose from {', '.join(OFFERED_PIPELINES)}.")
         return wanted
 
     def _options(self, wanted: ProcessingOptions) -> ProcessingOptions:

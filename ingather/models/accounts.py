@@ -80,6 +80,10 @@ class Tenant(BaseModel):
         return self.collection_schemas.get(collection, self.metadata_schema)
 
 
+KEY_USER_PREFIX = "key:"
+"""Begins the name under which a key without a user acts. No user's name begins with it, so that the two never meet."""
+
+
 class User(BaseModel):
     """A person, or a program that logs in like one. Its name is unique in the whole deployment."""
 
@@ -102,7 +106,7 @@ class ApiKey(BaseModel):
     tenant_id: TenantId
     name: str = Field(min_length=1, max_length=255)
     username: str | None = None
-    """The user it acts as; where there is none, it acts under its own name."""
+    """The user it acts as; where there is none, it acts as `key:` and its own name."""
     scopes: frozenset[Scope] = DEFAULT_SCOPES
     created_at: datetime
     expires_at: datetime | None = None

@@ -83,7 +83,7 @@ def test_the_command_line_sends_its_key(deployment: Deployment, tmp_path: Path):
     (tmp_path / "note.txt").write_text("The dome was open all night.")
     done = deployment.ingather("submit", str(tmp_path / "note.txt"), "--watch", "--json", key=deployment.key)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[0])["created_by"] == "first key"
+    assert json.loads(done.stdout.splitlines()[0])["created_by"] == "key:first key"
 
 
 def test_tenants_users_and_keys_are_managed_from_the_command_line(deployment: Deployment):

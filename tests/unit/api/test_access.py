@@ -144,7 +144,7 @@ async def test_the_credential_decides_the_tenant(closed):
     key = await key_of(closed.catalog.accounts, tenant_id=OTHER, name="nightly import")
     body = {"documents": [{"filename": "a.txt", "content": "aGVsbG8="}]}
     batch = (await closed.http.post("/v1/batches", headers=key, json=body)).json()
-    assert (batch["tenant_id"], batch["created_by"]) == (OTHER, "nightly import")
+    assert (batch["tenant_id"], batch["created_by"]) == (OTHER, "key:nightly import")
     assert (await closed.http.get("/v1/batches", headers={**key, "X-Tenant-ID": OTHER})).status_code == 200
     for named in (DEFAULT_TENANT_ID, UNKNOWN, "no id"):
         response = await closed.http.get("/v1/batches", headers={**key, "X-Tenant-ID": named})

@@ -34,7 +34,7 @@ async def test_a_tenant_is_registered_with_its_settings(api):
     """All of them come back, and it is at its Location."""
     body = {
         "name": "Acme",
-        "pipeline": "noop",
+        "pipeline": "handoff",
         "default_metadata": {"source": "acme"},
         "metadata_schema": SCHEMA,
         "collection_schemas": {"reports": {"type": "object"}},
@@ -73,6 +73,7 @@ async def test_a_repeated_request_registers_one_tenant(api):
         {},
         {"name": ""},
         {"name": "a", "pipeline": "unknown"},
+        {"name": "a", "pipeline": "noop"},
         {"name": "a", "metadata_schema": {"type": "nothing"}},
         {"name": "a", "collection_schemas": {"c": {"type": 5}}},
         {"name": "a", "metadata_schema": {"$ref": "http://127.0.0.1/schema.json"}},
@@ -94,9 +95,9 @@ async def test_a_tenant_s_settings_are_edited_one_by_one(api):
     """What is not sent stays; null takes a schema away."""
     made = await created(api, "/v1/tenants", name="Acme", metadata_schema=SCHEMA, limits={"max_file_bytes": 5})
     path = f"/v1/tenants/{made['id']}"
-    edited = (await api.http.patch(path, json={"pipeline": "noop", "limits": {"max_concurrent_jobs": 1}})).json()
+    edited = (await api.http.patch(path, json={"pipeline": "handoff", "limits": {"max_concurrent_jobs": 1}})).json()
     assert (edited["pipeline"], edited["limits"], edited["metadata_schema"]) == (
-        "noop",
+        "handoff",
         {"max_concurrent_jobs": 1},
         SCHEMA,
     )
@@ -126,14 +127,14 @@ async def test_a_tenant_s_settings_reach_its_batches(api):
         api,
         "/v1/tenants",
         name="Acme",
-        pipeline="noop",
+        pipeline="handoff",
         fairness_weight=3,
         limits={"max_documents_per_batch": 2, "max_file_bytes": 4, "max_request_bytes": 100_000},
     )
     headers = {"X-Tenant-ID": made["id"]}
     batch = (await api.http.post("/v1/batches", headers=headers, json={"documents": DOCUMENTS})).json()
     spec = api.engine.specs[batch["id"]]
-    assert (batch["pipeline"], spec.fairness_weight, spec.max_documents) == ("noop", 3.0, 2)
+    assert (batch["pipeline"], spec.fairness_weight, spec.max_documents) == ("handoff", 3.0, 2)
     preview = await api.http.post("/v1/batches?dry_run=true", headers=headers, json={"documents": DOCUMENTS})
     assert preview.json()["refused"][0]["code"] == "too_large"
     response = await api.http.post("/v1/batches", headers=headers, json={"documents": DOCUMENTS * 3})

@@ -45,7 +45,7 @@ async def test_a_submission_is_on_record_with_who_made_it(closed):
     assert list(event) == FIELDS
     assert (event["event_type"], event["resource_type"]) == ("BATCH_SUBMITTED", "batch")
     assert (event["resource_id"], event["tenant_id"]) == (answer.json()["id"], DEFAULT_TENANT_ID)
-    assert event["actor"] == "nightly import"
+    assert event["actor"] == "key:nightly import"
     key_id = headers["X-API-Key"].removeprefix("ing_live_")[:8]
     details = {"name": "papers", "pipeline": "ingest", "contract": "v1", "submitted_count": 1}
     assert event["details"].items() >= (details | {"credential": f"key:{key_id}"}).items()

@@ -61,6 +61,19 @@ async def test_jobs_are_counted_by_user(strict):
     assert (await strict.http.post("/v1/batches", headers=other, json=BODY)).status_code == 202
 
 
+async def test_a_key_never_goes_for_a_user(strict):
+    """One without a user, named like a user, has a name and a count of its own; and no user is named like a key."""
+    accounts = strict.catalog.accounts
+    hers, namesake = await key_of(accounts, username="ada"), await key_of(accounts, name="ada")
+    for key, user in ((hers, "ada"), (namesake, "key:ada")):
+        for _ in range(2):
+            response = await strict.http.post("/v1/batches", headers=key, json=BODY)
+            assert (response.status_code, response.json()["created_by"]) == (202, user)
+    admin = await key_of(accounts, ADMIN)
+    response = await strict.http.post("/v1/users", headers=admin, json={"username": "key:ada", "password": "a"})
+    assert response.status_code == 422
+
+
 async def test_uploads_are_counted_by_themselves(strict):
     """Bringing documents to an open batch takes nothing from the other requests."""
     key = await key_of(strict.catalog.accounts)
