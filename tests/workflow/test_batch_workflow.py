@@ -120,7 +120,8 @@ async def test_cancel_keeps_what_is_finished_and_counts_the_rest(client):
         summary = world.closed.summary
         assert summary.state is BatchState.CANCELLED
         assert summary.counts == Counts(total=100, done=10, cancelled=90)
-        assert len(list(chain.from_iterable(world.indexed))) == 10
+        # A write that the cancel interrupted is made again.
+        assert len(set(chain.from_iterable(world.indexed))) == 10
 
 
 async def test_a_held_batch_can_be_cancelled(client):

@@ -156,7 +156,8 @@ async def test_cancel_keeps_what_the_children_finished(client, low_limits):
         assert world.closed is not None
         assert world.closed.summary.state is BatchState.CANCELLED
         assert world.closed.summary.counts == Counts(total=40, done=7, cancelled=33)
-        assert len(list(chain.from_iterable(world.indexed))) == 7
+        # A write that the cancel interrupted is made again.
+        assert len(set(chain.from_iterable(world.indexed))) == 7
         assert world.in_flight == 0
 
 
