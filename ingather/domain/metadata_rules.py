@@ -29,7 +29,8 @@ class RuledMetadata:
 
     def __init__(self, rules: MetadataRules) -> None:
         self._defaults = rules.defaults
-        self._validators = [_validator(schema) for schema in rules.schemas]
+        self._validators = [_validator(schema) if _refusal(schema) is None else None for schema in rules.schemas]
+        """None stands for a schema that was kept when more of them could be used."""
 
     def settled(self, metadata: dict[str, Any]) -> tuple[dict[str, Any], MetadataInvalidError | None]:
         """What the document has for metadata, and why that will not do."""
@@ -45,29 +46,35 @@ def check_schema(schema: Mapping[str, Any]) -> None:
     # Loaded where a schema is met: it takes a tenth of a second, and most batches have none.
     from jsonschema.exceptions import SchemaError  # noqa: PLC0415
 
-    validator = _validator(schema)
     try:
-        validator.check_schema(dict(schema))
+        _validator(schema).check_schema(dict(schema))
     except SchemaError as error:
         where = "/".join(str(step) for step in error.absolute_path)
         raise ValidationFailedError(f"The metadata schema is not a JSON Schema: see #/{where[:200]}.") from None
     if any(not reference.startswith("#") for reference in _references(schema)):
         raise ValidationFailedError("A metadata schema may refer to its own parts alone ($ref: '#/…').")
+    if (refusal := _refusal(schema)) is not None:
+        raise ValidationFailedError(refusal)
 
 
 def _validator(schema: Mapping[str, Any]) -> "Validator":
-    from jsonschema import Draft202012Validator  # noqa: PLC0415  # as above
-    from jsonschema.validators import validator_for  # noqa: PLC0415
-    from referencing import Registry  # noqa: PLC0415
+    from ingather.domain.schema_keywords import validator_of  # noqa: PLC0415  # as above
 
-    kind = validator_for(schema, default=Draft202012Validator)
-    # The registry is empty on purpose: the library's own would fetch what a schema refers to over the network.
-    return kind(schema, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
+    return validator_of(schema)
 
 
-def _problems(validator: "Validator", metadata: Mapping[str, Any]) -> Iterator[str]:
+def _refusal(schema: Mapping[str, Any]) -> str | None:
+    from ingather.domain.schema_keywords import refusal_of  # noqa: PLC0415  # as above
+
+    return refusal_of(schema)
+
+
+def _problems(validator: "Validator | None", metadata: Mapping[str, Any]) -> Iterator[str]:
     from referencing.exceptions import Unresolvable  # noqa: PLC0415  # as above
 
+    if validator is None:
+        yield _UNUSABLE
+        return
     try:
         for error in islice(validator.iter_errors(metadata), _COUNTED_PROBLEMS):
             yield from _told(error)
@@ -82,8 +89,9 @@ def _told(error: "ValidationError") -> Iterable[str]:
         case "required" if isinstance(error.instance, Mapping):
             return [f"Missing required field {_field([*path, name])}" for name in asked if name not in error.instance]
         case "additionalProperties" | "unevaluatedProperties" if isinstance(error.instance, Mapping):
-            known = error.schema.get("properties", {}) if isinstance(error.schema, Mapping) else {}
-            unknown = [name for name in error.instance if name not in known]
+            from ingather.domain.schema_keywords import additional_in  # noqa: PLC0415  # as above
+
+            unknown = additional_in(error.instance, error.schema if isinstance(error.schema, Mapping) else {})
             return [f"Unknown field {_field([*path, name])}" for name in unknown[:_SHOWN_PROBLEMS]]
     return [f"Field {_field(path)} {_wanted(error)}" if path else f"The metadata {_wanted(error)}"]
 

@@ -92,6 +92,69 @@ def test_a_schema_is_looked_at_before_it_is_kept(schema):
         check_schema(schema)
 
 
+EVIL = "^(a+)+$"
+LONG = "a" * 100_000 + "!"
+
+
+@pytest.mark.parametrize(
+    ("schema", "metadata"),
+    [
+        ({"properties": {"a": {"pattern": EVIL}}}, {"a": LONG}),
+        ({"patternProperties": {EVIL: False}, "additionalProperties": False}, {LONG: 1}),
+        ({"propertyNames": {"pattern": EVIL}}, {LONG: 1}),
+        (
+            {"$schema": "http://json-schema.org/draft-07/schema#", "additionalProperties": {"pattern": EVIL}},
+            {"a": LONG},
+        ),
+        (
+            {
+                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "pattern": EVIL,
+                "additionalProperties": {"$ref": "#"},
+            },
+            {"a": LONG},
+        ),
+    ],
+)
+def test_no_pattern_takes_for_ever(schema, metadata):
+    """One that Python's own engine would try for longer than the universe is old."""
+    check_schema(schema)
+    assert told(metadata, schema)
+
+
+def test_patterns_of_names_are_kept_to():
+    """What matches is judged by its schema, and what does not is additional."""
+    schema = {
+        "properties": {"author": {"type": "string"}},
+        "patternProperties": {"^x-": {"type": "integer"}},
+        "additionalProperties": False,
+    }
+    assert told({"author": "Do", "x-year": 2024}, schema) is None
+    assert told({"x-year": "2024"}, schema) == "Metadata validation failed: Field 'x-year' must be of type integer"
+    assert told({"x-year": 1, "year": 2}, schema) == "Metadata validation failed: Unknown field 'year'"
+    assert told({"a": 1}, schema | {"additionalProperties": {"type": "string"}}) == (
+        "Metadata validation failed: Field 'a' must be of type string"
+    )
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"pattern": "(?=a)b"},
+        {"pattern": r"(a)\1"},
+        {"pattern": "(a{1000}){1000}"},
+        {"patternProperties": {"(?!a)": True}},
+        {"patternProperties": {"a": True}, "unevaluatedProperties": False},
+        {"properties": {"a": {"$schema": "http://json-schema.org/draft-07/schema#", "pattern": EVIL}}},
+    ],
+)
+def test_a_pattern_without_linear_time_is_refused(schema):
+    """When it is set; a schema that was kept before costs its documents alone."""
+    with pytest.raises(ValidationFailedError):
+        check_schema(schema)
+    assert told({"a": "b"}, schema) == "Metadata validation failed: The metadata schema cannot be used"
+
+
 def test_a_proper_schema_is_kept():
     """References to its own parts are fine."""
     check_schema(SCHEMA)
