@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
 MOST_ATTENDED = 5_000
-"""Batches attended to at a time, the oldest first."""
+"""Batches attended to at a time, as many of each tenant as there is room for."""
 
 
 class Attendance:
@@ -29,9 +29,11 @@ class Attendance:
 
     Args:
         contracts: those with announcements.
+        most: batches attended to at a time.
     """
 
-    def __init__(self, hub: Hub, catalog: Catalog, contracts: frozenset[str]) -> None:
+    def __init__(self, hub: Hub, catalog: Catalog, contracts: frozenset[str], most: int = MOST_ATTENDED) -> None:
+        self._most = most
         self._hub = hub
         self._catalog = catalog
         self._contracts = sorted(contracts)
@@ -53,7 +55,7 @@ class Attendance:
 
     async def _look(self) -> None:
         before = self._hub.attended
-        untold = await self._catalog.list_untold(self._contracts, MOST_ATTENDED)
+        untold = await self._catalog.list_untold(self._contracts, self._most)
         now = {StreamKey(*names) for names in untold}
         for key in now:
             self._hub.attend(key)

@@ -78,7 +78,11 @@ class Catalog(Protocol):
     async def list_batches(self, where: BatchFilter, limit: int) -> list[BatchRecord]: ...
 
     async def list_untold(self, contracts: Sequence[str], limit: int) -> list[tuple[str, str]]:
-        """Tenant and id of batches of these contracts whose end was not told yet, oldest first. Cheap to ask again."""
+        """Tenant and id of batches of these contracts whose end was not told yet. Cheap to ask again.
+
+        Tenants take turns, so that none has all the places. Among a tenant's, those that ended come before the oldest,
+        side by side with the first in its waiting line: whichever runs is one of those.
+        """
         ...
 
     async def note_told(self, batch_id: str, version: int) -> None:

@@ -1,6 +1,7 @@
 """The catalog in dictionaries."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -72,9 +73,11 @@ class InMemoryCatalog:
         return found[:limit]
 
     async def list_untold(self, contracts: Sequence[str], limit: int) -> list[tuple[str, str]]:
-        found = [r for r in self._batches.values() if r.spec.contract in contracts and not r.is_told]
-        found.sort(key=lambda record: (record.created_at, record.batch_id))
-        return [(record.tenant_id, record.batch_id) for record in found[:limit]]
+        untold = [r for r in self._batches.values() if r.spec.contract in contracts and not r.is_told]
+        turns = _turns(untold, lambda r: (not r.state.is_final, r.created_at, r.batch_id))
+        in_line = _turns(untold, lambda r: (r.priority, r.created_at, r.batch_id))
+        untold.sort(key=lambda r: (min(turns[r.batch_id], in_line[r.batch_id]), r.created_at, r.batch_id))
+        return [(record.tenant_id, record.batch_id) for record in untold[:limit]]
 
     async def note_told(self, batch_id: str, version: int) -> None:
         found = self._batches.get(batch_id)
@@ -310,3 +313,13 @@ def _decided_at(record: DocumentRecord) -> datetime | None:
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _turns(records: Sequence[BatchRecord], order: Callable[[BatchRecord], tuple[Any, ...]]) -> dict[str, int]:
+    """Each batch's place among those of its tenant."""
+    passed: Counter[str] = Counter()
+    turns = {}
+    for record in sorted(records, key=order):
+        turns[record.batch_id] = passed[record.tenant_id]
+        passed[record.tenant_id] += 1
+    return turns

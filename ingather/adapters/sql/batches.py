@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, or_, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, case, func, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from ingather.adapters.sql import parts
@@ -59,11 +59,20 @@ def find(where: BatchFilter, limit: int, connection: Connection) -> list[BatchRe
 
 
 def list_untold(contracts: list[str], limit: int, connection: Connection) -> list[tuple[str, str]]:
-    query = select(batches.c.tenant_id, batches.c.batch_id).where(
-        batches.c.contract.in_(contracts), batches.c.is_told.is_(False)
+    this = batches.c
+    has_ended = this.state.in_(_FINAL)
+    by_age = func.row_number().over(partition_by=this.tenant_id, order_by=(~has_ended, this.created_at, this.batch_id))
+    in_line = func.row_number().over(
+        partition_by=this.tenant_id, order_by=(this.priority, this.created_at, this.batch_id)
     )
-    query = query.order_by(batches.c.created_at, batches.c.batch_id).limit(limit)
-    return [(tenant_id, batch_id) for tenant_id, batch_id in connection.execute(query)]
+    untold = (
+        select(this.tenant_id, this.batch_id, this.created_at, by_age.label("by_age"), in_line.label("in_line"))
+        .where(this.contract.in_(contracts), this.is_told.is_(False))
+        .subquery()
+    )
+    turn = case((untold.c.by_age < untold.c.in_line, untold.c.by_age), else_=untold.c.in_line)
+    query = select(untold.c.tenant_id, untold.c.batch_id).order_by(turn, untold.c.created_at, untold.c.batch_id)
+    return [(tenant_id, batch_id) for tenant_id, batch_id in connection.execute(query.limit(limit))]
 
 
 def note_told(batch_id: str, version: int, connection: Connection) -> None:
