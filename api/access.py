@@ -9,6 +9,7 @@ it names: a field of a contract, else ``X-Tenant-ID``, else the credential's, el
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -17,7 +18,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 
 from api.credentials import Authenticator, credential_of
-from api.rates import Rate, Rates
+from api.rates import Rate, Rates, address_of
 from api.service.tenants import TenantBook
 from api.streams.clients import StreamClient
 from ingather.domain.identifiers import as_uuid
@@ -25,6 +26,7 @@ from ingather.models.accounts import Principal, Scope, Tenant
 from ingather.models.audit import Actor
 from ingather.models.errors import (
     BatchNotFoundError,
+    DependencyError,
     ScopeMissingError,
     TenantNotFoundError,
     UnauthorizedError,
@@ -131,7 +133,7 @@ class Gate:
     async def admit(self, connection: HTTPConnection, told: list[RateState]) -> Caller:
         """Who it is. Raises ``UnauthorizedError``, ``ScopeMissingError``, ``RateLimitedError``, ``TenantNotFoundError``."""
         rules = rules_of(connection.scope.get("endpoint"))
-        principal = await self.authenticator.principal(credential_of(connection.headers))
+        principal = await self._principal(connection)
         if principal.is_anonymous and not self.is_open:
             raise UnauthorizedError("This deployment asks for a credential.")
         await self._count(principal, rules, told)
@@ -140,6 +142,26 @@ class Gate:
         caller.require(scope)
         structlog.contextvars.bind_contextvars(tenant_id=caller.tenant_id, user=caller.user)
         return caller
+
+    async def is_welcome(self, credential: str) -> bool:
+        """Whether a credential that was right is so still. While that cannot be told, it is."""
+        try:
+            await self.authenticator.principal(credential)
+        except UnauthorizedError:
+            return False
+        except DependencyError:
+            return True
+        return True
+
+    async def _principal(self, connection: HTTPConnection) -> Principal:
+        credential, address = credential_of(connection.headers), address_of(connection.scope)
+        if credential is not None and self.authenticator.is_unheard_of(credential):
+            self.rates.check_address(address)
+        try:
+            return await self.authenticator.principal(credential)
+        except UnauthorizedError:
+            await self.rates.count_failure(address)
+            raise
 
     async def tenant_named(self, caller: Caller, tenant_id: str | None) -> Tenant:
         """The tenant that a field of the request names, the caller's own without one. Raises ``TenantNotFoundError``."""
@@ -189,7 +211,12 @@ class Gate:
         own = await self.tenants.find(caller.tenant_id)
         subject, limits = f"{principal.kind}:{principal.credential_id}", own.limits if own else None
         await self.rates.count(Rate.STREAMS, subject, limits, told=connection.scope["state"].setdefault("rates", []))
-        return StreamClient(subject, (limits.streams_per_key if limits else None) or self.streams_per_key)
+        credential = credential_of(connection.headers)
+        return StreamClient(
+            subject,
+            (limits.streams_per_key if limits else None) or self.streams_per_key,
+            partial(self.is_welcome, credential) if credential else None,
+        )
 
     async def _count(self, principal: Principal, rules: Rules, told: list[RateState]) -> None:
         if principal.is_anonymous:

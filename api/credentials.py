@@ -75,6 +75,11 @@ class Authenticator:
             return await self._by_key(credential)
         return await self._by_token(credential)
 
+    def is_unheard_of(self, credential: str) -> bool:
+        """Whether the catalog has to be asked about a key that was not right in this process before."""
+        key_id = key_id_of(credential)
+        return key_id is not None and key_id not in self._noted
+
     def forget_key(self, key_id: str) -> None:
         """It was revoked just now."""
         self._keys.pop(key_id, None)

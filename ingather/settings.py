@@ -157,7 +157,9 @@ class Limits(BaseModel):
     jobs_per_user_per_minute: int = Field(default=60, ge=1)
     """Batches that one user, or one key without a user, creates."""
     logins_per_user_per_minute: int = Field(default=60, ge=1)
-    """Attempts under one user name, right or wrong."""
+    """Attempts under one user name from one address, right or wrong."""
+    failed_credentials_per_minute: int = Field(default=120, ge=1)
+    """Wrong keys, tokens and passwords from one address, in each API process; then only keys that were right before are looked at."""
     page_size_default: int = Field(default=50, ge=1)
     page_size_max: int = Field(default=200, ge=1)
 

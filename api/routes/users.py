@@ -4,11 +4,12 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from api.access import GuardedRoute, public
 from api.dependencies import CurrentCaller, IdempotencyKey, Parts, require_json
+from api.rates import address_of
 from ingather.models.accounts import DEFAULT_SCOPES, KEY_USER_PREFIX, Scope, User
 
 router = APIRouter(prefix="/v1", tags=["administration"], route_class=GuardedRoute)
@@ -110,9 +111,9 @@ async def delete_user(parts: Parts, caller: CurrentCaller, user_id: str) -> Resp
 
 @router.post("/tokens", dependencies=[Depends(require_json)])
 @public
-async def create_token(parts: Parts, body: LogIn) -> Response:
+async def create_token(parts: Parts, request: Request, body: LogIn) -> Response:
     """An access token for a user name and password."""
-    issued = await parts.accounts.log_in(body.username, body.password.get_secret_value())
+    issued = await parts.accounts.log_in(body.username, body.password.get_secret_value(), address_of(request.scope))
     seconds = int((issued.expires_at - datetime.now(UTC)).total_seconds())
     view = TokenView(access_token=issued.token, expires_in=seconds)
     return Response(view.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -175,11 +175,17 @@ class AccountService:
         self.authenticator.forget_users()
         log.info("user.deleted", subject_tenant_id=user.tenant_id, user_id=user.user_id)
 
-    async def log_in(self, username: str, password: str) -> IssuedToken:
-        """A token for the right password. Raises ``UnauthorizedError``, ``RateLimitedError``."""
-        await self.gate.rates.count(Rate.LOGINS, username)
+    async def log_in(self, username: str, password: str, address: str) -> IssuedToken:
+        """A token for the right password. Raises ``UnauthorizedError``, ``RateLimitedError``, ``CapacityExceededError``.
+
+        Counted by name and address together: whoever guesses a user's password does not lock the user out.
+        """
+        rates = self.gate.rates
+        rates.check_address(address)
+        await rates.count(Rate.LOGINS, f"{username}\n{address}")
         found = await self.accounts.find_user(username)
         if not await self.passwords.is_right(password, found[1] if found else None) or found is None:
+            await rates.count_failure(address)
             raise UnauthorizedError("User name or password is wrong.", action="Check both and try again.")
         return self.authenticator.tokens.issue(found[0])
 

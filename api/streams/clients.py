@@ -1,6 +1,7 @@
 """Who holds how many event streams open in this process."""
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ingather.models.errors import TooManyStreamsError
@@ -12,6 +13,8 @@ class StreamClient:
 
     subject: str
     most: int
+    is_welcome: Callable[[], Awaitable[bool]] | None = None
+    """Whether its credential still is accepted; None where that never changes."""
 
 
 class OpenStreams:

@@ -18,7 +18,7 @@ from api.streams.hub import Hub
 from api.streams.poller import PollerParts
 from api.streams.reader import ProgressReader
 from api.streams.session import READY_SECONDS, StreamSession
-from api.streams.sse import StreamResponse
+from api.streams.sse import StreamResponse, while_welcome
 from api.streams.wording import Wording
 from ingather.domain.event_cursor import Mode, Start, decide
 from ingather.models.batch import BatchRecord, BatchState
@@ -127,9 +127,10 @@ class EventStreams:
         assert self._shutdown is not None, "start() comes before open()"
         session = StreamSession(key, wording, hub=self.hub, log=self._log, told=known is not None)
         self._open.opened(key.tenant_id, client)
-        return StreamResponse(
-            session.frames(), shutdown=self._shutdown, on_closed=lambda: self._closed(key.tenant_id, client)
-        )
+        frames = session.frames()
+        if client is not None and client.is_welcome is not None:
+            frames = while_welcome(frames, client.is_welcome)
+        return StreamResponse(frames, shutdown=self._shutdown, on_closed=lambda: self._closed(key.tenant_id, client))
 
     async def page(self, record: BatchRecord, cursor: int | None, limit: int) -> HistoryPage:
         """Up to ``limit`` events after ``cursor``, from the first one without one.

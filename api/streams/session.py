@@ -5,7 +5,7 @@ events that history had already. An event that does not follow the last one is a
 ``stream.reset`` and a snapshot.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import structlog
 
@@ -44,7 +44,7 @@ class StreamSession:
         self._last: int | None = None
         """The last event this client has; None when any may come next."""
 
-    async def frames(self) -> AsyncIterator[bytes]:
+    async def frames(self) -> AsyncGenerator[bytes]:
         """Encoded frames until the batch ends, the client lags, or this process goes away."""
         yield retry_frame()
         if self._told:

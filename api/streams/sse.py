@@ -1,6 +1,8 @@
 """The response that carries a stream: slow clients, shutdown."""
 
-from collections.abc import AsyncIterable, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from contextlib import aclosing
 
 import anyio
 import structlog
@@ -14,6 +16,25 @@ log = structlog.get_logger(__name__)
 
 SEND_TIMEOUT_SECONDS = 20.0
 SHUTDOWN_GRACE_SECONDS = 4.0
+WELCOME_SECONDS = 10.0
+"""Between two looks at the credential of an open stream: less than between two signs of life."""
+
+
+async def while_welcome(
+    frames: AsyncGenerator[bytes], is_welcome: Callable[[], Awaitable[bool]]
+) -> AsyncGenerator[bytes]:
+    """The frames as long as the client's credential is accepted. Asked with the first frame after a while: one comes at
+    the latest as a sign of life. A client that comes again is told why it was left.
+    """
+    asked_at = time.monotonic()
+    async with aclosing(frames):
+        async for chunk in frames:
+            if time.monotonic() - asked_at >= WELCOME_SECONDS:
+                if not await is_welcome():
+                    log.info("stream.credential_ended")
+                    return
+                asked_at = time.monotonic()
+            yield chunk
 
 
 class StreamResponse(EventSourceResponse):

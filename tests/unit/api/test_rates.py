@@ -1,17 +1,24 @@
 """How much one caller may ask for, and how it is told."""
 
+import asyncio
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 
+import httpx
 import pytest
+from argon2 import PasswordHasher
+from starlette.requests import HTTPConnection
 
-from api.rates import Rate
+from api.passwords import MOST_QUEUED, Passwords
+from api.rates import Rate, address_of
 from ingather.adapters.rate_limiter import LimitsRateLimiter
+from ingather.domain.api_keys import key_id_of, new_key
 from ingather.models.accounts import TenantLimits
-from ingather.models.errors import RateLimitedError
+from ingather.models.errors import CapacityExceededError, RateLimitedError
 from ingather.ports.rate_limiter import RatePolicy
 from ingather.settings import AuthSettings, Limits, Settings
-from tests.support.api import api_in_process
+from tests.support.api import ApiInProcess, api_in_process
 from tests.support.callers import ADMIN, key_of, new_tenant
 
 OTHER = "11111111-1111-7111-8111-111111111111"
@@ -24,6 +31,14 @@ async def strict():
     limits = Limits(
         requests_per_minute=4, uploads_per_minute=3, jobs_per_user_per_minute=2, logins_per_user_per_minute=2
     )
+    async with api_in_process(Settings(auth=AuthSettings(mode="required"), limits=limits)) as running:
+        yield running
+
+
+@pytest.fixture
+async def failing():
+    """Three wrong credentials a minute."""
+    limits = Limits(failed_credentials_per_minute=3)
     async with api_in_process(Settings(auth=AuthSettings(mode="required"), limits=limits)) as running:
         yield running
 
@@ -102,6 +117,89 @@ async def test_guessing_passwords_is_slow(strict):
     await strict.http.post("/v1/users", headers=admin, json={"username": "ada", "password": "secret"})
     answers = [await strict.http.post("/v1/tokens", json={"username": "ada", "password": "x"}) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [401, 401, 429]
+
+
+def made_up_key() -> dict[str, str]:
+    """Well-formed, and nobody's."""
+    return {"X-API-Key": new_key()[1]}
+
+
+def from_address(running: ApiInProcess, address: str) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(running.app, client=(address, 1234))
+    return httpx.AsyncClient(transport=transport, base_url="http://testserver")
+
+
+async def test_guessing_a_password_does_not_lock_its_user_out(strict):
+    """Attempts are counted by name and address."""
+    admin = await key_of(strict.catalog.accounts, ADMIN)
+    right = {"username": "ada", "password": "secret"}
+    await strict.http.post("/v1/users", headers=admin, json=right)
+    for _ in range(3):
+        await strict.http.post("/v1/tokens", json=right | {"password": "x"})
+    async with from_address(strict, "192.0.2.7") as elsewhere:
+        assert (await elsewhere.post("/v1/tokens", json=right)).status_code == 200
+
+
+async def test_guessing_keys_is_slow(failing):
+    """Three wrong ones from an address, then none is looked at that was not right before; other addresses go on."""
+    known, unheard_of = await key_of(failing.catalog.accounts), await key_of(failing.catalog.accounts)
+    answers = [await failing.http.get("/v1/batches", headers=known)]
+    answers += [await failing.http.get("/v1/batches", headers=made_up_key()) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 401, 401, 401, 429]
+    assert answers[-1].json()["limit"] == "failed_credentials_per_minute"
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 62
+    assert (await failing.http.get("/v1/batches", headers=unheard_of)).status_code == 429
+    assert (await failing.http.get("/v1/batches", headers=known)).status_code == 200
+    async with from_address(failing, "2001:db8::7") as elsewhere:
+        assert (await elsewhere.get("/v1/batches", headers=unheard_of)).status_code == 200
+
+
+async def test_guessing_passwords_under_many_names_is_slow(failing):
+    """Each name once: the fourth is refused before a password is compared."""
+    names = ["ada", "bob", "cleo", "dora"]
+    answers = [await failing.http.post("/v1/tokens", json={"username": name, "password": "x"}) for name in names]
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+
+
+@pytest.mark.parametrize(
+    ("client", "counted_as"),
+    [
+        (("192.0.2.7", 1), "192.0.2.7"),
+        (("2001:db8:1:2:3:4:5:6", 1), "2001:db8:1:2::/64"),
+        (("::ffff:192.0.2.7", 1), "192.0.2.7"),
+        (("testclient", 1), "testclient"),
+        (None, ""),
+    ],
+)
+def test_an_address_is_what_one_customer_has(client, counted_as):
+    """An IPv6 customer has more addresses than anybody could count."""
+    assert address_of({"client": client}) == counted_as
+
+
+async def test_a_flood_of_log_ins_is_turned_away():
+    """So many wait for their turn; the others are told to come again."""
+    passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=1024))
+    known = await passwords.hash("secret")
+    outcomes = await asyncio.gather(*(passwords.is_right("x", known) for _ in range(40)), return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, CapacityExceededError)]
+    assert len(refused) == 40 - MOST_QUEUED
+    assert refused[0].facts["retry_after_seconds"] > 0
+    assert await passwords.is_right("secret", known)
+
+
+async def test_an_open_stream_s_credential_is_looked_at_again(strict):
+    """A revoked key is not welcome any more; one that cannot be looked up for the moment is."""
+    accounts = strict.catalog.accounts
+    headers = await key_of(accounts)
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    connection = HTTPConnection({"type": "http", "method": "GET", "headers": raw, "state": {}, "client": None})
+    gate = strict.parts.gate
+    client = await gate.count_stream(await gate.admit(connection, []), connection)
+    assert await client.is_welcome()
+    key_id = key_id_of(headers["X-API-Key"])
+    await accounts.revoke_key(key_id, datetime.now(UTC))
+    gate.authenticator.forget_key(key_id)
+    assert not await client.is_welcome()
 
 
 async def test_nobody_in_particular_has_room_enough(api):

@@ -1,7 +1,7 @@
 """Frames on the wire, and the response around them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import anyio
 import pytest
@@ -102,6 +102,25 @@ async def test_a_stalled_client_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     closed: list[bool] = []
     await asyncio.wait_for(respond(Connection(stalls=True), closed), 5)
 
+    assert closed == [True]
+
+
+async def test_a_stream_ends_with_its_credential(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at again from time to time: after it ended nothing more is sent, and the frames are closed."""
+    monkeypatch.setattr(sse, "WELCOME_SECONDS", 0.0)
+    answers, closed = iter([True, True, False]), []
+
+    async def is_welcome() -> bool:
+        return next(answers)
+
+    async def frames() -> AsyncGenerator[bytes]:
+        try:
+            async for chunk in endless():
+                yield chunk
+        finally:
+            closed.append(True)
+
+    assert [chunk async for chunk in sse.while_welcome(frames(), is_welcome)] == [b"data: 1\n\n"] * 2
     assert closed == [True]
 
 
