@@ -17,7 +17,7 @@ from activities.attempts import failure_of, to_its_end
 from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
 from activities.failures import translate_errors_and_give_up
 from activities.heartbeats import StageHeartbeat
-from activities.ingestion import Ingestion, fetch_content, log_end, log_failure, log_start, output_of
+from activities.ingestion import Ingestion, fetch_content, log_end, log_start, log_starts, output_of
 from activities.manifest import ManifestReader
 from activities.pack_progress import PackHeartbeats, PackProgress
 from ingather.domain.audit import document_event_id, documents_ingested
@@ -76,9 +76,10 @@ class HandoffActivities:
                 one = IngestDocumentInput(ordinal=ordinal, **shared)
                 on_stage = partial(heartbeats.under_way, document)
                 ingestions.append(Ingestion(one, document, activity.info().attempt, None, on_stage))
+            log_starts(ingestions)
             for record in await self._hand_on(ingestions):
                 progress.ended(record)
-                log_failure(record)
+                log_end(record)
         output = progress.output()
         log.info(
             "pack.ended",

@@ -1,7 +1,7 @@
 """How far one attempt at a document is: its stage, its timings, and the record it ends in."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 import structlog
@@ -200,18 +200,25 @@ def log_start(ingestion: Ingestion) -> None:
     log.info("document.started", batch_id=ingestion.request.batch_id, tenant_id=ingestion.request.tenant_id)
 
 
+def log_starts(ingestions: Iterable[Ingestion]) -> None:
+    """The same for documents that run together, each line with its own."""
+    for ingestion in ingestions:
+        request, document = ingestion.request, ingestion.document
+        log.info(
+            "document.started",
+            batch_id=request.batch_id,
+            tenant_id=request.tenant_id,
+            ordinal=document.ordinal,
+            filename=document.filename,
+        )
+
+
 def log_end(record: DocumentRecord) -> None:
     """One line a document: facts, never text."""
     if record.error is not None:
-        log_failure(record)
+        log.warning("document.failed", code=record.error.code, reason=record.error.message, **_facts(record))
     else:
         log.info("document.ended", status=record.status.value, chunk_count=record.chunk_count, **_facts(record))
-
-
-def log_failure(record: DocumentRecord) -> None:
-    """The line of a document that failed; none of one that did not."""
-    if record.error is not None:
-        log.warning("document.failed", code=record.error.code, reason=record.error.message, **_facts(record))
 
 
 def _facts(record: DocumentRecord) -> dict[str, object]:

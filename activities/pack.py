@@ -17,7 +17,7 @@ from temporalio import activity
 
 from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
 from activities.failures import translate_errors_and_give_up
-from activities.ingestion import Ingestion
+from activities.ingestion import Ingestion, log_starts
 from activities.keyed_locks import KeyedLocks
 from activities.manifest import ManifestReader
 from activities.pack_progress import PackHeartbeats, PackProgress
@@ -67,12 +67,7 @@ class PackActivities:
                 for ordinal in progress.open_ordinals
             ]
             ingestions = self._ingestions(request, refs, heartbeats)
-            log.info(
-                "pack.started",
-                batch_id=request.batch_id,
-                tenant_id=request.tenant_id,
-                filenames=[ref.filename for ref in refs],
-            )
+            log_starts(ingestions)
             # As for single documents: whoever has the same content waits, and finds it in the catalog. And in
             # the same order, contents before bytes, or one would wait for the other.
             await stack.enter_async_context(self._same_content.hold_all(each.content for each in ingestions))

@@ -8,7 +8,7 @@ import structlog
 from temporalio import activity
 
 from activities.failures import described, to_document_failure
-from activities.ingestion import Ingestion, fetch_content, log_failure
+from activities.ingestion import Ingestion, fetch_content, log_end
 from activities.pack_progress import PackProgress
 from activities.reuse import take_over
 from ingather.domain.audit import documents_ingested
@@ -158,7 +158,7 @@ class PackRun:
             await self._catalog.save_outcomes(records, documents_ingested(records, actor))
         for record in records:
             self._progress.ended(record)
-            log_failure(record)
+            log_end(record)
         del self._prepared[: len(prepared)], self._settled[: len(settled)]
 
     async def _stored(self, prepared: Sequence[tuple[Ingestion, PreparedDocument]]) -> list[Ingestion]:

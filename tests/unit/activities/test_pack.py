@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 
 import pytest
+from structlog.testing import capture_logs
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -23,10 +24,11 @@ from ingather.models.errors import (
 from ingather.models.identity import file_id_for
 from ingather.models.messages import PackHeartbeat
 from ingather.ports.audit import AuditFilter
-from tests.support.ingesting import TENANT, activity_environment
+from tests.support.ingesting import TENANT, activity_environment, run_activity
 from tests.support.waiting import until
 
 TEXTS = [f"Note {n}: the dome opens at nine, and the lamp at the gate is green.\n".encode() for n in range(4)]
+EVENTS = ("document.started", "document.ended", "document.failed")
 BROKEN = b"%PDF-1.7 broken"
 AGAIN = ProcessingOptions(skip_existing=False)
 
@@ -53,6 +55,24 @@ async def test_each_document_of_a_pack_has_its_own_row_bytes_and_artifact(worksh
         assert {"fetching", "storing", "waiting", "parsing", "embedding", "writing"} <= row.timings_ms.keys()
     assert len(await keys(workshop, "derived/")) == 1
     assert await keys(workshop, "raw/") == []
+
+
+@pytest.mark.parametrize("is_handed_on", [False, True])
+async def test_each_document_of_a_pack_logs_its_start_and_its_end(workshop, is_handed_on):
+    """Although they run together: a line names its batch, its document, and why it failed."""
+    batch_id = await workshop.batch(TEXTS[0], b"", TEXTS[1], names=["a.txt", "b.txt", "c.txt"])
+    with capture_logs() as lines:
+        if is_handed_on:
+            request = await workshop.pack_request(batch_id, 0, 1, 2)
+            await run_activity(workshop.handoff_activities.hand_on_pack, request)
+        else:
+            await workshop.ingest_pack(batch_id, 0, 1, 2)
+
+    of_documents = [line for line in lines if line["event"].startswith("document.")]
+    told = {event: [line["filename"] for line in of_documents if line["event"] == event] for event in EVENTS}
+    assert [sorted(told[event]) for event in EVENTS] == [["a.txt", "b.txt", "c.txt"], ["a.txt", "c.txt"], ["b.txt"]]
+    assert {line["batch_id"] for line in of_documents} == {batch_id}
+    assert all(line["reason"] for line in of_documents if line["event"] == "document.failed")
 
 
 async def test_a_pack_is_searchable_like_any_other_document(workshop):
