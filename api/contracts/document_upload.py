@@ -258,7 +258,7 @@ async def _body(
 
 async def _within(room: Room, body: RequestBody) -> AsyncGenerator[bytes, None]:
     async for chunk in body.chunks():
-        room.grow_to(body.received_bytes)
+        await room.grow_to(body.received_bytes)
         yield chunk
 
 

@@ -286,8 +286,38 @@ async def test_an_upload_of_unknown_size_takes_room_as_it_grows():
         response = await api.http.post(
             UPLOAD, content=endless(), headers={"content-type": "multipart/form-data; boundary=x"}
         )
-        assert error(response)[:2] == (503, "CAPACITY_EXCEEDED")
+        assert error(response)[:2] == (413, "PAYLOAD_TOO_LARGE"), "it would not fit later either"
         assert await api.keys() == []
+
+
+async def test_uploads_of_unknown_size_that_begin_together_share_one_limit():
+    """Each is held against all the others as they are now, not as they were when it began."""
+    async with api_in_process(narrow(100_000)) as api:
+        both_began, begun = asyncio.Event(), 0
+
+        async def growing():
+            nonlocal begun
+            yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.bin"\r\n\r\n'
+            begun += 1
+            if begun == 2:
+                both_began.set()
+            await both_began.wait()
+            for _ in range(7):
+                yield b"x" * 10_000
+                await asyncio.sleep(0)
+            yield b"\r\n--x--\r\n"
+
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        responses = await asyncio.gather(*(api.http.post(UPLOAD, content=growing(), headers=headers) for _ in range(2)))
+        assert sorted(response.status_code for response in responses) == [202, 503]
+
+
+async def test_an_upload_that_can_never_fit_is_not_sent_round():
+    """Nothing is under way: to come again would be no use."""
+    async with api_in_process(narrow(1_000)) as api:
+        response = await api.http.post(UPLOAD, **files(("b.txt", b"x" * 2_000)))
+        assert error(response)[:2] == (413, "PAYLOAD_TOO_LARGE")
+        assert "retry-after" not in response.headers
 
 
 async def test_uploads_that_arrive_together_are_counted_together():
