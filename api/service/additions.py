@@ -126,5 +126,5 @@ class AdditionService:
             log.info("batch.sealed", batch_id=record.batch_id, file_count=totals.document_count)
         if answer is None:
             return await self.batches.snapshot(record.tenant_id, record.batch_id)
-        self.batches.note_progress(record.batch_id, answer.progress)
+        await self.batches.note_progress(record.batch_id, answer.progress)
         return BatchSnapshot(record=record, progress=answer.progress)

@@ -52,12 +52,12 @@ class LiveReader(Protocol):
 
     async def read(self, batch_id: str) -> LiveProgress: ...
 
-    def note(self, batch_id: str, progress: BatchProgress) -> None:
+    async def note(self, batch_id: str, progress: BatchProgress) -> None:
         """Take in an answer that came another way, so that the next read is not older."""
         ...
 
-    def forget(self, batch_id: str) -> None:
-        """What was remembered no longer holds."""
+    async def changed(self, batch_id: str) -> None:
+        """What was remembered, or shared, no longer holds."""
         ...
 
 
@@ -160,13 +160,17 @@ class BatchService:
                 documents += record.counts.ended
         return seconds / documents if documents else None
 
-    def note_reopened(self, batch_id: str) -> None:
-        """A closed batch runs again. Its workflow tells the catalog: from here, the word could come after the end."""
-        self._reader.forget(batch_id)
+    async def note_changed(self, batch_id: str) -> None:
+        """A message was taken without an answer: whoever reads from now on reads what came of it."""
+        await self._reader.changed(batch_id)
 
-    def note_progress(self, batch_id: str, progress: BatchProgress) -> None:
+    async def note_reopened(self, batch_id: str) -> None:
+        """A closed batch runs again. Its workflow tells the catalog: from here, the word could come after the end."""
+        await self._reader.changed(batch_id)
+
+    async def note_progress(self, batch_id: str, progress: BatchProgress) -> None:
         """An update answered with the newest numbers there are."""
-        self._reader.note(batch_id, progress)
+        await self._reader.note(batch_id, progress)
 
     async def edit(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None:
         await self._catalog.edit_batch(batch_id, name=name, priority=priority)
@@ -196,7 +200,7 @@ class BatchService:
         record = await self.record(tenant_id, batch_id)
         if not record.state.is_final:
             await self._settled(record)
-            self._reader.forget(batch_id)
+            await self._reader.changed(batch_id)
 
     async def _settled(self, record: BatchRecord) -> BatchSnapshot:
         """A batch that should run and has no open workflow."""

@@ -26,6 +26,10 @@ _AUDITED = {
     "rename": AuditType.BATCH_RENAMED,
 }
 
+_CANCELLED_TOO = (
+    "Those that the cancel left undone run with `include_cancelled` (`ingather retry ID --include-cancelled`)."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class RetrySelection:
@@ -74,6 +78,7 @@ class ControlService:
         if not record.state.is_final:
             try:
                 await self._engine.cancel(batch_id)
+                await self._batches.note_changed(batch_id)
                 await self._note(record, "cancel", by, request_id)
             except BatchClosedError:
                 record = await self._batches.record(tenant_id, batch_id)
@@ -187,8 +192,12 @@ class ControlService:
             )
         if not await self._has_selected(record, selection):
             named = " with these codes or numbers" if selection.codes or selection.ordinals else ""
+            has_cancelled = record.counts.cancelled > 0 and not selection.include_cancelled
             raise InvalidStateError(
-                f"No document of this batch{named} is left to retry.", current_status=record.state.value, wanted="retry"
+                f"No document of this batch{named} is left to retry.",
+                action=_CANCELLED_TOO if has_cancelled else None,
+                current_status=record.state.value,
+                wanted="retry",
             )
 
     async def _has_selected(self, record: BatchRecord, selection: RetrySelection) -> bool:
@@ -210,7 +219,7 @@ class ControlService:
         except BatchClosedError:
             # It was still open when the message came, and ended before it could answer.
             answer = await self._reopen_once_more(spec, record, request)
-        self._batches.note_reopened(record.batch_id)
+        await self._batches.note_reopened(record.batch_id)
         return answer
 
     async def _reopen_once_more(
@@ -223,7 +232,7 @@ class ControlService:
 
     async def _answered(self, record: BatchRecord, answer: ControlAnswer | None, *, was_replayed: bool) -> Controlled:
         if answer is not None:
-            self._batches.note_progress(record.batch_id, answer.progress)
+            await self._batches.note_progress(record.batch_id, answer.progress)
             snapshot = await self._batches.explained(BatchSnapshot(record=record, progress=answer.progress))
             return Controlled(snapshot, was_replayed)
         snapshot = await self._batches.snapshot(record.tenant_id, record.batch_id)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -12,13 +13,15 @@ from api.engine import BatchEngine, Presence
 from api.streams.queries import BatchNotOpenError, BatchQueries
 from ingather.domain.live_progress import is_newer
 from ingather.models.batch import BatchProgress
-from ingather.models.errors import EngineUnavailableError, EventLogUnavailableError
+from ingather.models.errors import DependencyError, EngineUnavailableError, EventLogUnavailableError
 from ingather.ports.event_log import EventLog
 
 log = structlog.get_logger(__name__)
 
 FRESH_SECONDS = 0.25
 REMEMBERED_BATCHES = 1_000
+DISTRUST_SECONDS = 2.0
+"""For so long after a change the shared progress may still be of before it (``SNAPSHOT_SECONDS`` of the poller)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,11 @@ class LiveProgress:
 
 @dataclass(slots=True)
 class _Known:
-    live: LiveProgress
+    live: LiveProgress | None
     at: float
+    """When it was learnt; 0 when it is too old to be told again."""
+    changed_at: float = 0.0
+    """When the batch took a message through this process: what was asked before may be of before it."""
 
 
 class ProgressReader:
@@ -53,35 +59,52 @@ class ProgressReader:
     async def read(self, batch_id: str) -> LiveProgress:
         """Progress at most a quarter of a second old where a worker answers; never raises for a silent engine."""
         known = self._known.get(batch_id)
-        if known is not None and time.monotonic() - known.at < FRESH_SECONDS:
+        if known is not None and known.live is not None and time.monotonic() - known.at < FRESH_SECONDS:
             return known.live
         task = self._asking.get(batch_id)
         if task is None:
             task = asyncio.create_task(self._ask(batch_id), name=f"progress {batch_id}")
             self._asking[batch_id] = task
-            task.add_done_callback(lambda _done: self._asking.pop(batch_id, None))
+            task.add_done_callback(lambda done: self._asked(batch_id, done))
         # One caller that goes away must not take the answer from the others.
         return await asyncio.shield(task)
 
-    def note(self, batch_id: str, progress: BatchProgress) -> None:
+    async def note(self, batch_id: str, progress: BatchProgress) -> None:
         """Take in an answer that came another way (an update's), so that the next read is not older."""
-        if progress.children:
-            # What its children know is not in it: better ask them all.
-            self.forget(batch_id)
-            return
-        self._remember(batch_id, LiveProgress(self._newest(batch_id, progress), stale=False, closed=False))
+        await self.changed(batch_id)
+        if not progress.children:
+            # What its children know is not in an update's answer: such a batch is better asked.
+            self._remember(batch_id, LiveProgress(self._newest(batch_id, progress), stale=False, closed=False))
+
+    async def changed(self, batch_id: str) -> None:
+        """The batch has just taken a message: no process may tell what was shared of it before."""
+        self.forget(batch_id)
+        with suppress(DependencyError):
+            await self._log.drop_snapshot(batch_id)
 
     def forget(self, batch_id: str) -> None:
-        """The batch has just changed its state: what is remembered is too old, however fresh."""
-        self._known.pop(batch_id, None)
+        """The batch has just changed its state: what is remembered or being asked here is too old, however fresh."""
+        known = self._known.get(batch_id)
+        # Numbers once told stay known: a later answer that is older than they are is none.
+        self._keep(batch_id, _Known(known.live if known else None, at=0.0, changed_at=time.monotonic()))
+        self._asking.pop(batch_id, None)
+
+    def _asked(self, batch_id: str, done: "asyncio.Task[LiveProgress]") -> None:
+        if self._asking.get(batch_id) is done:
+            del self._asking[batch_id]
+        if not done.cancelled():
+            done.exception()  # seen, also where every caller has gone away
 
     async def _ask(self, batch_id: str) -> LiveProgress:
         started = time.monotonic()
-        shared = await self._shared(batch_id)
+        known = self._known.get(batch_id)
+        has_changed = known is not None and started - known.changed_at < DISTRUST_SECONDS
+        shared = None if has_changed else await self._shared(batch_id)
         live = LiveProgress(shared, stale=False, closed=False) if shared else await self._query(batch_id)
         known = self._known.get(batch_id)
-        if known is not None and known.at > started:
-            return known.live
+        if known is not None and known.changed_at > started:
+            # Whoever asks from now on asks anew; this answer is for those who asked before.
+            return known.live if known.live is not None and known.at > started else live
         if live.progress is not None and not live.closed:
             live = LiveProgress(self._newest(batch_id, live.progress), live.stale, live.closed)
         self._remember(batch_id, live)
@@ -106,19 +129,24 @@ class ProgressReader:
             status = await self._engine.status(batch_id)
         except EngineUnavailableError:
             known = self._known.get(batch_id)
-            return LiveProgress(known.live.progress if known else None, stale=True, closed=not is_open)
+            progress = known.live.progress if known is not None and known.live is not None else None
+            return LiveProgress(progress, stale=True, closed=not is_open)
         closed = status.presence is not Presence.OPEN
         return LiveProgress(status.progress, stale=not closed, closed=closed)
 
     def _newest(self, batch_id: str, progress: BatchProgress) -> BatchProgress:
         """Never go back: a shared snapshot may be older than an answer this process has seen."""
         known = self._known.get(batch_id)
-        if known is None or known.live.closed or known.live.progress is None:
+        if known is None or known.live is None or known.live.closed or known.live.progress is None:
             return progress
         return known.live.progress if is_newer(known.live.progress, progress) else progress
 
     def _remember(self, batch_id: str, live: LiveProgress) -> None:
-        self._known[batch_id] = _Known(live, time.monotonic())
+        known = self._known.get(batch_id)
+        self._keep(batch_id, _Known(live, time.monotonic(), known.changed_at if known else 0.0))
+
+    def _keep(self, batch_id: str, known: _Known) -> None:
+        self._known[batch_id] = known
         self._known.move_to_end(batch_id)
         while len(self._known) > REMEMBERED_BATCHES:
             self._known.popitem(last=False)

@@ -66,10 +66,38 @@ async def test_answers_never_go_back(client, held) -> None:
     await log.put_snapshot(held.batch_id, old, 5)
     reader = ProgressReader(client, log)
     newer = old.model_copy(update={"state": BatchState.PAUSED, "version": 8})
-    reader.note(held.batch_id, newer)
+    await reader.note(held.batch_id, newer)
     await asyncio.sleep(0.3)
 
     assert (await reader.read(held.batch_id)).progress == newer
+
+
+async def test_nobody_tells_what_was_shared_before_a_cancel(client, held) -> None:
+    """The process that sent it asks the workflow, whatever a poller shares a moment late; the others find nothing."""
+    log = InMemoryEventLog()
+    reader, other = ProgressReader(client, log), ProgressReader(client, log)
+    old = BatchProgress(state=BatchState.RUNNING, counts=Counts(total=5, pending=5), version=1)
+    await log.put_snapshot(held.batch_id, old, 5)
+    assert (await reader.read(held.batch_id)).progress == old
+    await reader.changed(held.batch_id)
+
+    assert (await other.read(held.batch_id)).progress.state is BatchState.PENDING
+    await log.put_snapshot(held.batch_id, old, 5)
+    answer = await reader.read(held.batch_id)
+
+    assert (answer.progress.state, answer.stale) == (BatchState.PENDING, False)
+
+
+async def test_an_answer_that_was_asked_for_before_a_change_is_not_kept(client, held) -> None:
+    """Who asked before may hear it; who asks behind the change makes the question anew."""
+    reader = ProgressReader(client, InMemoryEventLog())
+    asked = asyncio.create_task(reader.read(held.batch_id))
+    await asyncio.sleep(0)
+    await reader.changed(held.batch_id)
+    answer, _ = await asyncio.gather(reader.read(held.batch_id), asked)
+
+    assert answer.progress.state is BatchState.PENDING
+    assert reader.queries.count == 2
 
 
 async def test_without_a_worker_the_memo_answers(client) -> None:
