@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ingather.cli.errors import CliError
 
 CHUNK_BYTES = 256 * 1024
+_SPEC_LINE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,17 @@ class Upload(Protocol):
     def content_length(self) -> int: ...
 
     def __iter__(self) -> Iterator[bytes]: ...
+
+
+def has_spec_line(path: Path) -> bool:
+    """Whether an NDJSON manifest begins with a line about the batch."""
+    with path.open("rb") as file:
+        line = file.readline(_SPEC_LINE_BYTES)
+    try:
+        first = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(first, dict) and "spec" in first
 
 
 class LinesUpload:

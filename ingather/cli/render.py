@@ -1,5 +1,6 @@
 """What batches, documents, failures and hits look like to people."""
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -29,6 +30,32 @@ STATUS_STYLES = {
 SELF_EXPLAINING = frozenset({"pending", "paused"})
 """States that say themselves what they wait for."""
 
+_PLACE_UNKNOWN = re.compile(r"^place 0 of \d+")
+"""It is in line, and the line has not counted it yet."""
+
+ANOTHER_COPY_NEEDED = frozenset(
+    {
+        "encrypted",
+        "corrupt",
+        "empty",
+        "unsupported_type",
+        "low_quality",
+        "metadata_invalid",
+        "content_invalid",
+        "archive_refused",
+        "archive_encrypted",
+        "archive_corrupt",
+        "archive_too_deep",
+        "archive_unsafe_path",
+        "archive_symlink",
+        "archive_duplicate_name",
+        "archive_size_mismatch",
+        "archive_overlap",
+        "archive_unsupported_compression",
+    }
+)
+"""Failures that the same bytes under the same options meet again, however often they run."""
+
 NAMES_PER_FAILURE = 5
 """File names shown for each error code before the rest is only counted."""
 
@@ -40,6 +67,8 @@ def status_text(status: str) -> Text:
 def waiting_words(waiting_for: str) -> str:
     """``waiting for place 3 of 7``; what is no thing to wait for is said as it is."""
     said = clean(waiting_for)
+    if _PLACE_UNKNOWN.match(said):
+        return "waiting in line"
     return said if said.startswith(("no ", "provider ")) else f"waiting for {said}"
 
 
@@ -112,7 +141,7 @@ def batches_table(batches: Iterable[Batch]) -> Table:
         failed = Text(f"{counts.failed:,}", "red" if counts.failed else "dim")
         status = status_text(batch.status)
         if batch.waiting_for and batch.status not in SELF_EXPLAINING:
-            status = status + Text(f" {clean(batch.waiting_for)}", "dim")
+            status = status + Text(f" {_PLACE_UNKNOWN.sub('in line', clean(batch.waiting_for))}", "dim")
         table.add_row(batch.id, status, documents, failed, ago(batch.created_at), Text(clean(batch.name)))
     return table
 

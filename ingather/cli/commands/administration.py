@@ -3,6 +3,7 @@
 import json
 import secrets
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -268,8 +269,20 @@ def _the_only(ids: Sequence[str], named: str) -> str:
 
 
 def tenant_filter(client: IngatherClient, tenant: str | None) -> dict[str, str]:
-    """The query parameter that narrows a list to a tenant, given by name or id."""
+    """The query parameter that narrows a list to a tenant, given by name or id.
+
+    An id is taken as it is: what happened to a deleted tenant can still be asked for.
+    """
+    if tenant and _is_uuid(tenant):
+        return {"tenant_id": tenant}
     return {"tenant_id": _resolve(client, "/v1/tenants", tenant, "name")} if tenant else {}
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
 
 
 def _given(**values: Any) -> dict[str, Any]:

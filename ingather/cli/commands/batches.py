@@ -9,7 +9,7 @@ from ingather.cli import console
 from ingather.cli.commands.options import AsJson, BatchId, resolve
 from ingather.cli.commands.watch import finish
 from ingather.cli.connect import connect
-from ingather.cli.console import print_json, print_line, say
+from ingather.cli.console import clean, print_json, print_line, say
 from ingather.cli.render import batch_details, batches_table, counts_text
 from ingather.cli.resources import Batch
 
@@ -27,6 +27,8 @@ def list_batches(
             print_json(batch.raw)
     elif batches:
         console.show(batches_table(batches))
+    elif status:
+        say(f"No batch is {clean(status).replace('_', ' ')}.")
     else:
         say("No batches. Submit one with `ingather submit PATH`.")
 

@@ -91,4 +91,5 @@ def seal(
         else:
             print_line(f"{batch.id}  {batch.status}  {counts_text(batch.counts).plain}")
         if watch:
-            finish(client, batch, as_json=as_json, after=0)
+            # A person has just read what the batch is now: told again from its beginning it would go backwards.
+            finish(client, batch, as_json=as_json, after=0 if as_json else None)

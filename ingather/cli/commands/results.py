@@ -13,6 +13,7 @@ from ingather.cli.console import clean, print_json, print_line, say, show
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.cli.render import (
+    ANOTHER_COPY_NEEDED,
     NAMES_PER_FAILURE,
     documents_table,
     failures_by_code,
@@ -42,7 +43,16 @@ def failures(
         say(f"No document failed with {clean(code)}." if code else "No failed documents.")
         return
     show(failures_view(groups, names=None if every else NAMES_PER_FAILURE))
-    say(f"Run them again with: ingather retry {identity}", "dim")
+    say(_next_step(identity, list(groups)), "dim")
+
+
+def _next_step(batch_id: str, codes: list[str]) -> str:
+    """A retry, for the failures it can cure."""
+    curable = [code for code in codes if code not in ANOTHER_COPY_NEEDED]
+    if not curable:
+        return "Running them again would end the same way: do what is advised above, then submit them anew."
+    chosen = "" if len(curable) == len(codes) else "".join(f" --code {clean(code)}" for code in curable)
+    return f"Run {'the others' if chosen else 'them'} again with: ingather retry {batch_id}{chosen}"
 
 
 def results(

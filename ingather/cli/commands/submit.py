@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from ingather.cli.connect import connect
 from ingather.cli.console import print_json, print_line, say
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
-from ingather.cli.multipart import LinesUpload
+from ingather.cli.multipart import LinesUpload, has_spec_line
 from ingather.cli.resources import Batch
 from ingather.cli.selection import Selection, check_limits
 from ingather.cli.upload_bar import upload_bar
@@ -122,7 +122,20 @@ def _value(text: str) -> Any:
 
 def _submit_lines(client: IngatherClient, path: Path, spec: dict[str, Any], key: str) -> Batch:
     with sending_lines(path) as (file, sent):
+        if spec and has_spec_line(file):
+            raise CliError(
+                "The manifest says itself what the batch is like",
+                detail=f"{path} begins with a line `spec`; a batch has one.",
+                action=f"Drop {_named(spec)}, or the line.",
+                exit_code=ExitCode.USAGE,
+                code="usage",
+            )
         return client.submit_lines(LinesUpload(file, spec, sent=sent), idempotency_key=key)
+
+
+def _named(spec: Mapping[str, Any]) -> str:
+    """What of the command line went into a batch's spec, as it was typed."""
+    return ", ".join("--option" if name == "options" else f"--{name}" for name in spec)
 
 
 def _submit_paths(

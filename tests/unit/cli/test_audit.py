@@ -53,6 +53,15 @@ def test_every_filter_is_asked_for(ingather: Run, server: StandIn) -> None:
     assert (outcome.exit_code, outcome.stdout) == (0, "")
 
 
+def test_a_deleted_tenant_can_still_be_asked_for(ingather: Run, server: StandIn) -> None:
+    """An id is not looked up first: the tenant it belonged to is in no list any more."""
+    gone = "0197c0de-0000-7000-8000-00000000dead"
+    server.on("GET", "/v1/audit", page(EVENT))
+    assert ingather("audit", "--tenant", gone, "--json").exit_code == 0
+    [request] = server.requests("GET", "/v1/audit")
+    assert request.query["tenant_id"] in (gone, [gone])
+
+
 def test_pushing_again_goes_on_until_all_is_pushed(ingather: Run, server: StandIn) -> None:
     """One key for all requests, so that the command can be repeated; the sum is the answer."""
     more = Answer({"documents": 10_000, "pushed": 10_000, "has_more": True, "next_cursor": "next"})

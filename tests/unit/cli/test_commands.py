@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from ingather.cli.main import MENU
+from ingather.cli.render import ANOTHER_COPY_NEEDED
+from ingather.models.errors import Actor, DocumentError
 from tests.support.api_stand_in import BATCH_ID, Answer, StandIn, batch, control, document, event, failed, problem
 from tests.unit.cli.conftest import Run
 
@@ -82,6 +84,12 @@ def test_an_empty_list_talks_on_stderr(ingather: Run, server: StandIn) -> None:
     assert "ingather submit" in outcome.stderr
 
 
+def test_no_batch_in_a_state_is_not_no_batch(ingather: Run, server: StandIn) -> None:
+    """What was asked for is named: there may be others."""
+    server.on("GET", "/v1/batches", page())
+    assert "No batch is completed with failures." in ingather("list", "--status", "completed_with_failures").stderr
+
+
 def test_show_without_an_id_is_the_newest_batch(ingather: Run, server: StandIn) -> None:
     """`latest` is the default."""
     server.on("GET", "/v1/batches", page(batch()))
@@ -107,7 +115,27 @@ def test_failures_are_grouped_with_advice(ingather: Run, server: StandIn) -> Non
     assert outcome.stdout.count("Remove the password.") == 1
     assert "and 2 more" in outcome.stdout
     assert server.received[0].query["status"] == "failed"
-    assert f"ingather retry {BATCH_ID}" in outcome.stderr
+
+
+def test_a_retry_is_advised_where_it_can_help(ingather: Run, server: StandIn) -> None:
+    """The same bytes are encrypted every time; what a dead worker left undone may well succeed."""
+    locked, late = failed(1), failed(2, "document_timeout", "Retry this code.")
+    server.on("GET", DOCUMENTS, page(locked))
+    assert "ingather retry" not in ingather("failures", BATCH_ID).stderr
+    server.on("GET", DOCUMENTS, page(locked, late))
+    assert f"ingather retry {BATCH_ID} --code document_timeout" in ingather("failures", BATCH_ID).stderr
+    server.on("GET", DOCUMENTS, page(late))
+    assert ingather("failures", BATCH_ID).stderr.strip().endswith(f"ingather retry {BATCH_ID}")
+
+
+def test_the_codes_that_need_another_copy_are_codes_of_documents() -> None:
+    """A code that is renamed there is renamed here; what may be cured by time or an operator is none of them."""
+    found = list(DocumentError.__subclasses__())
+    for each in found:
+        found += each.__subclasses__()
+    known = {each.code: each for each in found}
+    assert known.keys() >= ANOTHER_COPY_NEEDED
+    assert not [code for code in ANOTHER_COPY_NEEDED if known[code].retryable or known[code].actor is not Actor.SENDER]
 
 
 def test_a_quarantined_document_tells_what_it_did(ingather: Run, server: StandIn) -> None:

@@ -260,6 +260,15 @@ def test_a_manifest_is_added_too(ingather: Run, server: StandIn) -> None:
     assert request.headers["content-type"] == "application/x-ndjson"
 
 
+def test_a_manifest_with_a_spec_of_its_own_takes_none_from_the_options(ingather: Run, server: StandIn) -> None:
+    """Two would be one line too many; said before anything is sent, with the option to drop."""
+    Path("m.ndjson").write_text('{"spec": {"name": "a"}}\n{"filename": "a", "text": "x"}\n')
+    outcome = ingather("submit", "--ndjson", "m.ndjson", "--name", "b")
+    assert outcome.exit_code == 2
+    assert "Drop --name" in outcome.stderr
+    assert server.requests("POST", "/v1/batches") == []
+
+
 def test_a_thousand_files_are_still_one_request() -> None:
     """The border is a thousand, as in the documentation."""
     assert (blocks_module.ONE_REQUEST_FILES, BLOCK_FILES) == (1_000, 1_000)

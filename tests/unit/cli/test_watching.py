@@ -108,6 +108,13 @@ def test_a_batch_in_line_shows_its_place_and_when_it_should_be_done(picture: Bat
     assert f"queued  waiting for place 3 of 7, done about {ready_at:%H:%M}" in drawn(LiveAudience(picture, ""))
 
 
+def test_a_place_that_is_not_known_yet_is_no_number(picture: BatchPicture):
+    """Place 0 is said of a batch that the line has not counted yet."""
+    picture.look(Batch.from_json(batch("running", pending=9, waiting_for="place 0 of 15: another batch has it")))
+
+    assert "running  waiting in line" in drawn(LiveAudience(picture, ""))
+
+
 def test_what_is_missing_is_not_waited_for(picture: BatchPicture):
     """``no worker`` is said as it is."""
     picture.look(Batch.from_json(batch("running", pending=9, waiting_for="no worker")))
