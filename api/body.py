@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from api.memory import return_free_pages_to_the_system
 from ingather.models.errors import PayloadTooLargeError, RequestError
 
+UNLIMITED_BODY = 1 << 50
+"""For routes that read the body themselves: the framework's own limit is off, and ours count as the bytes arrive."""
 IDLE_SECONDS = 60.0
 """A body that brings nothing for so long has stopped."""
 HELD_SECONDS = 30.0
@@ -16,6 +20,7 @@ HELD_BYTES_PER_SECOND = 128 * 1024
 """A body that is held in memory keeps others waiting: it arrives at this pace at least, after so many seconds."""
 _DRAIN_BYTES = 512 * 1024 * 1024
 _DRAIN_SECONDS = 3.0
+_WORTH_TIDYING_BYTES = 16 * 1024 * 1024
 
 
 class RequestBody:
@@ -39,6 +44,20 @@ class RequestBody:
         """Its size as the client said it; None for a body of unknown size."""
         announced = self._request.headers.get("content-length", "")
         return int(announced) if announced.isdecimal() else None
+
+    @asynccontextmanager
+    async def taken_in(self) -> AsyncIterator[None]:
+        """Around all that reads it. After a refusal the rest is read and let go; what a large one left is given back."""
+        try:
+            yield
+        except Exception:
+            # A client that asked first, and was not told to go on, sends nothing.
+            if self.received_bytes or self._request.headers.get("expect", "").lower() != "100-continue":
+                await self.drain()
+            raise
+        finally:
+            if self.received_bytes > _WORTH_TIDYING_BYTES:
+                await asyncio.to_thread(return_free_pages_to_the_system)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Raises ``PayloadTooLargeError``, ``RequestError`` when it stops arriving, ``ClientDisconnect``."""

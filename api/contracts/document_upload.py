@@ -4,7 +4,6 @@ It has no word for documents that were cancelled through another door: they coun
 that was skipped, because its content is there already, counts as processed.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.access import access
-from api.body import RequestBody
+from api.body import UNLIMITED_BODY, RequestBody
 from api.contracts.document_outcomes import FailedDocument, failed_documents
 from api.contracts.errors import answering_with
 from api.contracts.upload_form import FILES, MAPPING, WARNINGS, FormLimits, UploadForm
@@ -30,7 +29,6 @@ from api.dependencies import (
     TenantHeader,
     require_not_draining,
 )
-from api.memory import return_free_pages_to_the_system
 from api.multipart import boundary_of
 from api.rates import Rate
 from api.resources import BatchSnapshot
@@ -48,9 +46,6 @@ from ingather.models.errors import (
 )
 
 CONTRACT = "document_upload"
-UNLIMITED_BODY = 1 << 50
-"""The framework's own limit is off here: ours count as the bytes arrive."""
-_WORTH_TIDYING_BYTES = 16 * 1024 * 1024
 _RETRY_AFTER_SECONDS = 2
 _FLOOR_PER_SECOND = 10 / 60
 """What the contract promises: an estimate where nothing was measured yet."""
@@ -242,18 +237,10 @@ async def _body(
 ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
     """The body as it arrives, while there is room for it. After a refusal the rest of it is read and let go."""
     body = RequestBody(request, limits["max_request_bytes"], "max_request_bytes")
-    try:
-        async with parts.capacity.room(tenant_id, body.announced_bytes, limits["max_concurrent_bytes"]) as room:
-            with parts.metrics.uploads_open.track_inprogress():
-                yield _within(room, body)
-    except Exception:
-        # A client that asked first, and was not told to go on, sends nothing.
-        if body.received_bytes or request.headers.get("expect", "").lower() != "100-continue":
-            await body.drain()
-        raise
-    finally:
-        if body.received_bytes > _WORTH_TIDYING_BYTES:
-            await asyncio.to_thread(return_free_pages_to_the_system)
+    most = limits["max_concurrent_bytes"]
+    async with body.taken_in(), parts.capacity.room(tenant_id, body.announced_bytes, most) as room:
+        with parts.metrics.uploads_open.track_inprogress():
+            yield _within(room, body)
 
 
 async def _within(room: Room, body: RequestBody) -> AsyncGenerator[bytes, None]:

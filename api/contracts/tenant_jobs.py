@@ -4,7 +4,6 @@ Documents that were skipped, because their content is there already, count as pr
 with their job count as neither; those of a job that was cut short, as failed.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -16,7 +15,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.access import Caller, access
-from api.body import RequestBody
+from api.body import UNLIMITED_BODY, RequestBody
 from api.contracts.errors import answering_with
 from api.contracts.job_body import CONTRACT, JobDocument, JobFeed, NewJob, priority_of
 from api.contracts.job_events import JobStatus, final_status
@@ -31,7 +30,6 @@ from api.dependencies import (
     require_not_draining,
 )
 from api.feeds import json_of
-from api.memory import return_free_pages_to_the_system
 from api.rates import Rate
 from api.resources import BatchSnapshot
 from api.streams.event_streams import EventStreams
@@ -48,11 +46,8 @@ from ingather.models.errors import (
 )
 from ingather.ports.event_log import EventLog, StreamKey
 
-UNLIMITED_BODY = 1 << 50
-"""The framework's own limit is off here: ours counts as the bytes arrive."""
 CANCEL_SECONDS = 3.0
 """How long a cancel waits to see the job stop."""
-_WORTH_TIDYING_BYTES = 16 * 1024 * 1024
 _WAITING = frozenset({BatchState.PENDING, BatchState.QUEUED})
 _TEXTS: dict[type[IngatherError], str] = {
     TenantNotFoundError: "Tenant not found",
@@ -205,16 +200,9 @@ async def cancel_job(
 async def _job_of(request: Request, parts: ApiParts, tenant_id: str) -> AsyncIterator[NewJob]:
     """The job of the body, held in memory as long as the block lasts. After a refusal the rest is read and let go."""
     body = RequestBody(request, parts.limits.max_json_bytes, "max_json_bytes")
-    try:
-        with parts.metrics.uploads_open.track_inprogress():
-            async with json_of(body, parts.json_room, tenant_id, NewJob) as job:
-                yield job
-    except Exception:
-        await body.drain()
-        raise
-    finally:
-        if body.received_bytes > _WORTH_TIDYING_BYTES:
-            await asyncio.to_thread(return_free_pages_to_the_system)
+    with parts.metrics.uploads_open.track_inprogress():
+        async with body.taken_in(), json_of(body, parts.json_room, tenant_id, NewJob) as job:
+            yield job
 
 
 async def _record(parts: ApiParts, caller: Caller, job_id: str) -> BatchRecord:

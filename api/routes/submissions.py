@@ -1,6 +1,5 @@
 """``POST /v1/batches`` and what adds to an open batch: multipart as a stream, NDJSON line by line, JSON inline."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from api.access import GuardedRoute, access
-from api.body import RequestBody
+from api.body import UNLIMITED_BODY, RequestBody
 from api.dependencies import (
     ApiParts,
     BatchIdPath,
@@ -24,7 +23,6 @@ from api.dependencies import (
     require_not_draining,
 )
 from api.feeds import InlineDocument, JsonDocuments, JsonFeed, JsonSubmission, MultipartFeed
-from api.memory import return_free_pages_to_the_system
 from api.multipart import boundary_of
 from api.ndjson import NDJSON_MEDIA_TYPES, NdjsonFeed
 from api.preview import SubmissionPreview
@@ -35,10 +33,6 @@ from api.routes.batches import batch_response
 from ingather.models.errors import RequestError, UnsupportedMediaTypeError
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=GuardedRoute)
-
-UNLIMITED_BODY = 1 << 50
-"""The framework's own limit is off here: ours differ by content type and count as the bytes arrive."""
-_WORTH_TIDYING_BYTES = 16 * 1024 * 1024
 
 
 class Addition(BaseModel):
@@ -185,15 +179,9 @@ async def _body_of(request: Request, parts: ApiParts, tenant: str, *, makes_batc
     own = (await parts.gate.tenants.get(tenant)).limits
     most = own.max_request_bytes or parts.limits.max_request_bytes
     body, feed = _feed_of(request, parts, tenant, most, makes_batch=makes_batch)
-    try:
-        with parts.metrics.uploads_open.track_inprogress():
+    with parts.metrics.uploads_open.track_inprogress():
+        async with body.taken_in():
             yield feed
-    except Exception:
-        await body.drain()
-        raise
-    finally:
-        if body.received_bytes > _WORTH_TIDYING_BYTES:
-            await asyncio.to_thread(return_free_pages_to_the_system)
 
 
 def _feed_of(
