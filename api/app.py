@@ -75,6 +75,7 @@ CACHE_BYTES = 1024 * 1024
 
 BATCH_ROUTES = (submissions, batches, documents, events, handoff, search_routes)
 ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
+CONTRACTS = (tenant_jobs, document_upload)
 
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
 
@@ -197,10 +198,10 @@ def build_app(
     host = urlsplit(public_url or "").hostname
     hosts = frozenset({host} if host else ())
     app = IngatherApi(metrics=metrics, public_hosts=hosts, lifespan=open_parts, is_open=is_open)
-    problems.install(app)
+    problems.install(app, {contract.router.prefix: contract.envelope for contract in CONTRACTS})
     for routes in (*BATCH_ROUTES, *ACCOUNT_ROUTES, service_info):
         app.include_router(routes.router)
-    for contract in (tenant_jobs, document_upload):
+    for contract in CONTRACTS:
         app.include_router(contract.router)
     app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
     return app

@@ -6,7 +6,7 @@ trace or a secret: validation messages are Pydantic's, with the place and withou
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -183,8 +183,15 @@ def error_from_code(code: str, message: str, facts: Mapping[str, Any]) -> Ingath
     return cls(message, **dict(facts))
 
 
-def install(app: FastAPI) -> None:
-    """Route every exception of the application through this module."""
+Envelope = Callable[[str, str, int, Mapping[str, str]], Response]
+"""Writes an error in other words than a problem's: its code, message, status and headers."""
+
+
+def install(app: FastAPI, envelopes: Mapping[str, Envelope] | None = None) -> None:
+    """Route every exception of the application through this module.
+
+    ``envelopes``, by path prefix, are for what no route answers below it.
+    """
 
     async def on_own(request: Request, error: Exception) -> Response:
         assert isinstance(error, IngatherError)
@@ -195,7 +202,7 @@ def install(app: FastAPI) -> None:
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         headers = {"Allow": _allowed(app, request.scope)} if error.status_code == 405 else error.headers
-        return problem_for_status(request.scope, error.status_code, headers=headers)
+        return _unrouted(request.scope, error.status_code, headers, envelopes or {})
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -212,6 +219,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
+
+
+def _unrouted(
+    scope: Scope, status: int, headers: Mapping[str, str] | None, envelopes: Mapping[str, Envelope]
+) -> Response:
+    for prefix, envelope in envelopes.items():
+        if f"{scope['path']}/".startswith(f"{prefix}/") and status in _BY_STATUS:
+            code, title, _ = _BY_STATUS[status]
+            return envelope(code, f"{title}.", status, headers or {})
+    return problem_for_status(scope, status, headers=headers)
 
 
 def _allowed(app: FastAPI, scope: Scope) -> str:

@@ -101,8 +101,13 @@ class UploadStatus(BaseModel):
 
 
 def _answer(error: IngatherError, status: int, headers: Mapping[str, str]) -> Response:
-    code, status = _CODES.get(type(error), (error.code.upper(), status))
-    body = {"error": {"code": code, "message": error.message}}
+    code, status = _CODES.get(type(error), (error.code, status))
+    return envelope(code, error.message, status, headers)
+
+
+def envelope(code: str, message: str, status: int, headers: Mapping[str, str]) -> Response:
+    """An error in the contract's shape, also of no route."""
+    body = {"error": {"code": code.upper(), "message": message}}
     return Response(orjson.dumps(body), status_code=status, headers=dict(headers), media_type="application/json")
 
 

@@ -92,6 +92,11 @@ def _answer(error: IngatherError, status: int, headers: Mapping[str, str]) -> Re
     return _refused(detail, status, headers)
 
 
+def envelope(_code: str, message: str, status: int, headers: Mapping[str, str]) -> Response:
+    """An error of no route, in the contract's shape."""
+    return _refused(message, status, headers)
+
+
 def _refused(detail: Any, status: int, headers: Mapping[str, str] | None = None) -> Response:
     return Response(
         orjson.dumps({"detail": detail}), status_code=status, headers=dict(headers or {}), media_type="application/json"
