@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import signal
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +24,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def up(
     port: Annotated[
-        int | None, typer.Option(help="Port of API and dashboard; 8000, or a free one.", min=1, max=65535)
+        int | None,
+        typer.Option(help="Port of the API; that of the last run, else 8000, or a free one.", min=1, max=65535),
     ] = None,
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".ingather"),
     workers: Annotated[int, typer.Option(help="Worker processes.", min=1, max=64)] = 1,
@@ -59,6 +62,8 @@ async def _run(stack: LocalStack, *, as_json: bool, any_port: bool) -> None:
         if as_json:
             print_json(_with_key(stack.describe(), first_key))
         _show_addresses(stack.describe(), moved=any_port and stack.api.port != DEFAULT_API_PORT)
+        if stack.first_key_shown_at is not None and os.environ.get("INGATHER_AUTH__MODE") == "required":
+            _say_where_the_key_went(stack.first_key_shown_at, stack.directory.root)
         if first_key is not None:
             if not as_json:
                 _show_key(first_key)
@@ -76,8 +81,6 @@ def _listen_for_signals() -> asyncio.Event:
 
 
 def _show_addresses(facts: dict[str, Any], *, moved: bool) -> None:
-    if moved:
-        say(f"Port {DEFAULT_API_PORT} is in use, so the API has another one.", "yellow")
     table = Table(box=None, show_header=False, pad_edge=False)
     url = facts["api"]["url"]
     for name, address in (
@@ -93,6 +96,9 @@ def _show_addresses(facts: dict[str, Any], *, moved: bool) -> None:
         table.add_row(name, address)
     say("Ingather is ready.", "bold green")
     talk().print(table)
+    if moved:
+        say(f"The API is not at port {DEFAULT_API_PORT}. For curl, and for commands in other folders:", "yellow")
+        say(f"  export INGATHER_URL={url}", "cyan")
     say("Ctrl-C stops all of it.", "dim")
 
 
@@ -104,6 +110,11 @@ def _show_key(key: str) -> None:
     say("Your first API key, an administrator's; it is shown this once:", "bold")
     print_line(key)
     say("Keep it as INGATHER_API_KEY. It is needed where INGATHER_AUTH__MODE is `required`.", "dim")
+
+
+def _say_where_the_key_went(shown_at: datetime, root: Path) -> None:
+    say(f"The first API key was shown on {shown_at.astimezone():%Y-%m-%d %H:%M} and is kept nowhere.", "dim")
+    say(f"Lost it? Stop, remove {root}/first-key and start again: another one is made, and shown.", "dim")
 
 
 def _as_cli_error(error: StackError, code: ExitCode) -> CliError:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,13 @@ class DataDirectory:
         except OSError:
             key_id, key = new_key()
             return FirstKey(f"{key_id}.{key_hash(key)}", key)
+
+    def first_key_shown_at(self) -> datetime | None:
+        """When the key was shown; None before."""
+        try:
+            return datetime.fromtimestamp(self._first_key_file.stat().st_mtime, UTC)
+        except OSError:
+            return None
 
     def first_key_was_shown(self, first_key: FirstKey) -> None:
         """Somebody has it: it is not made again, and nothing here can bring it back."""

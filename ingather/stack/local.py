@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_API_PORT = 8000
 _READY_SECONDS = 60.0
+_FIRST_KEY = "INGATHER_AUTH__FIRST_KEY"
 
 
 class LocalStack:
@@ -39,7 +41,7 @@ class LocalStack:
 
     Args:
         data_dir: made when missing; one stack at a time may use it.
-        api_port: the API's port; None takes the last run's or 8000, or a free one when that is taken.
+        api_port: the API's port; None takes the last run's, else 8000, else a free one.
         workers: worker processes, each with all roles.
         backoff: pauses before a part that died is started again.
     """
@@ -106,7 +108,7 @@ class LocalStack:
             "INGATHER_API__HOST": LOOPBACK,
             "INGATHER_API__CURSOR_SECRET": cursor_secret,
             "INGATHER_AUTH__TOKEN_SECRET": hashlib.sha256(f"tokens {cursor_secret}".encode()).hexdigest(),
-            "INGATHER_AUTH__FIRST_KEY": self._first_key.registered,
+            _FIRST_KEY: os.environ.get(_FIRST_KEY) or self._first_key.registered,
             "INGATHER_S3__ENDPOINT_URL": self.s3.endpoint_url,
             "INGATHER_S3__REGION": self.s3.region,
             "INGATHER_S3__BUCKET": self.s3.bucket,
@@ -166,8 +168,13 @@ class LocalStack:
 
     @property
     def first_key(self) -> str | None:
-        """An administrator's API key, until ``first_key_was_shown``."""
-        return self._first_key.key
+        """An administrator's API key, until ``first_key_was_shown``; None where the environment brings another's hash."""
+        return None if os.environ.get(_FIRST_KEY) else self._first_key.key
+
+    @property
+    def first_key_shown_at(self) -> datetime | None:
+        """When an earlier run showed the key that is in force; None where there is none to look for."""
+        return None if os.environ.get(_FIRST_KEY) else self.directory.first_key_shown_at()
 
     def first_key_was_shown(self) -> None:
         """Forget it; only its hash is kept."""
@@ -248,7 +255,7 @@ def choose_api_port(wanted: int | None, previous: int | None, taken: set[int]) -
                 f"Port {wanted} is in use. Choose another with --port, or leave --port out to take a free one."
             )
         return wanted
-    for candidate in (DEFAULT_API_PORT, previous):
+    for candidate in (previous, DEFAULT_API_PORT):
         if candidate is not None and candidate not in taken and is_free(candidate):
             return candidate
     return choose_ports(["api"])["api"]

@@ -49,6 +49,19 @@ def test_credentials_are_generated_once_and_stay(directory: DataDirectory):
     assert min(len(value) for value in values) >= 20
 
 
+def test_a_key_that_was_shown_is_another_once_its_record_is_removed(directory: DataDirectory):
+    """When it was shown is known, and who lost it removes the record and is shown the next one."""
+    with directory.held():
+        assert directory.first_key_shown_at() is None
+        first = directory.first_key()
+        directory.first_key_was_shown(first)
+        assert directory.first_key_shown_at() is not None
+        assert (directory.first_key().registered, directory.first_key().key) == (first.registered, None)
+        (directory.root / "first-key").unlink()
+        assert directory.first_key().key is not None
+        assert directory.first_key().registered != first.registered
+
+
 def test_secrets_and_addresses_are_readable_by_their_owner_alone(directory: DataDirectory):
     """Neither group nor others can read credentials, whatever the umask."""
     before = os.umask(0)

@@ -55,8 +55,9 @@ def test_a_taken_port_asked_for_by_name_is_refused_with_advice(taken_port):
         choose_api_port(taken_port, None, set())
 
 
-def test_without_a_wish_the_api_takes_8000_or_else_the_last_run_s_port():
-    """The standard port is preferred; a port of another part is never taken."""
+def test_without_a_wish_the_api_keeps_its_port():
+    """Like every other part's, so that addresses in a shell go on working; a port of another part is never taken."""
     previous = choose_ports(["api"])["api"]
+    assert choose_api_port(None, previous, set()) == previous
     assert choose_api_port(None, previous, {DEFAULT_API_PORT}) == previous
     assert choose_api_port(None, previous, {DEFAULT_API_PORT, previous}) not in {DEFAULT_API_PORT, previous}
