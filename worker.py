@@ -9,6 +9,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -45,7 +46,7 @@ from ingather.logging import configure_logging
 from ingather.machine import usable_cores, usable_memory_bytes
 from ingather.models.archive import ArchiveLimits
 from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, IO_QUEUE, WORKFLOW_QUEUE
-from ingather.models.errors import IngatherError
+from ingather.models.errors import EngineUnavailableError, IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import PlaceLimits
 from ingather.settings import MIB, Settings
@@ -160,7 +161,7 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         ahead = asyncio.ensure_future(_prepare_ahead(roles, ports, preparer, settings))
         ahead.add_done_callback(lambda _: leave_out_what_stays())
         stack.callback(ahead.cancel)
-        client = await connect(settings)
+        client = await _reach_engine(settings)
         activities = build_activities(_activity_classes(client, ports, preparer, settings))
         queues = [ROLES[role] for role in roles]
         workers = [build_worker(client, queue, activities.get(queue, []), settings) for queue in queues]
@@ -169,6 +170,17 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
             stack.callback(current.cancel)
         await serve(workers, stop)
     log.info("worker.stopped", roles=list(roles))
+
+
+async def _reach_engine(settings: Settings) -> Client:
+    """Temporal, or one sentence of why not. Raises ``EngineUnavailableError``."""
+    try:
+        return await connect(settings)
+    except RuntimeError as error:  # what the SDK raises where nobody answers
+        raise EngineUnavailableError(
+            f"Temporal cannot be reached: {error}",
+            action="Start it, or set TEMPORAL_ADDRESS; beside `ingather up`, use `ingather up --workers N` instead.",
+        ) from error
 
 
 async def serve(workers: Sequence[Worker], stop: asyncio.Event) -> None:
@@ -280,7 +292,11 @@ def main() -> None:
     settings = Settings()
     configure_logging(settings.log.format, settings.log.level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(roles, settings))
+        try:
+            runner.run(run(roles, settings))
+        except EngineUnavailableError as error:
+            log.error("worker.not_started", code=error.code, reason=error.message, action=error.action)  # noqa: TRY400  # one sentence
+            sys.exit(1)
 
 
 if __name__ == "__main__":

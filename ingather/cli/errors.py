@@ -1,5 +1,6 @@
 """Errors as the command line tells them: what, why, what to do, and the request id for whoever runs the server."""
 
+import os
 from typing import Any
 
 from ingather.cli.exit_codes import ExitCode, exit_code_for_http
@@ -79,13 +80,22 @@ class ApiProblemError(CliError):
         super().__init__(
             str(problem.get("title") or f"The server answered {status}"),
             detail="\n".join(line for line in details if line),
-            action=str(problem.get("action") or ""),
+            action=_action(problem),
             exit_code=exit_code_for_http(status),
             code=str(problem.get("code") or ""),
             request_id=str(problem.get("request_id") or request_id),
         )
         self.status = status
         self.problem = problem
+
+
+def _action(problem: dict[str, Any]) -> str:
+    """What to do here, where the server can only say what to do over HTTP."""
+    if problem.get("code") == "unauthorized":
+        return "Give a key that is valid here: export INGATHER_API_KEY=ing_live_…"
+    if problem.get("code") == "tenant_not_found" and os.environ.get("INGATHER_TENANT"):
+        return "INGATHER_TENANT takes a tenant's id (`ingather tenants list`): export another, or unset it."
+    return str(problem.get("action") or "")
 
 
 def _violation(item: dict[str, Any]) -> str:

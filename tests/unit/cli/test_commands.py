@@ -195,6 +195,20 @@ def test_search_shows_where_the_answer_stands(ingather: Run, server: StandIn) ->
 # --- Errors ---------------------------------------------------------------------------------
 
 
+def test_what_to_do_about_credentials_is_said_for_a_shell(
+    ingather: Run, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server speaks of headers; here there are variables."""
+    server.on("GET", "/v1/batches", problem(401, "unauthorized", "Credential is missing", action="Send a header."))
+    outcome = ingather("list")
+    assert outcome.exit_code == 3
+    assert "export INGATHER_API_KEY=" in outcome.stderr
+    assert "header" not in outcome.stderr
+    monkeypatch.setenv("INGATHER_TENANT", "acme")
+    server.on("GET", "/v1/batches", problem(404, "tenant_not_found", "No such tenant", action="Leave X-Tenant-ID out."))
+    assert "ingather tenants list" in ingather("list").stderr
+
+
 def test_an_error_is_words_on_stderr(ingather: Run, server: StandIn) -> None:
     """Title, detail, action and request id; no stack trace; nothing on stdout; the code of its kind."""
     answer = problem(404, "batch_not_found", "Batch not found", detail="No such id.", action="Check the id.")
