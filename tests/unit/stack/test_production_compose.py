@@ -15,6 +15,7 @@ from ingather.stack.temporal import DYNAMIC_CONFIG
 from worker import ROLES
 
 ROOT = Path(__file__).parents[3]
+SECRET = "a-secret-that-is-long-enough-to-sign-with"
 REQUIRED = re.compile(r"\$\{(\w+):\?[^}]+\}")
 OPTIONAL = re.compile(r"\$\{\w+:-\}")
 OURS = ("api", "worker-workflows", "worker-io", "worker-cpu")
@@ -93,10 +94,10 @@ def is_setting(name: str) -> bool:
 def test_its_settings_are_valid(services: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch):
     """With secrets filled in, the settings can be read."""
     for key, value in services[name]["environment"].items():
-        monkeypatch.setenv(key, OPTIONAL.sub("", REQUIRED.sub("secret", value)))
+        monkeypatch.setenv(key, OPTIONAL.sub("", REQUIRED.sub(SECRET, value)))
     settings = Settings()
     assert settings.s3.endpoint_url
-    assert settings.catalog.url.get_secret_value().startswith("postgresql+psycopg://ingather:secret@")
+    assert settings.catalog.url.get_secret_value().startswith(f"postgresql+psycopg://ingather:{SECRET}@")
 
 
 def test_the_api_asks_for_credentials(services: dict[str, Any]):
