@@ -173,12 +173,13 @@ def test_ctrl_c_leaves_the_batch_running(shell: Shell):
 
 
 def test_errors_have_their_exit_codes(shell: Shell):
-    """An unknown batch is 4, a command without an object is 2, an impossible option is 1 with its field named."""
+    """An unknown batch is 4, a command without an object is 2, as is an impossible option, with its name; what the server refuses is 1."""
     assert shell.run("show", uuid.uuid4()).returncode == 4
     assert shell.run("submit").returncode == 2
     refused = shell.run("submit", shell.notes(1), "--option", "chunk_size=1")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "chunk_size" in refused.stderr
+    assert shell.run("list", "--status", "done").returncode == 1
 
 
 def test_the_demo_shows_everything_and_leaves_nothing(tmp_path: Path):

@@ -13,6 +13,9 @@ from ingather.cli.commands.administration import tenant_filter
 from ingather.cli.commands.options import AsJson
 from ingather.cli.connect import connect
 from ingather.cli.console import clean, print_json, say
+from ingather.cli.errors import CliError
+from ingather.cli.exit_codes import ExitCode
+from ingather.models.audit import AuditType
 
 _SHOWN = 3
 """Details in a cell of the table."""
@@ -26,13 +29,22 @@ def audit(
     ] = None,
     resource_id: Annotated[str | None, typer.Option("--resource", help="Id of what it happened to.")] = None,
     actor: Annotated[str | None, typer.Option("--actor", help="Who did it.")] = None,
-    since: Annotated[datetime | None, typer.Option("--since", help="From then on, in local time.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option("--since", help="From then on, in local time: 2026-03-14T18:00.")
+    ] = None,
     until: Annotated[datetime | None, typer.Option("--until", help="Before then.")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="Name or id, for an administrator.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many to show.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Show who did what, newest first."""
+    if event_type is not None and event_type not in [known.value for known in AuditType]:
+        raise CliError(
+            f"There is no event type {clean(event_type)!r}",
+            detail="Known are: " + ", ".join(known.value for known in AuditType),
+            exit_code=ExitCode.USAGE,
+            code="usage",
+        )
     filters = {
         "event_type": event_type,
         "resource_type": resource_type,

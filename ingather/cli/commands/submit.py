@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from ingather.cli.blocks import BLOCK_BYTES, ONE_REQUEST_BYTES, ONE_REQUEST_FILES, BlockUpload, room_in_request
 from ingather.cli.client import IngatherClient
@@ -17,13 +18,14 @@ from ingather.cli.commands.options import AsJson, parse_pairs
 from ingather.cli.commands.sending import Metadata, selected, sending_lines, used_metadata
 from ingather.cli.commands.watch import finish
 from ingather.cli.connect import connect
-from ingather.cli.console import print_json, print_line, say
+from ingather.cli.console import clean, print_json, print_line, say
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.cli.multipart import LinesUpload, has_spec_line
 from ingather.cli.resources import Batch
 from ingather.cli.selection import Selection, check_limits
 from ingather.cli.upload_bar import upload_bar
+from ingather.models.batch import ProcessingOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ def submit(
     paths = paths or []
     _check_usage(paths, ndjson, metadata, is_open=open_, watch=watch)
     options = {key: _value(text) for key, text in parse_pairs(option or [], "--option").items()}
+    _check_options(options)
     given = {"name": name, "collection": collection, "priority": priority, "hold": hold or None, "options": options}
     spec = {key: value for key, value in given.items() if value}
     key = idempotency_key or str(uuid.uuid4())
@@ -99,6 +102,28 @@ def _check_usage(
         problem = "An open batch runs when it is sealed: watch it with `ingather seal ID --watch`."
     if problem:
         raise CliError("The command is not complete", detail=problem, exit_code=ExitCode.USAGE, code="usage")
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Before anything is sent: the server would refuse them after the upload."""
+    unknown = [name for name in options if name not in ProcessingOptions.model_fields]
+    if unknown:
+        raise CliError(
+            f"There is no processing option {clean(unknown[0])!r}",
+            detail="Known are: " + ", ".join(ProcessingOptions.model_fields),
+            exit_code=ExitCode.USAGE,
+            code="usage",
+        )
+    try:
+        ProcessingOptions.model_validate(options)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, each['loc'])) or 'option'}: {each['msg']}" for each in error.errors()]
+        raise CliError(
+            "A processing option has a value it cannot have",
+            detail="\n".join(problems),
+            exit_code=ExitCode.USAGE,
+            code="usage",
+        ) from error
 
 
 def _next_step(batch: Batch, *, is_open: bool) -> str:
