@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -112,11 +113,11 @@ class IngatherClient:
         if metadata:
             fields["metadata"] = dict(metadata)
         response = self._upload("/v1/batches", MultipartUpload(files, fields, sent=sent), idempotency_key)
-        return Batch.from_json(json_of(response))
+        return _submitted(response)
 
     def submit_lines(self, lines: LinesUpload, *, idempotency_key: str | None = None) -> Batch:
         """Upload an NDJSON manifest, a document a line, as one batch."""
-        return Batch.from_json(json_of(self._upload("/v1/batches", lines, idempotency_key)))
+        return _submitted(self._upload("/v1/batches", lines, idempotency_key))
 
     def open_batch(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Batch:
         """Begin a batch that takes documents until it is sealed."""
@@ -126,7 +127,7 @@ class IngatherClient:
             json_body={**spec, "open": True, "documents": []},
             headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
         )
-        return Batch.from_json(json_of(response))
+        return _submitted(response)
 
     def add(
         self,
@@ -362,6 +363,10 @@ class IngatherClient:
 
 def _batch_path(batch_id: str) -> str:
     return f"/v1/batches/{quote(batch_id, safe='')}"
+
+
+def _submitted(response: httpx.Response) -> Batch:
+    return replace(Batch.from_json(json_of(response)), was_replayed="Idempotency-Replayed" in response.headers)
 
 
 def _not_an_address(url: str) -> CliError:

@@ -45,6 +45,8 @@ class Batch:
     waiting_for: str | None = None
     estimated_completion_at: str | None = None
     stale: bool = False
+    was_replayed: bool = False
+    """The answer to a submission that had been made before, under the same idempotency key."""
     links: Mapping[str, str] = field(default_factory=dict)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 

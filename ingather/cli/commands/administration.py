@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from ingather.cli import console
 from ingather.cli.client import IngatherClient
@@ -20,6 +18,7 @@ from ingather.cli.connect import connect
 from ingather.cli.console import clean, print_json, print_line, say
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
+from ingather.cli.render import plain_table
 from ingather.domain.api_keys import key_hash, new_key
 
 TenantOption = Annotated[str | None, typer.Option("--tenant", help="Name or id; your own when left out.")]
@@ -217,13 +216,18 @@ def _show(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json
         for each in found:
             print_json(each)
         return
-    table = Table(*(column.replace("_", " ") for column in columns), box=box.SIMPLE_HEAD)
+    table = plain_table(*(column.replace("_", " ") for column in columns))
+    for column in table.columns[1:]:
+        # On a narrow terminal all but the id is folded; nothing is cut.
+        column.no_wrap = False
     for each in found:
         table.add_row(*(_cell(each.get(column)) for column in columns))
     console.show(table)
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = value.get("name") or value.get("username") or value.get("id")
     return clean(" ".join(value) if isinstance(value, list) else str(value or ""))
 
 

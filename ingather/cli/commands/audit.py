@@ -1,11 +1,11 @@
 """The audit log: who did what, and what was taken in."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.table import Table
 
 from ingather.cli import console
@@ -15,6 +15,7 @@ from ingather.cli.connect import connect
 from ingather.cli.console import clean, print_json, say
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
+from ingather.cli.render import plain_table
 from ingather.models.audit import AuditType
 
 _SHOWN = 3
@@ -66,7 +67,10 @@ def audit(
 
 
 def _table(found: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("time", "event", "resource", "actor", "details", box=box.SIMPLE_HEAD)
+    table = plain_table("time", "event", "resource", "actor", "details")
+    for column in table.columns[1:]:
+        # On a narrow terminal they are folded; nothing is cut.
+        column.no_wrap = False
     for event in found:
         at = datetime.fromisoformat(str(event["timestamp"])).astimezone()
         what = f"{event['resource_type']} {event['resource_id']}"
@@ -76,5 +80,10 @@ def _table(found: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _details(details: Mapping[str, Any]) -> str:
-    shown = [f"{name}={value}" for name, value in list(details.items())[:_SHOWN]]
+    shown = [f"{name}={_plainly(value)}" for name, value in list(details.items())[:_SHOWN]]
     return " ".join(shown) + (" …" if len(details) > _SHOWN else "")
+
+
+def _plainly(value: Any) -> str:
+    """Text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -87,7 +87,10 @@ def submit(
         if watch:
             finish(client, batch, as_json=as_json, after=0)
     if not as_json:
-        say(_next_step(batch, is_open=open_), "dim")
+        if idempotency_key and batch.was_replayed:
+            say("This key submitted the batch before; nothing new was submitted.", "yellow")
+        else:
+            say(_next_step(batch, is_open=open_), "dim")
 
 
 def _check_usage(

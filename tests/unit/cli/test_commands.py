@@ -290,6 +290,16 @@ def test_a_folder_names_its_batch(ingather: Run, server: StandIn, tmp_path: Path
     assert '{"name": "papers"}' in server.requests("POST", "/v1/batches")[0].body.decode()
 
 
+def test_a_submission_that_was_made_before_says_so(ingather: Run, server: StandIn, tmp_path: Path) -> None:
+    """Nothing new was accepted, and nobody is told so."""
+    (tmp_path / "a.txt").write_text("alpha")
+    server.on("POST", "/v1/batches", Answer(batch("queued", pending=1), 202, {"Idempotency-Replayed": "true"}))
+    outcome = ingather("submit", "a.txt", "--idempotency-key", "k")
+    assert outcome.stdout.strip() == BATCH_ID
+    assert "nothing new" in outcome.stderr
+    assert "Accepted" not in outcome.stderr
+
+
 def test_too_many_documents_are_refused_before_the_upload(ingather: Run, server: StandIn, tmp_path: Path) -> None:
     """The limit is the server's own; nothing is sent; exit code 5."""
     server.on("GET", "/v1/limits", Answer({"max_documents_per_batch": 2}))
