@@ -255,6 +255,15 @@ async def test_retry_without_failures_is_409(api):
     assert (response.status_code, response.json()["code"]) == (409, "invalid_state")
 
 
+async def test_a_retry_of_a_cancelled_batch_is_told_what_would_run_the_rest(api):
+    """Nothing failed; what the cancel left undone is only run where that is asked for."""
+    batch = await api.submit()
+    await api.end(batch["id"], BatchState.CANCELLED, cancelled=1)
+    response = await api.http.post(f"/v1/batches/{batch['id']}/retry")
+    assert response.status_code == 409
+    assert "include_cancelled" in response.json()["action"]
+
+
 @pytest.mark.parametrize(
     "selection", [{"codes": ["corrupt"]}, {"ordinals": [0]}, {"ordinals": [9]}, {"codes": ["corrupt"], "ordinals": [1]}]
 )
