@@ -20,6 +20,7 @@ SigningSecret = Annotated[SecretStr, Field(min_length=32)]
 
 class ApiSettings(BaseModel):
     host: str = "127.0.0.1"
+    """Address it listens on; anything but loopback needs `auth.mode` `required`."""
     public_url: str | None = None
     """Base of the links the API hands out; the request's own when None."""
     cursor_secret: SigningSecret | None = None
@@ -32,8 +33,11 @@ class AuthSettings(BaseModel):
     token_secret: SigningSecret | None = None
     """Signs access tokens, 32 bytes or more; a random one per process when None, so set it where several API processes run."""
     token_lifetime: timedelta = timedelta(hours=1)
+    """How long a token of `POST /v1/tokens` is good."""
     issuer: str = "ingather"
+    """The `iss` of tokens made and accepted here."""
     audience: str = "ingather-api"
+    """The `aud` of tokens made and accepted here."""
     first_key: str | None = Field(default=None, pattern=r"^[0-9A-Za-z]{8}\.[0-9a-f]{64}$")
     """An administrator's key of the default tenant, as `<id>.<SHA-256>`: the API registers it when it starts. `ingather keys generate` makes one."""
 
@@ -46,14 +50,18 @@ class AuthSettings(BaseModel):
 
 class S3Settings(BaseModel):
     endpoint_url: str | None = None
+    """Address of the object storage; AWS's own when unset."""
     region: str = "us-east-1"
+    """Region that requests are signed for."""
     bucket: str = "ingather"
+    """Where all objects are kept."""
     access_key_id: str | None = None
     secret_access_key: SecretStr | None = None
 
 
 class RedisSettings(BaseModel):
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """Where events and progress are shared."""
 
 
 class CatalogSettings(BaseModel):
@@ -70,7 +78,9 @@ class EmbedderSettings(BaseModel):
     kind: Literal["wordllama", "openai"] = "wordllama"
     """``wordllama`` runs here without a network; ``openai`` is any OpenAI-compatible endpoint."""
     base_url: str | None = None
+    """Address of an OpenAI-compatible service."""
     model: str | None = None
+    """Name of that service's model."""
     api_key: SecretStr | None = None
     dimensions: int = Field(default=256, ge=8, le=4_096)
     """Length of the remote model's vectors."""
@@ -117,6 +127,7 @@ class Limits(BaseModel):
     max_files_per_batch: int = Field(default=100, ge=1, le=10_000)
     """Files of one upload through ``/api/v1/documents/ingest/batch``; ``/v1/batches`` takes more."""
     max_file_bytes: int = Field(default=200 * 1000 * 1000, ge=1)
+    """Bytes of one document."""
     max_request_bytes: int = Field(default=5 * GIB, ge=1)
     """Total of one multipart request."""
     max_json_bytes: int = Field(default=64 * MIB, ge=1)
@@ -128,7 +139,9 @@ class Limits(BaseModel):
     max_metadata_bytes: int = Field(default=64 * 1024, ge=1)
     """Metadata of one document or batch, as JSON."""
     zip_entries: int = Field(default=20_000, ge=1)
+    """Entries of one ZIP."""
     zip_unpacked_bytes: int = Field(default=20 * GIB, ge=1)
+    """Bytes that one ZIP may unpack to."""
     zip_ratio: int = Field(default=100, ge=1)
     """Unpacked to packed bytes."""
     zip_depth: int = Field(default=2, ge=1, le=5)
@@ -136,7 +149,9 @@ class Limits(BaseModel):
     parser_seconds: float = Field(default=60.0, gt=0, le=3_600)
     """Wall clock of one parse: what a batch gets, and the most that its ``timeout_seconds`` may ask for."""
     parser_memory_bytes: int = Field(default=2 * GIB, ge=128 * MIB)
+    """Memory of one parser process."""
     parser_pages: int = Field(default=20_000, ge=1)
+    """Pages of one document; more is `too_large`."""
     max_concurrent_jobs: int = Field(default=4, ge=1, le=200)
     """Batches of one tenant that run at one time; the others wait in line."""
     max_concurrent_bytes: int = Field(default=5 * GIB, ge=1)
@@ -161,13 +176,16 @@ class Limits(BaseModel):
     failed_credentials_per_minute: int = Field(default=120, ge=1)
     """Wrong keys, tokens and passwords from one address, in each API process; then only keys that were right before are looked at."""
     page_size_default: int = Field(default=50, ge=1)
+    """Entries of a page of a list, where the request names no `limit`."""
     page_size_max: int = Field(default=200, ge=1)
+    """The largest `limit` of a list."""
 
 
 class LogSettings(BaseModel):
     format: Literal["json", "console", "auto"] = "auto"
     """``auto`` is readable on a terminal and JSON lines elsewhere."""
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged."""
 
 
 class Settings(BaseSettings):
@@ -176,6 +194,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Path(".ingather")
+    """Where a deployment on one machine keeps its files."""
     api: ApiSettings = ApiSettings()
     auth: AuthSettings = AuthSettings()
     s3: S3Settings = S3Settings()
