@@ -31,8 +31,12 @@ demo: setup ## Start the embedded stack, ingest the samples, search, stop
 up: setup ## Run the embedded stack, API and workers in the foreground
 	@$(BIN)/ingather up
 
-test: setup ## Run the whole test suite
-	@$(BIN)/python -m pytest
+# The unit tests wait half of their time, and the others start servers: side by side they take three minutes less.
+test: setup ## Run the whole test suite (a quarter of an hour)
+	@mkdir -p .pytest_cache; $(BIN)/python -m pytest -p no:cacheprovider tests/unit >.pytest_cache/unit.log 2>&1 & unit=$$!; \
+	trap 'kill $$unit 2>/dev/null || true' EXIT; failed=0; \
+	$(BIN)/python -m pytest --ignore=tests/unit || failed=1; \
+	wait $$unit || failed=1; cat .pytest_cache/unit.log; exit $$failed
 
 check: setup ## Lint, format, types, import rules
 	@$(BIN)/ruff check .
