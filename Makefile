@@ -21,6 +21,8 @@ $(STAMP): pyproject.toml uv.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
 	@$(BIN)/python -m uv sync --quiet --frozen --inexact --all-extras --compile-bytecode
+	@# Ours too: many a process is started, and some environments forbid Python to keep what it compiled.
+	@$(BIN)/python -m compileall -q -j 0 workflows activities api ingather worker.py
 	@touch $@
 
 setup: $(STAMP) ## Create .venv and install everything from the lock

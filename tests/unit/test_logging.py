@@ -34,6 +34,23 @@ def test_a_line_is_json_with_its_facts(capsys):
     assert {"level", "logger", "timestamp"} <= line.keys()
 
 
+@pytest.mark.parametrize("fact", ["half a pair: \udce4", 1 << 70])
+def test_a_fact_that_is_hard_to_write_costs_no_line(capsys, fact):
+    """A name that is no valid Unicode, and a number beyond 64 bits, are written all the same."""
+    configure_logging("json", "info")
+    structlog.get_logger("here").info("document.ended", fact=fact)
+    [line] = lines(capsys)
+    assert line["fact"] == fact
+
+
+def test_lines_below_the_level_are_not_written(capsys):
+    """Neither our own nor a library's."""
+    configure_logging("json", "warning")
+    structlog.get_logger("here").info("document.ended")
+    logging.getLogger("library").info("hello")
+    assert lines(capsys) == []
+
+
 @pytest.mark.parametrize("extra", ["temporal_activity", "temporal_workflow"])
 def test_temporals_own_lines_name_the_batch(capsys, extra):
     """A library that knows the workflow alone is read for the batch in its id."""
