@@ -1,6 +1,7 @@
 """One attempt at the documents of a pack, from bytes to rows."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -24,7 +25,7 @@ from ingather.ports.document_preparer import DocumentPreparer
 log = structlog.get_logger(__name__)
 
 FLUSH_SECONDS = 1.0
-"""How often what is done is written: what a crash can cost."""
+"""How long what is done may wait to be written together with more: what a crash can cost."""
 
 Fetched = tuple[Ingestion, bytes]
 
@@ -51,14 +52,19 @@ class PackRun:
         """Prepared, with an artifact that is not stored yet."""
         self._settled: list[Ingestion] = []
         """With an outcome that is not in the catalog yet."""
+        self._unwritten_since: float | None = None
+        """When the first document came to its end that is not written yet."""
 
     async def ingest(self, group: Sequence[Ingestion]) -> bool:
         """Ingest documents of different contents. False when their batch was cancelled meanwhile; what was done is kept."""
         working = asyncio.ensure_future(self._work(group))
         try:
             while not working.done():
-                await asyncio.wait({working}, timeout=FLUSH_SECONDS)
-                await self._flush()
+                await asyncio.wait({working}, timeout=self._patience)
+                if self._patience <= 0:
+                    await self._flush()
+            # Also what came to its end during the last write.
+            await self._flush()
         except asyncio.CancelledError:
             # The parser is stopped at once; what it has finished is not thrown away.
             await _stopped(working)
@@ -72,6 +78,16 @@ class PackRun:
             await _stopped(working)
         await working
         return True
+
+    @property
+    def _patience(self) -> float:
+        """Seconds until something has to be written. A pack may wait for a parser longer than it keeps one busy."""
+        if self._unwritten_since is None:
+            return FLUSH_SECONDS
+        return self._unwritten_since + FLUSH_SECONDS - time.monotonic()
+
+    def _unwritten(self) -> None:
+        self._unwritten_since = self._unwritten_since or time.monotonic()
 
     async def _work(self, group: Sequence[Ingestion]) -> None:
         # One after the other: small documents came in together, and the first read fetches them all.
@@ -111,6 +127,7 @@ class PackRun:
         for ingestion, content in fetched:
             if await take_over(ingestion, found.get(ingestion.address[1], ()), self._blobs):
                 self._settled.append(ingestion)
+                self._unwritten()
             else:
                 fresh.append((ingestion, content))
         return fresh
@@ -136,6 +153,7 @@ class PackRun:
         if isinstance(outcome, PreparedDocument):
             ingestion.parsed_in(outcome.timings_ms)
             self._prepared.append((ingestion, outcome))
+            self._unwritten()
         elif isinstance(outcome, ParserKilledError):
             # It gets another chance, in a process of its own.
             self._progress.alone(ingestion.document.ordinal, killed=True)
@@ -145,12 +163,14 @@ class PackRun:
     def _failed(self, ingestion: Ingestion, failure: DocumentFailure) -> None:
         ingestion.fail(failure)
         self._settled.append(ingestion)
+        self._unwritten()
 
     # --- What is done -----------------------------------------------------------------------
 
     async def _flush(self) -> None:
         """Write artifacts, then rows, then tell: broken off anywhere, it can be done again."""
         prepared, settled = self._prepared[:], self._settled[:]
+        self._unwritten_since = None
         done = await self._stored(prepared)
         records = [ingestion.record() for ingestion in [*settled, *done]]
         if records:

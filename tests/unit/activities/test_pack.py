@@ -216,6 +216,22 @@ async def test_what_is_done_is_written_while_the_rest_runs(workshop, preparer):
     assert (await running).statuses == "dd"
 
 
+async def test_what_comes_to_its_end_during_a_write_is_written_too(workshop, preparer):
+    """The last documents of a pack may be ready before those ahead of them are in the catalog."""
+    batch_id = await workshop.batch(*TEXTS[:2])
+    preparer.gate, preparer.open_for = asyncio.Event(), 1
+    is_writing, thaw = workshop.catalog.freeze("save_outcome")
+    running = asyncio.create_task(workshop.ingest_pack(batch_id, 0, 1))
+    await is_writing.wait()
+    preparer.gate.set()
+    await until(lambda: len(preparer.parsed) == 2)
+    await asyncio.sleep(0.1)
+    thaw.set()
+
+    assert (await running).statuses == "dd"
+    assert {row.status for row in await workshop.rows(batch_id)} == {DocumentStatus.DONE}
+
+
 async def test_a_cancelled_pack_keeps_what_is_done(workshop, preparer):
     """The finished ones are written and told; the others were never started, as far as anybody can see."""
     batch_id = await workshop.batch(*TEXTS[:2])
