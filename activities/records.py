@@ -35,6 +35,8 @@ from ingather.ports.catalog import Catalog
 
 _BLOCK = 500
 """Rows corrected at a time."""
+_PIECE_BYTES = 256 * 1024
+"""Of a report, on its way to the store."""
 
 log = structlog.get_logger(__name__)
 
@@ -171,10 +173,16 @@ class _Report:
         """Uploaded objects in which documents' own bytes lie; known when the last line was read."""
 
     async def lines(self) -> AsyncIterator[bytes]:
+        """Many at a time: a store may change threads for each piece it is given."""
+        lines = bytearray()
         async for record in self._catalog.iterate_documents(self._batch_id):
             if record.raw_key and record.raw_key.startswith(self._uploads):
                 self.used_uploads.add(record.raw_key)
-            yield record.model_dump_json().encode() + b"\n"
+            lines += record.model_dump_json().encode() + b"\n"
+            if len(lines) >= _PIECE_BYTES:
+                yield bytes(lines)
+                lines.clear()
+        yield bytes(lines)
 
 
 class _Verdicts:

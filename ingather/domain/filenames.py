@@ -26,7 +26,8 @@ def generated_filename(ordinal: int) -> str:
 def normalise_filename(name: str) -> str:
     """The base name of what a client sent, safe to store and to show; empty when nothing is left of it."""
     base = name[-MAX_ORIGINAL_CHARACTERS:].replace("\\", "/").rsplit("/", 1)[-1]
-    visible = "".join(_visible(character) for character in base)
+    # Most names are plain, and a manifest has a hundred thousand of them.
+    visible = base if base.isascii() and base.isprintable() else "".join(map(_visible, base))
     normal = unicodedata.normalize("NFC", visible).strip()
     if not normal.strip(". \u200c\u200d"):
         return ""
