@@ -10,10 +10,11 @@ it names: a field of a contract, else ``X-Tenant-ID``, else the credential's, el
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+from urllib.parse import parse_qsl
 
 import structlog
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 
@@ -21,11 +22,15 @@ from api.credentials import Authenticator, credential_of
 from api.rates import Rate, Rates, address_of
 from api.service.tenants import TenantBook
 from api.streams.clients import StreamClient
+from api.tickets import ADVICE as TICKET_ADVICE
+from api.tickets import PARAMETER, StreamTickets, Ticket, stream_of_batch
+from ingather.domain.api_keys import looks_like_key
 from ingather.domain.identifiers import as_uuid
 from ingather.models.accounts import Principal, Scope, Tenant
 from ingather.models.audit import Actor
 from ingather.models.errors import (
     BatchNotFoundError,
+    CredentialInUrlError,
     DependencyError,
     ScopeMissingError,
     TenantNotFoundError,
@@ -40,6 +45,15 @@ _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
 _RULES = "__access_rules__"
 _MOST_REMEMBERED = 50_000
+_CREDENTIAL_PARAMETERS = frozenset(
+    {"access_token", "api-key", "api_key", "apikey", "authorization", "token", "x-api-key"}
+)
+
+TicketParameter = Annotated[
+    str | None,
+    Query(alias=PARAMETER, description="A ticket of `POST /v1/stream-tickets`, where no header can be sent."),
+]
+"""For the OpenAPI document; the gate reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +67,8 @@ class Rules:
     rate: Rate = Rate.REQUESTS
     makes_job: bool = False
     """Counts as a batch created, besides."""
+    ticket_for: str | None = None
+    """Parameter of the path that names the batch whose stream it is: a stream ticket lets in here."""
 
     def scope_for(self, method: str) -> Scope:
         return self.scope or (Scope.READ if method in {"GET", "HEAD", "OPTIONS"} else Scope.WRITE)
@@ -89,6 +105,8 @@ class Caller:
     """Other tenants' things do not exist for it."""
     is_open: bool
     """It may act as whom it names."""
+    ticket: Ticket | None = None
+    """What it was let in with, where that was no credential."""
 
     @property
     def user(self) -> str:
@@ -122,6 +140,7 @@ class Gate:
     """Lets callers in."""
 
     authenticator: Authenticator
+    tickets: StreamTickets
     tenants: TenantBook
     rates: Rates
     catalog: Catalog
@@ -131,37 +150,60 @@ class Gate:
     """Tenants by batch, for callers that name none: it never changes."""
 
     async def admit(self, connection: HTTPConnection, told: list[RateState]) -> Caller:
-        """Who it is. Raises ``UnauthorizedError``, ``ScopeMissingError``, ``RateLimitedError``, ``TenantNotFoundError``."""
+        """Who it is. Raises ``UnauthorizedError``, ``CredentialInUrlError``, ``ScopeMissingError``, ``RateLimitedError``,
+        ``TenantNotFoundError``.
+        """
         rules = rules_of(connection.scope.get("endpoint"))
-        principal = await self._principal(connection)
+        query = _query_of(connection)
+        principal, ticket = await self._principal(connection, rules, query.get(PARAMETER))
         if principal.is_anonymous and not self.is_open:
             raise UnauthorizedError("This deployment asks for a credential.")
         await self._count(principal, rules, told)
-        caller = await self._caller(principal, connection.headers.get("x-tenant-id"))
+        named = connection.headers.get("x-tenant-id") or (ticket.tenant_id if ticket else None)
+        caller = replace(await self._caller(principal, named), ticket=ticket)
         scope = rules.scope_for(connection.scope.get("method", "GET"))
         caller.require(scope)
+        if ticket is not None:
+            await self.authenticator.note_opening(ticket)
         structlog.contextvars.bind_contextvars(tenant_id=caller.tenant_id, user=caller.user)
         return caller
 
-    async def is_welcome(self, credential: str) -> bool:
-        """Whether a credential that was right is so still. While that cannot be told, it is."""
+    async def is_welcome(self, shown: str | Ticket) -> bool:
+        """Whether a credential or ticket that was right is so still. While that cannot be told, it is."""
         try:
-            await self.authenticator.principal(credential)
+            if isinstance(shown, Ticket):
+                await self.authenticator.principal_of(shown)
+            else:
+                await self.authenticator.principal(shown)
         except UnauthorizedError:
             return False
         except DependencyError:
             return True
         return True
 
-    async def _principal(self, connection: HTTPConnection) -> Principal:
+    async def _principal(
+        self, connection: HTTPConnection, rules: Rules, sig: str | None
+    ) -> tuple[Principal, Ticket | None]:
+        """By the credential of the headers, else by the ticket of the query."""
         credential, address = credential_of(connection.headers), address_of(connection.scope)
         if credential is not None and self.authenticator.is_unheard_of(credential):
             self.rates.check_address(address)
         try:
-            return await self.authenticator.principal(credential)
+            if credential is None and sig is not None:
+                ticket = self._ticket(connection, rules, sig)
+                return await self.authenticator.principal_of(ticket), ticket
+            return await self.authenticator.principal(credential), None
         except UnauthorizedError:
             await self.rates.count_failure(address)
             raise
+
+    def _ticket(self, connection: HTTPConnection, rules: Rules, sig: str) -> Ticket:
+        """Raises ``UnauthorizedError`` for one that is not for this stream."""
+        ticket = self.tickets.verify(sig)
+        batch_id = as_uuid(str(connection.path_params.get(rules.ticket_for))) if rules.ticket_for else None
+        if batch_id is None or ticket.stream != stream_of_batch(batch_id):
+            raise UnauthorizedError("The stream ticket is for another stream.", action=TICKET_ADVICE)
+        return ticket
 
     async def tenant_named(self, caller: Caller, tenant_id: str | None) -> Tenant:
         """The tenant that a field of the request names, the caller's own without one. Raises ``TenantNotFoundError``."""
@@ -211,11 +253,11 @@ class Gate:
         own = await self.tenants.find(caller.tenant_id)
         subject, limits = f"{principal.kind}:{principal.credential_id}", own.limits if own else None
         await self.rates.count(Rate.STREAMS, subject, limits, told=connection.scope["state"].setdefault("rates", []))
-        credential = credential_of(connection.headers)
+        shown = caller.ticket or credential_of(connection.headers)
         return StreamClient(
             subject,
             (limits.streams_per_key if limits else None) or self.streams_per_key,
-            partial(self.is_welcome, credential) if credential else None,
+            partial(self.is_welcome, shown) if shown else None,
         )
 
     async def _count(self, principal: Principal, rules: Rules, told: list[RateState]) -> None:
@@ -236,6 +278,16 @@ class Gate:
         if is_refused or await self.tenants.find(tenant_id) is None:
             raise TenantNotFoundError("No tenant has the id given in X-Tenant-ID.")
         return Caller(principal, tenant_id, is_narrowed=not self.is_open or wanted is not None, is_open=self.is_open)
+
+
+def _query_of(connection: HTTPConnection) -> dict[str, str]:
+    """The query. Raises ``CredentialInUrlError`` where it holds a key or a token, whatever it is called."""
+    text = connection.scope.get("query_string", b"").decode("latin-1")
+    query = parse_qsl(text, keep_blank_values=True) if text else []
+    for name, value in query:
+        if name.lower() in _CREDENTIAL_PARAMETERS or looks_like_key(value):
+            raise CredentialInUrlError("Keys and tokens are not accepted in a URL.")
+    return dict(query)
 
 
 async def admitted(connection: HTTPConnection) -> Caller | None:

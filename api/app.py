@@ -36,7 +36,18 @@ from api.openapi import describe_security
 from api.passwords import Passwords
 from api.rates import RateLimits, Rates
 from api.readiness import Readiness
-from api.routes import api_keys, batches, documents, events, handoff, service_info, submissions, tenants, users
+from api.routes import (
+    api_keys,
+    batches,
+    documents,
+    events,
+    handoff,
+    service_info,
+    stream_tickets,
+    submissions,
+    tenants,
+    users,
+)
 from api.routes import audit as audit_routes
 from api.routes import search as search_routes
 from api.search_process import SearchProcess, open_local_backend
@@ -56,6 +67,7 @@ from api.service.submission import SubmissionService
 from api.service.tenants import TenantBook
 from api.streams import EventStreams, ProgressReader
 from api.streams.meters import StreamMeters
+from api.tickets import StreamTickets
 from api.tokens import Tokens
 from api.uploads import IntakeLimits
 from ingather.adapters.rate_limiter import LimitsRateLimiter
@@ -73,7 +85,7 @@ MAX_BODY_BYTES = 1024 * 1024
 CACHE_BYTES = 1024 * 1024
 """Objects kept in memory: little, because this process writes uploads once and seldom reads them."""
 
-BATCH_ROUTES = (submissions, batches, documents, events, handoff, search_routes)
+BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes)
 ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
 CONTRACTS = (tenant_jobs, document_upload)
 
@@ -285,8 +297,10 @@ def build_gate(settings: Settings, stores: Stores, limiter: RateLimiter) -> Gate
     """Who is let in, as the settings say."""
     accounts = stores.catalog.accounts
     limits = settings.limits
+    tokens, tickets = build_tokens(settings.auth)
     return Gate(
-        Authenticator(accounts, build_tokens(settings.auth)),
+        Authenticator(accounts, tokens),
+        tickets,
         TenantBook(accounts),
         Rates(limiter, build_rate_limits(limits), LimitsRateLimiter.in_memory()),
         stores.catalog,
@@ -295,10 +309,12 @@ def build_gate(settings: Settings, stores: Stores, limiter: RateLimiter) -> Gate
     )
 
 
-def build_tokens(auth: AuthSettings) -> Tokens:
-    """Access tokens; of this process alone where no secret is set."""
+def build_tokens(auth: AuthSettings) -> tuple[Tokens, StreamTickets]:
+    """Access tokens and stream tickets; of this process alone where no secret is set."""
     secret = auth.token_secret.get_secret_value().encode() if auth.token_secret else secrets.token_bytes(32)
-    return Tokens(secret, issuer=auth.issuer, audience=auth.audience, lifetime=auth.token_lifetime)
+    tokens = Tokens(secret, issuer=auth.issuer, audience=auth.audience, lifetime=auth.token_lifetime)
+    lifetime = auth.stream_ticket_lifetime
+    return tokens, StreamTickets(secret, issuer=auth.issuer, audience=auth.audience, lifetime=lifetime)
 
 
 def build_rate_limits(limits: Limits) -> RateLimits:

@@ -1,4 +1,4 @@
-"""Credentials to principals: API keys and access tokens.
+"""Credentials to principals: API keys, access tokens and stream tickets.
 
 A key is looked up at most once in two seconds, so a revoked one is refused after two at the latest, in every
 process. Its last use is written at most once a minute, and nobody waits for that.
@@ -13,9 +13,11 @@ from datetime import UTC, datetime
 
 import structlog
 
+from api.tickets import ADVICE as TICKET_ADVICE
+from api.tickets import Ticket
 from api.tokens import Tokens
 from ingather.domain.api_keys import key_hash, key_id_of, looks_like_key
-from ingather.models.accounts import KEY_USER_PREFIX, ApiKey, CredentialKind, Principal, User
+from ingather.models.accounts import KEY_USER_PREFIX, ApiKey, CredentialKind, Principal, Scope, User
 from ingather.models.errors import DependencyError, UnauthorizedError
 from ingather.ports.accounts import Accounts
 
@@ -103,14 +105,7 @@ class Authenticator:
         if seen is None or not is_right or not seen.key.is_live(datetime.now(UTC)):
             raise UnauthorizedError(_WRONG_KEY)
         self._note_use(key_id)
-        key = seen.key
-        return Principal(
-            kind=CredentialKind.KEY,
-            credential_id=key_id,
-            tenant_id=key.tenant_id,
-            user=key.username or f"{KEY_USER_PREFIX}{key.name}",
-            scopes=key.scopes,
-        )
+        return _principal_of_key(seen.key)
 
     async def _seen_key(self, key_id: str) -> _SeenKey | None:
         seen = self._keys.get(key_id)
@@ -126,13 +121,16 @@ class Authenticator:
         return seen
 
     async def _by_token(self, credential: str) -> Principal:
-        user_id = self.tokens.verify(credential)
+        user_id, expires_at = self.tokens.verify(credential)
+        return (await self._by_user(user_id)).model_copy(update={"expires_at": expires_at})
+
+    async def _by_user(self, user_id: str) -> Principal:
         seen = self._users.get(user_id)
         if seen is None or time.monotonic() >= seen.until:
             self._users.pop(user_id, None)
             user = await self._accounts.get_user(user_id)
             if user is None:
-                raise UnauthorizedError("The token's user is gone.")
+                raise UnauthorizedError("The user is gone.")
             if len(self._users) >= _MOST:
                 self._users.clear()
             self._users[user_id] = seen = _SeenUser(user, time.monotonic() + self._seconds)
@@ -144,6 +142,33 @@ class Authenticator:
             user=user.username,
             scopes=user.scopes,
         )
+
+    async def principal_of(self, ticket: Ticket) -> Principal:
+        """Whom a stream ticket was made for, as a reader. Raises ``UnauthorizedError`` where that one is gone, or the
+        ticket has expired.
+        """
+        now = datetime.now(UTC)
+        if now >= ticket.expires_at:
+            raise UnauthorizedError("The stream ticket has expired.", action=TICKET_ADVICE)
+        match ticket.kind:
+            case CredentialKind.KEY:
+                seen = await self._seen_key(ticket.credential_id)
+                if seen is None or not seen.key.is_live(now):
+                    raise UnauthorizedError("The API key that the stream ticket was made with is no longer valid.")
+                found = _principal_of_key(seen.key)
+            case CredentialKind.TOKEN:
+                found = await self._by_user(ticket.credential_id)
+            case CredentialKind.NONE:
+                found = Principal()
+        return found.model_copy(update={"scopes": frozenset({Scope.READ}), "expires_at": ticket.expires_at})
+
+    async def note_opening(self, ticket: Ticket) -> None:
+        """Note a ticket's use. Raises ``UnauthorizedError`` where it is the first, and comes too late."""
+        now = datetime.now(UTC)
+        if ticket.is_fresh(now):
+            await self._accounts.note_ticket_opened(ticket.ticket_id, ticket.expires_at, now)
+        elif not await self._accounts.was_ticket_opened(ticket.ticket_id):
+            raise UnauthorizedError("The stream ticket was not opened within a minute.", action=TICKET_ADVICE)
 
     def _note_use(self, key_id: str) -> None:
         now = time.monotonic()
@@ -161,3 +186,13 @@ class Authenticator:
             await self._accounts.note_key_used(key_id, at)
         except DependencyError as error:
             log.warning("api_key.use_not_noted", key_id=key_id, reason=error.message)
+
+
+def _principal_of_key(key: ApiKey) -> Principal:
+    return Principal(
+        kind=CredentialKind.KEY,
+        credential_id=key.key_id,
+        tenant_id=key.tenant_id,
+        user=key.username or f"{KEY_USER_PREFIX}{key.name}",
+        scopes=key.scopes,
+    )

@@ -50,8 +50,8 @@ class Tokens:
         }
         return IssuedToken(jwt.encode(claims, self._secret, algorithm=ALGORITHM), expires_at)
 
-    def verify(self, token: str) -> str:
-        """The user's id. Raises ``UnauthorizedError``."""
+    def verify(self, token: str) -> tuple[str, datetime]:
+        """The user's id, and when the token ends. Raises ``UnauthorizedError``."""
         try:
             claims = jwt.decode(
                 token,
@@ -66,4 +66,4 @@ class Tokens:
             raise UnauthorizedError("The token has expired.", action="Log in again.") from error
         except jwt.InvalidTokenError as error:
             raise UnauthorizedError("The token is not one of this service.") from error
-        return str(claims["sub"])
+        return str(claims["sub"]), datetime.fromtimestamp(claims["exp"], UTC)

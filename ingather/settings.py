@@ -31,9 +31,11 @@ class AuthSettings(BaseModel):
     mode: Literal["open", "required"] = "open"
     """``open``: everybody on this machine may do everything, which is why it is refused on any address but loopback. ``required``: nobody without a credential."""
     token_secret: SigningSecret | None = None
-    """Signs access tokens, 32 bytes or more; a random one per process when None, so set it where several API processes run."""
+    """Signs access tokens and stream tickets, 32 bytes or more; a random one per process when None, so set it where several API processes run."""
     token_lifetime: timedelta = timedelta(hours=1)
     """How long a token of `POST /v1/tokens` is good."""
+    stream_ticket_lifetime: timedelta = timedelta(hours=24)
+    """How long a ticket of `POST /v1/stream-tickets` that was opened opens its stream again."""
     issuer: str = "ingather"
     """The `iss` of tokens made and accepted here."""
     audience: str = "ingather-api"

@@ -14,7 +14,7 @@ import structlog
 from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.access import Caller, access
+from api.access import Caller, TicketParameter, access
 from api.body import UNLIMITED_BODY, RequestBody
 from api.contracts.errors import answering_with
 from api.contracts.job_body import CONTRACT, JobDocument, JobFeed, NewJob, priority_of
@@ -165,6 +165,7 @@ async def read_job(*, parts: Parts, caller: CurrentCaller, _tenant_id: TenantHea
         204: {"description": "The job is over, and the client has seen the end of its stream."},
     },
 )
+@access(ticket_for="job_id")
 async def follow_job(
     *,
     request: Request,
@@ -173,6 +174,7 @@ async def follow_job(
     _tenant_id: TenantHeader = None,
     job_id: JobId,
     last_event_id: Annotated[str | None, Header(description="The last `id` seen: what comes after it is sent.")] = None,
+    _sig: TicketParameter = None,
 ) -> Response:
     """Every event of a job as `progress`, then `complete` with its final status; then the stream closes."""
     record = await _record(parts, caller, job_id)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
-from api.access import GuardedRoute
+from api.access import GuardedRoute, TicketParameter, access
 from api.dependencies import BatchIdPath, BatchTenant, CurrentCaller, LinksOf, PageSize, Parts
 from api.resources import batch_resource
 from api.streams.event_streams import EventStreams
@@ -31,6 +31,7 @@ JSON = "application/json"
         204: {"description": "The batch has ended, and the client has seen its last event."},
     },
 )
+@access(ticket_for="batch_id")
 async def follow_batch(
     *,
     request: Request,
@@ -43,6 +44,7 @@ async def follow_batch(
     after: Annotated[str | None, Query(description="The `id` of the last event seen; 0 for all of them.")] = None,
     last_event_id: Annotated[str | None, Header(description="As `after`, and before it.")] = None,
     accept: Annotated[str, Header()] = "*/*",
+    _sig: TicketParameter = None,
 ) -> Response:
     """Every event of a batch after the cursor, in order, without a gap and without a duplicate.
 

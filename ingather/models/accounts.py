@@ -143,6 +143,8 @@ class Principal(BaseModel):
     user: str = "anonymous"
     """The name it acts under: ``created_by`` of its batches, ``actor`` of its audit events."""
     scopes: frozenset[Scope] = frozenset()
+    expires_at: datetime | None = None
+    """When an access token ends; None where the credential is looked up each time."""
 
     @property
     def is_anonymous(self) -> bool:

@@ -307,6 +307,18 @@ class UnauthorizedError(RequestError):
     advice = "Send a key or token as `Authorization: Bearer …`, or a key as `X-API-Key`."
 
 
+class CredentialInUrlError(RequestError):
+    """A key or token in a URL is refused, right or wrong: URLs end up in histories and in logs of others."""
+
+    code = "credential_in_url"
+    title = "Credential in a URL"
+    http_status = 400
+    advice = (
+        "Send it as `Authorization: Bearer …` or as `X-API-Key`, and where no header can be sent ask POST "
+        "/v1/stream-tickets for a ticket. Rotate a key that was in a URL: others may have read it."
+    )
+
+
 class ScopeMissingError(RequestError):
     """The credential is right and may not do this; ``facts['scope']`` is what it lacks."""
 

@@ -1,4 +1,4 @@
-"""Tenants, users and API keys, as the catalog keeps them."""
+"""Tenants, users, API keys and opened stream tickets, as the catalog keeps them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -105,3 +105,11 @@ class Accounts(Protocol):
         ...
 
     async def note_key_used(self, key_id: str, at: datetime) -> None: ...
+
+    async def note_ticket_opened(self, ticket_id: str, expires_at: datetime, at: datetime) -> None:
+        """A stream ticket was used. Repeating is harmless. Those that have expired by ``at`` are forgotten."""
+        ...
+
+    async def was_ticket_opened(self, ticket_id: str) -> bool:
+        """Whether it was used before; False once it was forgotten."""
+        ...

@@ -182,6 +182,27 @@ def test_a_key_holds_so_many_streams(deployment: Deployment):
             time.sleep(0.2)
 
 
+def test_a_browser_opens_a_stream_with_a_ticket(deployment: Deployment):
+    """Without a header, and again after the last event it saw; what it presents is in no log."""
+    _, key = deployment.new_tenant("browser")
+    with deployment.http(key) as http:
+        batch = http.post("/v1/batches", files=[("files", note) for note in notes(3, "browser")]).json()
+        ticket = http.post("/v1/stream-tickets", json={"batch_id": batch["id"]}).json()
+        assert http.get(f"/v1/batches/{batch['id']}", headers={"Prefer": "wait=60"}).json()["status"] == "completed"
+    with deployment.http() as browser:
+        assert browser.get(f"/v1/batches/{batch['id']}/events").status_code == 401
+        seen = browser.get(ticket["links"]["events"], headers={"Last-Event-ID": "0"})
+        assert "event: batch.completed" in seen.text
+        again = browser.get(ticket["links"]["events"], headers={"Last-Event-ID": "2"})
+        assert again.text.count("\nid: 3\n") == 1
+        assert again.text.count("\nid: 2\n") == 0
+        job = browser.get(f"/api/v1/batch/jobs/{batch['id']}/stream", params={"sig": ticket["sig"]})
+        assert "event: complete" in job.text
+    logs = list((deployment.stack.up.data_dir / "logs").rglob("*.log"))
+    assert any(batch["id"] in path.read_text(errors="replace") for path in logs)
+    assert [path for path in logs if ticket["sig"] in path.read_text(errors="replace")] == []
+
+
 def test_nobody_is_held_up_while_redis_is_away(deployment: Deployment):
     """Requests that need no events go on while it is restarted; then they are counted again."""
     with deployment.http(deployment.key) as http:

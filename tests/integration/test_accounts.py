@@ -104,6 +104,20 @@ async def test_a_deleted_tenant_takes_its_keys_and_users_along(catalog, accounts
     assert await accounts.get_tenant(OTHER) is None
 
 
+# Stream tickets
+
+
+async def test_an_opened_ticket_is_remembered_until_it_expires(accounts):
+    """Noting it again changes nothing; what has expired is forgotten when another is opened."""
+    assert not await accounts.was_ticket_opened("one")
+    for _ in range(2):
+        await accounts.note_ticket_opened("one", NOON + SECOND, NOON)
+    assert await accounts.was_ticket_opened("one")
+    assert not await accounts.was_ticket_opened("two")
+    await accounts.note_ticket_opened("two", NOON + 9 * SECOND, NOON + SECOND)
+    assert [await accounts.was_ticket_opened(each) for each in ("one", "two")] == [False, True]
+
+
 # Users
 
 

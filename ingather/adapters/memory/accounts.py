@@ -29,6 +29,7 @@ class InMemoryAccounts:
         self._deleted: set[str] = set()
         self._users: dict[str, tuple[User, str]] = {}
         self._keys: dict[str, tuple[ApiKey, str]] = {}
+        self._tickets: dict[str, datetime] = {}
 
     async def add_tenant(self, tenant: Tenant, events: Sequence[AuditEvent] = ()) -> tuple[Tenant, bool]:
         if tenant.tenant_id in self._deleted:
@@ -148,6 +149,13 @@ class InMemoryAccounts:
     async def note_key_used(self, key_id: str, at: datetime) -> None:
         if key_id in self._keys:
             self._edit_key(key_id, {"last_used_at": at})
+
+    async def note_ticket_opened(self, ticket_id: str, expires_at: datetime, at: datetime) -> None:
+        self._tickets = {each: until for each, until in self._tickets.items() if until > at}
+        self._tickets.setdefault(ticket_id, expires_at)
+
+    async def was_ticket_opened(self, ticket_id: str) -> bool:
+        return ticket_id in self._tickets
 
     def _edit_key(self, key_id: str, changes: dict[str, Any]) -> None:
         key, key_hash = self._keys[key_id]

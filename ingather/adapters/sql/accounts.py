@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, delete, or_, select, update
 
 from ingather.adapters.sql.audit import noting
 from ingather.adapters.sql.statements import Run, insert_into
-from ingather.adapters.sql.tables import api_keys, tenants, users
+from ingather.adapters.sql.tables import api_keys, opened_tickets, tenants, users
 from ingather.models.accounts import ApiKey, Tenant, User
 from ingather.models.audit import AuditEvent
 from ingather.models.errors import (
@@ -87,6 +87,12 @@ class SqlAccounts:
 
     async def note_key_used(self, key_id: str, at: datetime) -> None:
         await self._write("note a key's use", partial(_note_key_used, key_id, at))
+
+    async def note_ticket_opened(self, ticket_id: str, expires_at: datetime, at: datetime) -> None:
+        await self._write("note an opened ticket", partial(_note_ticket_opened, ticket_id, expires_at, at))
+
+    async def was_ticket_opened(self, ticket_id: str) -> bool:
+        return await self._read("look a ticket up", partial(_was_ticket_opened, ticket_id))
 
 
 def _is_new(answer: tuple[object, bool]) -> bool:
@@ -244,6 +250,17 @@ def _revoke_where(which: Any, at: datetime, connection: Connection) -> bool:
 
 def _note_key_used(key_id: str, at: datetime, connection: Connection) -> None:
     connection.execute(update(api_keys).where(api_keys.c.key_id == key_id).values(last_used_at=at.astimezone(UTC)))
+
+
+def _note_ticket_opened(ticket_id: str, expires_at: datetime, at: datetime, connection: Connection) -> None:
+    connection.execute(delete(opened_tickets).where(opened_tickets.c.expires_at <= at))
+    statement = insert_into(connection.dialect.name, opened_tickets).on_conflict_do_nothing()
+    connection.execute(statement, {"ticket_id": ticket_id, "expires_at": expires_at})
+
+
+def _was_ticket_opened(ticket_id: str, connection: Connection) -> bool:
+    query = select(opened_tickets.c.ticket_id).where(opened_tickets.c.ticket_id == ticket_id)
+    return connection.scalar(query) is not None
 
 
 def _tenant(row: RowMapping) -> Tenant:

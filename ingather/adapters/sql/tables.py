@@ -61,6 +61,15 @@ api_keys: Final = Table(
     Index("uq_api_keys_rotated_from", "rotated_from", unique=True),  # a line of rotated keys never forks
 )
 
+opened_tickets: Final = Table(
+    "opened_tickets",
+    metadata,
+    # Those of event streams; one that was never opened is nowhere.
+    Column("ticket_id", Text, primary_key=True),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Index(None, "expires_at"),
+)
+
 batches: Final = Table(
     "batches",
     metadata,

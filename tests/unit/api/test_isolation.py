@@ -101,6 +101,27 @@ async def test_a_cursor_is_its_owners(world):
         assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")
 
 
+async def test_a_ticket_is_for_ones_own_stream(world):
+    """Nobody gets one for another tenant's batch, whether there is such a batch or not; a ticket of one's own opens
+    nothing of another's.
+    """
+    mine = await world.call("stranger", "POST", "/v1/batches", json={"open": True})
+    ask = {"json": {"batch_id": mine.json()["id"]}}
+    sig = (await world.call("stranger", "POST", "/v1/stream-tickets", **ask)).json()["sig"]
+    answers, openings = [], []
+    for ids in (world.ids, made_up(world.ids)):
+        for who in ("stranger", "stranger_admin"):
+            body = {"batch_id": ids["batch_id"]}
+            answers.append(shape_of(await world.call(who, "POST", "/v1/stream-tickets", json=body), ids))
+        for path in (f"/v1/batches/{ids['batch_id']}/events", f"/api/v1/batch/jobs/{ids['job_id']}/stream"):
+            opening = await world.api.http.get(path, params={"sig": sig})
+            openings.append(shape_of(opening, ids))
+    assert answers[0]["status"] == 404
+    assert all(answer == answers[0] for answer in answers)
+    assert [opening["status"] for opening in openings] == [401] * 4
+    assert openings[:2] == openings[2:]
+
+
 async def test_a_header_does_not_lead_to_another_tenant(world):
     """X-Tenant-ID is 404 for every tenant but the credential's own, whether it is registered or not."""
     answers = []
