@@ -9,7 +9,7 @@ from temporalio import activity
 
 from activities.failures import translate_errors
 from activities.heartbeats import beating_plainly
-from ingather.domain.audit import batch_ended
+from ingather.domain.audit import batch_ended, batch_event
 from ingather.domain.bitmap import decode_bitmap
 from ingather.domain.keys import (
     end_prefix,
@@ -27,6 +27,7 @@ from ingather.models.messages import (
     ClosedBatch,
     FinishBatchInput,
     FinishBatchOutput,
+    RecordControlsInput,
     ReopenBatchInput,
     ResetDocumentsInput,
 )
@@ -107,6 +108,25 @@ class RecordActivities:
         async with beating_plainly():
             await self._catalog.reset_documents(request.batch_id, ordinals, activity.info().scheduled_time)
             await self._call_retrying(request.batch_id)
+
+    @activity.defn(name="record_controls")
+    @translate_errors
+    async def record_controls(self, request: RecordControlsInput) -> None:
+        """What was done to a batch. The caller's own API process may have said it already: the first word stays."""
+        await self._catalog.audit.record(
+            [
+                batch_event(
+                    note.kind,
+                    request.tenant_id,
+                    request.batch_id,
+                    note.by,
+                    note.at,
+                    which=note.which,
+                    details=note.details,
+                )
+                for note in request.notes
+            ]
+        )
 
     async def _call_retrying(self, batch_id: str) -> None:
         # Scheduled once, whatever attempt this is: what has ended since then must stay, should this one come late.

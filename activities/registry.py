@@ -49,6 +49,7 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.records.finish_batch,
             classes.records.reopen_batch,
             classes.records.reset_documents,
+            classes.records.record_controls,
             classes.places.request_place,
             classes.places.check_holders,
         ],

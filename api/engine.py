@@ -162,10 +162,14 @@ class BatchEngine:
                 name, request, rpc_timeout=RPC_TIMEOUT
             )
 
-    async def cancel(self, batch_id: str) -> None:
-        """Ask for cancellation. Raises ``BatchClosedError`` when there is nothing open."""
+    async def cancel(self, batch_id: str, request: ControlRequest) -> None:
+        """Ask for cancellation, for the reason that this was requested. Raises ``BatchClosedError`` when there is nothing
+        open.
+        """
         async with _translated(closed_is_known=True):
-            await self._client.get_workflow_handle(workflow_id_for(batch_id)).cancel(rpc_timeout=RPC_TIMEOUT)
+            await self._client.get_workflow_handle(workflow_id_for(batch_id)).cancel(
+                reason=request.model_dump_json(), rpc_timeout=RPC_TIMEOUT
+            )
 
     async def reopen(self, spec: BatchSpec, created_at: datetime, request: RetryRequest) -> ControlAnswer | None:
         """Start a closed batch again for a retry; None when the answer did not come in time.

@@ -15,7 +15,7 @@ paused flag, round and handled request ids travel along.
 
 Messages. Updates ``start``, ``seal``, ``pause``, ``resume``, ``retry``, ``set_priority`` answer
 with the new state; signals of the same meaning are for when an update got no answer in time, and
-carry the same request id. The signal ``added`` tells an open batch how much it has, ``place_granted``
+carry the same request id. Each is on record before the batch ends. The signal ``added`` tells an open batch how much it has, ``place_granted``
 comes from the tenant's line, ``child_quiet`` from a child whose pause is complete. Cancel is
 Temporal's own. Queries ``progress`` and ``outcomes``.
 A closed batch is opened again by starting the same workflow id with ``reopen`` and ``retry``.
@@ -23,6 +23,7 @@ A closed batch is opened again by starting the same workflow id with ``reopen`` 
 
 import asyncio
 
+from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
@@ -30,7 +31,9 @@ with workflow.unsafe.imports_passed_through():
     from activities.failures import to_application_error
     from activities.manifest import ManifestActivities
     from activities.records import RecordActivities
+    from ingather.domain.audit import retry_details, seal_details
     from ingather.domain.bitmap import encode_bitmap
+    from ingather.models.audit import THROUGH_TEMPORAL, AuditType
     from ingather.models.batch import (
         BatchProblem,
         BatchProgress,
@@ -45,6 +48,7 @@ with workflow.unsafe.imports_passed_through():
         BuildManifestInput,
         ChildQuiet,
         ControlAnswer,
+        ControlNote,
         ControlRequest,
         FinishBatchInput,
         OutcomesPage,
@@ -57,6 +61,7 @@ with workflow.unsafe.imports_passed_through():
         RetryRequest,
         SealRequest,
     )
+    from workflows.audit_trail import AuditTrail
     from workflows.book import BatchBook
     from workflows.children import ChildRun
     from workflows.options import MANIFEST, PAGE, RECORDS
@@ -67,6 +72,9 @@ _STARTED = frozenset(
     {BatchState.QUEUED, BatchState.RUNNING, BatchState.RETRYING, BatchState.PAUSING, BatchState.PAUSED}
 )
 _CLOSING = frozenset({BatchState.CANCELLING, BatchState.CANCELLED})
+_AUDITED = "messages are audited"
+"""The change since which a batch has the messages it took recorded."""
+_LONGEST_REASON = 200
 
 
 @workflow.defn(name=BATCH_WORKFLOW)
@@ -74,6 +82,7 @@ class BatchWorkflow:
     @workflow.init
     def __init__(self, batch: BatchInput) -> None:
         self._book = BatchBook(batch)
+        self._trail = AuditTrail(batch.spec)
         self._is_reporting = False
 
     @workflow.run
@@ -85,7 +94,7 @@ class BatchWorkflow:
                 await self._run_documents()
                 summary = await self._close()
                 # A retry may have come while the report was written.
-                await workflow.wait_condition(workflow.all_handlers_finished)
+                await self._messages_settled()
                 if self._book.problem is not None or self._book.ledger.next_pending() is None:
                     break
                 _raise_if_cancelled()
@@ -194,7 +203,7 @@ class BatchWorkflow:
         while documents is not None and await self._has_more():
             await documents.run()
             if documents.draining:
-                await workflow.wait_condition(workflow.all_handlers_finished)
+                await self._messages_settled()
                 workflow.continue_as_new(
                     BatchInput(spec=self._book.spec, carried=self._book.carried()),
                     # An upserted memo does not travel by itself; search attributes do.
@@ -228,9 +237,14 @@ class BatchWorkflow:
             self._is_reporting = False
         return closed.summary.model_copy(update={"report_key": output.report_key})
 
+    async def _messages_settled(self) -> None:
+        """Every message that was taken is carried out and on record."""
+        await workflow.wait_condition(lambda: workflow.all_handlers_finished() and self._trail.is_written)
+
     async def _cancel(self, batch: BatchInput) -> BatchSummary:
         """Stop what runs, keep what is finished, count the rest as cancelled, write the report."""
         book = self._book
+        self._note_cancel()
         book.cancelling = True
         book.changed()
         if book.documents is not None:
@@ -244,7 +258,9 @@ class BatchWorkflow:
         book.cancel_pending()
         if book.documents is not None:
             await book.documents.flush()
-        return await self._close()
+        summary = await self._close()
+        await workflow.wait_condition(lambda: self._trail.is_written)
+        return summary
 
     # --- Queries --------------------------------------------------------------------------
 
@@ -264,6 +280,7 @@ class BatchWorkflow:
     def start(self, request: ControlRequest) -> ControlAnswer:
         """Let a held batch run."""
         if self._book.is_new(request):
+            self._note(AuditType.BATCH_STARTED, request)
             self._book.held = False
             self._wake()
         return self._answer()
@@ -276,6 +293,7 @@ class BatchWorkflow:
     def pause(self, request: ControlRequest) -> ControlAnswer:
         """Start no more documents; those in flight finish."""
         if self._book.is_new(request):
+            self._note(AuditType.BATCH_PAUSED, request)
             self._set_paused(True)
         return self._answer()
 
@@ -287,6 +305,7 @@ class BatchWorkflow:
     def resume(self, request: ControlRequest) -> ControlAnswer:
         """Go on after a pause."""
         if self._book.is_new(request):
+            self._note(AuditType.BATCH_RESUMED, request)
             self._set_paused(False)
         return self._answer()
 
@@ -298,8 +317,7 @@ class BatchWorkflow:
     def seal(self, request: SealRequest) -> ControlAnswer:
         """No more documents come to an open batch: it may run."""
         if self._book.is_new(request):
-            self._book.seal(request)
-            self._book.changed()
+            self._seal(request)
         return self._answer()
 
     @seal.validator
@@ -323,7 +341,7 @@ class BatchWorkflow:
     def set_priority(self, request: PriorityRequest) -> ControlAnswer:
         """Order the documents still to start differently; 1 is the most urgent."""
         if self._book.is_new(request):
-            self._set_priority(request.priority)
+            self._set_priority(request)
         return self._answer()
 
     @set_priority.validator
@@ -333,24 +351,26 @@ class BatchWorkflow:
     @workflow.signal
     def start_signal(self, request: ControlRequest) -> None:
         if self._book.is_new(request) and self._book.held:
+            self._note(AuditType.BATCH_STARTED, request)
             self._book.held = False
             self._wake()
 
     @workflow.signal
     def pause_signal(self, request: ControlRequest) -> None:
         if self._book.is_new(request) and self._book.state in _STARTED:
+            self._note(AuditType.BATCH_PAUSED, request)
             self._set_paused(True)
 
     @workflow.signal
     def resume_signal(self, request: ControlRequest) -> None:
         if self._book.is_new(request) and self._book.state in _STARTED:
+            self._note(AuditType.BATCH_RESUMED, request)
             self._set_paused(False)
 
     @workflow.signal
     def seal_signal(self, request: SealRequest) -> None:
         if self._book.is_new(request) and self._book.open:
-            self._book.seal(request)
-            self._book.changed()
+            self._seal(request)
 
     @workflow.signal
     def added(self, request: AddedRequest) -> None:
@@ -378,7 +398,7 @@ class BatchWorkflow:
     @workflow.signal
     def set_priority_signal(self, request: PriorityRequest) -> None:
         if self._book.is_new(request):
-            self._set_priority(request.priority)
+            self._set_priority(request)
 
     def _refuse_unless(self, allowed: bool, action: str, request: ControlRequest) -> None:
         """A message that took effect before is answered again, whatever the state is now."""
@@ -391,7 +411,14 @@ class BatchWorkflow:
             self._book.documents.paused = paused
         self._wake()
 
-    def _set_priority(self, priority: int) -> None:
+    def _seal(self, request: SealRequest) -> None:
+        self._note(AuditType.BATCH_SEALED, request, which="", **seal_details(request))
+        self._book.seal(request)
+        self._book.changed()
+
+    def _set_priority(self, request: PriorityRequest) -> None:
+        priority = request.priority
+        self._note(AuditType.BATCH_PRIORITY_CHANGED, request, priority=priority, previous=self._book.priority)
         self._book.priority = priority
         self._book.place.reprioritise(priority)
         if self._book.documents is not None:
@@ -408,6 +435,7 @@ class BatchWorkflow:
         documents = book.documents
         if documents is None or not book.is_new(request):
             return 0
+        self._note(AuditType.BATCH_RETRIED, request, **retry_details(request))
         await documents.retry_running(request)
         ordinals = book.ledger.reset(request.codes, request.ordinals, include_cancelled=request.include_cancelled)
         if not ordinals:
@@ -428,6 +456,24 @@ class BatchWorkflow:
                 **RECORDS,
             )
         return len(ordinals)
+
+    def _note(self, kind: AuditType, request: ControlRequest, *, which: str | None = None, **details: object) -> None:
+        """Have a message recorded that takes effect now, under the id its event has in the API too."""
+        if workflow.patched(_AUDITED):
+            which = request.request_id if which is None else which
+            by = request.by or THROUGH_TEMPORAL
+            self._trail.add(ControlNote(kind=kind, which=which, by=by, at=workflow.now(), details=details))
+
+    def _note_cancel(self) -> None:
+        """A cancellation brings its request as its reason; one that came through Temporal itself brings what was written there."""
+        reason = workflow.cancellation_reason() or ""
+        details = {}
+        try:
+            request = ControlRequest.model_validate_json(reason)
+        except ValidationError:
+            request = ControlRequest(request_id=workflow.info().run_id)
+            details = {"reason": reason[:_LONGEST_REASON]} if reason else {}
+        self._note(AuditType.BATCH_CANCELLED, request, **details)
 
     def _wake(self) -> None:
         if self._book.documents is not None:

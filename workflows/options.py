@@ -119,6 +119,13 @@ RECORDS = ActivityOptions(
 )
 """The catalog's last word and the report: a batch does not end without them."""
 
+AUDIT = ActivityOptions(
+    task_queue=IO_QUEUE,
+    # One short write: no beat is needed to notice a dead worker.
+    start_to_close_timeout=timedelta(seconds=30),
+    retry_policy=_ENDLESS,
+)
+
 REQUEST_PLACE = ActivityOptions(
     task_queue=IO_QUEUE,
     # One call with a deadline of five seconds: no beat is needed to notice a dead worker.

@@ -21,6 +21,7 @@ from api.service.added_signals import AddedSignals
 from api.service.audit import AuditService
 from api.service.batches import BatchService
 from api.service.receiving import Receiving
+from ingather.domain.audit import seal_details
 from ingather.domain.submission_parts import check_takes_more
 from ingather.models.audit import SYSTEM, Actor, AuditType
 from ingather.models.batch import BatchRecord, SubmissionPart, SubmissionTotals
@@ -104,26 +105,25 @@ class AdditionService:
         record = await self.batches.record(tenant_id, batch_id)
         totals = await self.catalog.seal(batch_id)
         self.signals.forget(batch_id)
+        # The id is the same every time, so the batch takes one seal.
+        request = SealRequest(
+            request_id=f"seal-{batch_id}", by=by, document_count=totals.document_count, size_bytes=totals.size_bytes
+        )
         if record.spec.open:
-            details = {"submitted_count": totals.document_count, "submitted_bytes": totals.size_bytes}
+            details = seal_details(request)
             await self.audit.note_batch(AuditType.BATCH_SEALED, tenant_id, batch_id, by, which="", details=details)
         if not record.spec.open or record.state.is_final:
             return await self.batches.snapshot(tenant_id, batch_id)
-        return await self._tell(record, totals)
+        return await self._tell(record, request)
 
-    async def _tell(self, record: BatchRecord, totals: SubmissionTotals) -> BatchSnapshot:
-        """Tell the workflow. The request's id is the same every time, so it takes one seal."""
-        request = SealRequest(
-            request_id=f"seal-{record.batch_id}",
-            document_count=totals.document_count,
-            size_bytes=totals.size_bytes,
-        )
+    async def _tell(self, record: BatchRecord, request: SealRequest) -> BatchSnapshot:
+        """Tell the workflow."""
         try:
             answer = await self.engine.send(record.batch_id, "seal", request)
         except BatchClosedError:
             answer = None
         else:
-            log.info("batch.sealed", batch_id=record.batch_id, file_count=totals.document_count)
+            log.info("batch.sealed", batch_id=record.batch_id, file_count=request.document_count)
         if answer is None:
             return await self.batches.snapshot(record.tenant_id, record.batch_id)
         await self.batches.note_progress(record.batch_id, answer.progress)

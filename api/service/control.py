@@ -8,6 +8,7 @@ from api.idempotency import ControlKeys, check_key
 from api.resources import BatchSnapshot, Outlook
 from api.service.audit import AuditService
 from api.service.batches import BatchService
+from ingather.domain.audit import retry_details
 from ingather.domain.keys import summary_key
 from ingather.models.audit import SYSTEM, Actor, AuditType
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState
@@ -52,7 +53,8 @@ class ControlService:
     """Every action takes the client's ``Idempotency-Key``, which becomes the message's request id.
 
     A batch knows which ids took effect, also when it has ended: then they are in its ``summary.json``.
-    What the batch took is in the audit log, under the name of whom it is done ``by``, before it is answered.
+    What the batch took is in the audit log, under the name of whom it is done ``by``, before it is answered. The name goes
+    to the batch too, which has the same event recorded should this process die before.
     """
 
     def __init__(self, batches: BatchService, engine: BatchEngine, blobs: BlobStore, audit: AuditService) -> None:
@@ -77,7 +79,7 @@ class ControlService:
         request_id, was_replayed = self._keys.remember(batch_id, check_key(key), "cancel")
         if not record.state.is_final:
             try:
-                await self._engine.cancel(batch_id)
+                await self._engine.cancel(batch_id, ControlRequest(request_id=request_id, by=by))
                 await self._batches.note_changed(batch_id)
                 await self._note(record, "cancel", by, request_id)
             except BatchClosedError:
@@ -99,6 +101,7 @@ class ControlService:
         request_id, was_replayed = self._keys.remember(batch_id, check_key(key), payload)
         request = RetryRequest(
             request_id=request_id,
+            by=by,
             codes=selection.codes,
             ordinals=selection.ordinals,
             include_cancelled=selection.include_cancelled,
@@ -113,11 +116,11 @@ class ControlService:
                 record = await self._batches.record(tenant_id, batch_id)
         if is_closed:
             if key is not None and await self._took(record, request_id):
-                await self._note(record, "retry", by, request_id, **_given(request))
+                await self._note(record, "retry", by, request_id, **retry_details(request))
                 return await self._replayed(record)
             await self._check_retryable(record, selection)
             answer = await self._reopen(record, request)
-        await self._note(record, "retry", by, request_id, **_given(request))
+        await self._note(record, "retry", by, request_id, **retry_details(request))
         self._keys.keep(batch_id, key, payload)
         controlled = await self._answered(record, answer, was_replayed=was_replayed)
         if controlled.snapshot.is_final:
@@ -130,7 +133,7 @@ class ControlService:
         record = await self._batches.record(tenant_id, batch_id)
         if record.state.is_final:
             raise _impossible(record, "re-prioritise")
-        request = PriorityRequest(request_id=uuid.uuid4().hex, priority=priority)
+        request = PriorityRequest(request_id=uuid.uuid4().hex, by=by, priority=priority)
         try:
             await self._engine.send(batch_id, "set_priority", request)
         except BatchClosedError as error:
@@ -149,7 +152,7 @@ class ControlService:
         request_id, was_replayed = self._keys.remember(batch_id, check_key(key), action)
         if not record.state.is_final:
             try:
-                answer = await self._engine.send(batch_id, action, ControlRequest(request_id=request_id))
+                answer = await self._engine.send(batch_id, action, ControlRequest(request_id=request_id, by=by))
             except BatchClosedError:
                 record = await self._batches.record(tenant_id, batch_id)
             else:
@@ -257,11 +260,3 @@ def _names(selection: RetrySelection, document: DocumentRecord) -> bool:
         return selection.include_cancelled
     code = document.error.code if document.error else ""
     return document.status is DocumentStatus.FAILED and (not selection.codes or code in selection.codes)
-
-
-def _given(request: RetryRequest) -> dict[str, object]:
-    """What a retry was limited to, for the audit; a long list of numbers as its length."""
-    given: dict[str, object] = {"codes": list(request.codes)} if request.codes else {}
-    if request.ordinals:
-        given["selected_count"] = len(request.ordinals)
-    return given | ({"include_cancelled": True} if request.include_cancelled else {})

@@ -10,6 +10,7 @@ from ingather.models.accounts import ApiKey, Tenant, User
 from ingather.models.audit import SYSTEM, SYSTEM_NAME, Actor, AuditEvent, AuditType, ResourceType
 from ingather.models.batch import BatchRecord, BatchSummary
 from ingather.models.document import DocumentRecord, DocumentStatus
+from ingather.models.messages import RetryRequest, SealRequest
 
 
 def document_event_id(batch_id: str, ordinal: int) -> str:
@@ -66,6 +67,19 @@ def batch_event(
         actor=by.name,
         timestamp=at,
     )
+
+
+def retry_details(request: RetryRequest) -> dict[str, Any]:
+    """What a retry was limited to; a long list of numbers as its length."""
+    given: dict[str, Any] = {"codes": list(request.codes)} if request.codes else {}
+    if request.ordinals:
+        given["selected_count"] = len(request.ordinals)
+    return given | ({"include_cancelled": True} if request.include_cancelled else {})
+
+
+def seal_details(request: SealRequest) -> dict[str, Any]:
+    """All that an open batch was given."""
+    return {"submitted_count": request.document_count, "submitted_bytes": request.size_bytes}
 
 
 def batch_submitted(record: BatchRecord, by: Actor) -> AuditEvent:

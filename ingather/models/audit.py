@@ -66,6 +66,9 @@ class Actor(BaseModel):
 
 SYSTEM = Actor()
 
+THROUGH_TEMPORAL = Actor(name="temporal")
+"""Somebody who sent a message through Temporal itself, its UI or its command line: who that was, Temporal does not say."""
+
 
 class AuditEvent(BaseModel):
     """One line of the record: these fields and no others, since programs elsewhere read them."""

@@ -6,10 +6,11 @@ long lists: a claim check instead.
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ingather.models.audit import SYSTEM_NAME
+from ingather.models.audit import SYSTEM_NAME, Actor, AuditType
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, ProcessingOptions, SourceSlice
 from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
@@ -154,10 +155,12 @@ class ChunkOutput(Message):
 
 
 class ControlRequest(Message):
-    """``start``, ``pause`` and ``resume``."""
+    """``start``, ``pause`` and ``resume``; as JSON the reason of a cancellation."""
 
     request_id: str = Field(min_length=1, max_length=100)
     """A repeat of the same id changes nothing and is answered with the present state."""
+    by: Actor | None = None
+    """Who asks, for the audit log; None where it came through Temporal itself."""
 
 
 class RetryRequest(ControlRequest):
@@ -342,6 +345,28 @@ class ResetDocumentsInput(Message):
     tenant_id: TenantId
     batch_id: BatchId
     ordinals: str
+
+
+MAX_NOTES = 100
+
+
+class ControlNote(Message):
+    """One thing that somebody did to a batch, for the audit log."""
+
+    kind: AuditType
+    which: str
+    """Tells it from others of its kind: with the batch and the kind it makes the event's id."""
+    by: Actor
+    at: datetime
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class RecordControlsInput(Message):
+    """Record what was done to a batch, where it is not on record already."""
+
+    tenant_id: TenantId
+    batch_id: BatchId
+    notes: tuple[ControlNote, ...] = Field(max_length=MAX_NOTES)
 
 
 class ReopenBatchInput(Message):

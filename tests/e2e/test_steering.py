@@ -38,6 +38,21 @@ def bucket(stack: RunningStack) -> Any:
     return resource.Bucket(facts["bucket"])
 
 
+async def test_what_reached_the_batch_is_on_record_without_the_api(stack: RunningStack, visitor: Visitor):
+    """As when the API dies right after Temporal's answer: the batch has it recorded, under the name it came with."""
+    batch_id = await visitor.submit(notes(60, "audited"), collection="audited")
+    handle = (await temporal(stack)).get_workflow_handle(f"batch/{batch_id}")
+    sent = {"request_id": "sent-and-died", "by": {"name": "ada", "credential": "key:abcd1234"}}
+    await handle.execute_update("pause", sent)
+    await handle.signal("resume_signal", {"request_id": "by-hand"})
+    await visitor.ended(batch_id)
+
+    events = (await visitor.get("/v1/audit", params={"resource_id": batch_id})).json()["data"]
+    told = {event["event_type"]: (event["actor"], event["details"]) for event in events}
+    assert told["BATCH_PAUSED"] == ("ada", {"credential": "key:abcd1234"})
+    assert told["BATCH_RESUMED"] == ("temporal", {})
+
+
 async def test_cancel_keeps_what_is_finished(stack: RunningStack, visitor: Visitor):
     """Work in flight stops within seconds; finished documents stay, counted, reported and searchable."""
     batch_id = await visitor.submit(notes(300, "cancelled"), collection="cancelled")

@@ -139,10 +139,10 @@ class EngineStandIn:
         self._open(batch_id)
         self.signals.append((batch_id, name, request.document_count))
 
-    async def cancel(self, batch_id: str) -> None:
+    async def cancel(self, batch_id: str, request: ControlRequest) -> None:
         await self.check()
         self._open(batch_id)
-        self.messages.append((batch_id, "cancel", None))
+        self.messages.append((batch_id, "cancel", request))
 
     async def reopen(self, spec: BatchSpec, created_at: datetime, request: RetryRequest) -> ControlAnswer | None:
         self.messages.append((spec.batch_id, "reopen", request))

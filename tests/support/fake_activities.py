@@ -15,6 +15,7 @@ from ingather.models.messages import (
     BuildManifestInput,
     BuildManifestOutput,
     ClosedBatch,
+    ControlNote,
     FinishBatchInput,
     FinishBatchOutput,
     IndexDocumentsInput,
@@ -25,6 +26,7 @@ from ingather.models.messages import (
     IngestPackOutput,
     ReadManifestInput,
     ReadManifestOutput,
+    RecordControlsInput,
     ReopenBatchInput,
     ResetDocumentsInput,
     SourceSlice,
@@ -85,6 +87,10 @@ class World:
     packs: list[tuple[int, ...]] = field(default_factory=list)
     indexed: list[list[int]] = field(default_factory=list)
     resets: list[list[int]] = field(default_factory=list)
+    audit_gate: asyncio.Event | None = None
+    """While set and not open, what was done to the batch is being recorded."""
+    notes: list[ControlNote] = field(default_factory=list)
+    """What was recorded, in that order."""
     closed: ClosedBatch | None = None
     in_flight: int = 0
     most_in_flight: int = 0
@@ -208,6 +214,12 @@ class World:
         self.resets.append(list(decode_bitmap(request.ordinals)))
         self.ended.append("reset_documents")
 
+    @activity.defn(name="record_controls")
+    async def record_controls(self, request: RecordControlsInput) -> None:
+        self.calls["record_controls"] += 1
+        await _opened(self.audit_gate)
+        self.notes += request.notes
+
     def io_activities(self) -> list[Callable[..., Any]]:
         return [
             self.build_manifest,
@@ -216,6 +228,7 @@ class World:
             self.finish_batch,
             self.reopen_batch,
             self.reset_documents,
+            self.record_controls,
         ]
 
     def cpu_activities(self) -> list[Callable[..., Any]]:

@@ -1,11 +1,15 @@
 """Record the histories that replay tests hold today's code against.
 
 Run it after a change of the workflow's commands that is meant, and only where no batch can
-be running on the old code:  .venv/bin/python -m tests.support.record_histories
+be running on the old code:  .venv/bin/python -m tests.support.record_histories [SCENARIO…]
+
+After a change behind ``workflow.patched`` move what was recorded before into a folder of its own first: histories in
+folders are of batches that began on older code. They are replayed as the others are, and stay.
 """
 
 import asyncio
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from tests.support.fingerprints import fingerprint, play
 from tests.support.places_scenarios import PLACES_SCENARIOS, PlacesScenario, play_places
 
 HISTORIES = Path(__file__).parent.parent / "histories"
+FINGERPRINTS = HISTORIES / "fingerprints.json"
 SHORT_HISTORY = {"limit.historyCount.suggestContinueAsNew": "60"}
 
 
@@ -45,20 +50,21 @@ async def _record(address: str, name: str, scenario: Scenario | PlacesScenario) 
     return [word for history in histories for word in fingerprint(history)]
 
 
-def main() -> None:
-    HISTORIES.mkdir(exist_ok=True)
+def main(only: list[str]) -> None:
+    scenarios = {name: each for name, each in {**SCENARIOS, **PLACES_SCENARIOS}.items() if not only or name in only}
+    fingerprints: dict[str, list[str]] = json.loads(FINGERPRINTS.read_text()) if only else {}
     for old in HISTORIES.glob("*.json"):
-        old.unlink()
-    fingerprints: dict[str, list[str]] = {}
+        if old != FINGERPRINTS and (not only or old.name.split(".")[0] in only):
+            old.unlink()
     with tempfile.TemporaryDirectory() as directory:
         for short in (False, True):
             server = servers.temporal_server(Path(directory) / str(short), **(SHORT_HISTORY if short else {}))
             with servers.started(server):
-                for name, scenario in {**SCENARIOS, **PLACES_SCENARIOS}.items():
+                for name, scenario in scenarios.items():
                     if scenario.short_history is short:
                         fingerprints[name] = asyncio.run(_record(server.address, name, scenario))
-    (HISTORIES / "fingerprints.json").write_text(json.dumps(fingerprints, indent=1) + "\n")
+    FINGERPRINTS.write_text(json.dumps(fingerprints, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

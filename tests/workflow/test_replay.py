@@ -29,10 +29,10 @@ can be running on the old code, record the histories again, and say in the commi
 
 
 def recorded_histories() -> list[Path]:
-    return sorted(path for path in HISTORIES.glob("*.json") if path != FINGERPRINTS)
+    return sorted(path for path in HISTORIES.rglob("*.json") if path != FINGERPRINTS)
 
 
-@pytest.mark.parametrize("path", recorded_histories(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", recorded_histories(), ids=lambda path: str(path.relative_to(HISTORIES)))
 async def test_a_recorded_history_replays_without_a_difference(path):
     """The code of today makes the same commands, in the same order, from the history of yesterday."""
     replayer = Replayer(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from temporalio.exceptions import ApplicationError
 
+from ingather.domain.audit import batch_event
 from ingather.domain.batch_state import final_state
 from ingather.domain.bitmap import encode_bitmap
 from ingather.domain.keys import (
@@ -18,10 +19,18 @@ from ingather.domain.keys import (
     upload_prefix,
 )
 from ingather.domain.ledger import Ledger
+from ingather.models.audit import Actor, AuditType
 from ingather.models.batch import BatchProblem, BatchState, BatchSummary, Counts
 from ingather.models.document import DocumentStatus
 from ingather.models.errors import CatalogUnavailableError
-from ingather.models.messages import ClosedBatch, FinishBatchInput, ReopenBatchInput, ResetDocumentsInput
+from ingather.models.messages import (
+    ClosedBatch,
+    ControlNote,
+    FinishBatchInput,
+    RecordControlsInput,
+    ReopenBatchInput,
+    ResetDocumentsInput,
+)
 from ingather.ports.audit import AuditFilter
 from tests.support.catalog_records import batch_record
 from tests.support.ingesting import TENANT, activity_environment, run_activity
@@ -340,3 +349,22 @@ async def test_each_end_of_a_batch_is_on_record_once(workshop):
         (batch_id, "system", "completed")
     ] * 2
     assert events[0].details["counts"]["done"] == 1
+
+
+async def test_what_was_done_to_a_batch_is_recorded_where_it_is_not_on_record(workshop):
+    """An event that the API recorded before it died, or before it answered, stays as it was; the others are added."""
+    batch_id, ada, now = await workshop.batch(*TEXTS), Actor(name="ada", credential="key:abcd1234"), datetime.now(UTC)
+    by_api = batch_event(AuditType.BATCH_PAUSED, TENANT, batch_id, ada, now, which="one")
+    await workshop.catalog.audit.record([by_api])
+    notes = tuple(
+        ControlNote(kind=kind, which="one", by=ada, at=datetime(2030, 1, 1, tzinfo=UTC))
+        for kind in (AuditType.BATCH_PAUSED, AuditType.BATCH_RESUMED)
+    )
+    request = RecordControlsInput(tenant_id=TENANT, batch_id=batch_id, notes=notes)
+    for _ in range(2):
+        await run_activity(workshop.record_activities.record_controls, request)
+
+    found = await workshop.catalog.audit.list_events(AuditFilter(TENANT, resource_id=batch_id, actor="ada"), 10)
+    assert {event.event_type for event in found} == {"BATCH_PAUSED", "BATCH_RESUMED"}
+    assert len(found) == 2
+    assert by_api in found

@@ -72,6 +72,20 @@ async def test_every_change_a_person_makes_to_a_batch_is_an_event(api):
     assert events[1]["details"]["name"] == "urgent papers"
 
 
+async def test_what_reaches_a_batch_names_who_sent_it(closed):
+    """So that it can be recorded also when this process dies before it does."""
+    key = await key_of(closed.catalog.accounts, name="nightly")
+    body = {"documents": [{"filename": "a", "content": "YQ=="}]}
+    batch = (await closed.http.post("/v1/batches", json=body, headers=key)).json()
+    path = f"/v1/batches/{batch['id']}"
+    for action in ("pause", "resume", "retry", "cancel"):
+        assert (await closed.http.post(f"{path}/{action}", headers=key)).status_code == 202
+    assert (await closed.http.patch(path, json={"priority": 1}, headers=key)).status_code == 200
+    sent = [request.by for _, _, request in closed.engine.messages]
+    assert {(by.name, by.credential) for by in sent} == {("key:nightly", f"key:{key['X-API-Key'][9:17]}")}
+    assert len(sent) == 5
+
+
 async def test_a_request_that_is_repeated_is_one_event(api):
     """By its Idempotency-Key; another key is another request."""
     batch = await api.submit()
