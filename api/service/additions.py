@@ -9,6 +9,7 @@ broke off between catalog and workflow is completed.
 import asyncio
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 import uuid_utils
@@ -21,7 +22,7 @@ from api.service.added_signals import AddedSignals
 from api.service.audit import AuditService
 from api.service.batches import BatchService
 from api.service.receiving import Receiving
-from ingather.domain.audit import seal_details
+from ingather.domain.audit import batch_event, seal_details
 from ingather.domain.submission_parts import check_takes_more
 from ingather.models.audit import SYSTEM, Actor, AuditType
 from ingather.models.batch import BatchRecord, SubmissionPart, SubmissionTotals
@@ -70,20 +71,28 @@ class AdditionService:
             if not reception.tally.document_count:
                 raise EmptyBatchError("The request holds no document.")
             await reception.finish()
-        added = await self._register(record, part_id, reception)
+        added = await self._register(record, part_id, reception, by)
         if not added.was_replayed:
             self.signals.note(batch_id, added.totals.document_count, record.created_at)
             log.info("batch.extended", batch_id=batch_id, file_count=added.part.document_count, part=added.part.number)
-        details = {"submitted_count": added.part.document_count, "submitted_bytes": added.part.size_bytes}
-        await self.audit.note_batch(AuditType.BATCH_EXTENDED, tenant_id, batch_id, by, which=part_id, details=details)
         return added
 
-    async def _register(self, record: BatchRecord, part_id: str, reception: Reception) -> Added:
+    async def _register(self, record: BatchRecord, part_id: str, reception: Reception, by: Actor) -> Added:
         """Make what was received a part of the batch, or remove it where it is certainly not one."""
         fingerprint = reception.tally.fingerprint(None)
         wanted = self.receiving.part(record.batch_id, part_id, reception, fingerprint)
+        details = {"submitted_count": wanted.document_count, "submitted_bytes": wanted.size_bytes}
+        event = batch_event(
+            AuditType.BATCH_EXTENDED,
+            record.tenant_id,
+            record.batch_id,
+            by,
+            datetime.now(UTC),
+            which=part_id,
+            details=details,
+        )
         try:
-            part, is_new, totals = await self.catalog.add_part(wanted, record.spec.max_documents)
+            part, is_new, totals = await self.catalog.add_part(wanted, record.spec.max_documents, [event])
         except DependencyError:
             # Its commit may have gone through although the answer did not, as after a cancel: the bytes stay,
             # for the part that is there or for nobody.

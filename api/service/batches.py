@@ -15,6 +15,7 @@ from api.engine import BatchEngine, EngineStatus, Presence
 from api.resources import BatchSnapshot
 from api.service.waiting import MAX_WEIGHED, Waiting
 from ingather.domain.audit import batch_ended
+from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchProblem, BatchProgress, BatchRecord, BatchState, BatchSummary, Counts
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, EngineUnavailableError
@@ -172,8 +173,16 @@ class BatchService:
         """An update answered with the newest numbers there are."""
         await self._reader.note(batch_id, progress)
 
-    async def edit(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None:
-        await self._catalog.edit_batch(batch_id, name=name, priority=priority)
+    async def edit(
+        self,
+        batch_id: str,
+        *,
+        name: str | None = None,
+        priority: int | None = None,
+        events: Sequence[AuditEvent] = (),
+    ) -> None:
+        """Change what the catalog says, and record ``events`` in the same step."""
+        await self._catalog.edit_batch(batch_id, name=name, priority=priority, events=events)
 
     async def give_up(self, record: BatchRecord) -> None:
         """Write down that a batch never began."""

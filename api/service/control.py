@@ -2,13 +2,14 @@
 
 import uuid
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from api.engine import BatchClosedError, BatchEngine
 from api.idempotency import ControlKeys, check_key
 from api.resources import BatchSnapshot, Outlook
 from api.service.audit import AuditService
 from api.service.batches import BatchService
-from ingather.domain.audit import retry_details
+from ingather.domain.audit import batch_event, retry_details
 from ingather.domain.keys import summary_key
 from ingather.models.audit import SYSTEM, Actor, AuditType
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState
@@ -24,7 +25,6 @@ _AUDITED = {
     "cancel": AuditType.BATCH_CANCELLED,
     "retry": AuditType.BATCH_RETRIED,
     "set_priority": AuditType.BATCH_PRIORITY_CHANGED,
-    "rename": AuditType.BATCH_RENAMED,
 }
 
 _CANCELLED_TOO = (
@@ -144,8 +144,11 @@ class ControlService:
     async def rename(self, tenant_id: str, batch_id: str, name: str, *, by: Actor = SYSTEM) -> None:
         """Call a batch something else."""
         record = await self._batches.record(tenant_id, batch_id)
-        await self._batches.edit(batch_id, name=name)
-        await self._note(record, "rename", by, uuid.uuid4().hex, name=name, previous=record.name)
+        details, now = {"name": name, "previous": record.name}, datetime.now(UTC)
+        event = batch_event(
+            AuditType.BATCH_RENAMED, tenant_id, batch_id, by, now, which=uuid.uuid4().hex, details=details
+        )
+        await self._batches.edit(batch_id, name=name, events=[event])
 
     async def _send(self, tenant_id: str, batch_id: str, action: str, key: str | None, by: Actor) -> Controlled:
         record = await self._batches.record(tenant_id, batch_id)

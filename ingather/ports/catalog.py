@@ -102,18 +102,28 @@ class Catalog(Protocol):
         """Note a state (and the total, once known) of a batch under way; with ``before``, unless it ended since then."""
         ...
 
-    async def edit_batch(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None: ...
+    async def edit_batch(
+        self,
+        batch_id: str,
+        *,
+        name: str | None = None,
+        priority: int | None = None,
+        events: Sequence[AuditEvent] = (),
+    ) -> None:
+        """Change what is named. ``events`` are recorded in the same step."""
+        ...
 
     async def finish_batch(self, summary: BatchSummary, events: Sequence[AuditEvent] = ()) -> None:
         """Write how a batch ended. A later version wins over an earlier one, never the other way."""
         ...
 
     async def add_part(
-        self, part: SubmissionPart, max_documents: int | None = None
+        self, part: SubmissionPart, max_documents: int | None = None, events: Sequence[AuditEvent] = ()
     ) -> tuple[SubmissionPart, bool, SubmissionTotals]:
         """Put a part behind the others of an open batch: the part as it stands, whether it is new, all there is now.
 
-        One with the same id is answered as it was first, also when the batch was sealed since.
+        One with the same id is answered as it was first, also when the batch was sealed since. ``events`` are recorded
+        with a new one.
         Raises ``BatchNotFoundError``, ``InvalidStateError`` for a batch that is sealed or ended, and
         ``BatchTooLargeError`` where the batch would have more than ``max_documents``.
         """

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DatabaseError
 from ingather.domain.audit import batch_ended, batch_event, batch_submitted, documents_ingested
 from ingather.models.accounts import ApiKey, Tenant, User
 from ingather.models.audit import SYSTEM, Actor, AuditEvent, AuditType
-from ingather.models.batch import BatchState, BatchSummary, Counts
+from ingather.models.batch import BatchState, BatchSummary, Counts, SubmissionPart
 from ingather.models.errors import BatchNotFoundError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.ports.audit import AuditFilter
@@ -159,6 +159,21 @@ async def test_a_batch_is_submitted_and_ends_on_record(catalog, log):
     assert [each.actor for each in found] == ["system", "system", "ada"]
     assert found[0].details["state"] == "completed"
     assert found[2].details["credential"] == "key:abcdefgh"
+
+
+async def test_a_rename_and_an_addition_are_on_record_with_what_they_change(catalog, log):
+    """In the same step; a part that was there already is no event."""
+    record, _ = await catalog.add_batch(batch_record())
+    part = SubmissionPart(
+        batch_id=record.batch_id, part_id=str(uuid.uuid4()), key="k", document_count=1, size_bytes=1, created_at=NOON
+    )
+    extended = event(event_type="BATCH_EXTENDED")
+    await catalog.add_part(part, events=[extended])
+    await catalog.add_part(part, events=[event(event_type="BATCH_EXTENDED")])
+    renamed = event(event_type="BATCH_RENAMED", timestamp=NOON + SECOND)
+    await catalog.edit_batch(record.batch_id, name="New", events=[renamed])
+    assert await listed(log) == [renamed, extended]
+    assert (await catalog.get_batch(record.batch_id)).name == "New"
 
 
 async def test_accounts_change_and_say_so_in_one_step(catalog, log):

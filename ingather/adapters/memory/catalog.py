@@ -101,8 +101,16 @@ class InMemoryCatalog:
         counts = {} if document_count is None else {"counts": Counts(total=document_count, pending=document_count)}
         self._edit_batch(batch_id, {"state": state, "is_told": False, **counts})
 
-    async def edit_batch(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None:
+    async def edit_batch(
+        self,
+        batch_id: str,
+        *,
+        name: str | None = None,
+        priority: int | None = None,
+        events: Sequence[AuditEvent] = (),
+    ) -> None:
         self._edit_batch(batch_id, _given(name=name, priority=priority))
+        await self.audit.record(events)
 
     async def finish_batch(self, summary: BatchSummary, events: Sequence[AuditEvent] = ()) -> None:
         await self.audit.record(events)
@@ -119,7 +127,7 @@ class InMemoryCatalog:
     # Parts of a submission
 
     async def add_part(
-        self, part: SubmissionPart, max_documents: int | None = None
+        self, part: SubmissionPart, max_documents: int | None = None, events: Sequence[AuditEvent] = ()
     ) -> tuple[SubmissionPart, bool, SubmissionTotals]:
         batch = self._batch(part.batch_id)
         known = self._parts.setdefault(part.batch_id, {})
@@ -130,6 +138,7 @@ class InMemoryCatalog:
         check_room(totals, part, max_documents)
         number = max((other.number for other in known.values()), default=-1) + 1
         added = known[part.part_id] = part.model_copy(update={"number": number})
+        await self.audit.record(events)
         return added, True, totals.plus(added)
 
     async def replace_part(self, part: SubmissionPart) -> None:

@@ -108,8 +108,15 @@ class SqlCatalog:
     ) -> None:
         await self._write("note a batch's state", partial(batches.set_state, batch_id, state, document_count, before))
 
-    async def edit_batch(self, batch_id: str, *, name: str | None = None, priority: int | None = None) -> None:
-        await self._write("edit a batch", partial(batches.edit, batch_id, name, priority))
+    async def edit_batch(
+        self,
+        batch_id: str,
+        *,
+        name: str | None = None,
+        priority: int | None = None,
+        events: Sequence[AuditEvent] = (),
+    ) -> None:
+        await self._write("edit a batch", noting(events, partial(batches.edit, batch_id, name, priority)))
 
     async def finish_batch(self, summary: BatchSummary, events: Sequence[AuditEvent] = ()) -> None:
         await self._write("finish a batch", noting(events, partial(batches.finish, summary)))
@@ -117,9 +124,10 @@ class SqlCatalog:
     # Parts of a submission
 
     async def add_part(
-        self, part: SubmissionPart, max_documents: int | None = None
+        self, part: SubmissionPart, max_documents: int | None = None, events: Sequence[AuditEvent] = ()
     ) -> tuple[SubmissionPart, bool, SubmissionTotals]:
-        return await self._write("add to a batch", partial(parts.add, part, max_documents))
+        add = partial(parts.add, part, max_documents)
+        return await self._write("add to a batch", noting(events, add, lambda answer: answer[1]))
 
     async def replace_part(self, part: SubmissionPart) -> None:
         await self._write("replace a part of a batch", partial(parts.replace, part))
