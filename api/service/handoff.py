@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -10,6 +11,7 @@ from api.access import Caller
 from api.idempotency import check_key
 from api.service.audit import AuditService
 from api.service.batches import BatchService
+from ingather.domain.keys import raw_key
 from ingather.models.accounts import Scope
 from ingather.models.audit import AuditType
 from ingather.models.document import DocumentRecord, DocumentStatus
@@ -74,26 +76,36 @@ class HandoffService:
         return done
 
     async def _push_again(self, tenant_id: str, batch_id: str, again: str, after: int) -> PushedAgain:
-        documents = pushed = 0
-        while documents < MOST_A_REQUEST:
-            where = DocumentFilter(batch_id, status=DocumentStatus.DONE, after_ordinal=after)
-            page = await self.catalog.list_documents(where, _PAGE)
-            entries = {record.ordinal: _entry(record) for record in page}
+        looked_at = documents = pushed = 0
+        while looked_at < MOST_A_REQUEST:
+            page = await self.catalog.list_documents(DocumentFilter(batch_id, after_ordinal=after), _PAGE)
+            entries = {record.ordinal: _entry(record) for record in await self._handed_on(tenant_id, batch_id, page)}
             pushed += len(await self.queue.push(tenant_id, batch_id, entries, again=again)) if entries else 0
-            documents += len(page)
+            looked_at += len(page)
+            documents += len(entries)
             after = page[-1].ordinal if page else after
             if len(page) < _PAGE:
                 return PushedAgain(documents, pushed, after, has_more=False)
         return PushedAgain(documents, pushed, after, has_more=True)
 
+    async def _handed_on(
+        self, tenant_id: str, batch_id: str, page: Sequence[DocumentRecord]
+    ) -> Sequence[DocumentRecord]:
+        """Those that are done, and those whose push was the last that their attempts got through: the catalog calls them
+        failed, the marker knows better, and because of it a retry would not push them.
+        """
+        failed = [record.ordinal for record in page if record.status is DocumentStatus.FAILED and record.sha256]
+        marked = set(await self.queue.pushed(tenant_id, batch_id, failed)) if failed else set()
+        return [record for record in page if record.status is DocumentStatus.DONE or record.ordinal in marked]
+
 
 def _entry(record: DocumentRecord) -> HandedOn:
-    assert record.sha256 is not None  # a document that was handed on has bytes, at a key of its own
-    assert record.raw_key is not None
+    assert record.sha256 is not None  # a document that was handed on has bytes
     return HandedOn(
         file_id=record.file_id,
         batch_id=record.batch_id,
         sha256=record.sha256,
-        storage_path=record.raw_key,
+        # Handed-on bytes are always there; a row that failed never heard of it.
+        storage_path=raw_key(record.tenant_id, record.file_id, record.sha256),
         tenant_id=record.tenant_id,
     )

@@ -5,7 +5,7 @@ a crash of the server that cost its last second. In a Redis Cluster both keys wo
 slot, and the list's name is fixed, so this adapter is for a single server, with or without replicas.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -74,6 +74,14 @@ class RedisHandoffQueue:
                     arguments += [ordinal, document.model_dump_json()]
                 pushed += await connection.push(keys=keys, args=arguments)
         return tuple(pushed)
+
+    async def pushed(self, tenant_id: str, batch_id: str, ordinals: Sequence[int]) -> tuple[int, ...]:
+        key = handed_on_key(tenant_id, batch_id)
+        async with self._translated() as connection, connection.client.pipeline(transaction=False) as pipeline:
+            for ordinal in ordinals:
+                pipeline.getbit(key, ordinal)
+            bits = await pipeline.execute()
+        return tuple(ordinal for ordinal, bit in zip(ordinals, bits, strict=True) if bit)
 
     async def close(self) -> None:
         if self._connection is not None:

@@ -1,6 +1,6 @@
 """Where documents are handed on to workers that are not ours."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -24,6 +24,10 @@ class HandoffQueue(Protocol):
         Each is pushed once: that it was is noted in the same step, so a repeat, or two callers at once, push
         nothing. ``again`` names a later push of documents pushed before, which is once for that name.
         """
+        ...
+
+    async def pushed(self, tenant_id: str, batch_id: str, ordinals: Sequence[int]) -> tuple[int, ...]:
+        """Which of these documents are marked as pushed, the first time; none of them once the markers are gone."""
         ...
 
     async def close(self) -> None: ...

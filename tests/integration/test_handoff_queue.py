@@ -197,3 +197,14 @@ async def test_a_redis_that_is_away_says_so_without_its_password(tenant_id, batc
             await queue.push(tenant_id, batch_id, entries(tenant_id, batch_id, 0))
     assert "hunter2" not in str(caught.value)
     assert caught.value.retryable
+
+
+async def test_which_documents_were_pushed_is_known_while_the_markers_last(queue, readers, tenant_id, batch_id):
+    """Of those asked for; a later push under a name of its own marks nothing here."""
+    await queue.push(tenant_id, batch_id, entries(tenant_id, batch_id, 0, 7))
+    await queue.push(tenant_id, batch_id, entries(tenant_id, batch_id, 5), again="later")
+    assert await queue.pushed(tenant_id, batch_id, (1, 7, 5)) == (7,)
+    assert await queue.pushed(tenant_id, batch_id, ()) == ()
+    assert await queue.pushed(tenant_id, str(uuid.uuid4()), (7,)) == ()
+    await readers.forget_everything()
+    assert await queue.pushed(tenant_id, batch_id, (7,)) == ()

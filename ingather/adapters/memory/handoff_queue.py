@@ -1,7 +1,7 @@
 """Lists of documents handed on, in this process."""
 
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ingather.domain.handoff_keys import handed_on_key, handoff_list_key
 from ingather.models.handoff import HandedOn
@@ -23,6 +23,10 @@ class InMemoryHandoffQueue:
             self._lists[handoff_list_key(tenant_id)].appendleft(documents[ordinal])
             self._markers.add((marker, ordinal))
         return new
+
+    async def pushed(self, tenant_id: str, batch_id: str, ordinals: Sequence[int]) -> tuple[int, ...]:
+        marker = handed_on_key(tenant_id, batch_id)
+        return tuple(ordinal for ordinal in ordinals if (marker, ordinal) in self._markers)
 
     def take(self, tenant_id: str) -> HandedOn | None:
         """What the next stage does: the oldest entry, taken off the list."""

@@ -8,7 +8,7 @@ import typer
 from ingather.cli.commands.administration import tenant_filter
 from ingather.cli.commands.options import AsJson, resolve
 from ingather.cli.connect import connect
-from ingather.cli.console import print_json, print_line
+from ingather.cli.console import print_json, print_line, say
 
 handoff_app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -30,6 +30,9 @@ def push_again(
 ) -> None:
     """Push every document of these batches that was handed on; for a list that was lost."""
     key = idempotency_key or str(uuid.uuid4())
+    if idempotency_key is None:
+        # Before anything is pushed: it is needed where the answer does not come.
+        say(f"Should this break off, repeat it with --idempotency-key {key}: it pushes what is missing.")
     with connect() as client:
         owner = tenant_filter(client, tenant).get("tenant_id")
         for batch_id in [resolve(client, named) for named in batch_ids]:

@@ -5,6 +5,7 @@ import pytest
 from api.service import handoff
 from ingather.domain.keys import raw_key
 from ingather.models.document import DocumentRecord, DocumentStatus
+from ingather.models.handoff import HandedOn
 from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for
 from ingather.settings import AuthSettings, Settings
 from tests.support.api import ApiInProcess, api_in_process
@@ -90,11 +91,29 @@ async def test_a_large_batch_takes_several_requests(api, monkeypatch):
         page = (await api.http.post(path, params=cursor, headers={"Idempotency-Key": "all"})).json()
         pages.append(page["pushed"])
         cursor = {"cursor": page["next_cursor"]} if page["has_more"] else None
-    assert pages == [3, 3, 1]
+    assert pages == [2, 3, 2]
     assert [entry.file_id for entry in taken(api)] == [file_id_for(batch_id, n) for n in (0, 1, 3, 4, 5, 6, 7)]
     cursor = (await api.http.post(path)).json()["next_cursor"]
     other = await api.http.post(f"/v1/batches/{await handed_on(api)}/push-again", params={"cursor": cursor})
     assert (other.status_code, other.json()["code"]) == (400, "invalid_cursor")
+
+
+async def test_what_was_pushed_and_then_called_failed_is_pushed_again_too(api):
+    """Its attempts ended between push and record: the marker says that it was on the list, and keeps a retry from
+    pushing it. Without a marker it never was there, and a retry pushes it.
+    """
+    batch_id = await handed_on(api)
+    file_id = file_id_for(batch_id, FAILED)
+    path = raw_key(DEFAULT_TENANT_ID, file_id, SHA256)
+    entry = HandedOn(file_id=file_id, batch_id=batch_id, sha256=SHA256, storage_path=path, tenant_id=DEFAULT_TENANT_ID)
+    await api.handoff.push(DEFAULT_TENANT_ID, batch_id, {FAILED: entry})
+    assert taken(api) == [entry]
+
+    answer = (await api.http.post(f"/v1/batches/{batch_id}/push-again")).json()
+    assert (answer["documents"], answer["pushed"]) == (4, 4)
+    found = taken(api)
+    assert [each.file_id for each in found] == [file_id_for(batch_id, ordinal) for ordinal in range(4)]
+    assert found[FAILED] == entry
 
 
 async def test_documents_that_stay_here_are_not_pushed(api):

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.support.api_stand_in import BATCH_ID, Answer, StandIn
+from tests.support.api_stand_in import BATCH_ID, Answer, StandIn, problem
 from tests.unit.cli.conftest import Run
 
 ACME = {"id": "11111111-1111-7111-8111-111111111111", "name": "Acme"}
@@ -72,3 +72,13 @@ def test_pushing_again_goes_on_until_all_is_pushed(ingather: Run, server: StandI
     requests = server.requests("POST", f"/v1/batches/{BATCH_ID}/push-again")
     assert [request.headers["idempotency-key"] for request in requests] == ["k", "k"]
     assert "cursor" in str(requests[1].query)
+
+
+def test_the_key_of_a_push_is_shown_before_it(ingather: Run, server: StandIn) -> None:
+    """On stderr, so that a command whose answer was lost can be repeated; one's own key is known already."""
+    server.on("POST", f"/v1/batches/{BATCH_ID}/push-again", problem(403, "scope_missing", detail="no"))
+    outcome = ingather("handoff", "push-again", BATCH_ID, "--json")
+    assert outcome.exit_code != 0
+    [sent] = server.requests("POST", f"/v1/batches/{BATCH_ID}/push-again")
+    assert f"--idempotency-key {sent.headers['idempotency-key']}" in outcome.stderr
+    assert "--idempotency-key" not in ingather("handoff", "push-again", BATCH_ID, "--idempotency-key", "k").stderr
