@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.problems import invalid
 from api.submission_lines import Lines
 from api.uploads import Intake, IntakeLimits, Taken, check_count, refusal
-from ingather.models.batch import DEFAULT_COLLECTION, ProcessingOptions
+from ingather.models.batch import DEFAULT_COLLECTION, CollectionName, ProcessingOptions
 from ingather.models.document import DocumentFailure, Submitted
 from ingather.models.errors import MetadataInvalidError
 
@@ -30,8 +30,8 @@ class SubmissionSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str | None = Field(default=None, min_length=1, max_length=255)
-    collection: str = Field(default=DEFAULT_COLLECTION, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
-    """Where search finds the documents: letters, digits, dot, dash and underscore."""
+    collection: CollectionName = DEFAULT_COLLECTION
+    """Where search finds the documents: any name of up to 255 characters, without control characters."""
     priority: int = Field(default=3, ge=1, le=5)
     """1 is the most urgent."""
     hold: bool = False

@@ -35,7 +35,7 @@ from api.resources import BatchSnapshot
 from api.service.capacity import Room
 from ingather.domain.pace import completion_at
 from ingather.models.accounts import TenantLimits
-from ingather.models.batch import DEFAULT_COLLECTION, BatchState, Counts
+from ingather.models.batch import DEFAULT_COLLECTION, BatchState, CollectionName, Counts
 from ingather.models.errors import (
     BatchTooLargeError,
     DocumentTooLargeError,
@@ -152,9 +152,7 @@ async def upload_documents(
     _tenant_id: TenantHeader = None,
     links: LinksOf,
     idempotency_key: IdempotencyKey = None,
-    collection: Annotated[
-        str, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="Where search finds the documents.")
-    ] = DEFAULT_COLLECTION,
+    collection: Annotated[CollectionName, Query(description="Where search finds the documents.")] = DEFAULT_COLLECTION,
 ) -> Response:
     """Upload documents as a batch. Answers 202 once all of them are stored and the batch has begun."""
     require_not_draining(parts)

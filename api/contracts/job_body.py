@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, FailFast, Field
 from api.feeds import take_inline
 from api.reception import Reception, SubmissionSpec
 from api.uploads import check_count
-from ingather.models.batch import DEFAULT_COLLECTION, BatchRecord
+from ingather.models.batch import DEFAULT_COLLECTION, BatchRecord, CollectionName
 
 CONTRACT = "tenant_jobs"
 DEFAULT_PRIORITY = 5
@@ -21,6 +21,10 @@ _REPRESENTATIVES = {1: 10, 2: 8, 3: 5, 4: 3, 5: 1}
 
 def _none_is_empty(metadata: object) -> object:
     return {} if metadata is None else metadata
+
+
+def _empty_is_none(name: object) -> object:
+    return None if name == "" else name
 
 
 class JobDocument(BaseModel):
@@ -36,10 +40,8 @@ class NewJob(BaseModel):
 
     tenant_id: UUID | None = Field(default=None, description="A registered tenant; the caller's own when left out.")
     documents: Annotated[list[JobDocument], FailFast()]
-    collection: str | None = Field(
-        default=None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        description="Where search finds the documents.",
+    collection: Annotated[CollectionName | None, BeforeValidator(_empty_is_none)] = Field(
+        default=None, description="Where search finds the documents; `default` when left out or empty."
     )
     priority: int = Field(default=DEFAULT_PRIORITY, ge=1, le=10, strict=True, description="10 is the most urgent.")
 

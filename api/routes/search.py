@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from api.access import GuardedRoute
 from api.dependencies import Parts, Tenant
 from api.problems import invalid
+from ingather.models.batch import MAX_COLLECTION_LENGTH
 from ingather.models.search import SearchHit, SearchQuery
 
 router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRoute)
@@ -29,7 +30,7 @@ async def search(
     parts: Parts,
     tenant: Tenant,
     q: Annotated[str, Query(min_length=1, max_length=2_000, description="What to look for.")],
-    collection: Annotated[str | None, Query(max_length=100)] = None,
+    collection: Annotated[str | None, Query(max_length=MAX_COLLECTION_LENGTH)] = None,
     batch_id: Annotated[str | None, Query(max_length=36)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 10,
 ) -> SearchAnswer:

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from ingather.models.identity import BatchId, TenantId
 
@@ -12,6 +12,14 @@ MAX_DOCUMENTS_PER_WORKFLOW = 1_000
 """Documents one workflow execution runs itself: one execution is one lock."""
 
 DEFAULT_COLLECTION = "default"
+MAX_COLLECTION_LENGTH = 255
+
+CollectionName = Annotated[
+    str, StringConstraints(max_length=MAX_COLLECTION_LENGTH, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")
+]
+"""What callers call it, spaces, slashes and quotes too: it is a value in the catalog and in the index, and part of no object's
+key. Control characters and line separators are refused, because they would steer terminals and break lines of logs.
+"""
 
 OWN_OBJECTS = frozenset({"tenant_jobs"})
 """Contracts that promise their callers each document's bytes at its own key."""

@@ -257,6 +257,17 @@ async def test_strange_queries_are_no_error(index, stage):
         assert await index.count(TENANT, collection=text) == 0
 
 
+async def test_a_collection_may_be_called_anything(index):
+    """Each name finds its own documents and no other's, also where one begins or ends like another."""
+    names = ["Client Files/2026", "Client Files", "2026", "it's; DROP TABLE --", "%", "_", "档案 🎉", " ", "x" * 255]
+    for _ in range(2):
+        await index.upsert(TENANT, [entry("shared words", collection=name) for name in names])
+    assert await index.count(TENANT) == len(names)
+    for name in names:
+        [found] = await search(index, "shared", collection=name)
+        assert found.collection == name
+
+
 async def test_a_filter_value_cannot_end_its_own_quotes(index):
     """A value written like SQL selects nothing instead of everything."""
     await index.upsert(TENANT, [entry("guarded", collection="it's")])

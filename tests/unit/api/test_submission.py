@@ -285,7 +285,7 @@ async def test_wrong_fields_are_named_without_their_values(api):
         "/v1/batches",
         json={
             "priority": 77,
-            "collection": "s3cr3t/../x",
+            "collection": "s3cr3t\n",
             "options": {"chunk_size": 100, "chunk_overlap": 4242},
             "documents": [{"filename": "a", "content": "YQ=="}, {"filename": "b"}],
         },
