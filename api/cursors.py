@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import hmac
 import json
+from datetime import datetime
 from typing import Any
 
 from ingather.models.errors import InvalidCursorError
@@ -38,6 +39,15 @@ class CursorCodec:
 
     def _sign(self, body: bytes) -> bytes:
         return hmac.new(self._secret, body, hashlib.sha256).digest()[:_SIGNATURE_BYTES]
+
+
+def time_and_id(position: list[Any]) -> tuple[datetime, str]:
+    """The position in a list that is ordered by time and id. Raises ``InvalidCursorError`` for one of another list."""
+    try:
+        at, its_id = position
+        return datetime.fromisoformat(at), str(its_id)
+    except (TypeError, ValueError) as error:
+        raise InvalidCursorError("The cursor belongs to another list.") from error
 
 
 def _digest(filters: dict[str, Any]) -> str:

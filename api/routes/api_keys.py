@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.access import GuardedRoute
-from api.dependencies import CurrentCaller, IdempotencyKey, Parts, require_json
+from api.cursors import time_and_id
+from api.dependencies import CurrentCaller, IdempotencyKey, PageSize, Parts, require_json
 from api.problems import invalid
 from api.service.accounts import ROTATION_GRACE, Made
 from ingather.models.accounts import DEFAULT_SCOPES, ApiKey, Scope
@@ -90,10 +91,24 @@ async def create_api_key(
 
 @router.get("")
 async def list_api_keys(
-    parts: Parts, caller: CurrentCaller, tenant_id: Annotated[str | None, Query(description="Of this tenant.")] = None
+    *,
+    parts: Parts,
+    caller: CurrentCaller,
+    limit: PageSize,
+    tenant_id: Annotated[str | None, Query(description="Of this tenant.")] = None,
+    cursor: str | None = None,
 ) -> ApiKeyList:
     """Keys that were not revoked, newest first: of all tenants for an administrator, else of the caller's own."""
-    return ApiKeyList(data=[ApiKeyView(**_facts(key)) for key in await parts.accounts.list_keys(caller, tenant_id)])
+    tenant = await parts.accounts.listed_tenant(caller, tenant_id)
+    filters = {"list": "api-keys", "tenant": tenant}
+    before = time_and_id(parts.cursors.decode(cursor, filters)) if cursor else None
+    listed = await parts.accounts.list_keys(tenant, limit, before)
+    next_cursor = None
+    if listed.has_more:
+        last = listed.found[-1]
+        next_cursor = parts.cursors.encode([last.created_at.isoformat(), last.key_id], filters)
+    data = [ApiKeyView(**_facts(key)) for key in listed.found]
+    return ApiKeyList(data=data, has_more=listed.has_more, next_cursor=next_cursor)
 
 
 @router.get("/{key_id}")

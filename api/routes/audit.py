@@ -1,17 +1,16 @@
 """``/v1/audit``: who did what, and what was taken in."""
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel
 
 from api.access import GuardedRoute
+from api.cursors import time_and_id
 from api.dependencies import CurrentCaller, PageSize, Parts
 from api.problems import invalid
 from api.service.audit import audited_tenant
 from ingather.models.audit import AuditEvent
-from ingather.models.errors import InvalidCursorError
 from ingather.ports.audit import AuditFilter
 
 router = APIRouter(prefix="/v1/audit", tags=["administration"], route_class=GuardedRoute)
@@ -46,18 +45,10 @@ async def list_audit_events(
     tenant = audited_tenant(caller, tenant_id)
     names = {"event_type": event_type, "resource_type": resource_type, "resource_id": resource_id, "actor": actor}
     filters = {"tenant": tenant, **names, "since": since, "until": until}
-    before = _position(parts.cursors.decode(cursor, filters)) if cursor else None
+    before = time_and_id(parts.cursors.decode(cursor, filters)) if cursor else None
     where = AuditFilter(tenant, **names, since=since, until=until, before=before)
     events, has_more = await parts.audit.page(where, limit)
     next_cursor = None
     if has_more:
         next_cursor = parts.cursors.encode([events[-1].timestamp.isoformat(), events[-1].event_id], filters)
     return AuditPage(data=list(events), has_more=has_more, next_cursor=next_cursor)
-
-
-def _position(position: list[Any]) -> tuple[datetime, str]:
-    try:
-        timestamp, event_id = position
-        return datetime.fromisoformat(timestamp), str(event_id)
-    except (TypeError, ValueError) as error:
-        raise InvalidCursorError("The cursor belongs to another list.") from error

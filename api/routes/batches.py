@@ -1,14 +1,14 @@
 """``/v1/batches``: list, read, edit, steer."""
 
 import hashlib
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.access import GuardedRoute
+from api.cursors import time_and_id
 from api.dependencies import (
     BatchIdPath,
     BatchTenant,
@@ -25,7 +25,6 @@ from api.problems import invalid
 from api.resources import Batch, BatchPage, BatchSnapshot, Links, batch_resource
 from api.service.control import Controlled, RetrySelection
 from ingather.models.batch import BatchState
-from ingather.models.errors import InvalidCursorError
 from ingather.ports.catalog import BatchFilter
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=GuardedRoute)
@@ -68,7 +67,7 @@ async def list_batches(
     """Batches, newest first."""
     states = _states(status)
     filters = {"tenant": tenant, "states": sorted(states), "collection": collection}
-    before = _position(parts.cursors.decode(cursor, filters)) if cursor else None
+    before = time_and_id(parts.cursors.decode(cursor, filters)) if cursor else None
     where = BatchFilter(tenant_id=tenant, states=states, collection=collection, before=before)
     snapshots, has_more = await parts.batches.page(where, limit)
     next_cursor = None
@@ -223,11 +222,3 @@ def _states(status: list[str] | None) -> tuple[BatchState, ...]:
     if any(name not in known for name in names):
         raise invalid("query:status", f"The states are {', '.join(sorted(known))}.", "unknown_status")
     return tuple(dict.fromkeys(BatchState(name) for name in names))
-
-
-def _position(position: list[Any]) -> tuple[datetime, str]:
-    try:
-        created_at, batch_id = position
-        return datetime.fromisoformat(created_at), str(batch_id)
-    except (TypeError, ValueError) as error:
-        raise InvalidCursorError("The cursor belongs to another list.") from error

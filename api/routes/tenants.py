@@ -1,14 +1,15 @@
 """``/v1/tenants``: who this deployment serves, and how their documents are treated."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from api.access import GuardedRoute
-from api.dependencies import CurrentCaller, IdempotencyKey, Parts, require_json
+from api.cursors import time_and_id
+from api.dependencies import CurrentCaller, IdempotencyKey, PageSize, Parts, require_json
 from api.problems import invalid
 from api.service.accounts import tenant_id_for
 from ingather.domain.metadata_rules import check_schema
@@ -119,9 +120,24 @@ async def create_tenant(
 
 
 @router.get("")
-async def list_tenants(parts: Parts, caller: CurrentCaller) -> TenantList:
+async def list_tenants(
+    *,
+    parts: Parts,
+    caller: CurrentCaller,
+    limit: PageSize,
+    name: Annotated[str | None, Query(max_length=255, description="Those of this name.")] = None,
+    cursor: str | None = None,
+) -> TenantList:
     """All tenants for an administrator, newest first; else the caller's own."""
-    return TenantList(data=[tenant_view(tenant) for tenant in await parts.accounts.list_tenants(caller)])
+    filters = {"list": "tenants", "tenant": caller.tenant_id, "name": name}
+    before = time_and_id(parts.cursors.decode(cursor, filters)) if cursor else None
+    listed = await parts.accounts.list_tenants(caller, name, limit, before)
+    next_cursor = None
+    if listed.has_more:
+        last = listed.found[-1]
+        next_cursor = parts.cursors.encode([last.created_at.isoformat(), last.tenant_id], filters)
+    data = [tenant_view(tenant) for tenant in listed.found]
+    return TenantList(data=data, has_more=listed.has_more, next_cursor=next_cursor)
 
 
 @router.get("/{tenant_id}")

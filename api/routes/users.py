@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from api.access import GuardedRoute, public
-from api.dependencies import CurrentCaller, IdempotencyKey, Parts, require_json
+from api.cursors import time_and_id
+from api.dependencies import CurrentCaller, IdempotencyKey, PageSize, Parts, require_json
 from api.rates import address_of
 from ingather.models.accounts import DEFAULT_SCOPES, KEY_USER_PREFIX, Scope, User
 
@@ -90,10 +91,24 @@ async def create_user(
 
 @router.get("/users")
 async def list_users(
-    parts: Parts, caller: CurrentCaller, tenant_id: Annotated[str | None, Query(description="Of this tenant.")] = None
+    *,
+    parts: Parts,
+    caller: CurrentCaller,
+    limit: PageSize,
+    tenant_id: Annotated[str | None, Query(description="Of this tenant.")] = None,
+    cursor: str | None = None,
 ) -> UserList:
     """Users, newest first: of all tenants for an administrator, else of the caller's own."""
-    return UserList(data=[user_view(user) for user in await parts.accounts.list_users(caller, tenant_id)])
+    tenant = await parts.accounts.listed_tenant(caller, tenant_id)
+    filters = {"list": "users", "tenant": tenant}
+    before = time_and_id(parts.cursors.decode(cursor, filters)) if cursor else None
+    listed = await parts.accounts.list_users(tenant, limit, before)
+    next_cursor = None
+    if listed.has_more:
+        last = listed.found[-1]
+        next_cursor = parts.cursors.encode([last.created_at.isoformat(), last.user_id], filters)
+    data = [user_view(user) for user in listed.found]
+    return UserList(data=data, has_more=listed.has_more, next_cursor=next_cursor)
 
 
 @router.get("/users/{user_id}")

@@ -6,9 +6,10 @@ not there, as if the id were made up.
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import orjson
 import structlog
@@ -36,12 +37,13 @@ from ingather.models.errors import (
     UserNotFoundError,
 )
 from ingather.models.identity import DEFAULT_TENANT_ID
-from ingather.ports.accounts import NO_KEY, Accounts
+from ingather.ports.accounts import NO_KEY, Accounts, Position
 
 log = structlog.get_logger(__name__)
 
 ROTATION_GRACE = timedelta(hours=24)
 """How long the old key of a rotated pair is still accepted."""
+_Thing = TypeVar("_Thing")
 _OTHER_REQUEST = "This Idempotency-Key was used with another request."
 
 
@@ -53,6 +55,14 @@ class Made:
     was_replayed: bool = False
     secret: str | None = None
     """Shown once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Generic[_Thing]):
+    """Part of a list."""
+
+    found: Sequence[_Thing]
+    has_more: bool
 
 
 @dataclass(slots=True)
@@ -85,11 +95,15 @@ class AccountService:
             raise TenantNotFoundError("There is no such tenant.")
         return found
 
-    async def list_tenants(self, caller: Caller) -> list[Tenant]:
-        """All of them for an administrator; else the caller's own."""
+    async def list_tenants(
+        self, caller: Caller, name: str | None, limit: int, before: Position | None
+    ) -> Listed[Tenant]:
+        """All of them, or of this name, for an administrator; else the caller's own."""
         if caller.may(Scope.ADMIN):
-            return await self.accounts.list_tenants()
-        return [await self.tenants.get(caller.tenant_id)]
+            found = await self.accounts.list_tenants(name=name, limit=limit + 1, before=before)
+            return Listed(found[:limit], len(found) > limit)
+        own = await self.tenants.get(caller.tenant_id)
+        return Listed([own] if name in {None, own.name} else [], has_more=False)
 
     async def edit_tenant(self, caller: Caller, tenant_id: str, changes: dict[str, Any]) -> Tenant:
         tenant = await self.tenant(caller, tenant_id)
@@ -160,8 +174,10 @@ class AccountService:
             raise UserNotFoundError("There is no such user.")
         return found
 
-    async def list_users(self, caller: Caller, tenant_id: str | None) -> list[User]:
-        return await self.accounts.list_users(await self._listed_tenant(caller, tenant_id))
+    async def list_users(self, tenant_id: str | None, limit: int, before: Position | None) -> Listed[User]:
+        """Of what ``listed_tenant`` answered."""
+        found = await self.accounts.list_users(tenant_id, limit=limit + 1, before=before)
+        return Listed(found[:limit], len(found) > limit)
 
     async def delete_user(self, caller: Caller, user_id: str) -> None:
         """Its keys are revoked with it."""
@@ -231,8 +247,10 @@ class AccountService:
             raise ApiKeyNotFoundError(NO_KEY)
         return key
 
-    async def list_keys(self, caller: Caller, tenant_id: str | None) -> list[ApiKey]:
-        return await self.accounts.list_keys(await self._listed_tenant(caller, tenant_id))
+    async def list_keys(self, tenant_id: str | None, limit: int, before: Position | None) -> Listed[ApiKey]:
+        """Of what ``listed_tenant`` answered."""
+        found = await self.accounts.list_keys(tenant_id, limit=limit + 1, before=before)
+        return Listed(found[:limit], len(found) > limit)
 
     async def rotate_key(
         self, caller: Caller, key_id: str, grace: timedelta = ROTATION_GRACE, *, idempotency_key: str | None = None
@@ -301,8 +319,8 @@ class AccountService:
         _require_admin(caller)
         return tenant
 
-    async def _listed_tenant(self, caller: Caller, tenant_id: str | None) -> str | None:
-        """The tenant whose things are listed; None for those of all."""
+    async def listed_tenant(self, caller: Caller, tenant_id: str | None) -> str | None:
+        """The tenant whose users and keys the caller may list; None for those of all. Raises ``TenantNotFoundError``."""
         if tenant_id is not None:
             return (await self.tenant(caller, tenant_id)).tenant_id
         return None if caller.may(Scope.ADMIN) and not (caller.is_open and caller.is_narrowed) else caller.tenant_id

@@ -88,7 +88,14 @@ class IngatherClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._http.close()
+
+    def act_for(self, tenant_id: str) -> None:
+        """Send this tenant with every request from now on."""
+        self._http.headers["X-Tenant-ID"] = tenant_id
 
     # --- Submitting -------------------------------------------------------------------------
 
@@ -242,8 +249,8 @@ class IngatherClient:
         return json_of(self._send("POST", path, json_body=dict(body), headers=key))
 
     def all_of(self, path: str, filters: Mapping[str, Any] | None = None) -> list[Mapping[str, Any]]:
-        """Everything on a list."""
-        return list(self._get_json(path, filters)["data"])
+        """Everything on a list, page by page."""
+        return list(self._pages(path, filters or {}, None))
 
     def delete(self, path: str) -> None:
         self._send("DELETE", path)

@@ -2,9 +2,12 @@
 
 import json
 import os
+import uuid
 from pathlib import Path
 
 from ingather.cli.client import IngatherClient
+from ingather.cli.errors import CliError
+from ingather.cli.exit_codes import ExitCode
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 STACK_FILE = Path(".ingather") / "stack.json"
@@ -24,9 +27,44 @@ def _url_of_stack(path: Path) -> str | None:
 
 
 def connect() -> IngatherClient:
-    """A client for that server, with ``INGATHER_API_KEY`` and ``INGATHER_TENANT`` where they are set."""
-    return IngatherClient(
-        server_url(),
-        api_key=os.environ.get("INGATHER_API_KEY") or None,
-        tenant=os.environ.get("INGATHER_TENANT") or None,
+    """A client for that server, with ``INGATHER_API_KEY`` and ``INGATHER_TENANT`` where they are set.
+
+    A tenant that is given by its name costs a request: the server knows tenants by their ids. Raises ``CliError`` where the
+    caller sees none of that name, or several.
+    """
+    client = IngatherClient(server_url(), api_key=os.environ.get("INGATHER_API_KEY") or None)
+    named = os.environ.get("INGATHER_TENANT")
+    if named:
+        try:
+            client.act_for(named if is_uuid(named) else _tenant_called(client, named))
+        except BaseException:
+            client.close()
+            raise
+    return client
+
+
+def is_uuid(text: str) -> bool:
+    """Whether it is written like an id."""
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def _tenant_called(client: IngatherClient, name: str) -> str:
+    ids = [str(tenant["id"]) for tenant in client.all_of("/v1/tenants", {"name": name})]
+    if len(ids) == 1:
+        return ids[0]
+    if ids:
+        raise CliError(
+            f"Several tenants have the name {name!r}",
+            detail="\n".join(ids),
+            action="Export the id as INGATHER_TENANT.",
+            exit_code=ExitCode.USAGE,
+        )
+    raise CliError(
+        f"There is no tenant {name!r}",
+        action="INGATHER_TENANT takes a tenant's name or id (`ingather tenants list`): export another, or unset it.",
+        exit_code=ExitCode.NOT_FOUND,
+        code="tenant_not_found",
     )

@@ -94,7 +94,7 @@ def _action(problem: dict[str, Any]) -> str:
     if problem.get("code") == "unauthorized":
         return "Give a key that is valid here: export INGATHER_API_KEY=ing_live_…"
     if problem.get("code") == "tenant_not_found" and os.environ.get("INGATHER_TENANT"):
-        return "INGATHER_TENANT takes a tenant's id (`ingather tenants list`): export another, or unset it."
+        return "INGATHER_TENANT takes a tenant's name or id (`ingather tenants list`): export another, or unset it."
     return str(problem.get("action") or "")
 
 

@@ -7,6 +7,9 @@ from typing import Any, Final, Protocol
 from ingather.models.accounts import ApiKey, Tenant, User
 from ingather.models.audit import AuditEvent
 
+Position = tuple[datetime, str]
+"""Of one in a list."""
+
 DELETED_TENANT: Final = "A tenant with this id was deleted; its id is not used again."
 TAKEN_NAME: Final = "Another user has this name."
 NO_KEY: Final = "There is no such API key."
@@ -18,8 +21,9 @@ class Accounts(Protocol):
     """Part of the catalog. Methods raise ``CatalogUnavailableError``; none blocks the event loop.
 
     Secrets never come here: of keys their SHA-256 in hex, of passwords their argon2 hash.
-    Lists are in the order of creation, newest first. ``events`` are recorded in the same step as a change,
-    and not where nothing changed.
+    Lists are in the order of creation, newest first: up to ``limit``, all without one, behind the position ``before``, which
+    is when the last one seen was created, and its id. ``events`` are recorded in the same step as a change, and not where
+    nothing changed.
     """
 
     async def add_tenant(self, tenant: Tenant, events: Sequence[AuditEvent] = ()) -> tuple[Tenant, bool]:
@@ -33,7 +37,11 @@ class Accounts(Protocol):
         """None when unknown or deleted."""
         ...
 
-    async def list_tenants(self) -> list[Tenant]: ...
+    async def list_tenants(
+        self, *, name: str | None = None, limit: int | None = None, before: Position | None = None
+    ) -> list[Tenant]:
+        """Of this name, or all."""
+        ...
 
     async def edit_tenant(
         self, tenant_id: str, changes: Mapping[str, Any], events: Sequence[AuditEvent] = ()
@@ -61,7 +69,9 @@ class Accounts(Protocol):
         """By name, with the password's hash."""
         ...
 
-    async def list_users(self, tenant_id: str | None = None) -> list[User]:
+    async def list_users(
+        self, tenant_id: str | None = None, *, limit: int | None = None, before: Position | None = None
+    ) -> list[User]:
         """Of one tenant, or of all."""
         ...
 
@@ -77,7 +87,9 @@ class Accounts(Protocol):
         """With the key's hash; expired and revoked ones too. None when unknown."""
         ...
 
-    async def list_keys(self, tenant_id: str | None = None) -> list[ApiKey]:
+    async def list_keys(
+        self, tenant_id: str | None = None, *, limit: int | None = None, before: Position | None = None
+    ) -> list[ApiKey]:
         """Of one tenant, or of all; revoked ones are left out."""
         ...
 

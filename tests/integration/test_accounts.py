@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -102,6 +103,31 @@ async def test_a_deleted_tenant_takes_its_keys_and_users_along(catalog, accounts
     with pytest.raises(AlreadyExistsError, match="deleted"):
         await accounts.add_tenant(tenant())
     assert await accounts.get_tenant(OTHER) is None
+
+
+async def test_lists_are_read_page_by_page(accounts):
+    """Newest first, behind the last one seen, also where several were made in the same moment; tenants by name too."""
+    for number in range(5):
+        at = NOON + (number // 2) * SECOND
+        tenant_id = f"{number}1111111-1111-7111-8111-111111111111"
+        await accounts.add_tenant(tenant(tenant_id=tenant_id, name=f"t{number % 2}", created_at=at))
+        await accounts.add_user(user(username=f"u{number}", created_at=at), "hash")
+        await accounts.add_key(key(name=f"k{number}", created_at=at), "hash")
+    lists = [
+        (accounts.list_tenants, "tenant_id", 6),
+        (partial(accounts.list_users, DEFAULT_TENANT_ID), "user_id", 5),
+        (accounts.list_keys, "key_id", 5),
+    ]
+    for listed, its_id, count in lists:
+        whole, found, before = await listed(), [], None
+        while page := await listed(limit=2, before=before):
+            found += page
+            before = (page[-1].created_at, getattr(page[-1], its_id))
+        assert found == whole
+        assert len(whole) == count
+    named = await accounts.list_tenants(name="t1", limit=1)
+    assert [each.name for each in named] == ["t1"]
+    assert await accounts.list_tenants(name="T1") == []
 
 
 # Stream tickets

@@ -79,6 +79,8 @@ async def _furnish(world: TwoTenants) -> None:
     await world.call("owner", "POST", "/v1/batches", json=body)
     user = User(user_id=str(uuid.uuid4()), tenant_id=OWNER, username=SECRET_WORD, created_at=datetime.now(UTC))
     await world.api.catalog.accounts.add_user(user, "no password fits")
+    second = user.model_copy(update={"user_id": str(uuid.uuid4()), "username": f"{SECRET_WORD} two"})
+    await world.api.catalog.accounts.add_user(second, "no password fits")
     file_id = file_id_for(batch["id"], 0)
     await _store_document(world, batch["id"], file_id)
     world.ids |= {
@@ -90,8 +92,9 @@ async def _furnish(world: TwoTenants) -> None:
     }
     page = await world.call("owner", "GET", "/v1/batches", params={"limit": 1})
     world.cursors["/v1/batches"] = page.json()["next_cursor"]
-    page = await world.call("owner", "GET", "/v1/audit", params={"limit": 1})
-    world.cursors["/v1/audit"] = page.json()["next_cursor"]
+    for path in ("/v1/audit", "/v1/users", "/v1/api-keys"):
+        page = await world.call("owner", "GET", path, params={"limit": 1})
+        world.cursors[path] = page.json()["next_cursor"]
 
 
 async def _store_document(world: TwoTenants, batch_id: str, file_id: str) -> None:

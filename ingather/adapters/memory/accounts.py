@@ -1,8 +1,8 @@
 """Tenants, users and API keys in dictionaries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from ingather.adapters.memory.audit import InMemoryAuditLog
 from ingather.models.accounts import ApiKey, Tenant, User
@@ -14,7 +14,9 @@ from ingather.models.errors import (
     TenantNotFoundError,
 )
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
-from ingather.ports.accounts import DELETED_TENANT, NO_KEY, ROTATED_KEY, ROTATED_KEY_ADVICE, TAKEN_NAME
+from ingather.ports.accounts import DELETED_TENANT, NO_KEY, ROTATED_KEY, ROTATED_KEY_ADVICE, TAKEN_NAME, Position
+
+_Thing = TypeVar("_Thing")
 
 
 class InMemoryAccounts:
@@ -43,9 +45,12 @@ class InMemoryAccounts:
     async def get_tenant(self, tenant_id: str) -> Tenant | None:
         return None if tenant_id in self._deleted else self._tenants.get(tenant_id)
 
-    async def list_tenants(self) -> list[Tenant]:
+    async def list_tenants(
+        self, *, name: str | None = None, limit: int | None = None, before: Position | None = None
+    ) -> list[Tenant]:
         live = [tenant for tenant in self._tenants.values() if tenant.tenant_id not in self._deleted]
-        return sorted(live, key=lambda tenant: (tenant.created_at, tenant.tenant_id), reverse=True)
+        found = [tenant for tenant in live if name in {None, tenant.name}]
+        return _excerpt(found, lambda tenant: (tenant.created_at, tenant.tenant_id), limit, before)
 
     async def edit_tenant(
         self, tenant_id: str, changes: Mapping[str, Any], events: Sequence[AuditEvent] = ()
@@ -85,9 +90,11 @@ class InMemoryAccounts:
     async def find_user(self, username: str) -> tuple[User, str] | None:
         return next((found for found in self._users.values() if found[0].username == username), None)
 
-    async def list_users(self, tenant_id: str | None = None) -> list[User]:
+    async def list_users(
+        self, tenant_id: str | None = None, *, limit: int | None = None, before: Position | None = None
+    ) -> list[User]:
         found = [user for user, _ in self._users.values() if tenant_id in {None, user.tenant_id}]
-        return sorted(found, key=lambda user: (user.created_at, user.user_id), reverse=True)
+        return _excerpt(found, lambda user: (user.created_at, user.user_id), limit, before)
 
     async def delete_user(self, user_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         if user_id not in self._users:
@@ -110,9 +117,11 @@ class InMemoryAccounts:
     async def get_key(self, key_id: str) -> tuple[ApiKey, str] | None:
         return self._keys.get(key_id)
 
-    async def list_keys(self, tenant_id: str | None = None) -> list[ApiKey]:
+    async def list_keys(
+        self, tenant_id: str | None = None, *, limit: int | None = None, before: Position | None = None
+    ) -> list[ApiKey]:
         found = [key for key, _ in self._keys.values() if key.revoked_at is None and tenant_id in {None, key.tenant_id}]
-        return sorted(found, key=lambda key: (key.created_at, key.key_id), reverse=True)
+        return _excerpt(found, lambda key: (key.created_at, key.key_id), limit, before)
 
     async def rotate_key(
         self,
@@ -164,3 +173,11 @@ class InMemoryAccounts:
     async def _must_have_tenant(self, tenant_id: str) -> None:
         if await self.get_tenant(tenant_id) is None:
             raise TenantNotFoundError(f"There is no tenant {tenant_id}.")
+
+
+def _excerpt(
+    found: Sequence[_Thing], position: Callable[[_Thing], Position], limit: int | None, before: Position | None
+) -> list[_Thing]:
+    """Newest first, behind the position, as many as wanted."""
+    newest_first = sorted(found, key=position, reverse=True)
+    return [each for each in newest_first if before is None or position(each) < before][:limit]

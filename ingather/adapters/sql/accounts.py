@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, or_, select, update
+from sqlalchemy import Column, Connection, RowMapping, Select, and_, delete, or_, select, update
 
 from ingather.adapters.sql.audit import noting
 from ingather.adapters.sql.statements import Run, insert_into
@@ -18,7 +18,7 @@ from ingather.models.errors import (
     InvalidStateError,
     TenantNotFoundError,
 )
-from ingather.ports.accounts import DELETED_TENANT, NO_KEY, ROTATED_KEY, ROTATED_KEY_ADVICE, TAKEN_NAME
+from ingather.ports.accounts import DELETED_TENANT, NO_KEY, ROTATED_KEY, ROTATED_KEY_ADVICE, TAKEN_NAME, Position
 
 
 class SqlAccounts:
@@ -34,8 +34,10 @@ class SqlAccounts:
     async def get_tenant(self, tenant_id: str) -> Tenant | None:
         return await self._read("look a tenant up", partial(_get_tenant, tenant_id))
 
-    async def list_tenants(self) -> list[Tenant]:
-        return await self._read("list tenants", _list_tenants)
+    async def list_tenants(
+        self, *, name: str | None = None, limit: int | None = None, before: Position | None = None
+    ) -> list[Tenant]:
+        return await self._read("list tenants", partial(_list_tenants, name, limit, before))
 
     async def edit_tenant(
         self, tenant_id: str, changes: Mapping[str, Any], events: Sequence[AuditEvent] = ()
@@ -54,8 +56,10 @@ class SqlAccounts:
     async def find_user(self, username: str) -> tuple[User, str] | None:
         return await self._read("look a user up", partial(_find_user, username))
 
-    async def list_users(self, tenant_id: str | None = None) -> list[User]:
-        return await self._read("list users", partial(_list_users, tenant_id))
+    async def list_users(
+        self, tenant_id: str | None = None, *, limit: int | None = None, before: Position | None = None
+    ) -> list[User]:
+        return await self._read("list users", partial(_list_users, tenant_id, limit, before))
 
     async def delete_user(self, user_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         return await self._write("delete a user", noting(events, partial(_delete_user, user_id, at), bool))
@@ -66,8 +70,10 @@ class SqlAccounts:
     async def get_key(self, key_id: str) -> tuple[ApiKey, str] | None:
         return await self._read("look a key up", partial(_get_key, key_id))
 
-    async def list_keys(self, tenant_id: str | None = None) -> list[ApiKey]:
-        return await self._read("list keys", partial(_list_keys, tenant_id))
+    async def list_keys(
+        self, tenant_id: str | None = None, *, limit: int | None = None, before: Position | None = None
+    ) -> list[ApiKey]:
+        return await self._read("list keys", partial(_list_keys, tenant_id, limit, before))
 
     async def rotate_key(
         self,
@@ -127,9 +133,22 @@ def _get_tenant(tenant_id: str, connection: Connection) -> Tenant | None:
     return None if row is None else _tenant(row)
 
 
-def _list_tenants(connection: Connection) -> list[Tenant]:
+def _excerpt(
+    query: Select[Any], created_at: Column[Any], its_id: Column[Any], limit: int | None, before: Position | None
+) -> Select[Any]:
+    """Newest first, behind the position, as many as wanted."""
+    query = query.order_by(created_at.desc(), its_id.desc()).limit(limit)
+    if before is None:
+        return query
+    at, last_id = before
+    return query.where(or_(created_at < at, and_(created_at == at, its_id < last_id)))
+
+
+def _list_tenants(name: str | None, limit: int | None, before: Position | None, connection: Connection) -> list[Tenant]:
     query = select(tenants).where(tenants.c.deleted_at.is_(None))
-    query = query.order_by(tenants.c.created_at.desc(), tenants.c.tenant_id.desc())
+    if name is not None:
+        query = query.where(tenants.c.name == name)
+    query = _excerpt(query, tenants.c.created_at, tenants.c.tenant_id, limit, before)
     return [_tenant(row) for row in connection.execute(query).mappings()]
 
 
@@ -171,8 +190,10 @@ def _find_user(username: str, connection: Connection) -> tuple[User, str] | None
     return None if row is None else (_user(row), row["password_hash"])
 
 
-def _list_users(tenant_id: str | None, connection: Connection) -> list[User]:
-    query = select(users).order_by(users.c.created_at.desc(), users.c.user_id.desc())
+def _list_users(
+    tenant_id: str | None, limit: int | None, before: Position | None, connection: Connection
+) -> list[User]:
+    query = _excerpt(select(users), users.c.created_at, users.c.user_id, limit, before)
     if tenant_id is not None:
         query = query.where(users.c.tenant_id == tenant_id)
     return [_user(row) for row in connection.execute(query).mappings()]
@@ -204,9 +225,11 @@ def _get_key(key_id: str, connection: Connection) -> tuple[ApiKey, str] | None:
     return None if row is None else (_key(row), row["key_hash"])
 
 
-def _list_keys(tenant_id: str | None, connection: Connection) -> list[ApiKey]:
+def _list_keys(
+    tenant_id: str | None, limit: int | None, before: Position | None, connection: Connection
+) -> list[ApiKey]:
     query = select(api_keys).where(api_keys.c.revoked_at.is_(None))
-    query = query.order_by(api_keys.c.created_at.desc(), api_keys.c.key_id.desc())
+    query = _excerpt(query, api_keys.c.created_at, api_keys.c.key_id, limit, before)
     if tenant_id is not None:
         query = query.where(api_keys.c.tenant_id == tenant_id)
     return [_key(row) for row in connection.execute(query).mappings()]

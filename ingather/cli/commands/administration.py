@@ -3,7 +3,6 @@
 import json
 import secrets
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 from ingather.cli import console
 from ingather.cli.client import IngatherClient
 from ingather.cli.commands.options import AsJson
-from ingather.cli.connect import connect
+from ingather.cli.connect import connect, is_uuid
 from ingather.cli.console import clean, print_json, print_line, say
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
@@ -277,16 +276,9 @@ def tenant_filter(client: IngatherClient, tenant: str | None) -> dict[str, str]:
 
     An id is taken as it is: what happened to a deleted tenant can still be asked for.
     """
-    if tenant and _is_uuid(tenant):
+    if tenant and is_uuid(tenant):
         return {"tenant_id": tenant}
     return {"tenant_id": _resolve(client, "/v1/tenants", tenant, "name")} if tenant else {}
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -355,3 +355,39 @@ async def test_the_first_key_is_known_by_its_hash(closed):
     assert (await closed.http.delete(f"/v1/api-keys/{key_id}", headers=headers)).status_code == 204
     await service.register_first_key(f"{key_id}.{key_hash(key)}")
     assert (await closed.http.get("/v1/tenants", headers=headers)).status_code == 401
+
+
+# Lists
+
+
+@pytest.mark.parametrize("path", ["/v1/tenants", "/v1/users", "/v1/api-keys"])
+async def test_lists_come_in_pages(api, path):
+    """Newest first, with a cursor that is this list's own: nothing is left out, nothing comes twice."""
+    for number in range(5):
+        body = {"/v1/users": {"username": f"u{number}", "password": "p"}}.get(path, {"name": f"n{number}"})
+        await created(api, path, **body)
+    whole = (await api.http.get(path)).json()
+    assert (whole["has_more"], whole["next_cursor"]) == (False, None)
+    found, cursor = [], {}
+    while cursor is not None:
+        page = (await api.http.get(path, params={"limit": 2, **cursor})).json()
+        assert len(page["data"]) <= 2
+        found += page["data"]
+        cursor = {"cursor": page["next_cursor"]} if page["has_more"] else None
+    assert found == whole["data"]
+    first = (await api.http.get(path, params={"limit": 1})).json()["next_cursor"]
+    for other in {"/v1/tenants", "/v1/users", "/v1/api-keys"} - {path}:
+        response = await api.http.get(other, params={"cursor": first})
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")
+
+
+async def test_tenants_are_found_by_name(api, closed):
+    """Exactly; whoever is no administrator finds its own alone."""
+    await created(api, "/v1/tenants", name="Acme")
+    await created(api, "/v1/tenants", name="Acme Two")
+    found = (await api.http.get("/v1/tenants", params={"name": "Acme"})).json()["data"]
+    assert [tenant["name"] for tenant in found] == ["Acme"]
+    key = await key_of(closed.catalog.accounts)
+    for name, count in (("default", 1), ("Acme", 0)):
+        listed = await closed.http.get("/v1/tenants", params={"name": name}, headers=key)
+        assert len(listed.json()["data"]) == count

@@ -204,9 +204,29 @@ def test_what_to_do_about_credentials_is_said_for_a_shell(
     assert outcome.exit_code == 3
     assert "export INGATHER_API_KEY=" in outcome.stderr
     assert "header" not in outcome.stderr
-    monkeypatch.setenv("INGATHER_TENANT", "acme")
+    monkeypatch.setenv("INGATHER_TENANT", "11111111-1111-7111-8111-111111111111")
     server.on("GET", "/v1/batches", problem(404, "tenant_not_found", "No such tenant", action="Leave X-Tenant-ID out."))
     assert "ingather tenants list" in ingather("list").stderr
+
+
+def test_a_tenant_is_called_by_its_name(ingather: Run, server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is asked for its id; one that nobody has, or several have, is no guess."""
+    monkeypatch.setenv("INGATHER_TENANT", "Acme & Sons")
+    acme = {"id": "11111111-1111-7111-8111-111111111111", "name": "Acme & Sons"}
+    nothing, page = {"has_more": False, "next_cursor": None}, {"data": [acme], "has_more": False, "next_cursor": None}
+    server.on("GET", "/v1/tenants", Answer(page))
+    server.on("GET", "/v1/batches", Answer({"data": [], **nothing}))
+    assert ingather("list").exit_code == 0
+    [asked] = server.requests("GET", "/v1/tenants")
+    assert "Acme+%26+Sons" in str(asked.query) or "Acme & Sons" in str(asked.query)
+    assert "x-tenant-id" not in asked.headers
+    assert server.requests("GET", "/v1/batches")[0].headers["x-tenant-id"] == acme["id"]
+
+    for found, code in (([], 4), ([acme, {**acme, "id": "another"}], 2)):
+        server.on("GET", "/v1/tenants", Answer({"data": found, **nothing}))
+        outcome = ingather("list")
+        assert outcome.exit_code == code
+        assert "INGATHER_TENANT" in outcome.stderr
 
 
 def test_an_error_is_words_on_stderr(ingather: Run, server: StandIn) -> None:
