@@ -39,6 +39,7 @@ class RunningStack:
     def kill(self, part: str) -> int:
         """SIGKILL; answers the process id that is no more."""
         pid = self.pid(part)
+        assert pid, f"{part} is not running: it has not been started again yet"
         os.kill(pid, signal.SIGKILL)
         return pid
 
