@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ingather.cli.client import IngatherClient
-from ingather.cli.errors import ApiProblemError, CliError
-from ingather.cli.multipart import UploadFile
-from ingather.cli.resources import Limits
+from ingather.cli.errors import CliError
 from ingather.cli.selection import match_metadata
+from ingather.client import IngatherClient
+from ingather.client.bodies import UploadFile
+from ingather.client.errors import ApiError
+from ingather.client.models import Limits
 
 BLOCK_FILES = 1_000
 BLOCK_BYTES = 64 * 1024 * 1024
@@ -43,7 +44,7 @@ class BlockUpload:
     _bytes_sent: int = 0
 
     def run(self, files: Iterable[UploadFile], progress: Progress) -> None:
-        """Send every file. Raises ``CliError`` where a block cannot be brought in; those before it stay."""
+        """Send every file. Raises ``ClientError`` where a block cannot be brought in; those before it stay."""
         for number, block in enumerate(blocks(files, self.block_bytes)):
             self._send(number, block, progress)
             self.files_sent += len(block)
@@ -61,7 +62,7 @@ class BlockUpload:
                 idempotency_key=f"{self.key}/{number}",
                 sent=lambda sent: progress(self.files_sent, self._bytes_sent + min(sent, size)),
             )
-        except ApiProblemError as error:
+        except ApiError as error:
             if error.code != "idempotency_key_reused":
                 raise
             raise CliError(

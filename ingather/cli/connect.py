@@ -5,9 +5,9 @@ import os
 import uuid
 from pathlib import Path
 
-from ingather.cli.client import IngatherClient
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
+from ingather.client import IngatherClient
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 STACK_FILE = Path(".ingather") / "stack.json"
@@ -32,15 +32,8 @@ def connect() -> IngatherClient:
     A tenant that is given by its name costs a request: the server knows tenants by their ids. Raises ``CliError`` where the
     caller sees none of that name, or several.
     """
-    client = IngatherClient(server_url(), api_key=os.environ.get("INGATHER_API_KEY") or None)
     named = os.environ.get("INGATHER_TENANT")
-    if named:
-        try:
-            client.act_for(named if is_uuid(named) else _tenant_called(client, named))
-        except BaseException:
-            client.close()
-            raise
-    return client
+    return _client(named if not named or is_uuid(named) else _tenant_called(named))
 
 
 def is_uuid(text: str) -> bool:
@@ -51,8 +44,14 @@ def is_uuid(text: str) -> bool:
         return False
 
 
-def _tenant_called(client: IngatherClient, name: str) -> str:
-    ids = [str(tenant["id"]) for tenant in client.all_of("/v1/tenants", {"name": name})]
+def _client(tenant_id: str | None) -> IngatherClient:
+    api_key = os.environ.get("INGATHER_API_KEY") or None
+    return IngatherClient(server_url(), api_key=api_key, tenant=tenant_id or None, user_agent="ingather-cli")
+
+
+def _tenant_called(name: str) -> str:
+    with _client(None) as client:
+        ids = [tenant.id for tenant in client.tenants(name=name)]
     if len(ids) == 1:
         return ids[0]
     if ids:

@@ -18,14 +18,13 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from ingather.cli.client import IngatherClient
 from ingather.cli.console import print_line, show, talk
 from ingather.cli.demo_stack import DemoStack
 from ingather.cli.errors import CliError
-from ingather.cli.multipart import UploadFile
 from ingather.cli.render import hit_view
-from ingather.cli.resources import Batch, Document
 from ingather.cli.watching import watch_to_end
+from ingather.client import IngatherClient
+from ingather.client.models import Batch, Document
 from ingather.samples import ANSWER_FILES, EXPECTED, QUESTION, sample_paths
 
 COLLECTION = "observatory"
@@ -74,11 +73,9 @@ def _running_stack(folder: Path) -> Iterator[DemoStack]:
 
 def _ingest(client: IngatherClient) -> Batch:
     paths = sample_paths()
-    files = [UploadFile(path, path.name, path.stat().st_size) for path in paths]
     metadata = {path.name: {"source": "observatory", "format": path.suffix.lstrip(".")} for path in paths}
-    _say(f"Submitting {len(files)} files about a small observatory: PDF, Word, PowerPoint, Excel, mail, a ZIP …")
-    spec = {"name": "Observatory samples", "collection": COLLECTION}
-    batch = client.submit(files, spec=spec, metadata=metadata)
+    _say(f"Submitting {len(paths)} files about a small observatory: PDF, Word, PowerPoint, Excel, mail, a ZIP …")
+    batch = client.submit(paths, metadata=metadata, name="Observatory samples", collection=COLLECTION)
     return watch_to_end(client, batch, as_json=False, after=0, hint="Ctrl-C stops the demo.")
 
 

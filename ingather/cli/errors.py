@@ -4,6 +4,15 @@ import os
 from typing import Any
 
 from ingather.cli.exit_codes import ExitCode, exit_code_for_http
+from ingather.client.errors import (
+    AddressError,
+    AnswerTimeoutError,
+    ApiError,
+    ClientError,
+    NotIngatherError,
+    StreamLostError,
+    UnreachableError,
+)
 
 
 class CliError(Exception):
@@ -45,59 +54,44 @@ class CliError(Exception):
         return {"error": {name: value for name, value in fields.items() if value}, "exit_code": int(self.exit_code)}
 
 
-class ServerUnreachableError(CliError):
-    """Nobody answers at the address."""
-
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(
-            "No Ingather server answers",
-            detail=f"{url}: {reason}",
-            action="Start one with `ingather up`, or point INGATHER_URL at a running server.",
-            code="server_unreachable",
-        )
+_ACTIONS = {
+    UnreachableError.code: "Start one with `ingather up`, or point INGATHER_URL at a running server.",
+    AnswerTimeoutError.code: "Look at the server with `ingather doctor`, then try again; "
+    "a repeated submit does not run twice.",
+    NotIngatherError.code: "Check INGATHER_URL.",
+    "unauthorized": "Give a key that is valid here: export INGATHER_API_KEY=ing_live_…",
+}
+"""What to do at a command line, by code."""
 
 
-class ServerTimeoutError(CliError):
-    """The server took the request and did not answer in time."""
-
-    def __init__(self, url: str, seconds: float) -> None:
-        super().__init__(
-            "The server took too long to answer",
-            detail=f"{url}: no answer within {seconds:.0f} seconds",
-            action="Look at the server with `ingather doctor`, then try again; a repeated submit does not run twice.",
-            exit_code=ExitCode.LIMIT,
-            code="timeout",
-        )
-
-
-class ApiProblemError(CliError):
-    """The server answered with a problem (RFC 9457), or with an error that is none."""
-
-    def __init__(self, status: int, problem: dict[str, Any], request_id: str = "") -> None:
-        # Where fields are named, the detail only says that they are, or says it twice.
-        details = [_violation(item) for item in problem.get("errors") or [] if isinstance(item, dict)]
-        details = details or [str(problem.get("detail") or "")]
-        super().__init__(
-            str(problem.get("title") or f"The server answered {status}"),
-            detail="\n".join(line for line in details if line),
-            action=_action(problem),
-            exit_code=exit_code_for_http(status),
-            code=str(problem.get("code") or ""),
-            request_id=str(problem.get("request_id") or request_id),
-        )
-        self.status = status
-        self.problem = problem
+def in_our_words(error: ClientError) -> CliError:
+    """What went wrong with the server, with the exit code it is and what to do at a command line."""
+    return CliError(
+        "INGATHER_URL is not an address" if isinstance(error, AddressError) else error.title,
+        detail=_detail(error),
+        action=_action(error),
+        exit_code=_exit_code(error),
+        code=error.code,
+        request_id=error.request_id,
+    )
 
 
-def _action(problem: dict[str, Any]) -> str:
-    """What to do here, where the server can only say what to do over HTTP."""
-    if problem.get("code") == "unauthorized":
-        return "Give a key that is valid here: export INGATHER_API_KEY=ing_live_…"
-    if problem.get("code") == "tenant_not_found" and os.environ.get("INGATHER_TENANT"):
+def _detail(error: ClientError) -> str:
+    if isinstance(error, ApiError) and error.problem.get("location"):
+        return f"It points to {error.problem['location']}: is INGATHER_URL complete?"
+    return error.detail
+
+
+def _action(error: ClientError) -> str:
+    """What to do here, where the client can only say what a program may do."""
+    if isinstance(error, StreamLostError):
+        return f"When the server is back: ingather watch {error.followed_id}"
+    if error.code == "tenant_not_found" and os.environ.get("INGATHER_TENANT"):
         return "INGATHER_TENANT takes a tenant's name or id (`ingather tenants list`): export another, or unset it."
-    return str(problem.get("action") or "")
+    return _ACTIONS.get(error.code, error.action)
 
 
-def _violation(item: dict[str, Any]) -> str:
-    pointer, detail = item.get("pointer"), item.get("detail")
-    return f"{pointer}: {detail}" if pointer else str(detail or "")
+def _exit_code(error: ClientError) -> ExitCode:
+    if error.status is not None:
+        return exit_code_for_http(error.status)
+    return ExitCode.LIMIT if isinstance(error, AnswerTimeoutError | StreamLostError) else ExitCode.ERROR

@@ -16,8 +16,9 @@ from typer.main import get_command
 
 from ingather import __version__
 from ingather.cli.console import show_error
-from ingather.cli.errors import CliError
+from ingather.cli.errors import CliError, in_our_words
 from ingather.cli.exit_codes import ExitCode
+from ingather.client.errors import ClientError
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,8 @@ def main() -> NoReturn:
         app(prog_name="ingather")
     except CliError as error:
         _end_with(error)
+    except ClientError as error:
+        _end_with(in_our_words(error))
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:

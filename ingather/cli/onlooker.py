@@ -7,9 +7,9 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from ingather.cli.client import IngatherClient
-from ingather.cli.errors import CliError
 from ingather.cli.picture import BatchPicture
+from ingather.client import IngatherClient
+from ingather.client.errors import ClientError
 
 INTERVAL = 3.0
 """Seconds between two looks."""
@@ -38,7 +38,7 @@ class Onlooker:
         while not self._ended.wait(self._interval):
             try:
                 batch = self._client.batch(self._picture.batch_id)
-            except CliError:
+            except ClientError:
                 continue  # whoever reads the events tells of a server that is away
             except RuntimeError:
                 return  # the client was closed meanwhile

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ingather.cli.resources import FINAL_STATUSES, Batch, DocumentCounts, StreamEvent
+from ingather.client.models import FINAL_STATUSES, Batch, DocumentCounts, StreamEvent, parse_time
 
 RATE_WINDOW = 10.0
 """Seconds over which documents a second are measured."""
@@ -54,7 +54,7 @@ class BatchPicture:
         status = str(data.get("status") or self.status)
         if status != self.status or "waiting_for" in data:
             self.waiting_for = data.get("waiting_for")
-            self.estimated_at = data.get("estimated_completion_at")
+            self.estimated_at = parse_time(data.get("estimated_completion_at"))
         self.status = status
         if isinstance(data.get("counts"), Mapping):
             self.counts = DocumentCounts.from_json(data["counts"])

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingather.cli.console import clean, out
-from ingather.cli.resources import Batch, Document, DocumentCounts, Hit
+from ingather.client.models import Batch, Document, DocumentCounts, Hit, parse_time
 
 STATUS_STYLES = {
     "completed": "green",
@@ -108,19 +108,8 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def parse_time(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def ago(value: str) -> str:
-    moment = parse_time(value)
-    return f"{duration((datetime.now(UTC) - moment).total_seconds())} ago" if moment else value
+def ago(moment: datetime | None) -> str:
+    return f"{duration((datetime.now(UTC) - moment).total_seconds())} ago" if moment else ""
 
 
 def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
@@ -183,9 +172,8 @@ def _moment(value: object) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if moment else ""
 
 
-def clock_time(value: object) -> str:
+def clock_time(moment: datetime | None) -> str:
     """``14:05`` here, with the day when it is another one; nothing for no time."""
-    moment = parse_time(value)
     if moment is None:
         return ""
     here = moment.astimezone()
@@ -303,7 +291,7 @@ def outcome_table(batch: Batch, seconds: float | None = None) -> Table:
 
 def batch_seconds(batch: Batch) -> float | None:
     """Seconds from start to end, when both are known."""
-    started, ended = parse_time(batch.raw.get("started_at")), parse_time(batch.raw.get("ended_at"))
+    started, ended = batch.started_at, batch.ended_at
     return (ended - started).total_seconds() if started and ended else None
 
 

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
-from ingather.cli.multipart import UploadFile
-from ingather.cli.resources import Limits
+from ingather.client.bodies import UploadFile
+from ingather.client.models import Limits
 
 FILENAME_COLUMN = "filename"
 KEPT_REASONS = 20

@@ -7,9 +7,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ingather.cli.blocks import Progress as FileProgress
 from ingather.cli.console import say, talk
-from ingather.cli.multipart import Sent
 from ingather.cli.render import plural, size
 from ingather.cli.selection import Selection
+from ingather.client.bodies import Sent
 
 
 @contextmanager

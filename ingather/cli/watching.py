@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -11,9 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ingather.cli.client import IngatherClient
 from ingather.cli.console import clean, out, print_json, print_line, say, show
-from ingather.cli.follow import Audience, Follower
 from ingather.cli.onlooker import Onlooker
 from ingather.cli.picture import KEPT_FAILURES, BatchPicture, Clock, failure_of
 from ingather.cli.render import (
@@ -27,7 +26,8 @@ from ingather.cli.render import (
     status_text,
     waiting_words,
 )
-from ingather.cli.resources import Batch, StreamEvent
+from ingather.client import IngatherClient
+from ingather.client.models import Batch, StreamEvent
 
 SHOWN_FILES = 8
 DETACH_HINT = "Ctrl-C leaves; the batch goes on."
@@ -35,6 +35,17 @@ MOVING = frozenset({"running", "retrying", "finalizing"})
 """States in which a pace means something."""
 PLAIN_INTERVAL = 5.0
 """Seconds between progress lines where there is no terminal."""
+
+
+class Audience(Protocol):
+    """Who is told what happens."""
+
+    def event(self, event: StreamEvent) -> None: ...
+
+    def lost(self, reason: str) -> None:
+        """The connection is gone; another attempt follows."""
+        ...
+
 
 # --- A terminal -----------------------------------------------------------------------------
 
@@ -168,13 +179,19 @@ def watch_to_end(
     client: IngatherClient, batch: Batch, *, as_json: bool, after: int | None = None, hint: str = DETACH_HINT
 ) -> Batch:
     """Show a batch until it ended, then its outcome; the caller decides what the outcome means."""
-    follower = Follower(client, batch.id, after=after)
     if as_json:
-        return follower.run(JsonAudience())
+        return _follow(client, batch.id, after, JsonAudience())
     with _audience(client, batch, hint) as audience:
-        ended = follower.run(audience)
+        ended = _follow(client, batch.id, after, audience)
     show_outcome(client, ended)
     return ended
+
+
+def _follow(client: IngatherClient, batch_id: str, after: int | None, audience: Audience) -> Batch:
+    """Tell what happens, and answer the batch as it ended."""
+    for event in client.events(batch_id, after=after, on_lost=audience.lost):
+        audience.event(event)
+    return client.batch(batch_id)
 
 
 @contextmanager

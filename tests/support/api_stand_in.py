@@ -133,7 +133,7 @@ def running() -> Iterator[StandIn]:
         def _serve(self) -> None:
             parts = urlsplit(self.path)
             query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = self._chunks() if "Transfer-Encoding" in self.headers else self._whole()
             headers = {name.lower(): value for name, value in self.headers.items()}
             answer = stand_in.answer(Received(self.command, parts.path, query, headers, body))
             is_text = isinstance(answer.body, str)
@@ -146,6 +146,18 @@ def running() -> Iterator[StandIn]:
             self.end_headers()
             if answer.status != 204:
                 self.wfile.write(content)
+
+        def _whole(self) -> bytes:
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+        def _chunks(self) -> bytes:
+            """A body whose length nobody knew: each chunk behind its size in hexadecimal, an empty one at the end."""
+            found = b""
+            while size := int(self.rfile.readline(), 16):
+                found += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return found
 
         do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 - the server looks for these names
 

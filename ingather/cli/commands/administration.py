@@ -3,22 +3,26 @@
 import json
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from ingather.cli import console
-from ingather.cli.client import IngatherClient
 from ingather.cli.commands.options import AsJson
 from ingather.cli.connect import connect, is_uuid
 from ingather.cli.console import clean, print_json, print_line, say
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.cli.render import plain_table
+from ingather.client import IngatherClient
+from ingather.client.models import ApiKey, Tenant, User
 from ingather.domain.api_keys import key_hash, new_key
+
+_Named = Tenant | User | ApiKey
+AnyNamed = TypeVar("AnyNamed", Tenant, User, ApiKey)
 
 TenantOption = Annotated[str | None, typer.Option("--tenant", help="Name or id; your own when left out.")]
 ScopeOption = Annotated[list[str] | None, typer.Option("--scope", help="read, write or admin; repeat it for more.")]
@@ -43,25 +47,24 @@ def create_tenant(
     *,
     tenant_id: Annotated[str | None, typer.Option("--id", help="A UUID it has elsewhere; made when left out.")] = None,
     pipeline: Annotated[str | None, typer.Option("--pipeline", help="ingest (the default) or handoff.")] = None,
-    settings: Annotated[
+    settings_file: Annotated[
         Path | None,
         typer.Option("--settings", help="JSON file: default_metadata, metadata_schema, limits, fairness_weight …"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Register a tenant and print its id."""
-    body = _object_in(settings) if settings else {}
-    body |= {"name": name} | _given(tenant_id=tenant_id, pipeline=pipeline)
+    settings = _object_in(settings_file) if settings_file else {}
     with connect() as client:
-        made = client.create("/v1/tenants", body)
-    _show_made(made, as_json=as_json)
+        made = client.create_tenant(name, settings, tenant_id=tenant_id, pipeline=pipeline)
+    _show_made(made.raw, as_json=as_json)
 
 
 @tenants_app.command("list")
 def list_tenants(as_json: AsJson = False) -> None:
     """List tenants, newest first."""
     with connect() as client:
-        found = client.all_of("/v1/tenants")
+        found = list(client.tenants())
     _show(found, ("id", "name", "pipeline", "created_at"), as_json=as_json)
 
 
@@ -69,7 +72,9 @@ def list_tenants(as_json: AsJson = False) -> None:
 def delete_tenant(tenant: NameOrId, as_json: AsJson = False) -> None:
     """Delete a tenant: its keys and users go with it, its batches stay on record."""
     with connect() as client:
-        _delete(client, "/v1/tenants", tenant, "name", as_json=as_json)
+        its_id = _the_only(client.tenants(), tenant)
+        client.delete_tenant(its_id)
+    _show_deleted(its_id, tenant, as_json=as_json)
 
 
 # --- Users ----------------------------------------------------------------------------------
@@ -98,20 +103,18 @@ def create_user(
     chosen = _first_line(password_file) if password_file else password
     made_up = secrets.token_urlsafe(15) if chosen is None else None
     with connect() as client:
-        body = {"username": username, "password": chosen or made_up, **_given(scopes=scope)}
-        if tenant:
-            body["tenant_id"] = _resolve(client, "/v1/tenants", tenant, "name")
-        made = client.create("/v1/users", body)
-    if made_up is not None:
-        made = {**made, "password": made_up}
-    _show_made(made, as_json=as_json, shown_once="password")
+        owner = _the_only(client.tenants(), tenant) if tenant else None
+        made = client.create_user(username, chosen or made_up or "", tenant_id=owner, scopes=scope or None)
+    _show_made(
+        made.raw if made_up is None else {**made.raw, "password": made_up}, as_json=as_json, shown_once="password"
+    )
 
 
 @users_app.command("list")
 def list_users(tenant: TenantOption = None, as_json: AsJson = False) -> None:
     """List users, newest first."""
     with connect() as client:
-        found = client.all_of("/v1/users", tenant_filter(client, tenant))
+        found = list(client.users(tenant_id=tenant_id_of(client, tenant)))
     _show(found, ("id", "username", "tenant_id", "scopes", "created_at"), as_json=as_json)
 
 
@@ -119,7 +122,9 @@ def list_users(tenant: TenantOption = None, as_json: AsJson = False) -> None:
 def delete_user(user: NameOrId, as_json: AsJson = False) -> None:
     """Delete a user, and revoke its keys."""
     with connect() as client:
-        _delete(client, "/v1/users", user, "username", as_json=as_json)
+        its_id = _the_only(client.users(), user)
+        client.delete_user(its_id)
+    _show_deleted(its_id, user, as_json=as_json)
 
 
 # --- API keys -------------------------------------------------------------------------------
@@ -143,20 +148,20 @@ def create_key(
     as_json: AsJson = False,
 ) -> None:
     """Make a key; it is shown once."""
-    expires_at = (datetime.now(UTC) + timedelta(days=days)).isoformat() if days else None
+    expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
     with connect() as client:
-        body = {"name": name, **_given(scopes=scope, user=user, expires_at=expires_at)}
-        if tenant:
-            body["tenant_id"] = _resolve(client, "/v1/tenants", tenant, "name")
-        made = client.create("/v1/api-keys", body)
-    _show_made(made, as_json=as_json, shown_once="key")
+        owner = _the_only(client.tenants(), tenant) if tenant else None
+        made = client.create_api_key(
+            name, tenant_id=owner, scopes=scope or None, user=user or None, expires_at=expires_at
+        )
+    _show_made(made.raw, as_json=as_json, shown_once="key")
 
 
 @keys_app.command("list")
 def list_keys(tenant: TenantOption = None, as_json: AsJson = False) -> None:
     """List keys, newest first; what they look like, never the keys themselves."""
     with connect() as client:
-        found = client.all_of("/v1/api-keys", tenant_filter(client, tenant))
+        found = list(client.api_keys(tenant_id=tenant_id_of(client, tenant)))
     columns = ("id", "name", "tenant_id", "user", "scopes", "last_used_at", "expires_at")
     _show(found, columns, as_json=as_json)
 
@@ -171,8 +176,8 @@ def rotate_key(
     """Make the next key of the same kind, while the old one is accepted for a while."""
     with connect() as client:
         key_id = _line_of_keys(client, key)[0]
-        made = client.create(f"/v1/api-keys/{key_id}/rotate", {"grace_seconds": hours * 3_600})
-    _show_made(made, as_json=as_json, shown_once="key")
+        made = client.rotate_api_key(key_id, grace_seconds=hours * 3_600)
+    _show_made(made.raw, as_json=as_json, shown_once="key")
 
 
 @keys_app.command("delete")
@@ -180,7 +185,8 @@ def delete_key(key: NameOrId, as_json: AsJson = False) -> None:
     """Revoke a key; it is refused within two seconds. By name, also the older one it was rotated from."""
     with connect() as client:
         for key_id in _line_of_keys(client, key):
-            _delete_one(client, "/v1/api-keys", key_id, key, as_json=as_json)
+            client.delete_api_key(key_id)
+            _show_deleted(key_id, key, as_json=as_json)
 
 
 @keys_app.command("generate")
@@ -210,17 +216,17 @@ def _show_made(made: Mapping[str, Any], *, as_json: bool, shown_once: str = "") 
     print_line(str(made.get(shown_once) or made["id"]))
 
 
-def _show(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+def _show(found: Sequence[_Named], columns: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         for each in found:
-            print_json(each)
+            print_json(each.raw)
         return
     table = plain_table(*(column.replace("_", " ") for column in columns))
     for column in table.columns[1:]:
         # On a narrow terminal all but the id is folded; nothing is cut.
         column.no_wrap = False
     for each in found:
-        table.add_row(*(_cell(each.get(column)) for column in columns))
+        table.add_row(*(_cell(each.raw.get(column)) for column in columns))
     console.show(table)
 
 
@@ -230,38 +236,40 @@ def _cell(value: Any) -> str:
     return clean(" ".join(value) if isinstance(value, list) else str(value or ""))
 
 
-def _delete(client: IngatherClient, path: str, named: str, field: str, *, as_json: bool) -> None:
-    _delete_one(client, path, _resolve(client, path, named, field), named, as_json=as_json)
-
-
-def _delete_one(client: IngatherClient, path: str, its_id: str, named: str, *, as_json: bool) -> None:
-    client.delete(f"{path}/{its_id}")
+def _show_deleted(its_id: str, named: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"id": its_id, "deleted": True})
     else:
         say(f"Deleted {named}." if named == its_id else f"Deleted {named} ({its_id}).")
 
 
-def _resolve(client: IngatherClient, path: str, named: str, field: str) -> str:
-    """The id of what was named by id or by name. Raises ``CliError`` where none or several have the name."""
-    return _the_only([str(each["id"]) for each in _named(client, path, named, field)], named)
+# --- What was named -------------------------------------------------------------------------
 
 
 def _line_of_keys(client: IngatherClient, named: str) -> list[str]:
     """The ids of a line of rotated keys that has this name, newest first; the one key alone, given by its id."""
-    found = {str(each["id"]): each.get("rotated_from") for each in _named(client, "/v1/api-keys", named, "name")}
-    line = [_the_only([key_id for key_id in found if key_id not in found.values()], named)]
+    found = {key.id: key.rotated_from for key in _named(client.api_keys(), named)}
+    line = [_one([key_id for key_id in found if key_id not in found.values()], named)]
     while (older := found[line[-1]]) in found:
         line.append(str(older))
     return line
 
 
-def _named(client: IngatherClient, path: str, named: str, field: str) -> list[Mapping[str, Any]]:
-    found = client.all_of(path)
-    return [each for each in found if each["id"] == named] or [each for each in found if each.get(field) == named]
+def _the_only(them: Iterable[AnyNamed], named: str) -> str:
+    """The id of what was named by id or by name. Raises ``CliError`` where none or several have the name."""
+    return _one([each.id for each in _named(them, named)], named)
 
 
-def _the_only(ids: Sequence[str], named: str) -> str:
+def _named(them: Iterable[AnyNamed], named: str) -> list[AnyNamed]:
+    found = list(them)
+    return [each for each in found if each.id == named] or [each for each in found if _name_of(each) == named]
+
+
+def _name_of(each: _Named) -> str:
+    return each.username if isinstance(each, User) else each.name
+
+
+def _one(ids: Sequence[str], named: str) -> str:
     if len(ids) == 1:
         return ids[0]
     if ids:
@@ -271,18 +279,14 @@ def _the_only(ids: Sequence[str], named: str) -> str:
     raise CliError(f"There is no {named!r}", action="Look with `list`.", exit_code=ExitCode.NOT_FOUND, code="not_found")
 
 
-def tenant_filter(client: IngatherClient, tenant: str | None) -> dict[str, str]:
-    """The query parameter that narrows a list to a tenant, given by name or id.
+def tenant_id_of(client: IngatherClient, tenant: str | None) -> str | None:
+    """The id of a tenant that was given by name or id; None where none was.
 
     An id is taken as it is: what happened to a deleted tenant can still be asked for.
     """
-    if tenant and is_uuid(tenant):
-        return {"tenant_id": tenant}
-    return {"tenant_id": _resolve(client, "/v1/tenants", tenant, "name")} if tenant else {}
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value}
+    if not tenant or is_uuid(tenant):
+        return tenant or None
+    return _the_only(client.tenants(), tenant)
 
 
 def _first_line(path: Path) -> str:

@@ -9,13 +9,14 @@ import typer
 from rich.table import Table
 
 from ingather.cli import console
-from ingather.cli.commands.administration import tenant_filter
+from ingather.cli.commands.administration import tenant_id_of
 from ingather.cli.commands.options import AsJson
 from ingather.cli.connect import connect
 from ingather.cli.console import clean, print_json, say
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.cli.render import plain_table
+from ingather.client.models import AuditEvent
 from ingather.models.audit import AuditType
 
 _SHOWN = 3
@@ -46,35 +47,37 @@ def audit(
             exit_code=ExitCode.USAGE,
             code="usage",
         )
-    filters = {
-        "event_type": event_type,
-        "resource_type": resource_type,
-        "resource_id": resource_id,
-        "actor": actor,
-        "since": since.astimezone().isoformat() if since else None,
-        "until": until.astimezone().isoformat() if until else None,
-    }
     with connect() as client:
-        filters |= tenant_filter(client, tenant)
-        found = list(client.audit(filters, limit=limit))
+        found = list(
+            client.audit(
+                event_type=event_type,
+                resource_type=resource_type,
+                resource_id=resource_id,
+                actor=actor,
+                since=since,
+                until=until,
+                tenant_id=tenant_id_of(client, tenant),
+                limit=limit,
+            )
+        )
     if as_json:
         for event in found:
-            print_json(event)
+            print_json(event.raw)
     elif found:
         console.show(_table(found))
     else:
         say("No events.")
 
 
-def _table(found: Sequence[Mapping[str, Any]]) -> Table:
+def _table(found: Sequence[AuditEvent]) -> Table:
     table = plain_table("time", "event", "resource", "actor", "details")
     for column in table.columns[1:]:
         # On a narrow terminal they are folded; nothing is cut.
         column.no_wrap = False
     for event in found:
-        at = datetime.fromisoformat(str(event["timestamp"])).astimezone()
-        what = f"{event['resource_type']} {event['resource_id']}"
-        row = (f"{at:%Y-%m-%d %H:%M:%S}", event["event_type"], what, event["actor"], _details(event["details"]))
+        at = event.timestamp.astimezone().strftime("%Y-%m-%d %H:%M:%S") if event.timestamp else ""
+        what = f"{event.resource_type} {event.resource_id}"
+        row = (at, event.type, what, event.actor, _details(event.details))
         table.add_row(*(clean(str(cell)) for cell in row))
     return table
 

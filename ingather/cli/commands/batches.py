@@ -1,7 +1,6 @@
 """Look at batches and steer them: list, show, start, pause, resume, cancel, retry."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,7 +10,7 @@ from ingather.cli.commands.watch import finish
 from ingather.cli.connect import connect
 from ingather.cli.console import clean, print_json, print_line, say
 from ingather.cli.render import batch_details, batches_table, counts_text
-from ingather.cli.resources import Batch
+from ingather.client.models import Batch
 
 
 def list_batches(
@@ -45,22 +44,26 @@ def show(batch_id: BatchId = "latest", as_json: AsJson = False) -> None:
 
 def start(batch_id: BatchId, as_json: AsJson = False) -> None:
     """Start a batch that was submitted with --hold."""
-    _control(batch_id, "start", as_json=as_json)
+    with connect() as client:
+        tell(client.start(resolve(client, batch_id)), as_json=as_json)
 
 
 def pause(batch_id: BatchId, as_json: AsJson = False) -> None:
     """Pause a batch: documents in flight finish, no new ones start."""
-    _control(batch_id, "pause", as_json=as_json)
+    with connect() as client:
+        tell(client.pause(resolve(client, batch_id)), as_json=as_json)
 
 
 def resume(batch_id: BatchId, as_json: AsJson = False) -> None:
     """Resume a paused batch."""
-    _control(batch_id, "resume", as_json=as_json)
+    with connect() as client:
+        tell(client.resume(resolve(client, batch_id)), as_json=as_json)
 
 
 def cancel(batch_id: BatchId, as_json: AsJson = False) -> None:
     """Cancel a batch: documents in flight stop, finished ones stay."""
-    _control(batch_id, "cancel", as_json=as_json)
+    with connect() as client:
+        tell(client.cancel(resolve(client, batch_id)), as_json=as_json)
 
 
 def retry(
@@ -75,18 +78,17 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Run failed documents again: all, or those you name."""
-    body = {"codes": code or [], "ordinals": ordinal or [], "include_cancelled": include_cancelled}
-    batch = _control(batch_id, "retry", body, as_json=as_json)
-    if watch:
-        with connect() as client:
+    with connect() as client:
+        identity = resolve(client, batch_id)
+        batch = client.retry(identity, codes=code or (), ordinals=ordinal or (), include_cancelled=include_cancelled)
+        tell(batch, as_json=as_json)
+        if watch:
             finish(client, batch, as_json=as_json)
 
 
-def _control(batch_id: str, action: str, body: Mapping[str, Any] | None = None, *, as_json: bool) -> Batch:
-    with connect() as client:
-        batch = client.control(resolve(client, batch_id), action, body)
+def tell(batch: Batch, *, as_json: bool) -> None:
+    """What a batch is, now that it was steered."""
     if as_json:
         print_json(batch.raw)
     else:
         print_line(f"{batch.id}  {batch.status}  {counts_text(batch.counts).plain}")
-    return batch

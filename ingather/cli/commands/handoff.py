@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ingather.cli.commands.administration import tenant_filter
+from ingather.cli.commands.administration import tenant_id_of
 from ingather.cli.commands.options import AsJson, resolve
 from ingather.cli.connect import connect
 from ingather.cli.console import print_json, print_line, say
@@ -34,7 +34,7 @@ def push_again(
         # Before anything is pushed: it is needed where the answer does not come.
         say(f"Should this break off, repeat it with --idempotency-key {key}: it pushes what is missing.")
     with connect() as client:
-        owner = tenant_filter(client, tenant).get("tenant_id")
+        owner = tenant_id_of(client, tenant)
         for batch_id in [resolve(client, named) for named in batch_ids]:
             pushed = sum(client.push_again(batch_id, idempotency_key=key, tenant_id=owner))
             if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ingather.cli.blocks import BLOCK_BYTES, BlockUpload, room_in_request
-from ingather.cli.client import IngatherClient
+from ingather.cli.commands.batches import tell
 from ingather.cli.commands.options import AsJson, BatchId, resolve
 from ingather.cli.commands.sending import Metadata, selected, sending_lines, used_metadata
 from ingather.cli.commands.watch import finish
@@ -15,9 +15,8 @@ from ingather.cli.connect import connect
 from ingather.cli.console import print_json, print_line, say
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
-from ingather.cli.multipart import LinesUpload
-from ingather.cli.render import counts_text
 from ingather.cli.upload_bar import upload_bar
+from ingather.client import IngatherClient
 
 
 def add(
@@ -49,7 +48,7 @@ def add(
         batch_id = resolve(client, batch_id)
         if ndjson is not None:
             with sending_lines(ndjson) as (file, sent):
-                count = client.add_lines(batch_id, LinesUpload(file, sent=sent), idempotency_key=key).documents
+                count = client.add_lines(batch_id, file, sent=sent, idempotency_key=key).documents
         else:
             count = _add_paths(client, batch_id, paths or [], metadata, key)
     answer: dict[str, Any] = {"batch_id": batch_id, "documents": count}
@@ -85,11 +84,8 @@ def seal(
 ) -> None:
     """Seal an open batch: it takes no more documents, and runs."""
     with connect() as client:
-        batch = client.control(resolve(client, batch_id), "seal")
-        if as_json:
-            print_json(batch.raw)
-        else:
-            print_line(f"{batch.id}  {batch.status}  {counts_text(batch.counts).plain}")
+        batch = client.seal(resolve(client, batch_id))
+        tell(batch, as_json=as_json)
         if watch:
             # A person has just read what the batch is now: told again from its beginning it would go backwards.
             finish(client, batch, as_json=as_json, after=0 if as_json else None)

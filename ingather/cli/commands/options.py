@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from ingather.cli.client import IngatherClient
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
+from ingather.client import IngatherClient
 
 LATEST = "latest"
 
@@ -16,7 +16,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON Lines for progr
 
 def resolve(client: IngatherClient, batch_id: str) -> str:
     """The id itself, or that of the newest batch."""
-    return client.newest_batch().id if batch_id == LATEST else batch_id
+    if batch_id != LATEST:
+        return batch_id
+    for batch in client.batches(limit=1):
+        return batch.id
+    raise CliError(
+        "There is no batch yet",
+        action="Submit one with `ingather submit PATH`.",
+        exit_code=ExitCode.NOT_FOUND,
+        code="batch_not_found",
+    )
 
 
 def parse_pairs(pairs: list[str], option: str) -> dict[str, str]:

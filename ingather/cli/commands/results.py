@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ingather.cli.client import IngatherClient
 from ingather.cli.commands.options import AsJson, BatchId, parse_pairs, resolve
 from ingather.cli.connect import connect
 from ingather.cli.console import clean, print_json, print_line, say, show
@@ -22,6 +21,7 @@ from ingather.cli.render import (
     plural,
     size,
 )
+from ingather.client import IngatherClient
 
 
 def failures(

@@ -11,9 +11,9 @@ import typer
 from ingather.cli.console import say
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
-from ingather.cli.multipart import Sent
 from ingather.cli.selection import Selection, match_metadata, read_metadata, select, spool, standard_input
 from ingather.cli.upload_bar import byte_bar
+from ingather.client.bodies import Sent
 
 SHOWN_NAMES = 5
 STDIN_NAME = "stdin"

@@ -13,7 +13,6 @@ import typer
 from pydantic import ValidationError
 
 from ingather.cli.blocks import BLOCK_BYTES, ONE_REQUEST_BYTES, ONE_REQUEST_FILES, BlockUpload, room_in_request
-from ingather.cli.client import IngatherClient
 from ingather.cli.commands.options import AsJson, parse_pairs
 from ingather.cli.commands.sending import Metadata, selected, sending_lines, used_metadata
 from ingather.cli.commands.watch import finish
@@ -21,10 +20,12 @@ from ingather.cli.connect import connect
 from ingather.cli.console import clean, print_json, print_line, say
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
-from ingather.cli.multipart import LinesUpload, has_spec_line
-from ingather.cli.resources import Batch
 from ingather.cli.selection import Selection, check_limits
 from ingather.cli.upload_bar import upload_bar
+from ingather.client import IngatherClient
+from ingather.client.bodies import has_spec_line
+from ingather.client.errors import ClientError
+from ingather.client.models import Batch
 from ingather.models.batch import ProcessingOptions
 
 
@@ -69,13 +70,13 @@ def submit(
     options = {key: _value(text) for key, text in parse_pairs(option or [], "--option").items()}
     _check_options(options)
     given = {"name": name, "collection": collection, "priority": priority, "hold": hold or None, "options": options}
-    spec = {key: value for key, value in given.items() if value}
+    spec: dict[str, Any] = {key: value for key, value in given.items() if value}
     key = idempotency_key or str(uuid.uuid4())
     with connect() as client:
         if ndjson is not None:
             batch = _submit_lines(client, ndjson, spec | ({"open": True} if open_ else {}), key)
         elif not paths:
-            batch = client.open_batch(spec, idempotency_key=key)
+            batch = client.open_batch(idempotency_key=key, **spec)
         else:
             if folder := _folder_name(paths):
                 spec.setdefault("name", folder)
@@ -158,7 +159,7 @@ def _submit_lines(client: IngatherClient, path: Path, spec: dict[str, Any], key:
                 exit_code=ExitCode.USAGE,
                 code="usage",
             )
-        return client.submit_lines(LinesUpload(file, spec, sent=sent), idempotency_key=key)
+        return client.submit_lines(file, sent=sent, idempotency_key=key, **spec)
 
 
 def _named(spec: Mapping[str, Any]) -> str:
@@ -186,25 +187,25 @@ def _submit_paths(
         with upload_bar(selection) as progress:
             return client.submit(
                 list(selection),
-                spec=wanted.spec,
                 metadata=wanted.metadata,
                 idempotency_key=key,
                 sent=lambda sent: progress(0, sent),
+                **wanted.spec,
             )
 
 
 def _submit_in_blocks(client: IngatherClient, selection: Selection, wanted: _Wanted) -> Batch:
     """Open a batch, add block by block, seal. What breaks off can be gone on with; nothing runs before the seal."""
-    batch = client.open_batch(wanted.spec, idempotency_key=wanted.key)
+    batch = client.open_batch(idempotency_key=wanted.key, **wanted.spec)
     upload = BlockUpload(client, batch.id, wanted.key, wanted.metadata, wanted.block_bytes)
     try:
         with upload_bar(selection) as progress:
             upload.run(selection, progress)
-        return client.batch(batch.id) if wanted.stays_open else client.control(batch.id, "seal")
+        return client.batch(batch.id) if wanted.stays_open else client.seal(batch.id)
     except KeyboardInterrupt:
         _say_how_to_go_on(upload, selection, wanted)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    except CliError as error:
+    except (CliError, ClientError) as error:
         if error.code != "idempotency_key_reused":
             _say_how_to_go_on(upload, selection, wanted)
         raise

@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from ingather.cli.client import IngatherClient
 from ingather.cli.commands.options import AsJson, BatchId, resolve
 from ingather.cli.connect import connect
 from ingather.cli.console import say
 from ingather.cli.exit_codes import ExitCode, exit_code_for_batch
-from ingather.cli.resources import Batch
 from ingather.cli.watching import watch_to_end
+from ingather.client import IngatherClient
+from ingather.client.models import Batch
 
 
 def watch(

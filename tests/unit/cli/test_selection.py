@@ -8,9 +8,9 @@ import pytest
 
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
-from ingather.cli.multipart import UploadFile
-from ingather.cli.resources import Limits
 from ingather.cli.selection import Selection, check_limits, match_metadata, read_metadata, select
+from ingather.client.bodies import UploadFile
+from ingather.client.models import Limits
 
 
 def write(path: Path, text: str = "x") -> Path:

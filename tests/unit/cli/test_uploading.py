@@ -11,7 +11,7 @@ import pytest
 
 from ingather.cli import blocks as blocks_module
 from ingather.cli.blocks import BLOCK_BYTES, BLOCK_FILES, blocks
-from ingather.cli.multipart import UploadFile
+from ingather.client.bodies import UploadFile
 from tests.support.api_stand_in import BATCH_ID, Answer, Received, StandIn, batch, problem
 from tests.unit.cli.conftest import Run
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ingather.cli.client import IngatherClient
 from ingather.cli.onlooker import Onlooker
 from ingather.cli.picture import BatchPicture
-from ingather.cli.resources import Batch, StreamEvent
 from ingather.cli.watching import LiveAudience
+from ingather.client import IngatherClient
+from ingather.client.models import Batch, StreamEvent
 from tests.support.api_stand_in import batch, running
 
 

@@ -1,0 +1,493 @@
+"""What the API answers: frozen, typed, and tolerant. ``raw`` keeps all of it, as it came.
+
+Unknown fields and enum values pass through: a newer server does not break an older client.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
+
+FINAL_STATUSES = frozenset({"completed", "completed_with_failures", "failed", "cancelled"})
+"""A batch in one of these has ended. Treat an unknown status as running."""
+FINAL_JOB_STATUSES = frozenset({"completed", "failed", "cancelled"})
+"""The same for a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentCounts:
+    """Documents by where they stand; the parts add up to ``total``."""
+
+    total: int = 0
+    pending: int = 0
+    in_flight: int = 0
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    cancelled: int = 0
+
+    @property
+    def ended(self) -> int:
+        return self.done + self.failed + self.skipped + self.cancelled
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(**{name: int(raw.get(name) or 0) for name in cls.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch at one moment."""
+
+    id: str
+    name: str
+    status: str
+    collection: str
+    priority: int
+    """1 is the most urgent, 5 the least."""
+    counts: DocumentCounts
+    progress: float
+    """0 to 1."""
+    created_at: datetime | None
+    tenant_id: str = ""
+    created_by: str = ""
+    pipeline: str = ""
+    waiting_for: str | None = None
+    """In words, where nothing goes on: ``start``, ``seal``, ``place 3 of 7``, ``resume``, ``no worker``."""
+    estimated_completion_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    failures_by_code: Mapping[str, int] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    stale: bool = False
+    """The engine did not answer in time, and these are the last known numbers."""
+    was_replayed: bool = False
+    """The answer to a submission that had been made before, under the same idempotency key."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL_STATUSES
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            id=str(raw["id"]),
+            name=str(raw.get("name") or ""),
+            status=str(raw.get("status") or "unknown"),
+            collection=str(raw.get("collection") or ""),
+            priority=int(raw.get("priority") or 3),
+            counts=DocumentCounts.from_json(raw.get("counts") or {}),
+            progress=float(raw.get("progress") or 0.0),
+            created_at=parse_time(raw.get("created_at")),
+            tenant_id=str(raw.get("tenant_id") or ""),
+            created_by=str(raw.get("created_by") or ""),
+            pipeline=str(raw.get("pipeline") or ""),
+            waiting_for=_text(raw.get("waiting_for")),
+            estimated_completion_at=parse_time(raw.get("estimated_completion_at")),
+            started_at=parse_time(raw.get("started_at")),
+            ended_at=parse_time(raw.get("ended_at")),
+            failures_by_code=_mapping(raw.get("failures_by_code")),
+            metadata=_mapping(raw.get("metadata")),
+            stale=bool(raw.get("stale")),
+            links=_links(raw),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """What an open batch took in."""
+
+    batch_id: str
+    documents_added: int
+    documents: int
+    """In the batch so far."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            batch_id=str(raw.get("batch_id") or ""),
+            documents_added=_integer(raw.get("documents_added")) or 0,
+            documents=_integer(raw.get("documents")) or 0,
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a document failed, and what to do about it."""
+
+    code: str
+    message: str
+    stage: str | None
+    action: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            facts=_mapping(raw.get("facts")),
+            code=str(raw.get("code") or "unknown"),
+            message=str(raw.get("message") or ""),
+            stage=raw.get("stage"),
+            action=str(raw.get("action") or ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document of a batch."""
+
+    id: str
+    ordinal: int
+    filename: str
+    status: str
+    stage: str | None
+    attempts: int
+    error: Failure | None
+    media_type: str | None
+    size_bytes: int | None
+    pages: int | None
+    chunks: int | None
+    raw_key: str | None = None
+    warnings: tuple[str, ...] = ()
+    """Such as ``no_text``: it is done, and something is missing."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        error = raw.get("error")
+        return cls(
+            id=str(raw.get("id") or ""),
+            ordinal=int(raw.get("ordinal") or 0),
+            filename=str(raw.get("filename") or ""),
+            status=str(raw.get("status") or "unknown"),
+            stage=raw.get("stage"),
+            attempts=int(raw.get("attempts") or 0),
+            error=Failure.from_json(error) if isinstance(error, Mapping) else None,
+            media_type=raw.get("media_type"),
+            size_bytes=raw.get("size_bytes"),
+            pages=raw.get("pages"),
+            chunks=raw.get("chunks"),
+            raw_key=raw.get("raw_key"),
+            warnings=tuple(str(warning) for warning in raw.get("warnings") or ()),
+            metadata=_mapping(raw.get("metadata")),
+            links=_links(raw),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One chunk that answers a search."""
+
+    text: str
+    score: float
+    filename: str
+    page: int | None
+    headings: tuple[str, ...]
+    batch_id: str
+    collection: str
+    document_id: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            text=str(raw.get("text") or ""),
+            score=float(raw.get("score") or 0.0),
+            filename=str(raw.get("filename") or ""),
+            page=raw.get("page"),
+            headings=tuple(str(title) for title in raw.get("headings") or ()),
+            batch_id=str(raw.get("batch_id") or ""),
+            collection=str(raw.get("collection") or ""),
+            document_id=str(raw.get("document_id") or ""),
+            metadata=_mapping(raw.get("metadata")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a submission would do. Archives count as one document each."""
+
+    documents: int
+    bytes: int
+    by_type: Mapping[str, int]
+    duplicates: int
+    unsupported: int
+    estimated_seconds: float | None
+    """At the pace of the latest batches; None before there were any."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            documents=_integer(raw.get("documents")) or 0,
+            bytes=_integer(raw.get("bytes")) or 0,
+            by_type=_mapping(raw.get("by_type")),
+            duplicates=_integer(raw.get("duplicates")) or 0,
+            unsupported=_integer(raw.get("unsupported")) or 0,
+            estimated_seconds=raw.get("estimated_seconds"),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The server's limits that a submission can be checked against before a byte is sent. None is unknown."""
+
+    max_documents_per_batch: int | None = None
+    max_file_bytes: int | None = None
+    max_request_bytes: int | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Every limit, under the name of its setting."""
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            max_documents_per_batch=_integer(raw.get("max_documents_per_batch")),
+            max_file_bytes=_integer(raw.get("max_file_bytes")),
+            max_request_bytes=_integer(raw.get("max_request_bytes")),
+            raw=raw,
+        )
+
+
+# --- Streams --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """A frame of a batch's event stream. ``seq`` is None for frames about the stream itself."""
+
+    type: str
+    seq: int | None
+    data: Mapping[str, Any]
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, name: str, raw: Mapping[str, Any]) -> Self:
+        """An envelope; a frame about the stream has none, only its name and its data."""
+        data = raw.get("data")
+        return cls(
+            type=str(raw.get("type") or name),
+            seq=_integer(raw.get("seq")),
+            data=data if isinstance(data, Mapping) else raw,
+            raw=raw if "type" in raw else {"type": name, "data": raw},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """A page of a batch's history."""
+
+    events: tuple[StreamEvent, ...]
+    has_more: bool
+    next_after: int
+    """Ask again with ``after`` set to this."""
+    reset: str | None
+    """Why the cursor could not be served: the page then begins with the oldest event there is."""
+    ended: bool
+    """The batch is over, and this page reaches its last event."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            events=tuple(StreamEvent.from_json("", item) for item in raw.get("data") or ()),
+            has_more=bool(raw.get("has_more")),
+            next_after=int(raw.get("next_cursor") or 0),
+            reset=_text(raw.get("reset")),
+            ended=bool(raw.get("ended")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobMessage:
+    """A message about jobs: ``job_update``, ``file_progress``, ``connection_established`` or one yet to be invented."""
+
+    type: str
+    cursor: str | None
+    """Where it stands among the user's messages: go on behind it with ``after``."""
+    job_id: str | None
+    job: Mapping[str, Any]
+    """Of a ``job_update``: ``job_id``, ``status``, ``progress_percentage`` and the counts of files."""
+    file: Mapping[str, Any]
+    """Of a ``file_progress``: ``file_id``, ``status``, ``progress``, ``current_step``, ``error``."""
+    timestamp: datetime | None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        job = _mapping(raw.get("job"))
+        return cls(
+            type=str(raw.get("type") or "unknown"),
+            cursor=_text(raw.get("cursor")),
+            job_id=_text(raw.get("job_id") or job.get("job_id")),
+            job=job,
+            file=_mapping(raw.get("file")),
+            timestamp=parse_time(raw.get("timestamp")),
+            raw=raw,
+        )
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it tells that a job has ended."""
+        return self.type == "job_update" and self.job.get("status") in FINAL_JOB_STATUSES
+
+
+# --- Administration -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """Who did what."""
+
+    id: str
+    type: str
+    resource_type: str
+    resource_id: str
+    actor: str
+    timestamp: datetime | None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            id=str(raw.get("event_id") or ""),
+            type=str(raw.get("event_type") or ""),
+            resource_type=str(raw.get("resource_type") or ""),
+            resource_id=str(raw.get("resource_id") or ""),
+            actor=str(raw.get("actor") or ""),
+            timestamp=parse_time(raw.get("timestamp")),
+            details=_mapping(raw.get("details")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Whom batches belong to."""
+
+    id: str
+    name: str
+    pipeline: str
+    created_at: datetime | None
+    limits: Mapping[str, int] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            id=str(raw["id"]),
+            name=str(raw.get("name") or ""),
+            pipeline=str(raw.get("pipeline") or ""),
+            created_at=parse_time(raw.get("created_at")),
+            limits=_mapping(raw.get("limits")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who may log in."""
+
+    id: str
+    username: str
+    tenant_id: str
+    scopes: tuple[str, ...]
+    created_at: datetime | None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            id=str(raw["id"]),
+            username=str(raw.get("username") or ""),
+            tenant_id=str(raw.get("tenant_id") or ""),
+            scopes=tuple(str(scope) for scope in raw.get("scopes") or ()),
+            created_at=parse_time(raw.get("created_at")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key: what it looks like, and once, when it was made, the key itself."""
+
+    id: str
+    name: str
+    tenant_id: str
+    scopes: tuple[str, ...]
+    user: str | None
+    expires_at: datetime | None
+    rotated_from: str | None
+    """Id of the key it takes the place of."""
+    key: str | None = field(default=None, repr=False)
+    """Only in the answer that made it, and not in a repeated one."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            id=str(raw["id"]),
+            name=str(raw.get("name") or ""),
+            tenant_id=str(raw.get("tenant_id") or ""),
+            scopes=tuple(str(scope) for scope in raw.get("scopes") or ()),
+            user=_text(raw.get("user")),
+            expires_at=parse_time(raw.get("expires_at")),
+            rotated_from=_text(raw.get("rotated_from")),
+            key=_text(raw.get("key")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A user's access token; a client takes it as its ``api_key``."""
+
+    access_token: str = field(repr=False)
+    expires_in: int
+    """Seconds."""
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(access_token=str(raw["access_token"]), expires_in=_integer(raw.get("expires_in")) or 0)
+
+
+# --- How JSON is read -----------------------------------------------------------------------
+
+
+def parse_time(value: object) -> datetime | None:
+    """An RFC 3339 time, in UTC where it names no zone; None where it is none."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _links(raw: Mapping[str, Any]) -> Mapping[str, str]:
+    return {name: url for name, url in _mapping(raw.get("links")).items() if isinstance(url, str)}
