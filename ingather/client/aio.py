@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from ingather.client import calls
 from ingather.client.errors import ClientError
 from ingather.client.following import Following, OnLost, Waiting
-from ingather.client.jobs import JobFollowing
+from ingather.client.jobs import QUIET, JobFollowing
 from ingather.client.models import Batch, JobMessage, StreamEvent
 from ingather.client.operations import AsyncDownloads, AsyncLists, AsyncSends
 from ingather.client.server import Server
@@ -151,13 +151,14 @@ class AsyncIngatherClient:
         *,
         job_id: str | None = None,
         after: str | None = None,
+        ping_after: float = QUIET,
         on_lost: OnLost | None = None,
     ) -> AsyncIterator[JobMessage]:
         """What is told of a user's jobs over WebSocket; see ``IngatherClient.job_messages``."""
         # As in the other client.
         from ingather.client.sockets import async_messages  # noqa: PLC0415
 
-        following = JobFollowing(self._server, user_id, job_id, after)
+        following = JobFollowing(self._server, user_id, job_id, after=after, ping_after=ping_after)
         while True:
             try:
                 async with aclosing(async_messages(following)) as texts:

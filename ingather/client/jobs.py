@@ -15,7 +15,7 @@ from ingather.client.retries import is_passing
 from ingather.client.server import Server
 
 QUIET = 20.0
-"""Seconds without a message after which the server is asked whether it is there; as many more and it is not."""
+"""Seconds without a message after which the server is asked whether it is there."""
 MAX_MESSAGE_BYTES = 1024 * 1024
 PING = json.dumps({"type": "ping"})
 _REFUSALS = range(4400, 4500)
@@ -30,11 +30,20 @@ class JobFollowing:
         user_id: whose jobs.
         job_id: one of them; None is all.
         after: the cursor behind which to go on.
+        ping_after: seconds without a message after which the server is asked whether it is there; after as many more
+            it counts as lost.
         clock: for tests.
     """
 
     def __init__(
-        self, server: Server, user_id: str, job_id: str | None, after: str | None, clock: Clock = time.monotonic
+        self,
+        server: Server,
+        user_id: str,
+        job_id: str | None = None,
+        *,
+        after: str | None = None,
+        ping_after: float = QUIET,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._server = server
         self._user_id = user_id
@@ -42,6 +51,7 @@ class JobFollowing:
         self._patience = Patience("job" if job_id else "user's work", job_id or user_id, clock)
         self._was_asked = False
         self.after = after
+        self.ping_after = ping_after
         self.is_over = False
         """The one job that is followed has ended."""
 
@@ -78,13 +88,13 @@ class JobFollowing:
         return [message]
 
     def quiet(self) -> str:
-        """What to send after ``QUIET`` seconds without a message.
+        """What to send after ``ping_after`` seconds without a message.
 
         Raises:
             ConnectionLostError: it was sent already, and nothing came.
         """
         if self._was_asked:
-            raise ConnectionLostError(f"nothing heard for {QUIET * 2:.0f} seconds")
+            raise ConnectionLostError(f"nothing heard for {self.ping_after * 2:.0f} seconds")
         self._was_asked = True
         return PING
 

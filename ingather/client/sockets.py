@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import connect
 
 from ingather.client.errors import ClientError, ConnectionLostError
-from ingather.client.jobs import MAX_MESSAGE_BYTES, QUIET, JobFollowing, closed_with
+from ingather.client.jobs import MAX_MESSAGE_BYTES, JobFollowing, closed_with
 from ingather.client.retries import CONNECT_TIMEOUT, problem_of
 
 _TROUBLE = (ConnectionClosed, InvalidHandshake, InvalidURI, TimeoutError, OSError)
@@ -26,7 +26,7 @@ def messages(following: JobFollowing) -> Generator[str | bytes]:
         with connect(following.url(), **_settings(following)) as socket:
             while True:
                 try:
-                    text = socket.recv(timeout=QUIET)
+                    text = socket.recv(timeout=following.ping_after)
                 except TimeoutError:
                     socket.send(following.quiet())
                 else:
@@ -41,7 +41,7 @@ async def async_messages(following: JobFollowing) -> AsyncGenerator[str | bytes]
         async with connect_async(following.url(), **_settings(following)) as socket:
             while True:
                 try:
-                    text = await asyncio.wait_for(socket.recv(), QUIET)
+                    text = await asyncio.wait_for(socket.recv(), following.ping_after)
                 except TimeoutError:
                     await socket.send(following.quiet())
                 else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from ingather.client import calls
 from ingather.client.errors import ClientError
 from ingather.client.following import Following, OnLost, Waiting
-from ingather.client.jobs import JobFollowing
+from ingather.client.jobs import QUIET, JobFollowing
 from ingather.client.models import Batch, JobMessage, StreamEvent
 from ingather.client.operations import Downloads, Lists, Sends
 from ingather.client.server import Server
@@ -176,6 +176,7 @@ class IngatherClient:
         *,
         job_id: str | None = None,
         after: str | None = None,
+        ping_after: float = QUIET,
         on_lost: OnLost | None = None,
     ) -> Iterator[JobMessage]:
         """What is told of a user's jobs over WebSocket, over any number of connections.
@@ -184,6 +185,8 @@ class IngatherClient:
             user_id: whose jobs.
             job_id: one of them; its messages end with the job. Without it they go on for ever.
             after: ``cursor`` of the message behind which to go on.
+            ping_after: seconds without a message after which the server is asked whether it is there; after as
+                many more it counts as lost.
             on_lost: told why a connection was lost, before the next is made.
 
         Raises:
@@ -193,7 +196,7 @@ class IngatherClient:
         # Few programs follow jobs.
         from ingather.client.sockets import messages  # noqa: PLC0415
 
-        following = JobFollowing(self._server, user_id, job_id, after)
+        following = JobFollowing(self._server, user_id, job_id, after=after, ping_after=ping_after)
         while True:
             try:
                 with closing(messages(following)) as texts:

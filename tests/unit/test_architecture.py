@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("ingather", "workflows", "activities", "api")
 VENDORS = (
     "boto3", "botocore", "sqlalchemy", "alembic", "psycopg", "lancedb", "pyarrow", "redis", "pypdfium2", "wordllama",
-    "office_oxide", "resiliparse", "httpx", "fastapi", "starlette", "uvicorn",
+    "office_oxide", "resiliparse", "httpx", "httpx_sse", "websockets", "fastapi", "starlette",
+    "uvicorn",
 )  # fmt: skip
 
 LOADED_BY_IMPORT = """
@@ -75,16 +76,17 @@ def test_imports_follow_the_rules() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("module", ["workflows.batch", "ingather.cli.main", "ingather.models.messages"])
+@pytest.mark.parametrize(
+    "module", ["workflows.batch", "ingather.cli.main", "ingather.client", "ingather.models.messages"]
+)
 def test_what_starts_often_starts_light(module: str) -> None:
-    """Workflows, the command line and the vocabulary load no server's or vendor's library.
+    """Workflows, the command line, the client and the vocabulary load no server's or vendor's library.
 
     Workflow modules are imported again in every sandbox, and replay tests start with them.
     """
     loaded = set(python(LOADED_BY_IMPORT.format(module=module)).stdout.split())
     assert module.partition(".")[0] in loaded
-    allowed = {"httpx"} if module == "ingather.cli.main" else set()
-    assert sorted(loaded & set(VENDORS) - allowed) == []
+    assert sorted(loaded & set(VENDORS)) == []
 
 
 @pytest.mark.slow
