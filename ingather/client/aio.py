@@ -122,7 +122,7 @@ class AsyncIngatherClient:
 
         Whoever leaves early closes it: ``async with aclosing(client.events(…)) as events``.
         """
-        following = Following(batch_id, after)
+        following = Following(batch_id, after, on_lost)
         while True:
             failure: ClientError | None = None
             try:
@@ -140,10 +140,7 @@ class AsyncIngatherClient:
                         return
             except ClientError as error:
                 failure = error
-            reason, wait = following.lost(failure)
-            if on_lost is not None:
-                on_lost(reason)
-            await self._sleep(wait)
+            await self._sleep(following.lost(failure))
 
     async def job_messages(
         self,
@@ -158,7 +155,7 @@ class AsyncIngatherClient:
         # As in the other client.
         from ingather.client.sockets import async_messages  # noqa: PLC0415
 
-        following = JobFollowing(self._server, user_id, job_id, after=after, ping_after=ping_after)
+        following = JobFollowing(self._server, user_id, job_id, after=after, ping_after=ping_after, on_lost=on_lost)
         while True:
             try:
                 async with aclosing(async_messages(following)) as texts:
@@ -169,7 +166,4 @@ class AsyncIngatherClient:
                             return
             except ClientError as error:
                 failure = error
-            reason, wait = following.lost(failure)
-            if on_lost is not None:
-                on_lost(reason)
-            await self._sleep(wait)
+            await self._sleep(following.lost(failure))

@@ -26,7 +26,7 @@ LONGEST_RETRY = 30.0
 
 Clock = Callable[[], float]
 OnLost = Callable[[str], None]
-"""Told why a connection was lost, before the next attempt."""
+"""Told why a connection was lost."""
 
 
 class Patience:
@@ -35,12 +35,14 @@ class Patience:
     Args:
         what: what is followed, in a word.
         its_id: and which.
+        on_lost: told why a connection was lost, before the next attempt.
         clock: for tests.
     """
 
-    def __init__(self, what: str, its_id: str, clock: Clock = time.monotonic) -> None:
+    def __init__(self, what: str, its_id: str, on_lost: OnLost | None = None, clock: Clock = time.monotonic) -> None:
         self._what = what
         self._its_id = its_id
+        self._on_lost = on_lost
         self._clock = clock
         self._heard_at = clock()
         self._attempt = 0
@@ -66,6 +68,8 @@ class Patience:
         wait = WAITS[min(self._attempt, len(WAITS) - 1)]
         self._attempt += 1
         wish, self.wish = self.wish, None
+        if self._on_lost is not None:
+            self._on_lost(reason)
         return wait if wish is None else min(wish, LONGEST_RETRY)
 
 
@@ -111,10 +115,10 @@ class Following:
     Args:
         batch_id: whose events.
         after: ``seq`` behind which to go on; None starts with a snapshot of now, 0 with the first event.
-        clock: for tests.
+        on_lost: told why a connection was lost, before the next attempt.
     """
 
-    def __init__(self, batch_id: str, after: int | None, clock: Clock = time.monotonic) -> None:
+    def __init__(self, batch_id: str, after: int | None, on_lost: OnLost | None = None) -> None:
         self._batch_id = batch_id
         self.after = after
         self.is_over = False
@@ -123,7 +127,7 @@ class Following:
         """The event that the next one must follow; None where any may come."""
         self._gap_before: int | None = None
         """The event before which some were missing on the connection before."""
-        self._patience = Patience("batch", batch_id, clock)
+        self._patience = Patience("batch", batch_id, on_lost)
         self._reason = ""
 
     def call(self) -> Call[None]:
@@ -163,8 +167,8 @@ class Following:
         self._patience.answered()
         self.is_over = self.is_over or is_final
 
-    def lost(self, error: ClientError | None = None) -> tuple[str, float]:
-        """Why the connection is gone, and the seconds until the next.
+    def lost(self, error: ClientError | None) -> float:
+        """Seconds until the next connection; the error is None where the server ended this one.
 
         Raises:
             ClientError: the server refused the stream for good, or was away too long.
@@ -175,7 +179,7 @@ class Following:
             self._reason = error.title
             self._patience.wish = error.retry_after
         reason = self._reason or "the server closed the stream"
-        return reason, self._patience.lost(reason)
+        return self._patience.lost(reason)
 
     def _take_frame(self, event: StreamEvent) -> None:
         match event.type:

@@ -5,11 +5,10 @@ while there was none is told first. A server that keeps none tells where every j
 """
 
 import json
-import time
 from collections.abc import Mapping
 
 from ingather.client.errors import ClientError, ConnectionLostError, api_error
-from ingather.client.following import Clock, Patience
+from ingather.client.following import OnLost, Patience
 from ingather.client.models import JobMessage
 from ingather.client.retries import is_passing
 from ingather.client.server import Server
@@ -32,7 +31,7 @@ class JobFollowing:
         after: the cursor behind which to go on.
         ping_after: seconds without a message after which the server is asked whether it is there; after as many more
             it counts as lost.
-        clock: for tests.
+        on_lost: told why a connection was lost, before the next attempt.
     """
 
     def __init__(
@@ -43,12 +42,12 @@ class JobFollowing:
         *,
         after: str | None = None,
         ping_after: float = QUIET,
-        clock: Clock = time.monotonic,
+        on_lost: OnLost | None = None,
     ) -> None:
         self._server = server
         self._user_id = user_id
         self._job_id = job_id
-        self._patience = Patience("job" if job_id else "user's work", job_id or user_id, clock)
+        self._patience = Patience("job" if job_id else "user's work", job_id or user_id, on_lost)
         self._was_asked = False
         self.after = after
         self.ping_after = ping_after
@@ -98,8 +97,8 @@ class JobFollowing:
         self._was_asked = True
         return PING
 
-    def lost(self, error: ClientError) -> tuple[str, float]:
-        """Why the connection is gone, and the seconds until the next.
+    def lost(self, error: ClientError) -> float:
+        """Seconds until the next connection.
 
         Raises:
             ClientError: the server refused it for good, or was away too long.
@@ -107,7 +106,7 @@ class JobFollowing:
         if not is_passing(error):
             raise error
         self._patience.wish = error.retry_after
-        return error.title, self._patience.lost(error.title)
+        return self._patience.lost(error.title)
 
 
 def closed_with(code: int | None, reason: str) -> ClientError:

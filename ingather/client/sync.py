@@ -148,7 +148,7 @@ class IngatherClient:
             NotFoundError: there is no such batch.
             StreamLostError: nobody answered for five minutes.
         """
-        following = Following(batch_id, after)
+        following = Following(batch_id, after, on_lost)
         while True:
             failure: ClientError | None = None
             try:
@@ -165,10 +165,7 @@ class IngatherClient:
                         return
             except ClientError as error:
                 failure = error
-            reason, wait = following.lost(failure)
-            if on_lost is not None:
-                on_lost(reason)
-            self._sleep(wait)
+            self._sleep(following.lost(failure))
 
     def job_messages(
         self,
@@ -196,7 +193,7 @@ class IngatherClient:
         # Few programs follow jobs.
         from ingather.client.sockets import messages  # noqa: PLC0415
 
-        following = JobFollowing(self._server, user_id, job_id, after=after, ping_after=ping_after)
+        following = JobFollowing(self._server, user_id, job_id, after=after, ping_after=ping_after, on_lost=on_lost)
         while True:
             try:
                 with closing(messages(following)) as texts:
@@ -206,7 +203,4 @@ class IngatherClient:
                             return
             except ClientError as error:
                 failure = error
-            reason, wait = following.lost(failure)
-            if on_lost is not None:
-                on_lost(reason)
-            self._sleep(wait)
+            self._sleep(following.lost(failure))

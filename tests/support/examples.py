@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SAVED_AS = re.compile(r"[Ss]ave this as `([\w.-]+)`:\s*\Z")
 _ANYTHING = "…"
 _END = "--- end of example ---"
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -43,14 +45,40 @@ def examples_of(page: Path) -> list[Example]:
     return found
 
 
+def python_examples_of(page: Path) -> list[Example]:
+    """A page's examples in Python: the text block that follows one is what it prints, to the letter."""
+    found: list[Example] = []
+    text = page.read_text(encoding="utf-8")
+    for block in _BLOCK.finditer(text):
+        kind, content = block.groups()
+        if kind == "python":
+            found.append(Example(text.count("\n", 0, block.start()) + 1, content, expected=""))
+        elif kind == "text" and found:
+            found[-1].expected = content
+    return found
+
+
 def run_examples(examples: list[Example], folder: Path, **environment: str) -> Iterator[tuple[Example, str]]:
-    """What each example printed. Fails with what the shell said when one of them fails."""
+    """What each example printed, in one shell. Fails with what the shell said when one of them fails."""
     for example in examples:
         for name, content in example.files.items():
             (folder / name).write_text(content, encoding="utf-8")
     script = "set -euo pipefail\n" + "".join(f"{example.script}\necho; echo '{_END}'\n" for example in examples)
+    return _run(["bash", "-c", script], f"\n{_END}\n", examples, folder, environment)
+
+
+def run_python(examples: list[Example], folder: Path, **environment: str) -> Iterator[tuple[Example, str]]:
+    """What each example printed, in one program. Fails with what Python said when one of them fails."""
+    program = "".join(f"{example.script}\nprint({_END!r})\n" for example in examples)
+    command = [sys.executable, "-W", "error", "-c", program]
+    return _run(command, f"{_END}\n", examples, folder, {"PYTHONPATH": str(_ROOT), **environment})
+
+
+def _run(
+    command: list[str], separator: str, examples: list[Example], folder: Path, environment: dict[str, str]
+) -> Iterator[tuple[Example, str]]:
     run = subprocess.run(
-        ["bash", "-c", script],
+        command,
         cwd=folder,
         env={**os.environ, "no_proxy": "127.0.0.1", **environment},
         capture_output=True,
@@ -58,7 +86,7 @@ def run_examples(examples: list[Example], folder: Path, **environment: str) -> I
         check=False,
         timeout=120,
     )
-    printed = run.stdout.split(f"\n{_END}\n")
+    printed = run.stdout.split(separator)
     assert run.returncode == 0, (
         f"the example at line {examples[len(printed) - 1].line} failed: {run.stdout}{run.stderr}"
     )
