@@ -17,8 +17,10 @@ QUIET = 20.0
 """Seconds without a message after which the server is asked whether it is there."""
 MAX_MESSAGE_BYTES = 1024 * 1024
 PING = json.dumps({"type": "ping"})
-_REFUSALS = range(4400, 4500)
-"""Close codes that are an HTTP status and 4,000."""
+_REFUSALS = range(400, 500)
+"""HTTP statuses that, and 4,000, are close codes."""
+_POLICY = 1008
+"""The close code of a request that is refused for good, for no reason that has a code."""
 
 
 class JobFollowing:
@@ -111,6 +113,7 @@ class JobFollowing:
 
 def closed_with(code: int | None, reason: str) -> ClientError:
     """The error that a close code is."""
-    if code is not None and code in _REFUSALS:
-        return api_error(code - 4000, {"title": reason or f"The server closed the connection with {code}"})
+    status = 400 if code == _POLICY else (code or 0) - 4000
+    if status in _REFUSALS:
+        return api_error(status, {"title": reason or f"The server closed the connection with {code}"})
     return ConnectionLostError(reason or "the server closed the connection")

@@ -322,6 +322,8 @@ class JobMessage:
     file: Mapping[str, Any]
     """Of a ``file_progress``: ``file_id``, ``status``, ``progress``, ``current_step``, ``error``."""
     timestamp: datetime | None
+    missed_events: bool = False
+    """Files of this job changed of which nobody can tell any more; its numbers are right."""
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -334,6 +336,7 @@ class JobMessage:
             job=job,
             file=_mapping(raw.get("file")),
             timestamp=parse_time(raw.get("timestamp")),
+            missed_events=bool(raw.get("missed_events")),
             raw=raw,
         )
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from websockets.sync.server import ServerConnection, serve
 
-from ingather.client import ConnectionLostError, ForbiddenError, UnauthorizedError
+from ingather.client import ConnectionLostError, ForbiddenError, InvalidRequestError, UnauthorizedError
 from ingather.client.jobs import JobFollowing
 from ingather.client.server import Server
 from tests.support.clients import Open, Waits
@@ -115,10 +115,13 @@ def test_a_lost_connection_goes_on_behind_the_last_message(
     open_client: Open, serving: Callable[..., JobServer], ending: dict[str, Any]
 ) -> None:
     """Whether it broke or was closed, the next one asks for what was missed."""
-    jobs = serving(says(WELCOME, update("41", "running"), **ending), says(update("42", "failed"), code=1000))
+    jobs = serving(
+        says(WELCOME, update("41", "running"), **ending), says(update("42", "failed", missed_events=True), code=1000)
+    )
     losses: list[str] = []
     found = list(open_client(jobs.url).job_messages("ada", job_id="j-1", on_lost=losses.append))
     assert [message.cursor for message in found] == [None, "41", "42"]
+    assert [message.missed_events for message in found] == [False, False, True]
     assert jobs.queries() == [{"job_id": "j-1"}, {"job_id": "j-1", "after": "41"}]
     assert len(losses) == 1
 
@@ -132,7 +135,9 @@ def test_all_jobs_of_a_user_are_followed_for_ever(open_client: Open, serving: Ca
     assert jobs.queries()[:2] == [{"after": "0"}, {"after": "2"}]
 
 
-@pytest.mark.parametrize(("code", "kind"), [(4401, UnauthorizedError), (4403, ForbiddenError)])
+@pytest.mark.parametrize(
+    ("code", "kind"), [(4401, UnauthorizedError), (4403, ForbiddenError), (1008, InvalidRequestError)]
+)
 def test_a_refusal_by_close_code_is_an_error(
     open_client: Open, serving: Callable[..., JobServer], code: int, kind: type[Exception]
 ) -> None:
