@@ -197,6 +197,10 @@ class _ManifestBuild:
         expander = ArchiveExpander(self._blobs, self._archives, self._limits, count)
         async for line in self._submission():
             submitted = self._ruled(Submitted.model_validate_json(line))
+            if submitted.source is not None:
+                self._sources.count_selected(submitted.source)
+                await self._add(Found(submitted.filename, None, submitted.refused), submitted)
+                continue
             expanded = await self._expand(expander, submitted)
             if expanded is None:
                 self._sources.count_upload()
@@ -268,6 +272,7 @@ class _ManifestBuild:
                 blob=found.blob,
                 metadata=submitted.metadata,
                 refused=found.refused or submitted.refused,
+                source=submitted.source,
             )
         )
         self._document_count += 1

@@ -57,6 +57,7 @@ from api.service.additions import AdditionService
 from api.service.audit import AuditService
 from api.service.batches import BatchService
 from api.service.capacity import Capacity
+from api.service.connections import ConnectionService
 from api.service.control import ControlService
 from api.service.documents import DocumentService
 from api.service.handoff import HandoffService
@@ -262,6 +263,7 @@ def build_parts(
         search=search,
         audit=audit,
         handoff=HandoffService(stores.catalog, stores.handoff, batch_service, audit),
+        connections=ConnectionService(stores.catalog.connections),
         capacity=Capacity(stores.catalog, batch_service),
         catalog=stores.catalog,
         events=stores.events,

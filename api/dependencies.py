@@ -19,6 +19,7 @@ from api.service.additions import AdditionService
 from api.service.audit import AuditService
 from api.service.batches import BatchService
 from api.service.capacity import Capacity
+from api.service.connections import ConnectionService
 from api.service.control import ControlService
 from api.service.documents import DocumentService
 from api.service.handoff import HandoffService
@@ -60,6 +61,7 @@ class ApiParts:
     capacity: Capacity
     audit: AuditService
     handoff: HandoffService
+    connections: ConnectionService
     catalog: Catalog
     events: EventLog
     gate: Gate

@@ -1,10 +1,13 @@
-"""Bodies that carry documents: multipart as a stream, JSON inline. NDJSON has a module of its own."""
+"""Bodies that carry documents: multipart as a stream, JSON inline, selections of connected sources' files.
+
+NDJSON has a module of its own.
+"""
 
 import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
@@ -17,11 +20,20 @@ from api.problems import field_problems, invalid, request_invalid
 from api.reception import Reception, SubmissionSpec, check_metadata
 from api.uploads import check_count, refusal
 from ingather.models.errors import ContentInvalidError, PayloadTooLargeError, RequestError
+from ingather.models.source import MAX_SELECTIONS, FileSelection, SourceRef
 
 MAX_FIELD_BYTES = 16 * 1024 * 1024
 """The ``metadata`` field of a multipart request; it is held in memory."""
 THREAD_BYTES = 256 * 1024
 """JSON and base64 larger than this are read in a thread, so that others are answered meanwhile."""
+
+_SELECTED_AT_ONCE = 500
+"""Files of a selection between two chances for others to be answered."""
+
+SelectionCheck = Callable[[Sequence[FileSelection]], Awaitable[None]]
+"""Whether a tenant may select so: raises ``UnknownConnectionError``, ``SourceTypeMismatchError``."""
+
+Selections = Annotated[tuple[FileSelection, ...], FailFast(), Field(max_length=MAX_SELECTIONS)]
 
 _Model = TypeVar("_Model")
 _Json = TypeVar("_Json", bound=BaseModel)
@@ -40,17 +52,21 @@ class InlineDocument(BaseModel):
 
 
 class JsonDocuments(BaseModel):
-    """Documents for an open batch, inline."""
+    """Documents for an open batch, inline or in connected sources."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    documents: Annotated[tuple[InlineDocument, ...], FailFast()]
+    documents: Annotated[tuple[InlineDocument, ...], FailFast()] = ()
+    sources: Selections = ()
+    """Files of connected sources; they are fetched when the batch runs."""
 
 
 class JsonSubmission(SubmissionSpec):
-    """A batch with its documents inline."""
+    """A batch with its documents inline or in connected sources; the inline ones come first."""
 
     documents: Annotated[tuple[InlineDocument, ...], FailFast()] = ()
+    sources: Selections = ()
+    """Files of connected sources; they are fetched when the batch runs."""
 
 
 class MultipartFeed:
@@ -117,7 +133,10 @@ class JsonFeed:
     A JSON body is held in memory whole, so it is read once there is room for it.
     """
 
-    def __init__(self, body: RequestBody, room: JsonRoom, tenant_id: str, *, makes_batch: bool) -> None:
+    def __init__(
+        self, body: RequestBody, room: JsonRoom, tenant_id: str, check: SelectionCheck, *, makes_batch: bool
+    ) -> None:
+        self._check = check
         self._body = body
         self._room = room
         self._tenant_id = tenant_id
@@ -131,6 +150,7 @@ class JsonFeed:
         check_count(len(parsed.documents), reception.limits)
         for document in parsed.documents:
             await take_inline(document.filename, document.content, document.metadata, reception)
+        await take_selections(parsed.sources, reception, self._check)
         if isinstance(parsed, JsonDocuments):
             return None
         given = parsed.model_fields_set & SubmissionSpec.model_fields.keys()
@@ -174,6 +194,31 @@ async def take_bytes(filename: str, content: bytes, metadata: dict[str, Any], re
     await reception.begin(filename[-MAX_NAME_CHARACTERS:])
     await reception.write(content)
     await reception.end(metadata)
+
+
+async def take_selections(selections: Sequence[FileSelection], reception: Reception, check: SelectionCheck) -> None:
+    """Files of connected sources, a document each: selection by selection, in the order of their ids.
+
+    Nothing is asked of a source: a file that is not there fails alone when it runs. Raises what ``check`` does,
+    and ``BatchTooLargeError``.
+    """
+    if not selections:
+        return
+    await check(selections)
+    selected = sum(len(selection.file_ids) for selection in selections)
+    check_count(reception.tally.document_count + selected, reception.limits)
+    for number, selection in enumerate(selections):
+        for place, file_id in enumerate(selection.file_ids):
+            if place % _SELECTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            await reception.refer(
+                SourceRef(
+                    connection_id=selection.connection_id,
+                    source_type=selection.source_type,
+                    file_id=file_id,
+                    selection=number,
+                )
+            )
 
 
 def _decoded(content: str) -> bytes:

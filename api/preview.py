@@ -38,6 +38,9 @@ class SubmissionPreview(BaseModel):
     by_type: dict[str, int]
     """Files by detected type."""
     archives: int
+    from_sources: int = 0
+    """Files of connected sources: nothing is asked of a source before the batch runs, so they are in no other number
+    but ``documents``."""
     duplicates: int
     """Files whose content is in the request more than once."""
     unsupported: int
@@ -89,6 +92,7 @@ class PreviewLines:
     def __init__(self) -> None:
         self.refused_count = 0
         self.refused: list[RefusedFile] = []
+        self.from_sources = 0
         self._contents = array("Q")
 
     @property
@@ -96,6 +100,7 @@ class PreviewLines:
         return len(self._contents) - len(set(self._contents))
 
     async def add(self, taken: Taken, _metadata: dict[str, Any]) -> None:
+        self.from_sources += taken.source is not None
         if taken.sha256:
             self._contents.append(int(taken.sha256[:16], 16))
         if taken.refused is not None:

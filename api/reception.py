@@ -17,9 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.problems import invalid
 from api.submission_lines import Lines
 from api.uploads import Intake, IntakeLimits, Taken, check_count, refusal
+from ingather.domain.source_names import name_in_source
 from ingather.models.batch import DEFAULT_COLLECTION, CollectionName, ProcessingOptions
 from ingather.models.document import DocumentFailure, Submitted
 from ingather.models.errors import MetadataInvalidError
+from ingather.models.source import SourceRef
 
 _64_BITS = (1 << 64) - 1
 
@@ -63,6 +65,8 @@ class Tally:
             self.first_name = taken.filename
         code = taken.refused.code if taken.refused else None
         self._files.update(orjson.dumps([taken.filename, taken.sha256, taken.size_bytes, code]))
+        if taken.source is not None:
+            self._files.update(taken.source.model_dump_json().encode())
         if metadata:
             self._metadata.update(_canonical([self.document_count, metadata]))
         self.document_count += 1
@@ -118,6 +122,12 @@ class Reception:
         """A document without readable bytes: it fails, its neighbours do not notice."""
         check_count(self.tally.document_count + 1, self.limits)
         await self._add(Taken(filename, 0, "", refused=failure), metadata)
+
+    async def refer(self, source: SourceRef, metadata: dict[str, Any] | None = None) -> None:
+        """A document whose bytes stay in a connected source until it runs. Raises ``BatchTooLargeError`` for one too many."""
+        check_count(self.tally.document_count + 1, self.limits)
+        name = name_in_source(source.source_type, source.file_id)
+        await self._add(Taken(name, 0, "", source=source), metadata or {})
 
     def use_metadata(
         self, by_name: dict[str, dict[str, Any]], find: Callable[[str], dict[str, Any] | None] | None = None

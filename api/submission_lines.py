@@ -76,7 +76,9 @@ class StoredLines:
         return self._keys[-1]
 
     async def add(self, taken: Taken, metadata: dict[str, Any]) -> None:
-        line = Submitted(filename=taken.filename, blob=taken.blob, metadata=metadata, refused=taken.refused)
+        line = Submitted(
+            filename=taken.filename, blob=taken.blob, metadata=metadata, refused=taken.refused, source=taken.source
+        )
         self._waiting += line.model_dump_json().encode()
         self._waiting += b"\n"
         if len(self._waiting) >= _WRITTEN_AT_ONCE_BYTES:

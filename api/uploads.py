@@ -17,6 +17,7 @@ from ingather.domain.keys import upload_key
 from ingather.models.content import SMALL_UPLOAD_BYTES, UPLOAD_PACK_BYTES, BlobRef, Stage
 from ingather.models.document import DocumentFailure
 from ingather.models.errors import BatchTooLargeError, DocumentError, DocumentTooLargeError, StorageUnavailableError
+from ingather.models.source import SourceRef
 from ingather.ports.blob_store import BlobStore
 
 log = structlog.get_logger(__name__)
@@ -43,6 +44,8 @@ class Taken:
     sha256: str
     blob: BlobRef | None = None
     refused: DocumentFailure | None = None
+    source: SourceRef | None = None
+    """Where it lies instead; its bytes are fetched when it runs."""
 
 
 class Intake(Protocol):

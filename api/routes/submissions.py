@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -31,6 +32,7 @@ from api.reception import Feed
 from api.resources import Batch
 from api.routes.batches import batch_response
 from ingather.models.errors import RequestError, UnsupportedMediaTypeError
+from ingather.models.source import FileSelection, SourceType
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=GuardedRoute)
 
@@ -54,7 +56,11 @@ def _json_schema(model: type[BaseModel]) -> dict[str, Any]:
     its schema, and what other answers use is referred to.
     """
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema["properties"]["documents"]["items"] = schema.pop("$defs")[InlineDocument.__name__]
+    own = schema.pop("$defs")
+    schema["properties"]["documents"]["items"] = own[InlineDocument.__name__]
+    selection = own[FileSelection.__name__]
+    selection["properties"]["source_type"] = own[SourceType.__name__]
+    schema["properties"]["sources"]["items"] = selection
     return schema
 
 
@@ -191,7 +197,8 @@ def _feed_of(
     kind = content_type.split(";", 1)[0].strip().lower()
     if kind == "application/json":
         body = RequestBody(request, parts.limits.max_json_bytes, "max_json_bytes")
-        return body, JsonFeed(body, parts.json_room, tenant, makes_batch=makes_batch).read
+        check = partial(parts.connections.check_selections, tenant)
+        return body, JsonFeed(body, parts.json_room, tenant, check, makes_batch=makes_batch).read
     body = RequestBody(request, max_request_bytes, "max_request_bytes")
     if kind == "multipart/form-data":
         boundary = boundary_of(content_type)

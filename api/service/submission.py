@@ -135,6 +135,7 @@ class SubmissionService:
             bytes=tally.size_bytes,
             by_type=dict(intake.by_type),
             archives=intake.by_type[ARCHIVE],
+            from_sources=lines.from_sources,
             duplicates=lines.duplicates,
             unsupported=lines.refused_count,
             refused=lines.refused,

@@ -169,6 +169,7 @@ class Ledger:
             SourceProgress(
                 name=part.name,
                 source_type=part.source_type,
+                connection_id=part.connection_id,
                 counts=self._counts_of(part.first_ordinal, part.first_ordinal + part.document_count),
             )
             for part in slices

@@ -1,6 +1,7 @@
 """Which documents came from where: contiguous ranges of ordinals."""
 
 from ingather.models.batch import SourceSlice
+from ingather.models.source import SourceRef
 
 MAX_SLICES = 20
 """Slices travel in the workflow's history and in its progress; what comes after these is counted in one."""
@@ -15,6 +16,8 @@ class SourceTally:
     def __init__(self) -> None:
         self._slices: list[SourceSlice] = []
         self._next_ordinal = 0
+        self._selection: int | None = None
+        """Which selection the last slice belongs to."""
 
     def count_upload(self) -> None:
         """One more document that was handed in itself."""
@@ -27,13 +30,23 @@ class SourceTally:
         """The documents of one archive."""
         self._begin(name, ZIP, document_count)
 
+    def count_selected(self, ref: SourceRef) -> None:
+        """One more file of a connected source. Each selection is a slice, also where two name one connection."""
+        is_same = bool(self._slices) and self._slices[-1].connection_id == ref.connection_id
+        if is_same and self._selection == ref.selection:
+            self._extend(1)
+        else:
+            self._begin(ref.connection_id, ref.source_type.value, 1, connection_id=ref.connection_id)
+            self._selection = ref.selection
+
     def slices(self) -> tuple[SourceSlice, ...]:
         """All of them, in ordinal order, without gaps."""
         return tuple(self._slices)
 
-    def _begin(self, name: str, source_type: str, document_count: int) -> None:
+    def _begin(self, name: str, source_type: str, document_count: int, *, connection_id: str | None = None) -> None:
         if len(self._slices) == MAX_SLICES:
-            self._slices[-1] = self._slices[-1].model_copy(update={"name": OTHERS, "source_type": UPLOAD})
+            others = {"name": OTHERS, "source_type": UPLOAD, "connection_id": None}
+            self._slices[-1] = self._slices[-1].model_copy(update=others)
             self._extend(document_count)
             return
         self._slices.append(
@@ -42,6 +55,7 @@ class SourceTally:
                 source_type=source_type,
                 first_ordinal=self._next_ordinal,
                 document_count=document_count,
+                connection_id=connection_id,
             )
         )
         self._next_ordinal += document_count

@@ -154,11 +154,13 @@ class SourceSlice(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    """``upload``, or the archive's file name."""
+    """``upload``, the archive's file name, or the connection's id."""
     source_type: str
-    """``upload`` or ``zip``."""
+    """``upload``, ``zip``, or a ``SourceType``."""
     first_ordinal: int
     document_count: int
+    connection_id: str | None = None
+    """Set for the files of one selection."""
 
 
 class SourceProgress(BaseModel):
@@ -167,6 +169,8 @@ class SourceProgress(BaseModel):
     name: str
     source_type: str
     counts: Counts
+    connection_id: str | None = None
+    """Set for the files of one selection."""
 
 
 class BatchProblem(BaseModel):

@@ -48,6 +48,11 @@ class Stage(StrEnum):
     """Where in its pipeline a document is, or was when it failed."""
 
     FETCHING = "fetching"
+    """On its way out of the object that it came in with."""
+    ACCESSING = "accessing"
+    """Its source is being asked for it."""
+    DOWNLOADING = "downloading"
+    """On its way from its source."""
     STORING = "storing"
     WAITING = "waiting"
     """Stored, and next in line for a parser process."""

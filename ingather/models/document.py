@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ingather.models.content import BlobRef, Stage
 from ingather.models.identity import BatchId, FileId, Sha256, TenantId
+from ingather.models.source import SourceRef
 
 
 class DocumentStatus(StrEnum):
@@ -47,6 +48,8 @@ class Submitted(BaseModel):
     """Where its bytes lie; None when they could not be taken in, then ``refused`` says why."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     refused: DocumentFailure | None = None
+    source: SourceRef | None = None
+    """Where its bytes are fetched from when the document runs; there is no ``blob`` then."""
 
 
 class DocumentRef(BaseModel):
@@ -64,6 +67,8 @@ class DocumentRef(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     refused: DocumentFailure | None = None
     """Set where the document was refused before it could run (a bad archive entry, broken base64)."""
+    source: SourceRef | None = None
+    """Where its bytes are fetched from when it runs; there is no ``blob`` then."""
 
 
 class DocumentRecord(BaseModel):

@@ -148,13 +148,40 @@ class ContentInvalidError(DocumentError):
 
 
 class SourceUnavailableError(DocumentError):
-    """Raised after the source's own retries; ``retry`` by this code tries again."""
+    """The source answered with an error of its own, too late, or with less than it announced.
+
+    Tried again a few times, after ``facts['retry_after_seconds']`` where the source asked for that; then it is the
+    document's outcome, and ``retry`` by this code tries once more.
+    """
 
     code = "source_unavailable"
     title = "Document could not be fetched"
     retryable = True
     http_status = 502
     advice = "Check that the source still has the file, then retry this code."
+
+
+class SourceFileNotFoundError(DocumentError):
+    code = "source_file_not_found"
+    title = "File is not in its source"
+    http_status = 404
+    advice = "Check the file id; GET /v1/connections/{id}/files lists what is there."
+
+
+class SourceAccessDeniedError(DocumentError):
+    """The source refuses the connection's credentials, or this file to them; or this deployment refuses the source."""
+
+    code = "source_access_denied"
+    title = "Source refuses access"
+    advice = "POST /v1/connections/{id}/test says what is wrong; correct it, then retry this code."
+
+
+class ConnectionGoneError(DocumentError):
+    """The connection was deleted, or made anew for another kind of source, after the document was submitted."""
+
+    code = "connection_gone"
+    title = "Connection is gone"
+    advice = "Create the connection again under the same id, then retry this code."
 
 
 class DocumentTimeoutError(DocumentError):
@@ -287,6 +314,29 @@ class ApiKeyNotFoundError(RequestError):
     title = "API key not found"
     http_status = 404
     advice = "Check the id; list keys with GET /v1/api-keys."
+
+
+class ConnectionNotFoundError(RequestError):
+    code = "connection_not_found"
+    title = "Connection not found"
+    http_status = 404
+    advice = "Check the id; list connections with GET /v1/connections."
+
+
+class UnknownConnectionError(RequestError):
+    """A selection names a connection that its tenant does not have."""
+
+    code = "unknown_connection"
+    title = "Selection of an unknown connection"
+    advice = "Name a connection of GET /v1/connections, or create it first with POST /v1/connections."
+
+
+class SourceTypeMismatchError(RequestError):
+    """A selection calls a connection something it is not; ``facts['source_type']`` is what it is."""
+
+    code = "source_type_mismatch"
+    title = "Selection of another kind of source"
+    advice = "Send the connection's own source_type, as GET /v1/connections shows it."
 
 
 class AlreadyExistsError(RequestError):
@@ -490,6 +540,15 @@ class EngineUnavailableError(DependencyError):
 
     code = "engine_unavailable"
     title = "Workflow engine is unavailable"
+
+
+class CredentialKeyMissingError(IngatherError):
+    """Credentials of connections cannot be encrypted or read: there is no key, or not the one they were sealed with."""
+
+    code = "credential_key_missing"
+    title = "Key for credentials is missing"
+    http_status = 503
+    advice = "Set INGATHER_SOURCES__KEYS in the API and in every worker, old keys behind the new one."
 
 
 class ConfigurationError(IngatherError):

@@ -50,7 +50,7 @@ class Accounts(Protocol):
         ...
 
     async def delete_tenant(self, tenant_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
-        """Nobody finds the tenant any more, and its keys and users are gone; its batches stay on record.
+        """Nobody finds the tenant any more, its keys, users and connections are gone; its batches stay on record.
 
         False when there was none. Its id is never used again.
         """

@@ -10,6 +10,7 @@ from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Submiss
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.ports.accounts import Accounts
 from ingather.ports.audit import AuditLog
+from ingather.ports.connections import Connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,11 @@ class Catalog(Protocol):
     @property
     def accounts(self) -> Accounts:
         """Tenants with their settings, users and API keys."""
+        ...
+
+    @property
+    def connections(self) -> Connections:
+        """Ways to sources."""
         ...
 
     @property

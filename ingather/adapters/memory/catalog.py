@@ -8,6 +8,7 @@ from typing import Any
 
 from ingather.adapters.memory.accounts import InMemoryAccounts
 from ingather.adapters.memory.audit import InMemoryAuditLog
+from ingather.adapters.memory.connections import InMemoryConnections
 from ingather.domain.submission_parts import check_room, check_sealable, check_takes_more
 from ingather.models.accounts import Tenant
 from ingather.models.audit import AuditEvent
@@ -25,6 +26,7 @@ class InMemoryCatalog:
     def __init__(self) -> None:
         self.audit = InMemoryAuditLog()
         self.accounts = InMemoryAccounts(self.audit)
+        self.connections = InMemoryConnections(self.accounts, self.audit)
         self._batches: dict[str, BatchRecord] = {}
         self._documents: dict[str, DocumentRecord] = {}
         self._ordinals: dict[str, dict[int, str]] = {}

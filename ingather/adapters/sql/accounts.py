@@ -9,7 +9,7 @@ from sqlalchemy import Column, Connection, RowMapping, Select, and_, delete, or_
 
 from ingather.adapters.sql.audit import noting
 from ingather.adapters.sql.statements import Run, insert_into
-from ingather.adapters.sql.tables import api_keys, opened_tickets, tenants, users
+from ingather.adapters.sql.tables import api_keys, connections, opened_tickets, tenants, users
 from ingather.models.accounts import ApiKey, Tenant, User
 from ingather.models.audit import AuditEvent
 from ingather.models.errors import (
@@ -164,6 +164,7 @@ def _delete_tenant(tenant_id: str, at: datetime, connection: Connection) -> bool
         return False
     _revoke_where(api_keys.c.tenant_id == tenant_id, at, connection)
     connection.execute(delete(users).where(users.c.tenant_id == tenant_id))
+    connection.execute(delete(connections).where(connections.c.tenant_id == tenant_id))
     return True
 
 

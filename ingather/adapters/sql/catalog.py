@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from ingather.adapters.sql import audit, batches, documents, parts
 from ingather.adapters.sql.accounts import SqlAccounts, tenant_exists
 from ingather.adapters.sql.audit import SqlAuditLog, noting
+from ingather.adapters.sql.connections import SqlConnections
 from ingather.adapters.sql.engine import WRITES, open_engine, unavailable
 from ingather.adapters.sql.group_commit import GroupCommit
 from ingather.adapters.sql.tables import tenants
@@ -64,6 +65,7 @@ class SqlCatalog:
         self._hot = GroupCommit(self._write_group, linger_seconds=linger_seconds, most=_GROUP)
         self.accounts = SqlAccounts(self._read, self._write)
         self.audit = SqlAuditLog(self._read, self._write)
+        self.connections = SqlConnections(self._read, self._write)
 
     async def __aenter__(self) -> Self:
         return self

@@ -70,6 +70,20 @@ opened_tickets: Final = Table(
     Index(None, "expires_at"),
 )
 
+connections: Final = Table(
+    "connections",
+    metadata,
+    Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), primary_key=True),
+    Column("connection_id", Text, primary_key=True),
+    Column("source_type", Text, nullable=False),
+    Column("settings", Json, nullable=False),
+    Column("sealed", Text),
+    Column("secret_names", Json, nullable=False),
+    Column("fingerprint", Text),
+    Column("created_by", ForeignText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
 batches: Final = Table(
     "batches",
     metadata,

@@ -20,6 +20,7 @@ from ingather.models.document import DocumentFailure, DocumentRef, DocumentStatu
 from ingather.models.engine import PACKABLE_BYTES
 from ingather.models.identity import file_id_for
 from ingather.models.messages import BuildManifestOutput, ReadManifestInput, ReadManifestOutput
+from ingather.models.source import SourceRef, SourceType
 from ingather.ports.audit import AuditFilter
 from tests.support import zips
 from tests.support.submissions import BATCH, TENANT, Submission
@@ -103,6 +104,26 @@ async def test_what_was_refused_at_the_door_goes_on_as_refused() -> None:
     submission.lines.append(Submitted(filename="a.txt", refused=failure))
     await submission.build()
     assert submission.refs() == [DocumentRef(ordinal=0, filename="a.txt", refused=failure)]
+
+
+async def test_files_of_sources_go_on_without_bytes() -> None:
+    """Nothing is asked of a source yet; they share no activity, and each selection's progress is told."""
+    submission = Submission()
+    await submission.add("a.txt", b"A")
+    refs = [
+        SourceRef(connection_id="shelf", source_type=SourceType.LOCAL_DIRECTORY, file_id=f"{name}/b.txt")
+        for name in ("one", "two")
+    ]
+    submission.lines += [Submitted(filename="b.txt", source=ref) for ref in refs]
+    answer = await submission.build()
+    assert submission.refs()[1:] == [
+        DocumentRef(ordinal=1, filename="b.txt", source=refs[0]),
+        DocumentRef(ordinal=2, filename="b (2).txt", original_filename="b.txt", source=refs[1]),
+    ]
+    assert [(s.connection_id, s.source_type, s.document_count) for s in answer.sources] == [
+        (None, "upload", 1),
+        ("shelf", "local_directory", 2),
+    ]
 
 
 async def test_a_submission_of_many_megabytes_is_read_line_by_line() -> None:
