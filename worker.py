@@ -26,12 +26,14 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymen
 
 from activities.accounting import AccountingActivities
 from activities.byte_budget import ByteBudget
+from activities.fetching import Fetcher
 from activities.handoff import HandoffActivities
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
 from activities.keyed_locks import KeyedLocks
 from activities.log_context import LogContext
 from activities.manifest import ManifestActivities, ManifestReader
+from activities.open_sources import OpenSources
 from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
@@ -41,10 +43,17 @@ from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.adapters.zip_archive import ZipArchiveReader
-from ingather.bootstrap import Ports, connect, open_ports, prepare_storage
+from ingather.bootstrap import (
+    Ports,
+    archive_limits,
+    build_secret_box,
+    build_sources,
+    connect,
+    open_ports,
+    prepare_storage,
+)
 from ingather.logging import configure_logging
 from ingather.machine import usable_cores, usable_memory_bytes
-from ingather.models.archive import ArchiveLimits
 from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, IO_QUEUE, WORKFLOW_QUEUE
 from ingather.models.errors import EngineUnavailableError, IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
@@ -162,7 +171,9 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         ahead.add_done_callback(lambda _: leave_out_what_stays())
         stack.callback(ahead.cancel)
         client = await _reach_engine(settings)
-        activities = build_activities(_activity_classes(client, ports, preparer, settings))
+        sources = OpenSources(ports.catalog.connections, build_sources(settings, build_secret_box(settings)))
+        stack.push_async_callback(sources.close)
+        activities = build_activities(_activity_classes(client, ports, preparer, sources, settings))
         queues = [ROLES[role] for role in roles]
         workers = [build_worker(client, queue, activities.get(queue, []), settings) for queue in queues]
         if settings.worker.build_id is not None and settings.worker.make_current:
@@ -249,29 +260,19 @@ async def succeeds(prepare: Callable[[], Awaitable[object]]) -> bool:
     return True
 
 
-def archive_limits(settings: Settings) -> ArchiveLimits:
-    limits = settings.limits
-    return ArchiveLimits(
-        entries=limits.zip_entries,
-        unpacked_bytes=limits.zip_unpacked_bytes,
-        ratio=limits.zip_ratio,
-        depth=limits.zip_depth,
-        entry_bytes=limits.max_file_bytes,
-    )
-
-
 def _activity_classes(
-    client: Client, ports: Ports, preparer: SupervisedPreparer, settings: Settings
+    client: Client, ports: Ports, preparer: SupervisedPreparer, sources: OpenSources, settings: Settings
 ) -> ActivityClasses:
     manifest = ManifestReader(ports.blobs)
     ingesting = (ports.blobs, ports.catalog, preparer, manifest)
     budget = document_budget(settings)
+    fetcher = Fetcher(ports.blobs, sources, budget, settings.limits.max_file_bytes)
     shared: Any = {"budget": budget, "same_content": KeyedLocks()}
     return ActivityClasses(
-        ingest=IngestActivities(*ingesting, **shared),
+        ingest=IngestActivities(*ingesting, **shared, fetcher=fetcher),
         packs=PackActivities(*ingesting, **shared),
         accounting=AccountingActivities(ports.catalog, manifest),
-        handoff=HandoffActivities(ports.blobs, ports.catalog, ports.handoff, manifest, budget=budget),
+        handoff=HandoffActivities(ports.blobs, ports.catalog, ports.handoff, manifest, budget=budget, fetcher=fetcher),
         manifest=ManifestActivities(ports.blobs, ports.catalog, ZipArchiveReader(), archive_limits(settings)),
         index=IndexActivities(ports.blobs, ports.catalog, ports.index),
         records=RecordActivities(ports.blobs, ports.catalog),

@@ -10,12 +10,15 @@ from temporalio import activity
 from activities.failures import described, to_document_failure
 from activities.ingestion import Ingestion
 from ingather.models.document import DocumentFailure
-from ingather.models.errors import BlobNotFoundError, DocumentError, IngatherError
+from ingather.models.errors import BlobNotFoundError, DocumentError, IngatherError, SourceUnavailableError
 
 log = structlog.get_logger(__name__)
 
 MAX_UNEXPECTED_ATTEMPTS = 4
 """A bug of our own is tried this often, then it is that document's outcome and nobody else's."""
+
+MAX_SOURCE_ATTEMPTS = 5
+"""A source that does not answer is asked so often, besides its adapter's own patience; then its document fails."""
 
 
 async def failure_of(ingestion: Ingestion, work: Awaitable[None]) -> DocumentFailure | None:
@@ -23,6 +26,8 @@ async def failure_of(ingestion: Ingestion, work: Awaitable[None]) -> DocumentFai
     try:
         await work
     except (DocumentError, BlobNotFoundError) as error:
+        if isinstance(error, SourceUnavailableError) and activity.info().attempt < MAX_SOURCE_ATTEMPTS:
+            raise
         return to_document_failure(error, ingestion.stage)
     except IngatherError:
         raise

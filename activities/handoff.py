@@ -16,13 +16,13 @@ from temporalio import activity
 from activities.attempts import failure_of, to_its_end
 from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
 from activities.failures import translate_errors_and_give_up
+from activities.fetching import Fetcher
 from activities.heartbeats import StageHeartbeat
-from activities.ingestion import Ingestion, fetch_content, log_end, log_start, log_starts, output_of
+from activities.ingestion import Ingestion, fetch_content, log_end, log_start, log_starts, output_of, store_content
 from activities.manifest import ManifestReader
 from activities.pack_progress import PackHeartbeats, PackProgress
 from ingather.domain.audit import document_event_id, documents_ingested
 from ingather.domain.bitmap import decode_bitmap
-from ingather.domain.stored import StoredBytes
 from ingather.models.content import Stage
 from ingather.models.document import DocumentFailure, DocumentRecord
 from ingather.models.handoff import HandedOn
@@ -43,12 +43,14 @@ class HandoffActivities:
         manifest: ManifestReader,
         *,
         budget: ByteBudget | None = None,
+        fetcher: Fetcher | None = None,
     ) -> None:
         self._blobs = blobs
         self._catalog = catalog
         self._queue = queue
         self._manifest = manifest
         self._budget = budget or ByteBudget(DEFAULT_BUDGET_BYTES)
+        self._fetcher = fetcher
 
     @activity.defn(name="hand_on_document")
     @translate_errors_and_give_up
@@ -59,6 +61,9 @@ class HandoffActivities:
             heartbeat.filename = document.filename
             ingestion = Ingestion(request, document, activity.info().attempt, None, heartbeat.enter)
             log_start(ingestion)
+            if self._fetcher is not None:
+                await self._fetcher.bring(ingestion)
+                heartbeat.filename = ingestion.document.filename
             [record] = await self._hand_on([ingestion])
         log_end(record)
         return output_of(record)
@@ -118,8 +123,7 @@ class HandoffActivities:
         ingestion.enter(Stage.FETCHING)
         content = await fetch_content(ingestion, self._blobs)
         ingestion.enter(Stage.STORING)
-        await self._blobs.put(ingestion.raw_key, content)
-        ingestion.raw = StoredBytes(ingestion.raw_key)
+        await store_content(ingestion, self._blobs, content)
 
     async def _conclude(self, stored: Sequence[Ingestion], records: Sequence[DocumentRecord]) -> None:
         """Push, then record. A crash in between is made good by the next attempt, which finds the push done."""

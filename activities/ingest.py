@@ -11,15 +11,15 @@ from temporalio import activity
 from activities.attempts import failure_of, to_its_end
 from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
 from activities.failures import translate_errors_and_give_up
+from activities.fetching import Fetcher
 from activities.heartbeats import StageHeartbeat
-from activities.ingestion import Ingestion, fetch_content, log_end, log_start, output_of
+from activities.ingestion import Ingestion, fetch_content, log_end, log_start, output_of, store_content
 from activities.keyed_locks import KeyedLocks
 from activities.manifest import ManifestReader
 from activities.reuse import is_good_enough, take_over
 from ingather.domain.audit import documents_ingested
 from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.domain.keys import artifact_key, parsed_key
-from ingather.domain.stored import StoredBytes
 from ingather.models.content import PreparedDocument, Stage
 from ingather.models.document import DocumentRecord
 from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
@@ -40,6 +40,7 @@ class IngestActivities:
         *,
         budget: ByteBudget | None = None,
         same_content: KeyedLocks | None = None,
+        fetcher: Fetcher | None = None,
     ) -> None:
         self._blobs = blobs
         self._catalog = catalog
@@ -47,6 +48,7 @@ class IngestActivities:
         self._manifest = manifest
         self._budget = budget or ByteBudget(DEFAULT_BUDGET_BYTES)
         self._same_content = same_content or KeyedLocks()
+        self._fetcher = fetcher
 
     @activity.defn(name="ingest_document")
     @translate_errors_and_give_up
@@ -58,6 +60,9 @@ class IngestActivities:
             fingerprint = pipeline_fingerprint(self._preparer.description, request.options)
             ingestion = Ingestion(request, document, activity.info().attempt, fingerprint, heartbeat.enter)
             log_start(ingestion)
+            if self._fetcher is not None:
+                await self._fetcher.bring(ingestion)
+                heartbeat.filename = ingestion.document.filename
             # Identical documents of one batch come together: the second waits until the first is in the
             # catalog, and finds it there.
             async with self._same_content.hold(ingestion.content):
@@ -84,8 +89,7 @@ class IngestActivities:
         ingestion.enter(Stage.FETCHING)
         content = await fetch_content(ingestion, self._blobs)
         ingestion.enter(Stage.STORING)
-        await self._blobs.put(ingestion.raw_key, content)
-        ingestion.raw = StoredBytes(ingestion.raw_key)
+        await store_content(ingestion, self._blobs, content)
         ingestion.enter(Stage.WAITING)
         if not await self._take_existing(ingestion):
             ingestion.done(await self._prepare(ingestion, content))

@@ -1,5 +1,6 @@
 """How far one attempt at a document is: its stage, its timings, and the record it ends in."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -7,11 +8,12 @@ from datetime import UTC, datetime
 import structlog
 from temporalio import activity
 
+from ingather.domain.filenames import stored_original
 from ingather.domain.keys import raw_key, upload_prefix
 from ingather.domain.stored import StoredBytes
-from ingather.models.content import PreparedDocument, PrepareRequest, Stage
+from ingather.models.content import BlobRef, PreparedDocument, PrepareRequest, Stage
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentRef, DocumentStatus
-from ingather.models.errors import DocumentEmptyError
+from ingather.models.errors import DocumentEmptyError, SourceUnavailableError
 from ingather.models.identity import file_id_for
 from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
 from ingather.ports.blob_store import BlobStore
@@ -55,6 +57,20 @@ class Ingestion:
         self._stage_began = time.perf_counter()
         self._timings_ms: dict[str, float] = {}
         self._outcome: dict[str, object] = {}
+
+    def fetched(self, blob: BlobRef) -> None:
+        """The document came out of its source and lies at its own key."""
+        self.document = self.document.model_copy(update={"blob": blob})
+        self.sha256 = blob.sha256
+
+    def rename(self, filename: str, original: str) -> None:
+        """The document goes by the name that its source knows it under."""
+        known = {"filename": filename, "original_filename": stored_original(original, filename)}
+        self.document = self.document.model_copy(update=known)
+
+    def refuse(self, failure: DocumentFailure) -> None:
+        """The document has no bytes to go on with."""
+        self.document = self.document.model_copy(update={"refused": failure})
 
     @property
     def address(self) -> tuple[str, str, str]:
@@ -166,6 +182,7 @@ class Ingestion:
                 "sha256": self.sha256,
                 "size_bytes": document.blob.size_bytes if document.blob else None,
                 "metadata": document.metadata,
+                "source": document.source,
                 "timings_ms": self._timings_ms,
                 "raw_key": self.raw.key if self.raw else None,
                 "raw_offset": self.raw.offset if self.raw else 0,
@@ -178,12 +195,25 @@ class Ingestion:
 
 
 async def fetch_content(ingestion: Ingestion, blobs: BlobStore) -> bytes:
-    """The document's bytes as they came in. Raises ``DocumentEmptyError`` where there are none."""
+    """The document's bytes as they came in, or were fetched. Raises ``DocumentEmptyError`` where there are none."""
     blob = ingestion.document.blob
     assert blob is not None  # only a refused document has none
     if blob.size_bytes == 0:
         raise DocumentEmptyError(f"{ingestion.document.filename!r} has zero bytes.")
-    return await blobs.get(blob.key, offset=blob.offset, size=blob.size_bytes)
+    content = await blobs.get(blob.key, offset=blob.offset, size=blob.size_bytes)
+    if ingestion.document.source is not None and hashlib.sha256(content).hexdigest() != blob.sha256:
+        # Two attempts at once, and the file changed in between: what lies there is not what its name says.
+        await blobs.delete(blob.key)
+        raise SourceUnavailableError("The file changed in its source while it was fetched.")
+    return content
+
+
+async def store_content(ingestion: Ingestion, blobs: BlobStore, content: bytes) -> None:
+    """Bring the bytes to the document's own key, where they do not lie there already."""
+    blob = ingestion.document.blob
+    if blob is None or blob.key != ingestion.raw_key:
+        await blobs.put(ingestion.raw_key, content)
+    ingestion.raw = StoredBytes(ingestion.raw_key)
 
 
 def output_of(record: DocumentRecord) -> IngestDocumentOutput:

@@ -325,4 +325,5 @@ def _row(request: BuildManifestInput, ref: DocumentRef) -> DocumentRecord:
         sha256=ref.blob.sha256 if ref.blob else None,
         size_bytes=ref.blob.size_bytes if ref.blob else None,
         metadata=ref.metadata,
+        source=ref.source,
     )

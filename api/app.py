@@ -39,6 +39,7 @@ from api.readiness import Readiness
 from api.routes import (
     api_keys,
     batches,
+    connections,
     documents,
     events,
     handoff,
@@ -72,7 +73,16 @@ from api.tickets import StreamTickets
 from api.tokens import Tokens
 from api.uploads import IntakeLimits
 from ingather.adapters.rate_limiter import LimitsRateLimiter
-from ingather.bootstrap import Stores, build_embedder, connect, migrate, open_stores
+from ingather.adapters.sources.patience import FOR_PEOPLE
+from ingather.bootstrap import (
+    Stores,
+    build_embedder,
+    build_secret_box,
+    build_sources,
+    connect,
+    migrate,
+    open_stores,
+)
 from ingather.logging import configure_logging
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
 from ingather.ports.rate_limiter import RateLimiter
@@ -86,7 +96,7 @@ MAX_BODY_BYTES = 1024 * 1024
 CACHE_BYTES = 1024 * 1024
 """Objects kept in memory: little, because this process writes uploads once and seldom reads them."""
 
-BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes)
+BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections)
 ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
 CONTRACTS = (tenant_jobs, document_upload)
 
@@ -162,6 +172,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             stack.push_async_callback(parts.gate.authenticator.close)
             if settings.auth.first_key is not None:
                 await parts.accounts.register_first_key(settings.auth.first_key)
+            await parts.connections.renew_all()
             streams = EventStreams(
                 client,
                 stores.events,
@@ -244,6 +255,7 @@ def build_parts(
         ),
         gate.tenants,
     )
+    box = build_secret_box(settings)
     secret, audit = settings.api.cursor_secret, AuditService(stores.catalog.audit)
     return ApiParts(
         batches=batch_service,
@@ -263,7 +275,9 @@ def build_parts(
         search=search,
         audit=audit,
         handoff=HandoffService(stores.catalog, stores.handoff, batch_service, audit),
-        connections=ConnectionService(stores.catalog.connections),
+        connections=ConnectionService(
+            stores.catalog.connections, box, build_sources(settings, box, patience=FOR_PEOPLE)
+        ),
         capacity=Capacity(stores.catalog, batch_service),
         catalog=stores.catalog,
         events=stores.events,

@@ -20,6 +20,7 @@ from ingather.models.batch import (
 from ingather.models.content import Stage
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentStatus
 from ingather.models.identity import workflow_id_for
+from ingather.models.source import SourceType
 
 _WAITING_FOR = {BatchState.PENDING: "start", BatchState.QUEUED: "place", BatchState.PAUSED: "resume"}
 
@@ -92,6 +93,14 @@ class DocumentFault(Resource):
     and ``exit_signal``."""
 
 
+class DocumentSource(Resource):
+    """Where a document is fetched from."""
+
+    connection_id: str
+    source_type: SourceType
+    file_id: str
+
+
 class Document(Resource):
     """A document of a batch."""
 
@@ -118,6 +127,8 @@ class Document(Resource):
     """For a skipped document: the one that was ingested first."""
     raw_key: str | None = None
     """Object key of its stored bytes."""
+    source: DocumentSource | None = None
+    """The file it is in a connected source; null where its bytes were handed in."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     timings: dict[str, float] = Field(default_factory=dict)
     """Milliseconds by stage."""
@@ -297,6 +308,7 @@ def document_resource(record: DocumentRecord, links: Links, *, stage: Stage | No
         warnings=list(record.warnings),
         duplicate_of=record.duplicate_of,
         raw_key=record.raw_key,
+        source=DocumentSource(**record.source.model_dump(exclude={"selection"})) if record.source else None,
         metadata=record.metadata,
         timings=record.timings_ms,
         started_at=record.started_at,

@@ -10,18 +10,24 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile
 
 from ingather.adapters.cached_blob_store import CachedBlobStore
+from ingather.adapters.fernet_box import FernetBox
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.redis_handoff_queue import RedisHandoffQueue
 from ingather.adapters.s3.blob_store import S3BlobStore
+from ingather.adapters.sources.opener import SourceOpener
+from ingather.adapters.sources.patience import FOR_BATCHES, Patience
 from ingather.adapters.sql.catalog import SqlCatalog
 from ingather.adapters.sql.migrate import migrate as migrate_catalog
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
+from ingather.models.archive import ArchiveLimits
 from ingather.models.errors import ConfigurationError
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
 from ingather.ports.chunk_index import ChunkIndex
 from ingather.ports.event_log import EventLog
 from ingather.ports.handoff_queue import HandoffQueue
+from ingather.ports.secret_box import SecretBox
+from ingather.ports.source import SourceFactory
 from ingather.settings import MIB, Settings
 
 CACHE_BYTES = 128 * MIB
@@ -147,6 +153,34 @@ def build_embedder(settings: Settings) -> WordLlamaEmbedder | OpenAiEmbedder:
         model=embedder.model,
         api_key=embedder.api_key.get_secret_value() if embedder.api_key else None,
         dimensions=embedder.dimensions,
+    )
+
+
+def archive_limits(settings: Settings) -> ArchiveLimits:
+    """What one archive may cost."""
+    limits = settings.limits
+    return ArchiveLimits(
+        entries=limits.zip_entries,
+        unpacked_bytes=limits.zip_unpacked_bytes,
+        ratio=limits.zip_ratio,
+        depth=limits.zip_depth,
+        entry_bytes=limits.max_file_bytes,
+    )
+
+
+def build_secret_box(settings: Settings) -> SecretBox:
+    """Where credentials of connections are closed up. Raises ``ConfigurationError`` for a key that is none."""
+    return FernetBox([key.get_secret_value() for key in settings.sources.keys])
+
+
+def build_sources(settings: Settings, box: SecretBox, *, patience: Patience = FOR_BATCHES) -> SourceFactory:
+    """Opens connections, within what this deployment allows."""
+    return SourceOpener(
+        box,
+        roots=settings.sources.roots,
+        archive_limits=archive_limits(settings),
+        allow_private=settings.sources.allow_private,
+        patience=patience,
     )
 
 

@@ -4,12 +4,14 @@ Temporal keeps its own standard variables (``TEMPORAL_ADDRESS``, ``TEMPORAL_NAME
 ``TEMPORAL_API_KEY``, ``TEMPORAL_TLS_*``), read through ``temporalio.envconfig``.
 """
 
+import json
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -86,6 +88,39 @@ class EmbedderSettings(BaseModel):
     api_key: SecretStr | None = None
     dimensions: int = Field(default=256, ge=8, le=4_096)
     """Length of the remote model's vectors."""
+
+
+class SourceSettings(BaseModel):
+    roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders that `local_directory` and `local_zip` connections may lead into, as a path list (`/srv/in:/mnt/scans`) or a JSON array; none when empty. `{tenant_id}` in a path stands for the connection's tenant; without it every tenant may read all of the folder."""
+    keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Keys that credentials of connections are encrypted with, newest first, separated by commas or as a JSON array; `ingather connections new-key` makes one. Without any, a connection with credentials is refused."""
+    allow_private: bool = False
+    """Let connections lead to addresses that are not on the public Internet: for development, and for an object storage or web server in a network of your own."""
+
+    @field_validator("roots", mode="before")
+    @classmethod
+    def _path_list(cls, value: object) -> object:
+        return _listed(value, os.pathsep)
+
+    @field_validator("roots")
+    @classmethod
+    def _absolute(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(Path(os.path.normpath(path.expanduser().absolute())) for path in value)
+
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _key_list(cls, value: object) -> object:
+        return _listed(value, ",")
+
+
+def _listed(value: object, separator: str) -> object:
+    """A list out of an environment variable: JSON where it looks like that, else separated."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [each.strip() for each in value.split(separator) if each.strip()]
 
 
 class TemporalUiSettings(BaseModel):
@@ -204,6 +239,7 @@ class Settings(BaseSettings):
     catalog: CatalogSettings = CatalogSettings()
     index: IndexSettings = IndexSettings()
     embedder: EmbedderSettings = EmbedderSettings()
+    sources: SourceSettings = SourceSettings()
     temporal_ui: TemporalUiSettings = TemporalUiSettings()
     engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()

@@ -224,6 +224,7 @@ class DocumentRun:
                 kills=self._share.plan.kills(position),
                 actor=spec.created_by,
                 again=self.again,
+                max_file_bytes=spec.max_file_bytes,
             ),
             activity_id=activity_id_for(ordinal, self.retry_round),
             summary=_summary(self._share.filenames[position]),

@@ -11,7 +11,7 @@ from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
 from ingather.models.batch import ProcessingOptions
-from ingather.models.engine import CPU_QUEUE, HEARTBEAT_TIMEOUT, IO_QUEUE, PACK_DOCUMENTS
+from ingather.models.engine import CPU_QUEUE, FETCH_SECONDS, HEARTBEAT_TIMEOUT, IO_QUEUE, PACK_DOCUMENTS
 
 
 class ActivityOptions(TypedDict, total=False):
@@ -42,7 +42,7 @@ _ENDLESS = RetryPolicy(
 )
 
 _STORE_AND_WRITE_SECONDS = 240
-"""What one attempt may take beside parsing: fetch, store, embed, write."""
+"""What one attempt may take beside parsing: store, embed, write; and get the bytes, where they were handed in."""
 
 _PARSES_AN_ATTEMPT = 8
 """A crashed parser gets a second chance inside the attempt, and a document may wait in line behind others that take
@@ -54,7 +54,7 @@ def ingest_options(options: ProcessingOptions) -> ActivityOptions:
     return ActivityOptions(
         task_queue=CPU_QUEUE,
         start_to_close_timeout=timedelta(
-            seconds=_PARSES_AN_ATTEMPT * options.timeout_seconds + _STORE_AND_WRITE_SECONDS
+            seconds=_PARSES_AN_ATTEMPT * options.timeout_seconds + _STORE_AND_WRITE_SECONDS + FETCH_SECONDS
         ),
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
         retry_policy=_PATIENT,

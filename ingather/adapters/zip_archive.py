@@ -73,6 +73,12 @@ class ZipArchive:
         self._infos = infos
         self.entries = tuple(_entry(index, info) for index, info in enumerate(infos))
 
+    def read_through(self, file: BinaryIO) -> "ZipArchive":
+        """The same archive through another opened file, for another thread: its directory is not read again."""
+        other = ZipArchive(file, ())
+        other._infos, other.entries = self._infos, self.entries
+        return other
+
     def unpack(self, entry: ArchiveEntry) -> Iterator[bytes]:
         """The entry's real bytes, checked against what the directory claims; see the port."""
         info = self._infos[entry.index]

@@ -11,6 +11,7 @@ from ingather.models.audit import SYSTEM, SYSTEM_NAME, Actor, AuditEvent, AuditT
 from ingather.models.batch import BatchRecord, BatchSummary
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.messages import RetryRequest, SealRequest
+from ingather.models.source import Connection
 
 
 def document_event_id(batch_id: str, ordinal: int) -> str:
@@ -108,9 +109,9 @@ def batch_ended(tenant_id: str, summary: BatchSummary, at: datetime) -> AuditEve
 
 
 def account_event(
-    kind: AuditType, thing: Tenant | User | ApiKey, by: Actor, at: datetime, **details: Any
+    kind: AuditType, thing: Tenant | User | ApiKey | Connection, by: Actor, at: datetime, **details: Any
 ) -> AuditEvent:
-    """Something happened to a tenant, user or key. It is written with the change itself, so its id may be any."""
+    """Something happened to a tenant, user, key or connection. It is written with the change itself, so its id may be any."""
     resource_type, resource_id, name = _named(thing)
     return AuditEvent(
         event_id=str(uuid.uuid4()),
@@ -124,11 +125,13 @@ def account_event(
     )
 
 
-def _named(thing: Tenant | User | ApiKey) -> tuple[ResourceType, str, str]:
+def _named(thing: Tenant | User | ApiKey | Connection) -> tuple[ResourceType, str, str]:
     if isinstance(thing, Tenant):
         return ResourceType.TENANT, thing.tenant_id, thing.name
     if isinstance(thing, User):
         return ResourceType.USER, thing.user_id, thing.username
+    if isinstance(thing, Connection):
+        return ResourceType.CONNECTION, thing.connection_id, thing.connection_id
     return ResourceType.API_KEY, thing.key_id, thing.name
 
 

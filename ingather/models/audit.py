@@ -42,6 +42,9 @@ class AuditType(StrEnum):
     API_KEY_ROTATED = "API_KEY_ROTATED"
     API_KEY_REVOKED = "API_KEY_REVOKED"
 
+    CONNECTION_CREATED = "CONNECTION_CREATED"
+    CONNECTION_DELETED = "CONNECTION_DELETED"
+
 
 class ResourceType(StrEnum):
     """What an event is about. Open to additions."""
@@ -51,6 +54,7 @@ class ResourceType(StrEnum):
     TENANT = "tenant"
     USER = "user"
     API_KEY = "api_key"
+    CONNECTION = "connection"
 
 
 class Actor(BaseModel):

@@ -100,6 +100,8 @@ class DocumentRecord(BaseModel):
     """Object key of the stored bytes, ``raw/{tenant}/{file_id}/{sha256}``; of a small document maybe what it came in with."""
     raw_offset: int = 0
     """Where its bytes begin in that object."""
+    source: SourceRef | None = None
+    """The file of a connected source that it is; None where its bytes were handed in."""
     fingerprint: str | None = None
     """Pipeline fingerprint its artifacts are kept under."""
     artifact_key: str | None = None

@@ -50,3 +50,6 @@ HEARTBEAT_TIMEOUT = timedelta(seconds=6)
 beats may be late or lost before that happens to a worker that is merely busy."""
 HEARTBEAT_THROTTLE = timedelta(seconds=1)
 """The SDK waits 0.8 x the timeout unless told otherwise, and cancellation travels with heartbeats."""
+
+FETCH_SECONDS = 540
+"""What a connected source may take for one file."""

@@ -339,6 +339,14 @@ class SourceTypeMismatchError(RequestError):
     advice = "Send the connection's own source_type, as GET /v1/connections shows it."
 
 
+class SourceNotBrowsableError(RequestError):
+    """The kind of source has no lists of its files."""
+
+    code = "source_not_browsable"
+    title = "Source cannot be browsed"
+    advice = "Select files by their ids, as docs/reference/connections.md says for this kind of source."
+
+
 class AlreadyExistsError(RequestError):
     """The name or id belongs to something else; ``facts['field']`` says which of them."""
 

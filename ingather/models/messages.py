@@ -252,6 +252,8 @@ class IngestDocumentInput(Message):
     """Who submitted it, for the audit."""
     again: bool = False
     """It may have left results, although this is its first activity here."""
+    max_file_bytes: int | None = None
+    """What a file of a connected source may have, where that is less than the worker's own limit."""
 
 
 class IngestDocumentOutput(Message):

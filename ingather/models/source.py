@@ -91,7 +91,10 @@ class Connection(BaseModel):
     """The settings that may not be shown, encrypted; None where there are none."""
     secret_names: tuple[str, ...] = ()
     """Which those are, to be shown masked."""
-    fingerprint: str | None = None
-    """SHA-256 of the request that made it, to tell a repeat from another request; keyed where it covers a secret."""
     created_by: str = "anonymous"
     created_at: datetime
+
+    @property
+    def owner(self) -> str:
+        """Whom its credentials are sealed for: under another connection's name they are useless."""
+        return f"{self.tenant_id}/{self.connection_id}"

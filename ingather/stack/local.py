@@ -6,6 +6,7 @@ the next, so addresses in somebody's shell or browser go on working.
 """
 
 import asyncio
+import base64
 import hashlib
 import os
 from contextlib import ExitStack
@@ -32,6 +33,7 @@ log = structlog.get_logger(__name__)
 DEFAULT_API_PORT = 8000
 _READY_SECONDS = 60.0
 _FIRST_KEY = "INGATHER_AUTH__FIRST_KEY"
+_SOURCE_KEYS = "INGATHER_SOURCES__KEYS"
 
 
 class LocalStack:
@@ -108,6 +110,7 @@ class LocalStack:
             "INGATHER_API__HOST": LOOPBACK,
             "INGATHER_API__CURSOR_SECRET": cursor_secret,
             "INGATHER_AUTH__TOKEN_SECRET": hashlib.sha256(f"tokens {cursor_secret}".encode()).hexdigest(),
+            _SOURCE_KEYS: os.environ.get(_SOURCE_KEYS) or _source_key(cursor_secret),
             _FIRST_KEY: os.environ.get(_FIRST_KEY) or self._first_key.registered,
             "INGATHER_S3__ENDPOINT_URL": self.s3.endpoint_url,
             "INGATHER_S3__REGION": self.s3.region,
@@ -259,3 +262,8 @@ def choose_api_port(wanted: int | None, previous: int | None, taken: set[int]) -
         if candidate is not None and candidate not in taken and is_free(candidate):
             return candidate
     return choose_ports(["api"])["api"]
+
+
+def _source_key(secret: str) -> str:
+    """A key for credentials of connections, as secret as what it is made from and kept with that."""
+    return base64.urlsafe_b64encode(hashlib.sha256(f"sources {secret}".encode()).digest()).decode()

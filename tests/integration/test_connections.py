@@ -31,7 +31,7 @@ def connection(connection_id: str = "drive", **facts) -> Connection:
 async def test_a_connection_is_read_as_it_was_written(connections):
     """Every field comes back; the second of an id is answered with the first."""
     wanted = connection(
-        settings={"folder": "1AbC", "n": [1, None]}, sealed="gAAA", secret_names=("a", "b"), fingerprint="f",
+        settings={"folder": "1AbC", "n": [1, None]}, sealed="gAAA", secret_names=("a", "b"),
         created_by="Zoë",
     )  # fmt: skip
     assert await connections.add_connection(wanted) == (wanted, True)

@@ -12,11 +12,13 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.accounting import AccountingActivities
 from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
+from activities.fetching import Fetcher
 from activities.handoff import HandoffActivities
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
 from activities.keyed_locks import KeyedLocks
 from activities.manifest import ManifestReader
+from activities.open_sources import OpenSources
 from activities.pack import PackActivities
 from activities.records import RecordActivities
 from ingather.adapters.memory.blob_store import InMemoryBlobStore
@@ -27,6 +29,7 @@ from ingather.domain.bitmap import encode_bitmap
 from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.domain.keys import artifact_key, manifest_key, upload_key
 from ingather.domain.manifest_pages import encode_page
+from ingather.domain.source_names import name_in_source
 from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState, BatchSummary, Counts, ProcessingOptions
 from ingather.models.content import BlobRef, PreparedDocument, PrepareRequest, Stage
@@ -42,15 +45,18 @@ from ingather.models.messages import (
     IngestPackOutput,
     PackHeartbeat,
 )
+from ingather.models.source import SourceRef
 from ingather.ports.blob_store import BlobStat, BlobStore
 from ingather.ports.catalog import Catalog
 from ingather.ports.chunk_index import ChunkIndex
 from ingather.ports.document_preparer import DocumentPreparer
 from tests.support.catalog_records import NOON
+from tests.support.sources import SourcesStandIn
 
 Answer = TypeVar("Answer")
 
 TENANT = DEFAULT_TENANT_ID
+MAX_FILE_BYTES = 20 * 1024 * 1024
 PLAIN = ProcessingOptions()
 
 
@@ -208,11 +214,18 @@ class Workshop:
         manifest, same_content = ManifestReader(self.blobs, cache_bytes=0), KeyedLocks()
         self.budget = ByteBudget(DEFAULT_BUDGET_BYTES)
         ports = (self.blobs, self.catalog, preparer, manifest)
-        self.ingest_activities = IngestActivities(*ports, budget=self.budget, same_content=same_content)
+        self.sources = SourcesStandIn()
+        opened = OpenSources(self.catalog.connections, self.sources, trusted_seconds=0)
+        self.fetcher = Fetcher(self.blobs, opened, self.budget, MAX_FILE_BYTES)
+        self.ingest_activities = IngestActivities(
+            *ports, budget=self.budget, same_content=same_content, fetcher=self.fetcher
+        )
         self.pack_activities = PackActivities(*ports, budget=self.budget, same_content=same_content)
         self.accounting_activities = AccountingActivities(self.catalog, manifest)
         self.queue = InMemoryHandoffQueue()
-        self.handoff_activities = HandoffActivities(self.blobs, self.catalog, self.queue, manifest)
+        self.handoff_activities = HandoffActivities(
+            self.blobs, self.catalog, self.queue, manifest, fetcher=self.fetcher
+        )
         self.index_activities = IndexActivities(self.blobs, self.catalog, self.index)
         self.record_activities = RecordActivities(self.blobs, self.catalog)
 
@@ -229,6 +242,14 @@ class Workshop:
             name = names[ordinal] if names else f"document-{ordinal}.txt"
             refs.append(DocumentRef(ordinal=ordinal, filename=name, blob=blob, metadata={"number": ordinal}))
         await self.add_manifest(batch_id, refs, collection)
+        return batch_id
+
+    async def batch_of_sources(self, *refs: SourceRef) -> str:
+        """A batch of files in connected sources, one after the other; answers its id."""
+        batch_id = str(uuid.uuid4())
+        names = [name_in_source(ref.source_type, ref.file_id) for ref in refs]
+        documents = [DocumentRef(ordinal=n, filename=name, source=refs[n]) for n, name in enumerate(names)]
+        await self.add_manifest(batch_id, documents, "default")
         return batch_id
 
     async def refused_batch(self, failure: DocumentFailure) -> str:

@@ -79,7 +79,6 @@ connections: Final = Table(
     Column("settings", Json, nullable=False),
     Column("sealed", Text),
     Column("secret_names", Json, nullable=False),
-    Column("fingerprint", Text),
     Column("created_by", ForeignText, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )
@@ -151,6 +150,7 @@ documents: Final = Table(
     Column("timings_ms", Json, nullable=False),
     Column("raw_key", Text),
     Column("raw_offset", BigInteger, nullable=False, server_default="0"),
+    Column("source", Json),
     Column("fingerprint", Text),
     Column("artifact_key", Text),
     Column("artifact_offset", BigInteger, nullable=False, server_default="0"),

@@ -5,6 +5,7 @@ from importlib.resources import files
 
 import pytest
 
+from activities.attempts import MAX_SOURCE_ATTEMPTS
 from ingather.domain.artifact import decode
 from ingather.domain.keys import raw_key
 from ingather.models.content import Stage
@@ -83,7 +84,7 @@ async def test_whatever_a_parser_answers_becomes_the_documents_outcome(workshop,
     preparer.error = kind("It cannot be read.", stage="chunking", peak_memory_bytes=7)
     batch_id = await workshop.batch(TEXT)
 
-    output = await workshop.ingest(batch_id)
+    output = await workshop.ingest(batch_id, attempt=MAX_SOURCE_ATTEMPTS)
 
     assert (output.status, output.code, output.stage) == (DocumentStatus.FAILED, kind.code, Stage.CHUNKING)
     error = (await workshop.row(batch_id)).error

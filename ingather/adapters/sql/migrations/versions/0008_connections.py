@@ -1,4 +1,4 @@
-"""Connections to sources."""
+"""Connections to sources; which document is a file of one."""
 
 from datetime import datetime
 from typing import Any
@@ -22,12 +22,12 @@ def upgrade() -> None:
         sa.Column("settings", _json(), nullable=False),
         sa.Column("sealed", sa.Text()),
         sa.Column("secret_names", _json(), nullable=False),
-        sa.Column("fingerprint", sa.Text()),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", _moment(), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "connection_id", name="pk_connections"),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.tenant_id"], name="fk_connections_tenant_id"),
     )
+    op.add_column("documents", sa.Column("source", _json()))
 
 
 def _json() -> sa.types.TypeEngine[Any]:

@@ -1,0 +1,161 @@
+"""What all sources behind HTTP share: the guarded client, patience, back-off, and bodies that must be whole."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+import structlog
+
+from ingather.adapters.guarded_http import AddressRefusedError, guarded_client
+from ingather.adapters.sources.patience import Patience
+from ingather.models.errors import DocumentError, SourceAccessDeniedError, SourceUnavailableError
+
+log = structlog.get_logger(__name__)
+
+PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 509, 529})
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""Of an answer that is read whole: lists, descriptions, errors."""
+
+
+Build = Callable[[], Awaitable[httpx.Request]]
+Judge = Callable[[httpx.Response], Awaitable[DocumentError | None]]
+"""What an answer means: None where it is what was asked for. ``SourceUnavailableError`` may pass."""
+
+
+class WebSource:
+    """Requests to one service. All of a source's requests rest together when the service asks for that."""
+
+    def __init__(self, who: str, *, allow_private: bool, patience: Patience) -> None:
+        self._who = who
+        self._patience = patience
+        self._allow_private = allow_private
+        self._made: httpx.AsyncClient | None = None
+        self._rest_until = 0.0
+
+    @property
+    def client(self) -> httpx.AsyncClient:
+        """Made at its first use: reading the system's certificates takes a moment."""
+        if self._made is None:
+            timeout = httpx.Timeout(self._patience.timeout_seconds, connect=10.0)
+            self._made = guarded_client(allow_private=self._allow_private, timeout=timeout)
+        return self._made
+
+    @asynccontextmanager
+    async def opened(self, build: Build, judge: Judge) -> AsyncIterator[httpx.Response]:
+        """The answer, its body yet to be read, once there is one that the judge takes."""
+        response = await self._answer(build, judge)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    async def read(self, build: Build, judge: Judge) -> httpx.Response:
+        """The whole answer, of a size that is held."""
+        async with self.opened(build, judge) as response:
+            await read_bounded(response, self._who)
+            return response
+
+    async def close(self) -> None:
+        if self._made is not None:
+            await self._made.aclose()
+
+    async def _answer(self, build: Build, judge: Judge) -> httpx.Response:
+        attempt = 1
+        while True:
+            await asyncio.sleep(max(0.0, self._rest_until - time.monotonic()))
+            try:
+                return await self._once(build, judge)
+            except SourceUnavailableError as error:
+                asked = error.facts.get("retry_after_seconds")
+                if attempt >= self._patience.attempts or (asked or 0.0) > self._patience.longest_wait_seconds:
+                    raise
+                wait = asked or self._patience.wait_after(attempt)
+                log.info("source.request_repeated", source=self._who, reason=error.message, wait_seconds=round(wait, 2))
+                if error.facts.get("is_limit"):
+                    self._rest_until = max(self._rest_until, time.monotonic() + wait)
+                else:
+                    await asyncio.sleep(wait)
+                attempt += 1
+
+    async def _once(self, build: Build, judge: Judge) -> httpx.Response:
+        try:
+            response = await self.client.send(await build(), stream=True)
+        except AddressRefusedError as error:
+            raise SourceAccessDeniedError(f"{self._who} is not asked: {error}") from error
+        except httpx.HTTPError as error:
+            raise SourceUnavailableError(f"{self._who} does not answer ({type(error).__name__}).") from error
+        problem = None
+        try:
+            problem = await judge(response)
+        except BaseException:
+            await response.aclose()
+            raise
+        if problem is not None:
+            await response.aclose()
+            raise problem
+        return response
+
+
+def passing(who: str, response: httpx.Response, reason: str = "") -> SourceUnavailableError:
+    """An answer that another attempt may cure."""
+    words = f"{response.status_code}, {reason}" if reason else str(response.status_code)
+    is_limit = response.status_code == 429 or "limit" in reason.lower()
+    return SourceUnavailableError(
+        f"{who} answered with an error that may pass ({words}).",
+        retry_after_seconds=retry_after(response),
+        status=response.status_code,
+        **({"is_limit": True} if is_limit else {}),
+    )
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds the service asks to wait, given as a number or as a date; None where it does not ask."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdecimal():
+        return float(value[:9])
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    at = at.replace(tzinfo=at.tzinfo or UTC)
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())
+
+
+async def read_bounded(response: httpx.Response, who: str) -> bytes:
+    """The body, afterwards also ``response.content``. Raises ``SourceUnavailableError``."""
+    content = bytearray()
+    async for chunk in _pieces(response.aiter_bytes(), who):
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise SourceUnavailableError(f"{who} sent a list or description of more than {MAX_ANSWER_BYTES:,} bytes.")
+    response._content = bytes(content)  # noqa: SLF001  # httpx keeps it there when it reads by itself, without a bound
+    return bytes(content)
+
+
+def announced_bytes(response: httpx.Response) -> int | None:
+    """Of the body as it is sent; None where nothing, or nothing usable, is said."""
+    value = response.headers.get("Content-Length", "")
+    is_plain = response.headers.get("Content-Encoding", "identity").lower() == "identity"
+    return int(value) if is_plain and value.isdecimal() and len(value) < 19 else None
+
+
+async def whole_body(response: httpx.Response, who: str, size_bytes: int | None) -> AsyncIterator[bytes]:
+    """A body's bytes as they come. Raises ``SourceUnavailableError`` where it breaks off, or is of another size."""
+    size = 0
+    async for chunk in _pieces(response.aiter_bytes(), who):
+        size += len(chunk)
+        yield chunk
+    if size_bytes is not None and size != size_bytes:
+        raise SourceUnavailableError(f"{who} announced {size_bytes:,} bytes and sent {size:,}.")
+
+
+async def _pieces(body: AsyncIterator[bytes], who: str) -> AsyncIterator[bytes]:
+    try:
+        async for piece in body:
+            yield piece
+    except httpx.HTTPError as error:
+        raise SourceUnavailableError(f"{who} broke off in the middle of an answer ({type(error).__name__}).") from error

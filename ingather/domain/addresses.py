@@ -1,0 +1,31 @@
+"""Which addresses a server may be sent to by somebody who does not run it."""
+
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public Internet, and not to a machine, a network or a cloud's own services.
+
+    An IPv6 address that carries an IPv4 one is judged by that too: the packet may end there.
+    Raises ``ValueError`` for what is no address.
+    """
+    parsed = ip_address(address.partition("%")[0])
+    if isinstance(parsed, IPv6Address):
+        return _is_global(parsed) and all(map(_is_global, _carried(parsed)))
+    return _is_global(parsed)
+
+
+def _is_global(address: IPv4Address | IPv6Address) -> bool:
+    # An IPv4 address in IPv6 clothes is no global IPv6 address, and is one where the IPv4 address is.
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return _is_global(address.ipv4_mapped)
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def _carried(address: IPv6Address) -> list[IPv4Address]:
+    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in _NAT64:
+        found.append(IPv4Address(int(address) & 0xFFFFFFFF))
+    return [each for each in found if each is not None]
