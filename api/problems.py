@@ -145,12 +145,13 @@ def field_problems(error: RequestValidationError | ValidationError, root: str = 
     if isinstance(error, ValidationError) and error.error_count() > _MOST_TOLD_APART:
         detail = f"It does not fit in {error.error_count():,} places."
         return [FieldProblem(detail=detail, pointer=root, code="too_many_errors")]
+    is_request = isinstance(error, RequestValidationError)
     found = error.errors() if isinstance(error, RequestValidationError) else error.errors(include_input=False)
+    # FastAPI says first which part of the request it is; a model of ours may have a field of that name.
+    locations = [(() if is_request else ("body",)) + tuple(item.get("loc", ())) for item in found[:MAX_LISTED_ERRORS]]
     return [
-        FieldProblem(
-            detail=_without_values(item), pointer=_pointer(tuple(item.get("loc", ())), root), code=str(item["type"])
-        )
-        for item in found[:MAX_LISTED_ERRORS]
+        FieldProblem(detail=_without_values(item), pointer=_pointer(location, root), code=str(item["type"]))
+        for item, location in zip(found, locations, strict=False)
     ]
 
 
@@ -165,7 +166,7 @@ def _without_values(item: Mapping[str, Any]) -> str:
 def _pointer(location: tuple[int | str, ...], root: str) -> str:
     match location:
         case ("body", *rest):
-            steps, prefix = rest, "#"
+            steps, prefix = rest, root
         case ("query" | "header" | "path" | "cookie" as kind, *rest):
             return f"{kind}:" + ".".join(str(step) for step in rest)[:200]
         case _:

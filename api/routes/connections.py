@@ -16,11 +16,7 @@ router = APIRouter(prefix="/v1/connections", tags=["connections"], route_class=G
 
 MASK = "********"
 
-_EXAMPLE = {
-    "connection_id": "handbooks",
-    "source_type": "http",
-    "settings": {"urls": ["https://www.example.org/handbook.pdf"]},
-}
+_EXAMPLE = {"source_type": "http", "settings": {"urls": ["https://www.example.org/handbook.pdf"]}}
 
 
 class NewConnection(BaseModel):

@@ -81,6 +81,9 @@ async def _furnish(world: TwoTenants) -> None:
     await world.api.catalog.accounts.add_user(user, "no password fits")
     second = user.model_copy(update={"user_id": str(uuid.uuid4()), "username": f"{SECRET_WORD} two"})
     await world.api.catalog.accounts.add_user(second, "no password fits")
+    connection = {"source_type": "http", "settings": {"urls": [f"https://{SECRET_WORD}.example/a.txt"]}}
+    for name in ("shelf-1", "shelf-2"):
+        await world.call("owner", "POST", "/v1/connections", json={"connection_id": name, **connection})
     file_id = file_id_for(batch["id"], 0)
     await _store_document(world, batch["id"], file_id)
     world.ids |= {
@@ -89,10 +92,11 @@ async def _furnish(world: TwoTenants) -> None:
         "file_id": file_id,
         "tenant_id": OWNER,
         "user_id": user.user_id,
+        "connection_id": "shelf-1",
     }
     page = await world.call("owner", "GET", "/v1/batches", params={"limit": 1})
     world.cursors["/v1/batches"] = page.json()["next_cursor"]
-    for path in ("/v1/audit", "/v1/users", "/v1/api-keys"):
+    for path in ("/v1/audit", "/v1/users", "/v1/api-keys", "/v1/connections"):
         page = await world.call("owner", "GET", path, params={"limit": 1})
         world.cursors[path] = page.json()["next_cursor"]
 
@@ -170,6 +174,8 @@ def example_of(schema: Json, schemas: Json, ids: dict[str, str], name: str = "")
         return ids[name]
     while "$ref" in schema or "anyOf" in schema:
         schema = schema["anyOf"][0] if "anyOf" in schema else schemas[schema["$ref"].rsplit("/", 1)[1]]
+    if "examples" in schema:
+        return schema["examples"][0]
     if "enum" in schema or schema.get("default") or "const" in schema:
         return schema.get("const", (schema.get("enum") or [schema.get("default")])[0])
     if schema.get("type") == "object":
