@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from api.access import GuardedRoute
 from api.dependencies import CurrentCaller, IdempotencyKey, PageSize, Parts, Tenant, require_json
@@ -16,7 +17,7 @@ router = APIRouter(prefix="/v1/connections", tags=["connections"], route_class=G
 
 MASK = "********"
 
-_EXAMPLE = {"source_type": "http", "settings": {"urls": ["https://www.example.org/handbook.pdf"]}}
+_EXAMPLE: JsonDict = {"source_type": "http", "settings": {"urls": ["https://www.example.org/handbook.pdf"]}}
 
 
 class NewConnection(BaseModel):

@@ -127,6 +127,14 @@ MENU = {
             _ADMINISTRATION,
             "keys_app",
         ),
+        Entry(
+            "connections",
+            f"{_COMMANDS}.connections",
+            "connections",
+            "Create, test, browse and delete connections to sources.",
+            _ADMINISTRATION,
+            "connections_app",
+        ),
         Entry("audit", f"{_COMMANDS}.audit", "audit", "Show who did what, newest first.", _ADMINISTRATION),
         Entry(
             "handoff",

@@ -9,8 +9,13 @@ from tests.support.running_stack import RunningStack, Visitor, running_stack
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """`ingather up`, ready. Whoever breaks something takes a stack of their own."""
-    with running_stack(tmp_path_factory.mktemp("stack") / ".ingather") as stack:
+    """`ingather up`, ready. Whoever breaks something takes a stack of their own.
+
+    Connections may lead into the folder beside its data directory, and to servers of this machine.
+    """
+    home = tmp_path_factory.mktemp("stack")
+    allowed = {"INGATHER_SOURCES__ROOTS": str(home / "shelf"), "INGATHER_SOURCES__ALLOW_PRIVATE": "true"}
+    with running_stack(home / ".ingather", **allowed) as stack:
         yield stack
 
 

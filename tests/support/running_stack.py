@@ -83,9 +83,9 @@ class RunningStack:
 
 
 @contextmanager
-def running_stack(data_dir: Path, *options: str) -> Iterator[RunningStack]:
+def running_stack(data_dir: Path, *options: str, **variables: str) -> Iterator[RunningStack]:
     """A stack of one's own, ready, for as long as the block lasts."""
-    with running_up(data_dir, *options) as up:
+    with running_up(data_dir, *options, **variables) as up:
         facts = up.wait_ready()
         wait_until_ready(facts["api"]["url"])
         yield RunningStack(up, facts["api"]["url"])

@@ -1,6 +1,7 @@
 """``ingather up`` as a user runs it: a process of its own, known by what it prints and leaves behind."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,12 +20,14 @@ INGATHER = (sys.executable, "-c", "from ingather.cli.main import main; main()")
 class Up:
     """A running ``ingather up --json``."""
 
-    def __init__(self, data_dir: Path, *options: str) -> None:
+    def __init__(self, data_dir: Path, *options: str, **variables: str) -> None:
         self.data_dir = data_dir
         self.talk = data_dir.with_suffix(".talk")
         command = [*INGATHER, "up", "--json", "--data-dir", str(data_dir), *options]
         with self.talk.open("wb") as talk:
-            self._popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=talk, text=True)
+            self._popen = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=talk, text=True, env={**os.environ, **variables}
+            )
 
     @property
     def pid(self) -> int:
@@ -75,9 +78,9 @@ class Up:
 
 
 @contextmanager
-def running_up(data_dir: Path, *options: str) -> Iterator[Up]:
-    """``ingather up`` for as long as the block lasts."""
-    up = Up(data_dir, *options)
+def running_up(data_dir: Path, *options: str, **variables: str) -> Iterator[Up]:
+    """``ingather up`` for as long as the block lasts, with these variables in its environment."""
+    up = Up(data_dir, *options, **variables)
     try:
         yield up
     finally:

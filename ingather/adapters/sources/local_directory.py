@@ -72,7 +72,7 @@ class LocalDirectorySource:
 
     def _open(self, file_id: str) -> tuple[BinaryIO, os.stat_result]:
         with opened_file(self._root, (*self._folder, *parts_of(file_id))) as (descriptor, facts):
-            return os.fdopen(os.dup(descriptor), "rb", buffering=0), facts  # type: ignore[return-value]  # raw, and read alike
+            return os.fdopen(os.dup(descriptor), "rb", buffering=0), facts
 
 
 def _described(file_id: str, facts: os.stat_result) -> SourceFile | None:

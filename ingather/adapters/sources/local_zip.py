@@ -89,7 +89,9 @@ class LocalZipSource:
                 return known
             name = self._parts[-1]
             archive = ZipArchiveReader().open(file, name, self._limits)
-            entries, refused, judge = {}, {}, EntryJudge()
+            entries: dict[str, ArchiveEntry] = {}
+            refused: dict[str, ArchiveError] = {}
+            judge = EntryJudge()
             for entry in wanted_entries(archive.entries, name, self._limits):
                 refusal = judge.refusal(entry)
                 if entry.name not in entries and refusal is None:

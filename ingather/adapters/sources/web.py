@@ -103,12 +103,11 @@ class WebSource:
 def passing(who: str, response: httpx.Response, reason: str = "") -> SourceUnavailableError:
     """An answer that another attempt may cure."""
     words = f"{response.status_code}, {reason}" if reason else str(response.status_code)
-    is_limit = response.status_code == 429 or "limit" in reason.lower()
     return SourceUnavailableError(
         f"{who} answered with an error that may pass ({words}).",
         retry_after_seconds=retry_after(response),
         status=response.status_code,
-        **({"is_limit": True} if is_limit else {}),
+        is_limit=response.status_code == 429 or "limit" in reason.lower(),
     )
 
 

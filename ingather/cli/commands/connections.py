@@ -1,0 +1,213 @@
+"""Connections to sources: create, list, test, browse, delete; and batches of what they lead to."""
+
+import base64
+import json
+import secrets
+import sys
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from ingather.cli import console
+from ingather.cli.commands.options import AsJson, parse_pairs
+from ingather.cli.commands.watch import finish
+from ingather.cli.connect import connect
+from ingather.cli.console import clean, print_json, print_line, say
+from ingather.cli.errors import CliError
+from ingather.cli.exit_codes import ExitCode
+from ingather.cli.render import plain_table
+from ingather.models.source import SourceType
+
+connections_app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+ConnectionArgument = Annotated[str, typer.Argument(metavar="ID", help="The connection's id.")]
+
+
+@connections_app.callback()
+def connections() -> None:
+    """Create, test, browse and delete connections to sources."""
+
+
+@connections_app.command("create")
+def create(
+    connection_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Made when left out.")] = None,
+    *,
+    source_type: Annotated[SourceType, typer.Option("--type", help="The kind of source.")],
+    settings: Annotated[
+        Path | None, typer.Option("--settings", help="JSON file with its settings; - is standard input.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="K=V", help="One setting; others on this machine may see it, so no credential."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register a connection and print its id."""
+    given = (_object_in(settings) if settings else {}) | parse_pairs(set_ or [], "--set")
+    body = {"source_type": source_type.value, "settings": given}
+    if connection_id:
+        body["connection_id"] = connection_id
+    with connect() as client:
+        made = client.create("/v1/connections", body)
+    if as_json:
+        print_json(made)
+        return
+    its_id = clean(str(made["connection_id"]))
+    print_line(its_id)
+    say(f"Created. Next: ingather connections test {its_id}", "dim")
+
+
+@connections_app.command("list")
+def list_connections(as_json: AsJson = False) -> None:
+    """List connections, newest first; credentials are masked."""
+    with connect() as client:
+        found = list(client.pages("/v1/connections", {}))
+    rows = [(each["connection_id"], each["source_type"], _settings(each), each["created_at"]) for each in found]
+    _show(found, ("id", "type", "settings", "created at"), rows, as_json=as_json)
+
+
+@connections_app.command("test")
+def try_it(connection_id: ConnectionArgument, as_json: AsJson = False) -> None:
+    """Use a connection as a batch would, and say what is wrong."""
+    with connect() as client:
+        tested = client.post(f"{_path(connection_id)}/test", {})
+    if as_json:
+        print_json(tested)
+    elif tested["ok"]:
+        say(f"{connection_id} works ({tested['took_ms']:.0f} ms).", "green")
+    if not tested["ok"]:
+        raise CliError(clean(str(tested["message"])), action=clean(str(tested["action"])), code=str(tested["code"]))
+
+
+@connections_app.command("files")
+def files(
+    connection_id: ConnectionArgument,
+    *,
+    folder: Annotated[str | None, typer.Option("--folder", help="Id of a folder; the root when left out.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many.")] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="File ids alone, one a line, without folders.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List files and folders of a source."""
+    with connect() as client:
+        found = list(client.pages(f"{_path(connection_id)}/files", {"folder": folder}, limit))
+    if ids:
+        for each in found:
+            if not each["is_folder"]:
+                print_line(clean(str(each["file_id"])))
+        return
+    rows = [(each["file_id"], each["name"], _size(each), str(each.get("modified_at") or "")) for each in found]
+    _show(found, ("file id", "name", "bytes", "modified at"), rows, as_json=as_json)
+
+
+@connections_app.command("submit")
+def submit(
+    connection_id: ConnectionArgument,
+    file_ids: Annotated[list[str], typer.Argument(metavar="FILE_ID…", help="Files; - reads ids from standard input.")],
+    *,
+    collection: Annotated[str | None, typer.Option("--collection", "-c", help="Where search finds them.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the batch.")] = None,
+    priority: Annotated[int | None, typer.Option("--priority", min=1, max=5, help="1 is the most urgent.")] = None,
+    hold: Annotated[bool, typer.Option("--hold", help="Wait for `ingather start`.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch until the batch ended.")] = False,
+    idempotency_key: Annotated[
+        str | None, typer.Option("--idempotency-key", help="The same key submits once, however often it is sent.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit files of a source as one batch."""
+    selected = list(_lines()) if file_ids == ["-"] else file_ids
+    if not selected:
+        raise CliError("No file was named", action="Give file ids, one a line.", exit_code=ExitCode.USAGE)
+    given = {"name": name, "collection": collection, "priority": priority, "hold": hold or None}
+    spec = {key: value for key, value in given.items() if value}
+    with connect() as client:
+        source_type = client.get(_path(connection_id))["source_type"]
+        selection = {"connection_id": connection_id, "source_type": source_type, "file_ids": selected}
+        key = idempotency_key or str(uuid.uuid4())
+        batch = client.submit_selections([selection], spec=spec, idempotency_key=key)
+        if as_json:
+            print_json(batch.raw)
+        else:
+            print_line(batch.id)
+        if watch:
+            finish(client, batch, as_json=as_json, after=0)
+
+
+@connections_app.command("delete")
+def delete(connection_id: ConnectionArgument, as_json: AsJson = False) -> None:
+    """Forget a connection and its credentials."""
+    with connect() as client:
+        client.delete(_path(connection_id))
+    if as_json:
+        print_json({"connection_id": connection_id, "deleted": True})
+    else:
+        say(f"Deleted {connection_id}.")
+
+
+@connections_app.command("new-key")
+def new_key() -> None:
+    """Make a key that credentials are encrypted with, without a server."""
+    say("For INGATHER_SOURCES__KEYS of the API and every worker, the newest first:")
+    print_line(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+
+
+def _path(connection_id: str) -> str:
+    return f"/v1/connections/{quote(connection_id, safe='')}"
+
+
+def _show(
+    found: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    as_json: bool,
+) -> None:
+    if as_json:
+        for each in found:
+            print_json(each)
+        return
+    table = plain_table(*columns)
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in rows:
+        table.add_row(*(clean(cell) for cell in row))
+    console.show(table)
+
+
+def _settings(connection: Mapping[str, Any]) -> str:
+    """Those that tell connections apart; a list is counted."""
+    shown = []
+    for name, value in connection["settings"].items():
+        what = f"{len(value)} of them" if isinstance(value, list) else str(value)
+        shown.append(f"{name}={what}")
+    return " ".join(shown)
+
+
+def _size(file: Mapping[str, Any]) -> str:
+    if file["is_folder"]:
+        return "folder"
+    return "" if file.get("size_bytes") is None else f"{file['size_bytes']:,}"
+
+
+def _lines() -> Iterator[str]:
+    for line in sys.stdin:
+        if text := line.rstrip("\r\n"):
+            yield text
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CliError(f"{path} cannot be read", detail=str(error), exit_code=ExitCode.USAGE) from error
+    except ValueError as error:
+        # Without what stands there: it holds credentials.
+        raise CliError(f"{path} is not JSON", exit_code=ExitCode.USAGE) from error
+    if not isinstance(content, dict):
+        raise CliError(f"{path} is not a JSON object", exit_code=ExitCode.USAGE)
+    return content
