@@ -67,6 +67,7 @@ class Fetcher:
         ingestion.enter(Stage.ACCESSING)
         try:
             async with (
+                self._budget.hold(HELD_BYTES),
                 asyncio.timeout(self._fetch_seconds),
                 self._sources.use(ingestion.request.tenant_id, ref) as source,
                 source.download(ref.file_id) as download,
@@ -75,7 +76,7 @@ class Fetcher:
                 if (download.file.size_bytes or 0) > limit:
                     raise _too_large(limit, download.file.size_bytes)
                 ingestion.enter(Stage.DOWNLOADING)
-                blob = await self._store(ingestion, _bounded(download.chunks, limit), download.file.size_bytes)
+                blob = await self._store(ingestion, _bounded(download.chunks, limit))
         except TimeoutError as error:
             # Whoever sends a byte a second would otherwise keep a place among the workers for hours.
             raise SourceUnavailableError(
@@ -83,13 +84,12 @@ class Fetcher:
             ) from error
         ingestion.fetched(blob)
 
-    async def _store(self, ingestion: Ingestion, chunks: AsyncIterator[bytes], announced: int | None) -> BlobRef:
-        async with self._budget.hold(HELD_BYTES if announced is None else min(HELD_BYTES, announced)):
-            pieces = _held(chunks)
-            first = await anext(pieces)
-            if len(first) <= HELD_BYTES:
-                return await self._store_whole(ingestion, first)
-            return await self._store_large(ingestion, first, pieces)
+    async def _store(self, ingestion: Ingestion, chunks: AsyncIterator[bytes]) -> BlobRef:
+        pieces = _held(chunks)
+        first = await anext(pieces)
+        if len(first) <= HELD_BYTES:
+            return await self._store_whole(ingestion, first)
+        return await self._store_large(ingestion, first, pieces)
 
     async def _store_whole(self, ingestion: Ingestion, content: bytes) -> BlobRef:
         sha256 = hashlib.sha256(content).hexdigest()

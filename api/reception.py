@@ -87,8 +87,10 @@ class Tally:
 class Reception:
     """What a request's body is read into, one document at a time: ``begin``, ``write``, ``end``."""
 
-    def __init__(self, intake: Intake, lines: Lines, limits: IntakeLimits) -> None:
+    def __init__(self, intake: Intake, lines: Lines, limits: IntakeLimits, *, is_replay: bool = False) -> None:
         self.tally = Tally()
+        self.is_replay = is_replay
+        """The batch is there already: what it was made of is only compared."""
         self.limits = limits
         self._intake = intake
         self._lines = lines

@@ -66,7 +66,7 @@ class Receiving:
         )
 
     def _replayed(self, limits: IntakeLimits) -> Reception:
-        return Reception(MeasuringIntake(limits), NoLines(), limits)
+        return Reception(MeasuringIntake(limits), NoLines(), limits, is_replay=True)
 
     def _storing(self, tenant_id: str, batch_id: str, limits: IntakeLimits) -> Reception:
         upload_id = str(uuid_utils.uuid7())

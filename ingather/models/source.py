@@ -43,7 +43,7 @@ class SourceRef(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    connection_id: ConnectionId
+    connection_id: str = Field(min_length=1, max_length=255)
     source_type: SourceType
     file_id: SourceFileId
     selection: int = Field(default=0, ge=0)

@@ -97,13 +97,13 @@ class HttpSource:
         """Raises ``SourceFileNotFoundError``, and ``SourceAccessDeniedError`` for a path that leads elsewhere."""
         if self._base is None:
             if file_id not in self._urls:
-                raise SourceFileNotFoundError(f"{shown(file_id)!r} is not in the connection's list of addresses.")
+                raise SourceFileNotFoundError(f"{_label(file_id)} is not in the connection's list of addresses.")
             return file_id
         below = file_id.removeprefix(self._base)
         url = urljoin(self._base, quote(below, safe="/%?&=+,;:@!$'()*~-._"))
         climbs = any(unquote(part) in {".", ".."} for part in below.replace("\\", "/").split("/"))
         if climbs or not url.startswith(self._base):
-            raise SourceAccessDeniedError(f"{shown(file_id)!r} does not lie below the connection's address.")
+            raise SourceAccessDeniedError(f"{_label(file_id)} does not lie below the connection's address.")
         return url
 
     def _judge(self, file_id: str, also: set[int] | None = None) -> "_Judge":
@@ -131,17 +131,17 @@ class _Judge:
         if status in PASSING_STATUSES:
             return passing(self._who, response)
         if status in {404, 410}:
-            return SourceFileNotFoundError(f"{self._who} has no {shown(self._file_id)!r} ({status}).")
+            return SourceFileNotFoundError(f"{self._who} has no {_label(self._file_id)} ({status}).")
         if status in {401, 403, 407}:
             return SourceAccessDeniedError(
-                f"{self._who} refuses {shown(self._file_id)!r} ({status}): check the headers."
+                f"{self._who} refuses {_label(self._file_id)} ({status}): check the headers."
             )
         if 300 <= status < 400:
             return SourceAccessDeniedError(
-                f"{self._who} redirects {shown(self._file_id)!r}, and redirects are not followed.",
+                f"{self._who} redirects {_label(self._file_id)}, and redirects are not followed.",
                 action="Name the address that it leads to.",
             )
-        return SourceAccessDeniedError(f"{self._who} answered {shown(self._file_id)!r} with {status}.")
+        return SourceAccessDeniedError(f"{self._who} answered {_label(self._file_id)} with {status}.")
 
 
 def _file(file_id: str, response: httpx.Response) -> SourceFile:
@@ -161,6 +161,11 @@ def _moment(value: str) -> datetime | None:
     except ValueError:
         return None
     return at.replace(tzinfo=at.tzinfo or UTC)
+
+
+def _label(file_id: str) -> str:
+    """A file for a message: without the query, which may hold a signature."""
+    return repr(shown(name_in_source(SourceType.HTTP, file_id)))
 
 
 def _folder(url: str) -> str:

@@ -90,6 +90,18 @@ async def test_the_same_key_with_other_files_is_another_request(api):
     assert [answer.status_code for answer in answers] == [202, 202, 422]
 
 
+async def test_a_replay_needs_the_connection_no_more(api):
+    """The batch is there, whatever became of its connection."""
+    await connect(api, "drive")
+    body, headers = {"sources": [selected("drive", "a")]}, {"Idempotency-Key": "k"}
+    first = await api.http.post("/v1/batches", json=body, headers=headers)
+    await api.catalog.connections.delete_connection(DEFAULT_TENANT_ID, "drive")
+    again = await api.http.post("/v1/batches", json=body, headers=headers)
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    other = await api.http.post("/v1/batches", json={"sources": [selected("no such!", "a")]}, headers=headers)
+    assert other.json()["code"] == "idempotency_key_reused"
+
+
 async def test_a_dry_run_asks_no_source(api):
     """It says how many files would be fetched."""
     await connect(api, "drive")

@@ -113,6 +113,15 @@ async def test_each_answer_means_something(site, below, told, kind, word):
         await content_of(below, "a")
 
 
+async def test_a_signature_in_an_address_is_in_no_message(site, opened):
+    """Messages go into logs and history."""
+    url = f"{site.server.url}/a.pdf?signature=hunter2"
+    source = opened("http", {"urls": [url]})
+    with pytest.raises(SourceFileNotFoundError, match=r"a\.pdf") as raised:
+        await content_of(source, url)
+    assert "hunter2" not in str(raised.value)
+
+
 async def test_a_length_nobody_says_is_no_fault(site, below):
     """The end is where the server closes."""
     site.answers["/docs/a"] = [Told(200, b"hello", says_length=False)]
