@@ -14,25 +14,24 @@ from ingather.models.errors import BlobNotFoundError, DocumentError, IngatherErr
 
 log = structlog.get_logger(__name__)
 
-MAX_UNEXPECTED_ATTEMPTS = 4
-"""A bug of our own is tried this often, then it is that document's outcome and nobody else's."""
-
-MAX_SOURCE_ATTEMPTS = 5
-"""A source that does not answer is asked so often, besides its adapter's own patience; then its document fails."""
-
 
 async def failure_of(ingestion: Ingestion, work: Awaitable[None]) -> DocumentFailure | None:
-    """Do the work; answers why the document failed, if it did. Only what another attempt may cure is raised."""
+    """Do the work; answers why the document failed, if it did. Only what another attempt may cure is raised.
+
+    What may pass, and a bug of our own, is tried as often as the batch's options say; then it is this document's
+    outcome and nobody else's. Infrastructure that is away is nobody's outcome.
+    """
+    has_attempts_left = activity.info().attempt <= ingestion.request.options.retries
     try:
         await work
     except (DocumentError, BlobNotFoundError) as error:
-        if isinstance(error, SourceUnavailableError) and activity.info().attempt < MAX_SOURCE_ATTEMPTS:
+        if error.retryable and has_attempts_left:
             raise
         return to_document_failure(error, ingestion.stage)
     except IngatherError:
         raise
     except Exception as error:
-        if activity.info().attempt < MAX_UNEXPECTED_ATTEMPTS:
+        if has_attempts_left:
             raise
         facts = {"batch_id": ingestion.request.batch_id, "file_id": ingestion.file_id, **described(error)}
         log.error("document.unexpected_error", **facts)  # noqa: TRY400  # a traceback ends in the message

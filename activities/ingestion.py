@@ -106,6 +106,7 @@ class Ingestion:
             chunk_overlap=options.chunk_overlap,
             quality_threshold=options.quality_threshold,
             preserve_structure=options.preserve_structure,
+            extract_math=options.extract_math,
             timeout_seconds=options.timeout_seconds,
             kills=self.request.kills,
         )

@@ -162,13 +162,14 @@ class BatchBook:
 
     def begin_documents(self, manifest: ReadManifestOutput) -> None:
         """From now on documents can run, here."""
-        wants_packs = self.spec.options.pack_small and self.retry_round == 0
+        options = self.spec.options
+        wants_packs = options.pack_small and options.packs_documents and self.retry_round == 0
         packs = wants_packs and PIPELINES[self.spec.pipeline].process_pack is not None
         packable = set(decode_bitmap(manifest.packable)) if packs else set()
         plan = PackPlan(packable, pack_limit(len(packable)))
         for ordinal in self._alone:
             plan.run_alone(ordinal, kills=self._kills.get(ordinal, 0))
-        share = Share(range(len(self.ledger)), manifest.filenames, plan, self.spec.options.max_workers or MAX_IN_FLIGHT)
+        share = Share(range(len(self.ledger)), manifest.filenames, plan, options.workers or MAX_IN_FLIGHT)
         self._begin(DocumentRun(self.spec, self.ledger, share, self.journal, self.changed))
 
     def begin_children(self) -> None:

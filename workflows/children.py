@@ -86,7 +86,7 @@ class ChildRun:
         self._journal = journal
         self._on_change = on_change
         self._size = child_size(len(ledger))
-        self._at_once = min(spec.children_at_once, spec.options.max_workers or MAX_IN_FLIGHT)
+        self._at_once = min(spec.children_at_once, spec.options.workers or MAX_IN_FLIGHT)
         self._word_number = 0
         self._running: dict[int, _Child] = {}
         self._tasks: dict[int, asyncio.Task[ChunkOutput]] = {}
@@ -231,7 +231,7 @@ class ChildRun:
 
     def _window(self) -> int:
         """Of each child, so that all of them together keep to what the batch may have."""
-        wanted = self._spec.options.max_workers
+        wanted = self._spec.options.workers
         return MAX_IN_FLIGHT if wanted is None else wanted // self._at_once
 
     def _child_ended(self, child: _Child, task: "asyncio.Task[ChunkOutput]") -> None:

@@ -77,11 +77,12 @@ class ChunkWorkflow:
         )
 
     def _begin(self, manifest: ReadManifestOutput) -> DocumentRun:
-        is_first_round = self._chunk.retry_round == 0
-        packs = is_first_round and PIPELINES[self._chunk.spec.pipeline].process_pack is not None
+        spec = self._chunk.spec
+        wants_packs = spec.options.packs_documents and self._chunk.retry_round == 0
+        packs = wants_packs and PIPELINES[spec.pipeline].process_pack is not None
         plan = PackPlan(decode_bitmap(manifest.packable), PACK_DOCUMENTS if packs else 1)
         share = Share(self._ordinals, manifest.filenames, plan, self._chunk.window)
-        documents = DocumentRun(self._chunk.spec, self._ledger, share, self._journal, self._changed)
+        documents = DocumentRun(spec, self._ledger, share, self._journal, self._changed)
         documents.paused, documents.priority = self._told.paused, self._told.priority
         documents.retry_round, documents.again = self._retry_round, self._chunk.again
         return documents

@@ -90,6 +90,7 @@ def _prepare(
         size=request.chunk_size,
         overlap=request.chunk_overlap,
         preserve_structure=request.preserve_structure,
+        extract_math=request.extract_math,
     )
     vectors = None
     if embedder is not None:

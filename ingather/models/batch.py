@@ -99,10 +99,36 @@ class ProcessingOptions(BaseModel):
 
     Without it, what the workers can take: a batch keeps 48 in flight, a larger one 48 in each of its children.
     """
+    parallel_processing: bool = True
+    """Work on several documents at once; without it on one after the other, in their order, whatever ``max_workers`` says."""
+    retry_failed_files: bool = True
+    """Try a document again by itself that failed for a reason that may pass."""
+    max_retries: int = Field(default=3, ge=0, le=20)
+    """How often such a document is tried again: its source did not answer, or a bug of ours met it.
+
+    An outage of the service's own storage, catalog or engine is waited for and is no document's failure.
+    """
+    extract_math: bool = False
+    """Never cut a formula in LaTeX that fits into a chunk, and keep each chunk's formulas as its metadata."""
     pack_small: bool = False
     """Let up to 16 documents under 64 KB share an activity, also in a batch of 1,000 documents or fewer."""
     timeout_seconds: float = Field(default=60.0, gt=0, le=3_600)
     """Wall clock of one parse; ``parser_seconds`` of ``GET /v1/limits`` where a batch does not say."""
+
+    @property
+    def workers(self) -> int | None:
+        """Documents of the batch worked on at once; None for what the workers can take."""
+        return self.max_workers if self.parallel_processing else 1
+
+    @property
+    def packs_documents(self) -> bool:
+        """Whether small documents may share an activity: in one they are on their way together."""
+        return self.parallel_processing
+
+    @property
+    def retries(self) -> int:
+        """Further attempts at a document that failed for a reason that may pass."""
+        return self.max_retries if self.retry_failed_files else 0
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> Self:

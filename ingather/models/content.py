@@ -112,6 +112,8 @@ class Chunk:
     """1-based number of the page where the chunk starts; None for types without pages."""
     headings: tuple[str, ...] = ()
     """Titles from the outermost heading down to the one the chunk stands under."""
+    formulas: tuple[str, ...] = ()
+    """Its formulas in LaTeX, as they stand in the text; none where nobody asked for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,8 @@ class PrepareRequest:
     """0 to 1; text that scores less is refused."""
     preserve_structure: bool = True
     """Let chunks break at headings and pages first, and keep both as chunk metadata."""
+    extract_math: bool = False
+    """Keep formulas whole, and list them as chunk metadata."""
     timeout_seconds: float = 60.0
     """Wall clock for the parser process."""
     kills: int = 0

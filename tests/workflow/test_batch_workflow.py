@@ -104,6 +104,17 @@ async def test_no_more_than_max_workers_are_in_flight(client):
         assert world.most_in_flight <= 4
 
 
+async def test_without_parallel_processing_documents_run_one_after_the_other(client):
+    """``parallel_processing: false`` keeps their order, whatever ``max_workers`` and ``pack_small`` say."""
+    world = World(document_count=12, is_small=lambda _: True)
+    async with driven(client, world) as driver:
+        options = {"parallel_processing": False, "max_workers": 8, "pack_small": True}
+        await (await driver.start(options=options)).result()
+
+        assert world.most_in_flight == 1
+        assert [each.ordinal for each in world.inputs] == list(range(12))
+
+
 async def test_cancel_keeps_what_is_finished_and_counts_the_rest(client):
     """Finished documents stay done and are indexed, the others are cancelled, the report is written."""
     world = World(document_count=100, gate=asyncio.Event(), open_for=10)

@@ -8,12 +8,14 @@ from temporalio.exceptions import ApplicationError
 
 from ingather.adapters.prepare import InProcessPreparer
 from ingather.domain.artifact import decode
+from ingather.models.batch import ProcessingOptions
 from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
 from ingather.models.errors import (
     CatalogUnavailableError,
     DependencyError,
     EmbedderUnavailableError,
+    SourceUnavailableError,
     StorageUnavailableError,
 )
 from tests.support.ingesting import WatchedPreparer, Workshop, activity_environment, run_activity
@@ -137,6 +139,42 @@ async def test_an_unexpected_error_is_retried_and_then_the_documents_own(worksho
 
     assert (output.status, output.code, output.stage) == (DocumentStatus.FAILED, "internal_error", Stage.PARSING)
     assert "RuntimeError" in (await workshop.row(batch_id)).error.message
+
+
+async def test_a_source_that_does_not_answer_is_asked_as_often_as_the_batch_wants(workshop, preparer):
+    """What may pass is tried ``max_retries`` times more, then it is that document's outcome."""
+    preparer.error = SourceUnavailableError("The source did not answer.")
+    options = ProcessingOptions(max_retries=1)
+    batch_id = await workshop.batch(TEXT)
+
+    with pytest.raises(ApplicationError) as caught:
+        await workshop.ingest(batch_id, options=options)
+    output = await workshop.ingest(batch_id, attempt=2, options=options)
+
+    assert (caught.value.type, caught.value.non_retryable) == ("source_unavailable", False)
+    assert (output.status, output.code) == (DocumentStatus.FAILED, "source_unavailable")
+    assert (await workshop.row(batch_id)).attempts == 2
+
+
+async def test_without_retry_failed_files_a_document_has_one_attempt(workshop, preparer):
+    """Whoever wants no second try gets the first failure, whatever ``max_retries`` says."""
+    preparer.error = SourceUnavailableError("The source did not answer.")
+    batch_id = await workshop.batch(TEXT)
+
+    output = await workshop.ingest(batch_id, options=ProcessingOptions(retry_failed_files=False, max_retries=5))
+
+    assert (output.status, output.code) == (DocumentStatus.FAILED, "source_unavailable")
+
+
+async def test_an_outage_of_ours_is_waited_for_whatever_the_options_say(workshop):
+    """Storage that is away is no document's failure, also where failed ones are not to be tried again."""
+    batch_id = await workshop.batch(TEXT)
+    workshop.blobs.faults["get", "uploads/"] = StorageUnavailableError("away")
+
+    with pytest.raises(ApplicationError) as caught:
+        await workshop.ingest(batch_id, attempt=9, options=ProcessingOptions(retry_failed_files=False))
+
+    assert (caught.value.type, caught.value.non_retryable) == ("storage_unavailable", False)
 
 
 async def test_heartbeats_tell_the_live_stage(workshop, preparer):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingather.domain.chunking import chunk_document
+from ingather.domain.formulas import find_formulas
 from ingather.models.content import Chunk, Heading, PageSpan, ParsedDocument
 
 
@@ -128,3 +129,56 @@ def test_huge_sections_are_cut_without_loss(unit: str) -> None:
     assert "".join("".join(texts(chunks)).split()) == "".join(text.split())
     assert max(len(chunk.text) for chunk in chunks) <= 1_000
     assert sum(len(chunk.text) for chunk in chunks) / len(chunks) > 400
+
+
+FORMULA_TEXT = st.lists(
+    st.sampled_from(
+        [
+            "The mirror ",
+            "bends light. ",
+            "\n\n",
+            "$E = mc^2$ ",
+            "$$\\int_0^1 x\\,dx$$ ",
+            "costs $5 and $6 ",
+            "$",
+            "\\[a_n\\] ",
+            "\\begin{align}\nx &= y \\\\\ny &= z\n\\end{align}\n",
+            "x" * 30,
+            "\\$ ",
+        ]
+    ),
+    max_size=60,
+).map("".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(FORMULA_TEXT, st.integers(20, 120), st.integers(0, 19))
+def test_no_formula_is_cut(text: str, size: int, overlap: int) -> None:
+    """With ``extract_math`` a formula that fits into a chunk stands whole in one, and the other promises hold."""
+    parsed = document(text)
+    chunks = chunk_document(parsed, size=size, overlap=overlap, extract_math=True)
+    for start, end in find_formulas(text):
+        touched = [chunk for chunk in chunks if chunk.start < end and start < chunk.end]
+        if end - start <= size:
+            assert all(chunk.start <= start and end <= chunk.end for chunk in touched)
+            assert touched
+            assert all(text[start:end] in chunk.formulas for chunk in touched)
+    covered = {at for chunk in chunks for at in range(chunk.start, chunk.end)}
+    assert {at for at, character in enumerate(text) if not character.isspace()} <= covered
+    for chunk in chunks:
+        assert chunk.text == text[chunk.start : chunk.end]
+        assert chunk.text.strip()
+        assert len(chunk.text) <= size
+    starts = [chunk.start for chunk in chunks]
+    assert starts == sorted(set(starts))
+
+
+def test_formulas_are_ordinary_text_unless_asked_for() -> None:
+    """Without ``extract_math`` a formula is cut like any text, and no chunk lists one."""
+    text = "word " * 10 + "$" + "x + y + " * 6 + "z$" + " word" * 10
+    plain = chunk_document(document(text), size=60, overlap=0)
+    kept = chunk_document(document(text), size=60, overlap=0, extract_math=True)
+    [(start, end)] = find_formulas(text)
+    assert not any(text[start:end] in chunk.text for chunk in plain)
+    assert [chunk.formulas for chunk in plain] == [()] * len(plain)
+    assert [chunk.formulas for chunk in kept if chunk.formulas] == [(text[start:end],)]

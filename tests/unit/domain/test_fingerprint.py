@@ -23,6 +23,7 @@ def test_is_sixteen_hex_digits_and_stable() -> None:
         ProcessingOptions(chunk_size=999),
         ProcessingOptions(chunk_overlap=199),
         ProcessingOptions(preserve_structure=False),
+        ProcessingOptions(extract_math=True),
     ],
 )
 def test_changes_with_what_changes_chunks(options: ProcessingOptions) -> None:
@@ -37,6 +38,9 @@ def test_changes_with_what_changes_chunks(options: ProcessingOptions) -> None:
         ProcessingOptions(max_workers=1),
         ProcessingOptions(quality_threshold=0.9),
         ProcessingOptions(skip_existing=False),
+        ProcessingOptions(parallel_processing=False),
+        ProcessingOptions(max_retries=0),
+        ProcessingOptions(retry_failed_files=False),
     ],
 )
 def test_ignores_what_only_decides_whether(options: ProcessingOptions) -> None:
@@ -49,3 +53,8 @@ def test_changes_with_the_code() -> None:
     assert pipeline_fingerprint({**CODE, "embedder": "other"}, ProcessingOptions()) != pipeline_fingerprint(
         CODE, ProcessingOptions()
     )
+
+
+def test_is_what_it_was_before_options_were_added() -> None:
+    """Artifacts made by an earlier version are found again: an option that is off has no part in the name."""
+    assert pipeline_fingerprint(CODE, ProcessingOptions()) == "cc7c485ca486358a"
