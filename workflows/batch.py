@@ -326,11 +326,12 @@ class BatchWorkflow:
 
     @workflow.update
     async def retry(self, request: RetryRequest) -> ControlAnswer:
-        """Run failed documents again: all, by error code, or by ordinal."""
+        """Run failed documents again: all, by error code, or by ordinal; or every document, once none is under way."""
         await self._ready_for_retry()
         self._refuse_unless(not self._book.cancelling, "retry", request)
         if self._book.problem is not None:
             raise _refusal(BatchState.FAILED, "retry: its manifest could not be made")
+        self._refuse_unless(not (request.include_done and self._is_under_way), "run everything again yet", request)
         return self._answer(await self._retry(request))
 
     @retry.validator
@@ -392,8 +393,13 @@ class BatchWorkflow:
     @workflow.signal
     async def retry_signal(self, request: RetryRequest) -> None:
         await self._ready_for_retry()
-        if self._book.problem is None and self._book.state not in {BatchState.PENDING, *_CLOSING}:
+        is_too_soon = request.include_done and self._is_under_way
+        if self._book.problem is None and self._book.state not in {BatchState.PENDING, *_CLOSING} and not is_too_soon:
             await self._retry(request)
+
+    @property
+    def _is_under_way(self) -> bool:
+        return self._book.documents is not None and self._book.documents.is_under_way
 
     @workflow.signal
     def set_priority_signal(self, request: PriorityRequest) -> None:
@@ -437,7 +443,12 @@ class BatchWorkflow:
             return 0
         self._note(AuditType.BATCH_RETRIED, request, **retry_details(request))
         await documents.retry_running(request)
-        ordinals = book.ledger.reset(request.codes, request.ordinals, include_cancelled=request.include_cancelled)
+        ordinals = book.ledger.reset(
+            request.codes,
+            request.ordinals,
+            include_cancelled=request.include_cancelled,
+            include_done=request.include_done,
+        )
         if not ordinals:
             return 0
         book.retry_round += 1

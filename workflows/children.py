@@ -110,6 +110,11 @@ class ChildRun:
         )
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether any child runs."""
+        return bool(self._running)
+
+    @property
     def is_busy(self) -> bool:
         """Whether any child may still have a document in flight."""
         return any(child.quiet_since < child.told.number for child in self._running.values())

@@ -119,6 +119,11 @@ class DocumentRun:
         return bool(len(self._window))
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether any document is in flight, or done and not yet searchable."""
+        return not self._is_settled
+
+    @property
     def children(self) -> tuple[ChildProgress, ...]:
         """None: it runs its documents itself."""
         return ()

@@ -39,6 +39,8 @@ class RetrySelection:
     codes: tuple[str, ...] = ()
     ordinals: tuple[int, ...] = ()
     include_cancelled: bool = False
+    everything: bool = False
+    """Every document, whatever became of it; of a batch that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class ControlService:
             codes=selection.codes,
             ordinals=selection.ordinals,
             include_cancelled=selection.include_cancelled,
+            include_done=selection.everything,
         )
         answer: ControlAnswer | None = None
         is_closed = record.state.is_final
@@ -207,6 +210,8 @@ class ControlService:
             )
 
     async def _has_selected(self, record: BatchRecord, selection: RetrySelection) -> bool:
+        if selection.everything:
+            return record.counts.total > 0
         has_failed = record.counts.failed > 0
         has_cancelled = record.counts.cancelled > 0 and selection.include_cancelled
         if not has_failed and not has_cancelled:

@@ -95,7 +95,9 @@ class Teller:
         was_retried = progress.retry_round > 0 or story.version > 0
         # A retry that met documents of running children alone is no round of the batch's own.
         is_large = count > MAX_DOCUMENTS_PER_WORKFLOW
-        unsettled = story.told.unsettled(count, with_failed=is_large, with_retriable=was_retried)
+        # A large batch of which everything was retried while nobody watched tells of what was not done before alone.
+        with_all = was_retried and not is_large
+        unsettled = story.told.unsettled(count, with_failed=is_large, with_retriable=was_retried, with_all=with_all)
         for ordinals in self._slices(unsettled, count):
             records = await self._catalog.get_documents(self._batch_id, ordinals)
             writer.put(story.tell_missed(records, ended_at))

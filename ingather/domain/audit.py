@@ -75,7 +75,8 @@ def retry_details(request: RetryRequest) -> dict[str, Any]:
     given: dict[str, Any] = {"codes": list(request.codes)} if request.codes else {}
     if request.ordinals:
         given["selected_count"] = len(request.ordinals)
-    return given | ({"include_cancelled": True} if request.include_cancelled else {})
+    flags = ("include_cancelled", "include_done")
+    return given | {name: True for name in flags if getattr(request, name)}
 
 
 def seal_details(request: SealRequest) -> dict[str, Any]:

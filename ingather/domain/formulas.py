@@ -1,4 +1,4 @@
-"""Where a text has formulas in LaTeX: what is kept whole when it is cut into chunks.
+r"""Where a text has formulas in LaTeX: what is kept whole when it is cut into chunks.
 
 Known are ``$$…$$``, ``$…$`` on one line by the rule that Pandoc follows (nothing blank inside the marks, no digit behind
 the second, so that prices are none), ``\\(…\\)``, ``\\[…\\]`` and the mathematical environments between ``\\begin`` and

@@ -25,6 +25,8 @@ _BYTES = {status: ord(letter) for status, letter in _LETTERS.items()}
 _STATUSES = {byte: status for status, byte in _BYTES.items()}
 _PENDING = _BYTES[DocumentStatus.PENDING]
 
+_ENDS = (DocumentStatus.DONE, DocumentStatus.FAILED, DocumentStatus.SKIPPED, DocumentStatus.CANCELLED)
+
 _PLAIN_LETTERS = 1_000
 """A longer ledger is written deflated: a million documents with one status take about 1 KB."""
 _DEFLATED = "z"
@@ -130,9 +132,19 @@ class Ledger:
         return (ordinal for ordinal in self.where(DocumentStatus.CANCELLED) if not wanted or ordinal in wanted)
 
     def reset(
-        self, codes: Sequence[str] = (), ordinals: Sequence[int] = (), *, include_cancelled: bool = False
+        self,
+        codes: Sequence[str] = (),
+        ordinals: Sequence[int] = (),
+        *,
+        include_cancelled: bool = False,
+        include_done: bool = False,
     ) -> list[int]:
-        """Back to pending: failed documents that match every filter, and cancelled ones where asked for; answers which."""
+        """Back to pending: failed documents that match every filter, and cancelled ones where asked for; answers which.
+
+        With ``include_done`` every document that has ended.
+        """
+        if include_done:
+            return sorted(ordinal for status in _ENDS for ordinal in self.move_all(status, DocumentStatus.PENDING))
         if codes or ordinals:
             chosen = list(self.failed(codes, ordinals))
             chosen += self.cancelled(ordinals) if include_cancelled else ()

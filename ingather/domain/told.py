@@ -85,7 +85,7 @@ class Told:
         self._put(ordinal, _PASSED_OVER)
 
     def unsettled(
-        self, document_count: int, *, with_failed: bool = False, with_retriable: bool = False
+        self, document_count: int, *, with_failed: bool = False, with_retriable: bool = False, with_all: bool = False
     ) -> Iterator[int]:
         """Documents whose end was not told, rising.
 
@@ -93,7 +93,11 @@ class Told:
             document_count: all of the batch's.
             with_failed: also those told as failed, which a retry may have run again while the batch ran.
             with_retriable: also all that a retry may have run again since the batch ended.
+            with_all: also those that are done, which only a retry of everything runs again.
         """
+        if with_all:
+            yield from range(document_count)
+            return
         table = _MARK_OPEN_OR_FAILED if with_failed else _MARK_OPEN
         marks = self._marks(document_count, _MARK_OPEN_OR_RETRIABLE if with_retriable else table)
         ordinal = marks.find(1)

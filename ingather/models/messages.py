@@ -170,6 +170,8 @@ class RetryRequest(ControlRequest):
     ordinals: tuple[int, ...] = Field(default=(), max_length=1_000)
     include_cancelled: bool = False
     """Take documents in that a cancel left undone."""
+    include_done: bool = False
+    """Run every document again, those that are done or were skipped too; only while none is under way."""
 
 
 class SealRequest(ControlRequest):

@@ -1,7 +1,7 @@
 """What outlives a workflow: batches, documents, tenants, in SQL."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -19,9 +19,32 @@ class BatchFilter:
 
     tenant_id: str
     states: tuple[BatchState, ...] = ()
+    """As the catalog knows them; empty for all."""
     collection: str | None = None
     before: tuple[datetime, str] | None = None
     """Keyset cursor: created at and batch id of the last one seen; newest first."""
+    contract: str | None = None
+    created_by: str | None = None
+    or_ids: tuple[str, ...] = ()
+    """Beside those in ``states``, these."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTally:
+    """All batches of a filter, added up."""
+
+    by_state: dict[BatchState, int] = field(default_factory=dict)
+    by_priority: dict[int, int] = field(default_factory=dict)
+    by_source_type: dict[str, int] = field(default_factory=dict)
+    """Documents of all of them, whatever became of them."""
+    done: int = 0
+    """Documents of batches that have ended, as the two that follow."""
+    failed: int = 0
+    skipped: int = 0
+    ran_count: int = 0
+    """Batches that have ended and had begun to run."""
+    ran_ms: int = 0
+    """How long those took, from their first document to their end, all together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +104,17 @@ class Catalog(Protocol):
         """None when unknown, or another tenant's."""
         ...
 
-    async def list_batches(self, where: BatchFilter, limit: int) -> list[BatchRecord]: ...
+    async def list_batches(self, where: BatchFilter, limit: int, offset: int = 0) -> list[BatchRecord]: ...
+
+    async def count_batches(self, where: BatchFilter) -> int: ...
+
+    async def list_open(self, where: BatchFilter) -> list[tuple[str, BatchState]]:
+        """Id and noted state of those that have not ended, newest first; ``before`` and ``states`` count as well."""
+        ...
+
+    async def tally_batches(self, where: BatchFilter) -> BatchTally:
+        """The batches of a tenant, contract and user added up; other conditions do not count. Quick for many thousands."""
+        ...
 
     async def list_untold(self, contracts: Sequence[str], limit: int) -> list[tuple[str, str]]:
         """Tenant and id of batches of these contracts whose end was not told yet. Cheap to ask again.

@@ -15,7 +15,7 @@ SHA = "ab" * 32
 def batch_record(**changes: Any) -> BatchRecord:
     batch_id = changes.pop("batch_id", None) or str(uuid.uuid4())
     tenant_id = changes.pop("tenant_id", DEFAULT_TENANT_ID)
-    said = {name: changes.pop(name) for name in ("collection", "contract") if name in changes}
+    said = {name: changes.pop(name) for name in ("collection", "contract", "created_by") if name in changes}
     spec = BatchSpec(batch_id=batch_id, tenant_id=tenant_id, name="Invoices", submitted_count=3, **said)
     given = {"state": BatchState.QUEUED, "counts": Counts(), "name": "Invoices", "created_at": NOON} | changes
     return BatchRecord(batch_id=batch_id, tenant_id=tenant_id, spec=spec, **given)

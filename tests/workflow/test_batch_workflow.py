@@ -209,6 +209,24 @@ async def test_cancelled_documents_are_retried_only_when_asked_for(client):
         assert summary.counts == Counts(total=6, done=6)
 
 
+async def test_a_retry_of_everything_runs_what_is_done_too(client):
+    """``include_done`` runs every document of an ended batch again; while one is under way it is refused."""
+    world = World(document_count=4, outcome=lambda ordinal, round_: failed() if ordinal == 2 and not round_ else DONE)
+    async with driven(client, world) as driver:
+        await (await driver.start()).result()
+        world.gate = asyncio.Event()
+
+        answer = await driver.reopen(retry(include_done=True))
+        await until(lambda: world.in_flight == 4)
+        with pytest.raises(WorkflowUpdateFailedError):
+            await driver.handle.execute_update(BatchWorkflow.retry, retry(include_done=True))
+        world.gate.set()
+
+        assert answer.affected == 4
+        assert (await driver.handle.result()).counts == Counts(total=4, done=4)
+        assert [world.started.count(ordinal) for ordinal in range(4)] == [2, 2, 2, 2]
+
+
 async def test_a_repeated_request_id_changes_nothing(client):
     """An update that is sent again after a lost answer takes effect once."""
     world = World(document_count=3, gate=asyncio.Event())

@@ -9,13 +9,14 @@ from typing import Any
 from ingather.adapters.memory.accounts import InMemoryAccounts
 from ingather.adapters.memory.audit import InMemoryAuditLog
 from ingather.adapters.memory.connections import InMemoryConnections
+from ingather.domain.batch_sums import documents_by_source, ran_ms
 from ingather.domain.submission_parts import check_room, check_sealable, check_takes_more
 from ingather.models.accounts import Tenant
 from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, TenantNotFoundError
-from ingather.ports.catalog import BatchFilter, DocumentCost, DocumentFilter
+from ingather.ports.catalog import BatchFilter, BatchTally, DocumentCost, DocumentFilter
 
 _MOST_INGESTED = 20
 
@@ -62,17 +63,45 @@ class InMemoryCatalog:
         found = self._batches.get(batch_id)
         return found if found is not None and tenant_id in {None, found.tenant_id} else None
 
-    async def list_batches(self, where: BatchFilter, limit: int) -> list[BatchRecord]:
+    async def list_batches(self, where: BatchFilter, limit: int, offset: int = 0) -> list[BatchRecord]:
+        return self._matching(where)[offset : offset + limit]
+
+    async def count_batches(self, where: BatchFilter) -> int:
+        return len(self._matching(where))
+
+    async def list_open(self, where: BatchFilter) -> list[tuple[str, BatchState]]:
+        return [(record.batch_id, record.state) for record in self._matching(where) if not record.state.is_final]
+
+    async def tally_batches(self, where: BatchFilter) -> BatchTally:
+        wanted = BatchFilter(where.tenant_id, contract=where.contract, created_by=where.created_by)
+        records = self._matching(wanted)
+        ended = [record for record in records if record.state.is_final]
+        ran = [ran_ms(record.started_at, record.ended_at) for record in ended]
+        return BatchTally(
+            by_state=dict(Counter(record.state for record in records)),
+            by_priority=dict(Counter(record.priority for record in records)),
+            by_source_type=dict(sum((documents_by_source(record.sources) for record in records), Counter[str]())),
+            done=sum(record.counts.done for record in ended),
+            failed=sum(record.counts.failed for record in ended),
+            skipped=sum(record.counts.skipped for record in ended),
+            ran_count=sum(each is not None for each in ran),
+            ran_ms=sum(filter(None, ran)),
+        )
+
+    def _matching(self, where: BatchFilter) -> list[BatchRecord]:
+        """Newest first."""
         found = [
             record
             for record in self._batches.values()
             if record.tenant_id == where.tenant_id
-            and (not where.states or record.state in where.states)
+            and (not (where.states or where.or_ids) or record.state in where.states or record.batch_id in where.or_ids)
             and where.collection in {None, record.spec.collection}
+            and where.contract in {None, record.spec.contract}
+            and where.created_by in {None, record.spec.created_by}
             and (where.before is None or (record.created_at, record.batch_id) < where.before)
         ]
         found.sort(key=lambda record: (record.created_at, record.batch_id), reverse=True)
-        return found[:limit]
+        return found
 
     async def list_untold(self, contracts: Sequence[str], limit: int) -> list[tuple[str, str]]:
         untold = [r for r in self._batches.values() if r.spec.contract in contracts and not r.is_told]

@@ -1,19 +1,36 @@
 """Rows of batches and tenants: plain functions over a connection inside a transaction."""
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, case, func, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from ingather.adapters.sql import parts
 from ingather.adapters.sql.statements import insert_into
-from ingather.adapters.sql.tables import batches, event_numbers, tenants
-from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart
+from ingather.adapters.sql.tables import batch_sources, batches, event_numbers, tenants
+from ingather.domain.batch_sums import documents_by_source, ran_ms
+from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SourceProgress, SubmissionPart
 from ingather.models.errors import TenantNotFoundError
-from ingather.ports.catalog import BatchFilter
+from ingather.ports.catalog import BatchFilter, BatchTally
 
 _FINAL: Final = [state.value for state in BatchState if state.is_final]
+_OPEN: Final = [state.value for state in BatchState if not state.is_final]
+_NEWEST_FIRST: Final = (batches.c.created_at.desc(), batches.c.batch_id.desc())
 _MOMENTS: Final = ("sealed_at", "created_at", "started_at", "ended_at")
 
 
@@ -29,6 +46,7 @@ def add(record: BatchRecord, part: SubmissionPart | None, connection: Connection
     except IntegrityError as error:
         raise TenantNotFoundError(f"There is no tenant {record.tenant_id}.") from error
     if inserted:
+        _note_sources(record.batch_id, record.sources, connection)
         if part is not None:
             parts.insert(part, connection)
         return record, True
@@ -44,18 +62,67 @@ def get(batch_id: str, tenant_id: str | None, connection: Connection) -> BatchRe
     return None if row is None else _record(row)
 
 
-def find(where: BatchFilter, limit: int, connection: Connection) -> list[BatchRecord]:
-    query = select(batches).where(batches.c.tenant_id == where.tenant_id)
-    if where.states:
-        query = query.where(batches.c.state.in_(where.states))
-    if where.collection is not None:
-        query = query.where(batches.c.collection == where.collection)
+def find(where: BatchFilter, limit: int, offset: int, connection: Connection) -> list[BatchRecord]:
+    query = select(batches).where(*_conditions(where)).order_by(*_NEWEST_FIRST).limit(limit).offset(offset)
+    return [_record(row) for row in connection.execute(query).mappings()]
+
+
+def count(where: BatchFilter, connection: Connection) -> int:
+    return connection.scalar(select(func.count()).select_from(batches).where(*_conditions(where))) or 0
+
+
+def list_open(where: BatchFilter, connection: Connection) -> list[tuple[str, BatchState]]:
+    this = batches.c
+    # By each state there is: the index has them side by side.
+    query = select(this.batch_id, this.state).where(*_conditions(where), this.state.in_(_OPEN)).order_by(*_NEWEST_FIRST)
+    return [(batch_id, BatchState(state)) for batch_id, state in connection.execute(query)]
+
+
+def tally(where: BatchFilter, connection: Connection) -> BatchTally:
+    this = batches.c
+    conditions = _conditions(BatchFilter(where.tenant_id, contract=where.contract, created_by=where.created_by))
+    numbers = (func.count(), *map(func.sum, (this.done_count, this.failed_count, this.skipped_count, this.ran_ms)))
+    sums = select(this.state, this.priority, *numbers, func.count(this.ran_ms)).where(*conditions)
+    by_state: Counter[BatchState] = Counter()
+    by_priority: Counter[int] = Counter()
+    ended: Counter[str] = Counter()
+    for state, priority, jobs, done, failed, skipped, milliseconds, ran in connection.execute(
+        sums.group_by(this.state, this.priority)
+    ):
+        by_state[BatchState(state)] += jobs
+        by_priority[priority] += jobs
+        if BatchState(state).is_final:
+            # A batch that runs again has the numbers of its earlier end until its next one.
+            ended.update(done=done, failed=failed, skipped=skipped, ran_count=ran, ran_ms=milliseconds or 0)
+    each = batch_sources.c
+    joined = batch_sources.join(batches, each.batch_id == this.batch_id)
+    by_source = select(each.source_type, func.sum(each.document_count)).select_from(joined).where(*conditions)
+    found = connection.execute(by_source.group_by(each.source_type))
+    return BatchTally(
+        by_state=dict(by_state),
+        by_priority=dict(by_priority),
+        by_source_type={source_type: int(total) for source_type, total in found},
+        **{name: int(ended[name]) for name in ("done", "failed", "skipped", "ran_count", "ran_ms")},
+    )
+
+
+def _conditions(where: BatchFilter) -> list[ColumnElement[bool]]:
+    this = batches.c
+    conditions: list[ColumnElement[bool]] = [this.tenant_id == where.tenant_id]
+    if where.states or where.or_ids:
+        conditions.append(or_(this.state.in_(where.states), this.batch_id.in_(where.or_ids)))
+    for column, wanted in (
+        (this.collection, where.collection),
+        (this.contract, where.contract),
+        (this.created_by, where.created_by),
+    ):
+        if wanted is not None:
+            conditions.append(column == wanted)
     if where.before is not None:
         created_at, batch_id = where.before
-        query = query.where(batches.c.created_at <= created_at)  # lets the index find the place
-        query = query.where(tuple_(batches.c.created_at, batches.c.batch_id) < tuple_(created_at, batch_id))
-    query = query.order_by(batches.c.created_at.desc(), batches.c.batch_id.desc()).limit(limit)
-    return [_record(row) for row in connection.execute(query).mappings()]
+        conditions.append(this.created_at <= created_at)  # lets the index find the place
+        conditions.append(tuple_(this.created_at, this.batch_id) < tuple_(created_at, batch_id))
+    return conditions
 
 
 def list_untold(contracts: list[str], limit: int, connection: Connection) -> list[tuple[str, str]]:
@@ -102,8 +169,11 @@ def edit(batch_id: str, name: str | None, priority: int | None, connection: Conn
 def finish(summary: BatchSummary, connection: Connection) -> None:
     changes = summary.model_dump(mode="json", exclude={"batch_id", "started_at", "ended_at"})
     changes |= {"started_at": summary.started_at, "ended_at": summary.ended_at, "is_told": False}
+    changes |= _sums(summary)
     this_one = batches.c.batch_id == summary.batch_id
-    connection.execute(update(batches).where(this_one, batches.c.version <= summary.version).values(changes))
+    done = connection.execute(update(batches).where(this_one, batches.c.version <= summary.version).values(changes))
+    if done.rowcount and summary.sources:
+        _note_sources(summary.batch_id, summary.sources, connection)
 
 
 def reserve_event_numbers(batch_id: str, count: int, connection: Connection) -> int:
@@ -123,7 +193,28 @@ def event_high_water(batch_id: str, connection: Connection) -> int:
 def _row(record: BatchRecord) -> dict[str, Any]:
     row = record.model_dump(mode="json", exclude=set(_MOMENTS))
     moments = {name: getattr(record, name) for name in _MOMENTS}
-    return {**row, **moments, "collection": record.spec.collection, "contract": record.spec.contract}
+    of_the_spec = {name: getattr(record.spec, name) for name in ("collection", "contract", "created_by")}
+    return {**row, **moments, **of_the_spec, **_sums(record)}
+
+
+def _sums(ended: BatchRecord | BatchSummary) -> dict[str, int | None]:
+    counts = ended.counts
+    return {
+        "done_count": counts.done,
+        "failed_count": counts.failed,
+        "skipped_count": counts.skipped,
+        "ran_ms": ran_ms(ended.started_at, ended.ended_at),
+    }
+
+
+def _note_sources(batch_id: str, sources: Iterable[SourceProgress], connection: Connection) -> None:
+    connection.execute(delete(batch_sources).where(batch_sources.c.batch_id == batch_id))
+    rows = [
+        {"batch_id": batch_id, "source_type": source_type, "document_count": document_count}
+        for source_type, document_count in documents_by_source(sources).items()
+    ]
+    if rows:
+        connection.execute(insert(batch_sources), rows)
 
 
 def _record(row: RowMapping) -> BatchRecord:

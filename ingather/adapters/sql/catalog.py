@@ -22,7 +22,7 @@ from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError
-from ingather.ports.catalog import BatchFilter, DocumentCost, DocumentFilter
+from ingather.ports.catalog import BatchFilter, BatchTally, DocumentCost, DocumentFilter
 
 _Answer = TypeVar("_Answer")
 
@@ -93,8 +93,17 @@ class SqlCatalog:
     async def get_batch(self, batch_id: str, tenant_id: str | None = None) -> BatchRecord | None:
         return await self._read("read a batch", partial(batches.get, batch_id, tenant_id))
 
-    async def list_batches(self, where: BatchFilter, limit: int) -> list[BatchRecord]:
-        return await self._read("list batches", partial(batches.find, where, limit))
+    async def list_batches(self, where: BatchFilter, limit: int, offset: int = 0) -> list[BatchRecord]:
+        return await self._read("list batches", partial(batches.find, where, limit, offset))
+
+    async def count_batches(self, where: BatchFilter) -> int:
+        return await self._read("count batches", partial(batches.count, where))
+
+    async def list_open(self, where: BatchFilter) -> list[tuple[str, BatchState]]:
+        return await self._read("list open batches", partial(batches.list_open, where))
+
+    async def tally_batches(self, where: BatchFilter) -> BatchTally:
+        return await self._read("add batches up", partial(batches.tally, where))
 
     async def list_untold(self, contracts: Sequence[str], limit: int) -> list[tuple[str, str]]:
         return await self._read("list untold batches", partial(batches.list_untold, list(contracts), limit))

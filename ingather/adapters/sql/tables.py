@@ -90,6 +90,7 @@ batches: Final = Table(
     Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), nullable=False),
     Column("collection", Text, nullable=False),  # also in the spec; here to filter by
     Column("contract", Text, nullable=False, server_default="v1"),  # the same
+    Column("created_by", ForeignText, nullable=False, server_default="anonymous"),  # the same
     Column("spec", Json, nullable=False),
     Column("state", Text, nullable=False),
     Column("counts", Json, nullable=False),
@@ -107,8 +108,36 @@ batches: Final = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
+    # Also in the counts and times; here, with the batch's end, to be added up.
+    Column("done_count", BigInteger, nullable=False, server_default="0"),
+    Column("failed_count", BigInteger, nullable=False, server_default="0"),
+    Column("skipped_count", BigInteger, nullable=False, server_default="0"),
+    Column("ran_ms", BigInteger),
     Index(None, "tenant_id", "created_at", "batch_id"),  # newest first, by keyset: read backwards
+    Index("ix_batches_of_a_user", "tenant_id", "contract", "created_by", "created_at", "batch_id"),
+    # All that sums need: the rows themselves, some kilobytes each, are not read.
+    Index(
+        "ix_batches_sums",
+        "tenant_id",
+        "contract",
+        "created_by",
+        "state",
+        "priority",
+        "done_count",
+        "failed_count",
+        "skipped_count",
+        "ran_ms",
+        "batch_id",
+    ),
     Index(None, "contract", "is_told"),  # those that somebody has to be told of: few, asked for all the time
+)
+
+batch_sources: Final = Table(
+    "batch_sources",
+    metadata,
+    Column("batch_id", Text, ForeignKey("batches.batch_id"), primary_key=True),
+    Column("source_type", ForeignText, primary_key=True),
+    Column("document_count", BigInteger, nullable=False),  # also in the batch's sources; here to be added up
 )
 
 submission_parts: Final = Table(

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from ingather.domain.bitmap import encode_bitmap
 from ingather.domain.ledger import Ledger
 from ingather.models.batch import Counts, SourceSlice
 from ingather.models.document import DocumentStatus
@@ -191,6 +192,14 @@ def test_reset_takes_what_matches_back_to_pending(moves, codes, ordinals, includ
 
     assert ledger.reset(codes, ordinals, include_cancelled=include_cancelled) == sorted(expected)
     assert set(ledger.where(DocumentStatus.PENDING)) == pending | set(expected)
+
+
+def test_everything_that_ended_can_be_set_back():
+    """A retry of everything takes what is done and skipped too; what has not ended is not touched."""
+    ledger = Ledger.load("dfscip", {"corrupt": encode_bitmap([1])})
+
+    assert ledger.reset(include_done=True) == [0, 1, 2, 3]
+    assert (ledger.letters(), ledger.failures_by_code, ledger.next_pending()) == ("ppppip", {}, 0)
 
 
 def test_a_part_brings_its_ends_home():

@@ -80,7 +80,7 @@ def test_an_end_told_without_a_time_is_told_whatever_the_time() -> None:
 
 
 def test_failed_documents_may_have_run_again() -> None:
-    """After a retry they are looked at too; done ones never are."""
+    """After a retry they are looked at too, done ones where everything may have been retried."""
     told = Told()
     for ordinal, status in enumerate(ENDS):
         told.note(ordinal, status, NOW)
@@ -88,3 +88,4 @@ def test_failed_documents_may_have_run_again() -> None:
     assert list(told.unsettled(6)) == [4, 5]
     assert list(told.unsettled(6, with_failed=True)) == [1, 4, 5]
     assert list(told.unsettled(6, with_retriable=True)) == [1, 3, 4, 5]
+    assert list(told.unsettled(6, with_all=True)) == [0, 1, 2, 3, 4, 5]

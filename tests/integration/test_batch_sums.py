@@ -1,0 +1,117 @@
+"""The catalog's contract for lists and sums of one user's batches: memory, SQLite and PostgreSQL."""
+
+from datetime import timedelta
+
+import pytest
+
+from ingather.models.batch import BatchState, BatchSummary, Counts, SourceProgress
+from ingather.models.identity import DEFAULT_TENANT_ID
+from ingather.ports.catalog import BatchFilter, BatchTally
+from tests.support.catalog_records import NOON, batch_record
+
+SECOND = timedelta(seconds=1)
+MINE = BatchFilter(DEFAULT_TENANT_ID, contract="sources", created_by="vera")
+
+
+def from_source(source_type: str, counts: Counts) -> SourceProgress:
+    return SourceProgress(name="telescope", source_type=source_type, counts=counts)
+
+
+@pytest.fixture
+async def jobs(catalog) -> list[str]:
+    """Four of Vera's through one door, oldest first, one through another, and one of somebody else's."""
+    drive, folder = Counts(total=2, pending=2), Counts(total=3, pending=3)
+    records = [
+        batch_record(
+            contract="sources",
+            created_by="vera",
+            created_at=NOON + number * SECOND,
+            state=BatchState.PENDING,
+            priority=1 + number % 2,
+            counts=Counts(total=5, pending=5),
+            sources=(from_source("google_drive", drive), from_source("s3", folder)),
+        )
+        for number in range(4)
+    ]
+    others = [batch_record(contract="sources", created_by="jocelyn"), batch_record(created_by="vera")]
+    for record in (*records, *others):
+        await catalog.add_batch(record)
+    return [record.batch_id for record in records]
+
+
+def ended(batch_id: str, state: BatchState, counts: Counts, *, version: int = 1, ran: timedelta = SECOND):
+    sources = (from_source("google_drive", counts),)
+    return BatchSummary(
+        batch_id=batch_id, state=state, counts=counts, version=version, sources=sources, started_at=NOON,
+        ended_at=NOON + ran,
+    )  # fmt: skip
+
+
+async def test_a_users_batches_of_one_door_are_listed_by_place(catalog, jobs):
+    """Newest first, so many behind so many, and how many there are in all."""
+    page = await catalog.list_batches(MINE, 2, offset=1)
+
+    assert [record.batch_id for record in page] == [jobs[2], jobs[1]]
+    assert await catalog.count_batches(MINE) == 4
+
+
+async def test_batches_may_be_named_beside_their_states(catalog, jobs):
+    """What the catalog calls pending may run by now: whoever knows names it."""
+    await catalog.finish_batch(ended(jobs[0], BatchState.COMPLETED, Counts(total=5, done=5)))
+    where = BatchFilter(
+        DEFAULT_TENANT_ID, contract="sources", created_by="vera", states=(BatchState.COMPLETED,), or_ids=(jobs[3],)
+    )
+
+    assert [record.batch_id for record in await catalog.list_batches(where, 9)] == [jobs[3], jobs[0]]
+    assert await catalog.count_batches(where) == 2
+
+
+async def test_those_that_have_not_ended_are_listed_with_their_states(catalog, jobs):
+    """Their ids and what the catalog knows of their state, newest first."""
+    await catalog.finish_batch(ended(jobs[1], BatchState.CANCELLED, Counts(total=5, cancelled=5)))
+    await catalog.set_batch_state(jobs[2], BatchState.RETRYING)
+
+    assert await catalog.list_open(MINE) == [
+        (jobs[3], BatchState.PENDING), (jobs[2], BatchState.RETRYING), (jobs[0], BatchState.PENDING),
+    ]  # fmt: skip
+
+
+async def test_batches_that_have_not_ended_count_with_their_sources_alone(catalog, jobs):
+    """What their documents become is not the catalog's to say."""
+    tally = await catalog.tally_batches(MINE)
+
+    assert tally == BatchTally(
+        by_state={BatchState.PENDING: 4}, by_priority={1: 2, 2: 2}, by_source_type={"google_drive": 8, "s3": 12}
+    )
+
+
+async def test_ended_batches_are_added_up(catalog, jobs):
+    """Documents by outcome, times of those that ran, and what their documents turned out to come from."""
+    await catalog.finish_batch(
+        ended(jobs[0], BatchState.COMPLETED_WITH_FAILURES, Counts(total=5, done=3, failed=1, skipped=1), ran=3 * SECOND)
+    )
+    await catalog.finish_batch(ended(jobs[1], BatchState.FAILED, Counts(total=5, failed=5)))
+    never_ran = ended(jobs[2], BatchState.CANCELLED, Counts(total=5, cancelled=5))
+    await catalog.finish_batch(never_ran.model_copy(update={"started_at": None}))
+
+    assert await catalog.tally_batches(MINE) == BatchTally(
+        by_state={
+            BatchState.PENDING: 1, BatchState.COMPLETED_WITH_FAILURES: 1, BatchState.FAILED: 1, BatchState.CANCELLED: 1,
+        },
+        by_priority={1: 2, 2: 2},
+        by_source_type={"google_drive": 17, "s3": 3},
+        done=3, failed=6, skipped=1, ran_count=2, ran_ms=4_000,
+    )  # fmt: skip
+
+
+async def test_a_batch_that_runs_again_counts_once_and_as_it_ended_last(catalog, jobs):
+    """Its earlier end counts no more while it runs, and an end that is told too late never."""
+    await catalog.finish_batch(ended(jobs[0], BatchState.FAILED, Counts(total=5, failed=5), version=4))
+    await catalog.set_batch_state(jobs[0], BatchState.RETRYING)
+    running = await catalog.tally_batches(MINE)
+    await catalog.finish_batch(ended(jobs[0], BatchState.COMPLETED, Counts(total=5, done=5), version=9))
+    await catalog.finish_batch(ended(jobs[0], BatchState.FAILED, Counts(total=5, failed=5), version=4))
+    after = await catalog.tally_batches(MINE)
+
+    assert (running.failed, running.ran_count) == (0, 0)
+    assert (after.done, after.failed, after.by_state[BatchState.COMPLETED]) == (5, 0, 1)
