@@ -18,6 +18,7 @@ from api.problems import invalid
 from api.submission_lines import Lines
 from api.uploads import Intake, IntakeLimits, Taken, check_count, refusal
 from ingather.domain.source_names import name_in_source
+from ingather.domain.sources import SourceTally
 from ingather.models.batch import DEFAULT_COLLECTION, CollectionName, ProcessingOptions
 from ingather.models.document import DocumentFailure, Submitted
 from ingather.models.errors import MetadataInvalidError
@@ -57,6 +58,7 @@ class Tally:
         self.document_count = 0
         self.size_bytes = 0
         self.first_name = ""
+        self.sources = SourceTally()
         self._files = hashlib.sha256()
         self._metadata = hashlib.sha256()
 
@@ -66,7 +68,10 @@ class Tally:
         code = taken.refused.code if taken.refused else None
         self._files.update(orjson.dumps([taken.filename, taken.sha256, taken.size_bytes, code]))
         if taken.source is not None:
+            self.sources.count_selected(taken.source)
             self._files.update(taken.source.model_dump_json().encode())
+        else:
+            self.sources.count_upload()
         if metadata:
             self._metadata.update(_canonical([self.document_count, metadata]))
         self.document_count += 1

@@ -25,9 +25,18 @@ from api.service.tenants import TenantBook
 from ingather.domain.audit import batch_submitted
 from ingather.domain.filenames import normalise_filename
 from ingather.domain.keys import metadata_rules_key
+from ingather.domain.sources import selected
 from ingather.models.accounts import Tenant
 from ingather.models.audit import Actor
-from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts, ProcessingOptions, SubmissionPart
+from ingather.models.batch import (
+    BatchRecord,
+    BatchSpec,
+    BatchState,
+    Counts,
+    ProcessingOptions,
+    SourceProgress,
+    SubmissionPart,
+)
 from ingather.models.errors import (
     DependencyError,
     EmptyBatchError,
@@ -156,7 +165,11 @@ class SubmissionService:
         if reception.tally.document_count:
             # Named after the batch: whoever submits the batch again means this part.
             part = self.receiving.part(claim.batch_id, claim.batch_id, reception)
-        return _Received(_record(batch, reception.tally.fingerprint(spec)), part, reception)
+        return _Received(
+            _record(batch, reception.tally.fingerprint(spec), selected(reception.tally.sources.slices())),
+            part,
+            reception,
+        )
 
     async def _keep_rules(self, tenant_id: str, collection: str) -> str | None:
         """The rules as they are now, in an object that all batches under the same ones share."""
@@ -265,7 +278,7 @@ class SubmissionService:
         return BatchSnapshot.from_record(record)
 
 
-def _record(spec: BatchSpec, fingerprint: str) -> BatchRecord:
+def _record(spec: BatchSpec, fingerprint: str, sources: tuple[SourceProgress, ...]) -> BatchRecord:
     now = datetime.now(UTC)
     return BatchRecord(
         batch_id=spec.batch_id,
@@ -273,6 +286,7 @@ def _record(spec: BatchSpec, fingerprint: str) -> BatchRecord:
         spec=spec,
         state=_first_state(spec),
         counts=Counts(total=spec.submitted_count, pending=spec.submitted_count),
+        sources=sources,
         name=spec.name,
         priority=spec.priority,
         request_fingerprint=fingerprint,

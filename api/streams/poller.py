@@ -210,7 +210,7 @@ class Poller:
         running = self._writer.story.running
         slow = {o: running[o] for o in progress.in_flight if o in running and running[o] <= began_before}
         self._children = progress.children
-        return live_files(self._key.batch_id, slow, self._beats, self._teller.names)
+        return live_files(self._key.batch_id, slow, self._beats, self._teller.names, self._teller.sources)
 
     async def _feel_pulses(self, now: float) -> None:
         """Ask once in a while for the stages of files that are slow, or about to be."""

@@ -19,6 +19,7 @@ from ingather.domain.told import Told
 from ingather.models.batch import MAX_DOCUMENTS_PER_WORKFLOW, BatchProgress, BatchState
 from ingather.models.document import DocumentRecord
 from ingather.models.messages import JournalEntry, JournalKind, OutcomesPage
+from ingather.models.source import SourceRef
 from ingather.ports.catalog import Catalog
 
 BACKLOG_DOCUMENTS = 10_000
@@ -40,9 +41,12 @@ class Teller:
         self._writer = writer
         self.names: dict[int, str] = {}
         """File names of documents in flight."""
+        self.sources: dict[int, SourceRef] = {}
+        """Which files of connected sources they are."""
 
     def begin_anew(self) -> None:
         self.names.clear()
+        self.sources.clear()
 
     async def tell_page(self, page: OutcomesPage) -> None:
         """A page of the batch's own journal."""
@@ -75,6 +79,7 @@ class Teller:
             some[child] = page
         await self._tell_together(some)
         self.names = {ordinal: name for ordinal, name in self.names.items() if ordinal in story.running}
+        self.sources = {ordinal: source for ordinal, source in self.sources.items() if ordinal in story.running}
 
     async def tell_rest(self, progress: BatchProgress, created_at: datetime) -> None:
         """What the closed workflow can no longer be asked, then the last event."""
@@ -135,6 +140,7 @@ class Teller:
             return {}
         records = {record.ordinal: record for record in await self._catalog.get_documents(self._batch_id, ordinals)}
         self.names.update((ordinal, record.filename) for ordinal, record in records.items())
+        self.sources.update((ordinal, each.source) for ordinal, each in records.items() if each.source is not None)
         return records
 
     # --- Children -----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.events import Event, EventType
 from ingather.models.identity import file_id_for
 from ingather.models.messages import DocumentHeartbeat, JournalEntry
+from ingather.models.source import SourceRef
 
 _STATE_EVENTS = {
     BatchState.PENDING: EventType.BATCH_CREATED,
@@ -80,6 +81,8 @@ def document_data(
         data["error"] = {"code": entry.code, "message": "", "stage": None, "action": ""}
     if record is not None and record.original_filename is not None:
         data["original_filename"] = record.original_filename
+    if record is not None and record.source is not None:
+        data["source"] = source_data(record.source)
     if record is None or record.status is not status or is_past:
         return data
     if record.error is not None:
@@ -97,6 +100,15 @@ def document_data(
     if record.duplicate_of is not None:
         data["duplicate_of"] = record.duplicate_of
     return data
+
+
+def source_data(source: SourceRef) -> dict[str, str]:
+    """Which file of a connected source a document is."""
+    return {
+        "connection_id": source.connection_id,
+        "source_type": source.source_type.value,
+        "file_id": source.file_id,
+    }
 
 
 def progress_data(progress: BatchProgress, files: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
@@ -127,9 +139,14 @@ def final_data(progress: BatchProgress) -> dict[str, Any]:
 
 
 def live_files(
-    batch_id: str, running: Mapping[int, datetime], beats: Mapping[int, DocumentHeartbeat], names: Mapping[int, str]
+    batch_id: str,
+    running: Mapping[int, datetime],
+    beats: Mapping[int, DocumentHeartbeat],
+    names: Mapping[int, str],
+    sources: Mapping[int, SourceRef] | None = None,
 ) -> list[dict[str, Any]]:
     """The files being worked on, in order, with the stage each last reported."""
+    known = sources or {}
     return [
         {
             "document_id": file_id_for(batch_id, ordinal),
@@ -137,6 +154,7 @@ def live_files(
             "filename": beats[ordinal].filename if ordinal in beats else names.get(ordinal),
             "stage": beats[ordinal].stage.value if ordinal in beats else None,
             "started_at": since,
+            **({"source": source_data(known[ordinal])} if ordinal in known else {}),
         }
         for ordinal, since in sorted(running.items())
     ]

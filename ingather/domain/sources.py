@@ -1,6 +1,8 @@
 """Which documents came from where: contiguous ranges of ordinals."""
 
-from ingather.models.batch import SourceSlice
+from collections.abc import Sequence
+
+from ingather.models.batch import Counts, SourceProgress, SourceSlice
 from ingather.models.source import SourceRef
 
 MAX_SLICES = 20
@@ -8,6 +10,21 @@ MAX_SLICES = 20
 UPLOAD = "upload"
 ZIP = "zip"
 OTHERS = "other sources"
+
+
+def selected(slices: Sequence[SourceSlice]) -> tuple[SourceProgress, ...]:
+    """Where documents of connected sources stand before anything ran; empty where there are none."""
+    if all(each.connection_id is None for each in slices):
+        return ()  # what archives hold is known once they are expanded
+    return tuple(
+        SourceProgress(
+            name=each.name,
+            source_type=each.source_type,
+            counts=Counts(total=each.document_count, pending=each.document_count),
+            connection_id=each.connection_id,
+        )
+        for each in slices
+    )
 
 
 class SourceTally:

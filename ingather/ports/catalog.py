@@ -34,6 +34,9 @@ class BatchTally:
     """All batches of a filter, added up."""
 
     by_state: dict[BatchState, int] = field(default_factory=dict)
+    """Those that have ended."""
+    open: dict[str, BatchState] = field(default_factory=dict)
+    """The others, by id, with the state that was noted last. Each batch is here or there, whatever happens meanwhile."""
     by_priority: dict[int, int] = field(default_factory=dict)
     by_source_type: dict[str, int] = field(default_factory=dict)
     """Documents of all of them, whatever became of them."""

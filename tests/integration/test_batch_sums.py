@@ -81,7 +81,9 @@ async def test_batches_that_have_not_ended_count_with_their_sources_alone(catalo
     tally = await catalog.tally_batches(MINE)
 
     assert tally == BatchTally(
-        by_state={BatchState.PENDING: 4}, by_priority={1: 2, 2: 2}, by_source_type={"google_drive": 8, "s3": 12}
+        open=dict.fromkeys(jobs, BatchState.PENDING),
+        by_priority={1: 2, 2: 2},
+        by_source_type={"google_drive": 8, "s3": 12},
     )
 
 
@@ -95,8 +97,8 @@ async def test_ended_batches_are_added_up(catalog, jobs):
     await catalog.finish_batch(never_ran.model_copy(update={"started_at": None}))
 
     assert await catalog.tally_batches(MINE) == BatchTally(
-        by_state={
-            BatchState.PENDING: 1, BatchState.COMPLETED_WITH_FAILURES: 1, BatchState.FAILED: 1, BatchState.CANCELLED: 1,
+        open={jobs[3]: BatchState.PENDING},
+        by_state={BatchState.COMPLETED_WITH_FAILURES: 1, BatchState.FAILED: 1, BatchState.CANCELLED: 1,
         },
         by_priority={1: 2, 2: 2},
         by_source_type={"google_drive": 17, "s3": 3},

@@ -78,7 +78,8 @@ class InMemoryCatalog:
         ended = [record for record in records if record.state.is_final]
         ran = [ran_ms(record.started_at, record.ended_at) for record in ended]
         return BatchTally(
-            by_state=dict(Counter(record.state for record in records)),
+            by_state=dict(Counter(record.state for record in ended)),
+            open={record.batch_id: record.state for record in records if not record.state.is_final},
             by_priority=dict(Counter(record.priority for record in records)),
             by_source_type=dict(sum((documents_by_source(record.sources) for record in records), Counter[str]())),
             done=sum(record.counts.done for record in ended),

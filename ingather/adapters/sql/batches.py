@@ -82,17 +82,22 @@ def tally(where: BatchFilter, connection: Connection) -> BatchTally:
     this = batches.c
     conditions = _conditions(BatchFilter(where.tenant_id, contract=where.contract, created_by=where.created_by))
     numbers = (func.count(), *map(func.sum, (this.done_count, this.failed_count, this.skipped_count, this.ran_ms)))
-    sums = select(this.state, this.priority, *numbers, func.count(this.ran_ms)).where(*conditions)
+    # One statement for both, so that none is counted twice or not at all because it ends in between.
+    one_by_one = case((this.state.in_(_OPEN), this.batch_id))
+    sums = select(this.state, this.priority, one_by_one, *numbers, func.count(this.ran_ms)).where(*conditions)
     by_state: Counter[BatchState] = Counter()
+    still_open: dict[str, BatchState] = {}
     by_priority: Counter[int] = Counter()
     ended: Counter[str] = Counter()
-    for state, priority, jobs, done, failed, skipped, milliseconds, ran in connection.execute(
-        sums.group_by(this.state, this.priority)
+    for state, priority, batch_id, jobs, done, failed, skipped, milliseconds, ran in connection.execute(
+        sums.group_by(this.state, this.priority, one_by_one)
     ):
-        by_state[BatchState(state)] += jobs
         by_priority[priority] += jobs
-        if BatchState(state).is_final:
-            # A batch that runs again has the numbers of its earlier end until its next one.
+        if batch_id is not None:
+            # One that runs again has the numbers of its earlier end until its next.
+            still_open[batch_id] = BatchState(state)
+        else:
+            by_state[BatchState(state)] += jobs
             ended.update(done=done, failed=failed, skipped=skipped, ran_count=ran, ran_ms=milliseconds or 0)
     each = batch_sources.c
     joined = batch_sources.join(batches, each.batch_id == this.batch_id)
@@ -100,6 +105,7 @@ def tally(where: BatchFilter, connection: Connection) -> BatchTally:
     found = connection.execute(by_source.group_by(each.source_type))
     return BatchTally(
         by_state=dict(by_state),
+        open=still_open,
         by_priority=dict(by_priority),
         by_source_type={source_type: int(total) for source_type, total in found},
         **{name: int(ended[name]) for name in ("done", "failed", "skipped", "ran_count", "ran_ms")},
