@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from api import problems
 from api.access import Gate, admitted
-from api.contracts import document_upload, job_body, tenant_jobs
+from api.contracts import document_upload, job_body, source_jobs, tenant_jobs
 from api.contracts.job_events import JobAnnouncer
 from api.credentials import Authenticator
 from api.cursors import CursorCodec
@@ -62,6 +62,7 @@ from api.service.connections import ConnectionService
 from api.service.control import ControlService
 from api.service.documents import DocumentService
 from api.service.handoff import HandoffService
+from api.service.jobs import JobService
 from api.service.metadata_rules import rules_in
 from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
@@ -98,7 +99,7 @@ CACHE_BYTES = 1024 * 1024
 
 BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections)
 ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
-CONTRACTS = (tenant_jobs, document_upload)
+CONTRACTS = (tenant_jobs, document_upload, source_jobs)
 
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
 
@@ -227,6 +228,7 @@ def build_app(
         app.include_router(routes.router)
     for contract in CONTRACTS:
         app.include_router(contract.router)
+    app.include_router(source_jobs.health_router)
     app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
     return app
 
@@ -278,6 +280,7 @@ def build_parts(
         connections=ConnectionService(
             stores.catalog.connections, box, build_sources(settings, box, patience=FOR_PEOPLE)
         ),
+        jobs=JobService(stores.catalog, batch_service),
         capacity=Capacity(stores.catalog, batch_service),
         catalog=stores.catalog,
         events=stores.events,
@@ -306,7 +309,14 @@ def build_parts(
         public_url=settings.api.public_url,
         temporal_ui_url=settings.temporal_ui.url,
         temporal_namespace=engine.namespace,
+        embedding_models=_embedding_models(settings),
     )
+
+
+def _embedding_models(settings: Settings) -> frozenset[str]:
+    """What a client may call the model that documents are embedded with."""
+    embedder = settings.embedder
+    return frozenset({"wordllama"} if embedder.kind == "wordllama" else {embedder.model} if embedder.model else ())
 
 
 def build_gate(settings: Settings, stores: Stores, limiter: RateLimiter) -> Gate:

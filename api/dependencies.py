@@ -23,6 +23,7 @@ from api.service.connections import ConnectionService
 from api.service.control import ControlService
 from api.service.documents import DocumentService
 from api.service.handoff import HandoffService
+from api.service.jobs import JobService
 from api.service.search import SearchService
 from api.service.submission import SubmissionService
 from ingather.domain.identifiers import as_uuid
@@ -62,6 +63,7 @@ class ApiParts:
     audit: AuditService
     handoff: HandoffService
     connections: ConnectionService
+    jobs: JobService
     catalog: Catalog
     events: EventLog
     gate: Gate
@@ -75,6 +77,8 @@ class ApiParts:
     public_url: str | None = None
     temporal_ui_url: str | None = None
     temporal_namespace: str = "default"
+    embedding_models: frozenset[str] = frozenset()
+    """Names of the model that documents are embedded with."""
     attend: Callable[[str, str], None] = _nobody
     """Have a batch told from now on, whether or not anybody watches: tenant and id."""
 

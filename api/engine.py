@@ -51,6 +51,9 @@ RPC_TIMEOUT = timedelta(seconds=3)
 UPDATE_TIMEOUT = timedelta(seconds=3)
 """How long a client waits for a synchronous answer, before the message goes as a signal."""
 
+MOST_LISTED = 5_000
+"""Running batches of a tenant whose progress is looked up for a list."""
+
 _ACTIVITY_PREFIX = "doc-"
 _PACK_PREFIX = "pack-"
 _NO_MORE_UPDATES = {RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.FAILED_PRECONDITION}
@@ -232,7 +235,7 @@ class BatchEngine:
         found: dict[str, BatchProgress] = {}
         query = f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus = 'Running' AND TenantId = '{tenant_id}'"
         async with _translated(), _read_in_time():
-            async for execution in self._client.list_workflows(query, limit=1_000, rpc_timeout=RPC_TIMEOUT):
+            async for execution in self._client.list_workflows(query, limit=MOST_LISTED, rpc_timeout=RPC_TIMEOUT):
                 progress = await execution.memo_value(MEMO_PROGRESS, None, type_hint=BatchProgress)
                 if progress is not None:
                     found[execution.id.removeprefix("batch/")] = progress

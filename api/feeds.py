@@ -7,7 +7,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
@@ -20,7 +20,7 @@ from api.problems import field_problems, invalid, request_invalid
 from api.reception import Reception, SubmissionSpec, check_metadata
 from api.uploads import check_count, refusal
 from ingather.models.errors import ContentInvalidError, PayloadTooLargeError, RequestError
-from ingather.models.source import MAX_SELECTIONS, FileSelection, SourceRef
+from ingather.models.source import MAX_SELECTIONS, FileSelection, SourceRef, SourceType
 
 MAX_FIELD_BYTES = 16 * 1024 * 1024
 """The ``metadata`` field of a multipart request; it is held in memory."""
@@ -196,11 +196,16 @@ async def take_bytes(filename: str, content: bytes, metadata: dict[str, Any], re
     await reception.end(metadata)
 
 
-async def take_selections(selections: Sequence[FileSelection], reception: Reception, check: SelectionCheck) -> None:
+async def take_selections(
+    selections: Sequence[FileSelection],
+    reception: Reception,
+    check: SelectionCheck,
+    metadata: Mapping[SourceType, dict[str, Any]] | None = None,
+) -> None:
     """Files of connected sources, a document each: selection by selection, in the order of their ids.
 
-    Nothing is asked of a source: a file that is not there fails alone when it runs. Raises what ``check`` does,
-    and ``BatchTooLargeError``.
+    ``metadata`` is that of each document from a type of source. Nothing is asked of a source: a file that is not there
+    fails alone when it runs. Raises what ``check`` does, and ``BatchTooLargeError``.
     """
     if not selections:
         return
@@ -218,7 +223,8 @@ async def take_selections(selections: Sequence[FileSelection], reception: Recept
                     source_type=selection.source_type,
                     file_id=file_id,
                     selection=number,
-                )
+                ),
+                (metadata or {}).get(selection.source_type),
             )
 
 

@@ -142,14 +142,17 @@ class BatchService:
         """Batches newest first, and whether there are more."""
         records = await self._catalog.list_batches(where, limit + 1)
         has_more = len(records) > limit
-        records = records[:limit]
+        return await self.overlaid(where.tenant_id, records[:limit]), has_more
+
+    async def overlaid(self, tenant_id: str, records: Sequence[BatchRecord]) -> list[BatchSnapshot]:
+        """Records of a list with what the engine says of those that run: one question for all of them."""
         if all(record.state.is_final for record in records):
-            return [BatchSnapshot.from_record(record) for record in records], has_more
+            return [BatchSnapshot.from_record(record) for record in records]
         running: dict[str, BatchProgress] | None = None
         with contextlib.suppress(EngineUnavailableError):
-            running = await self.running(where.tenant_id)
+            running = await self.running(tenant_id)
         snapshots = [_overlaid(record, running) for record in records]
-        return [await self._waiting.explained(snapshot, closely=False) for snapshot in snapshots], has_more
+        return [await self._waiting.explained(snapshot, closely=False) for snapshot in snapshots]
 
     async def seconds_per_document(self, tenant_id: str) -> float | None:
         """Pace of the tenant's latest ended batches, wall clock; None before the first one ended."""

@@ -49,6 +49,16 @@ class DocumentService:
         last = records[:limit][-1].ordinal if records else where.after_ordinal
         return live, len(records) > limit, last
 
+    async def first(self, snapshot: BatchSnapshot, limit: int) -> list[LiveDocument]:
+        """A batch's first documents, and those in flight beyond them, in ordinal order."""
+        batch_id = snapshot.record.batch_id
+        records = await self._catalog.list_documents(DocumentFilter(batch_id), limit)
+        last = records[-1].ordinal if records else -1
+        beyond = [] if snapshot.is_final else [number for number in snapshot.progress.in_flight if number > last]
+        if beyond and len(records) == limit:
+            records = [*records, *await self._catalog.get_documents(batch_id, beyond)]
+        return await self._overlaid(snapshot, records)
+
     async def one(self, tenant_id: str, batch_id: str, file_id: str) -> LiveDocument:
         """One document. Raises ``DocumentNotFoundError``."""
         snapshot = await self._batches.snapshot(tenant_id, batch_id)

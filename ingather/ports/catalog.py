@@ -156,7 +156,10 @@ class Catalog(Protocol):
         ...
 
     async def finish_batch(self, summary: BatchSummary, events: Sequence[AuditEvent] = ()) -> None:
-        """Write how a batch ended. A later version wins over an earlier one, never the other way."""
+        """Write how a batch ended. A later version wins over an earlier one, never the other way.
+
+        Where the summary has no sources, those that are there stay.
+        """
         ...
 
     async def add_part(

@@ -149,6 +149,7 @@ class InMemoryCatalog:
         found = self._batches.get(summary.batch_id)
         if found is not None and found.version <= summary.version:
             said = {name: getattr(summary, name) for name in type(summary).model_fields}
+            said["sources"] = summary.sources or found.sources
             self._edit_batch(summary.batch_id, {**said, "is_told": False})
 
     def _edit_batch(self, batch_id: str, changes: dict[str, Any]) -> None:

@@ -173,7 +173,9 @@ def edit(batch_id: str, name: str | None, priority: int | None, connection: Conn
 
 
 def finish(summary: BatchSummary, connection: Connection) -> None:
-    changes = summary.model_dump(mode="json", exclude={"batch_id", "started_at", "ended_at"})
+    # A batch that came to nothing does not know its sources: what was selected is known all the same.
+    unsaid = {"batch_id", "started_at", "ended_at"} | (set() if summary.sources else {"sources"})
+    changes = summary.model_dump(mode="json", exclude=unsaid)
     changes |= {"started_at": summary.started_at, "ended_at": summary.ended_at, "is_told": False}
     changes |= _sums(summary)
     this_one = batches.c.batch_id == summary.batch_id

@@ -1,0 +1,128 @@
+"""One user's batches that came through one door: listed by place, and added up.
+
+What has ended is added up by the catalog, in one statement with the ids of what has not; the engine says where those stand.
+"""
+
+import contextlib
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from api.resources import BatchSnapshot
+from api.service.batches import BatchService
+from ingather.models.batch import BatchProgress, BatchState
+from ingather.models.errors import EngineUnavailableError
+from ingather.ports.catalog import BatchFilter, Catalog
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """The batches of one user that came through one door."""
+
+    tenant_id: str
+    contract: str
+    user: str
+
+    def filter(self, before: datetime | None = None) -> BatchFilter:
+        """Those made before a moment, or all."""
+        cursor = None if before is None else (before, "")
+        return BatchFilter(self.tenant_id, contract=self.contract, created_by=self.user, before=cursor)
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Some batches of a list, newest first."""
+
+    snapshots: list[BatchSnapshot]
+    total: int
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobSums:
+    """All batches of a user, added up; those that run as far as they are."""
+
+    by_state: dict[BatchState, int] = field(default_factory=dict)
+    by_priority: dict[int, int] = field(default_factory=dict)
+    by_source_type: dict[str, int] = field(default_factory=dict)
+    """Documents."""
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    ran_count: int = 0
+    """Batches that have ended and had begun to run."""
+    ran_ms: int = 0
+    """How long those took, all together."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobService:
+    """Lists and sums."""
+
+    catalog: Catalog
+    batches: BatchService
+
+    async def page(
+        self,
+        whose: Whose,
+        states: frozenset[BatchState] | None,
+        limit: int,
+        offset: int,
+        before: datetime | None = None,
+    ) -> JobPage:
+        """Batches in these states (None for all) from a place in the list on.
+
+        With ``before`` the list is that of a moment: what is created later shifts nothing.
+        """
+        where = whose.filter(before)
+        if states is not None:
+            ended = tuple(sorted(state for state in states if state.is_final))
+            named = await self._open_in(where, states)
+            if not ended and not named:
+                return JobPage([], 0, has_more=False)
+            where = replace(where, states=ended, or_ids=named)
+        records = await self.catalog.list_batches(where, limit, offset)
+        total = await self.catalog.count_batches(where)
+        snapshots = await self.batches.overlaid(whose.tenant_id, records)
+        return JobPage(snapshots, total, has_more=offset + len(records) < total)
+
+    async def sums(self, whose: Whose) -> JobSums:
+        """Everything at once; exact, as far as the engine answers."""
+        tally = await self.catalog.tally_batches(whose.filter())
+        running = await self._running(whose.tenant_id) if tally.open else {}
+        by_state = Counter(tally.by_state)
+        done, failed, skipped = tally.done, tally.failed, tally.skipped
+        for batch_id, noted in tally.open.items():
+            progress = running.get(batch_id)
+            by_state[progress.state if progress else noted] += 1
+            if progress is not None:
+                done += progress.counts.done
+                failed += progress.counts.failed
+                skipped += progress.counts.skipped
+        return JobSums(
+            by_state=dict(by_state),
+            by_priority=tally.by_priority,
+            by_source_type=tally.by_source_type,
+            done=done,
+            failed=failed,
+            skipped=skipped,
+            ran_count=tally.ran_count,
+            ran_ms=tally.ran_ms,
+        )
+
+    async def _open_in(self, where: BatchFilter, states: frozenset[BatchState]) -> tuple[str, ...]:
+        """Those that have not ended and are in one of these states."""
+        if all(state.is_final for state in states):
+            return ()
+        found = await self.catalog.list_open(where)
+        running = await self._running(where.tenant_id) if found else {}
+        return tuple(
+            batch_id
+            for batch_id, noted in found
+            if (running[batch_id].state if batch_id in running else noted) in states
+        )
+
+    async def _running(self, tenant_id: str) -> dict[str, BatchProgress]:
+        with contextlib.suppress(EngineUnavailableError):
+            return await self.batches.running(tenant_id)
+        return {}
