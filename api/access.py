@@ -146,16 +146,20 @@ class Gate:
     catalog: Catalog
     is_open: bool
     streams_per_key: int = 20
+    websockets_per_user: int = 10
     _batches: dict[str, str] = field(default_factory=dict)
     """Tenants by batch, for callers that name none: it never changes."""
 
-    async def admit(self, connection: HTTPConnection, told: list[RateState]) -> Caller:
-        """Who it is. Raises ``UnauthorizedError``, ``CredentialInUrlError``, ``ScopeMissingError``, ``RateLimitedError``,
+    async def admit(self, connection: HTTPConnection, told: list[RateState], credential: str | None = None) -> Caller:
+        """Who it is, by the credential of its headers unless it came another way.
+
+        Raises ``UnauthorizedError``, ``CredentialInUrlError``, ``ScopeMissingError``, ``RateLimitedError``,
         ``TenantNotFoundError``.
         """
         rules = rules_of(connection.scope.get("endpoint"))
         query = _query_of(connection)
-        principal, ticket = await self._principal(connection, rules, query.get(PARAMETER))
+        credential = credential or credential_of(connection.headers)
+        principal, ticket = await self._principal(connection, rules, credential, query.get(PARAMETER))
         if principal.is_anonymous and not self.is_open:
             raise UnauthorizedError("This deployment asks for a credential.")
         await self._count(principal, rules, told)
@@ -182,10 +186,10 @@ class Gate:
         return True
 
     async def _principal(
-        self, connection: HTTPConnection, rules: Rules, sig: str | None
+        self, connection: HTTPConnection, rules: Rules, credential: str | None, sig: str | None
     ) -> tuple[Principal, Ticket | None]:
-        """By the credential of the headers, else by the ticket of the query."""
-        credential, address = credential_of(connection.headers), address_of(connection.scope)
+        """By the credential, else by the ticket of the query."""
+        address = address_of(connection.scope)
         if credential is not None and self.authenticator.is_unheard_of(credential):
             self.rates.check_address(address)
         try:
@@ -257,7 +261,21 @@ class Gate:
         return StreamClient(
             subject,
             (limits.streams_per_key if limits else None) or self.streams_per_key,
-            partial(self.is_welcome, shown) if shown else None,
+            is_welcome=partial(self.is_welcome, shown) if shown else None,
+        )
+
+    async def count_socket(self, caller: Caller, credential: str | None) -> StreamClient:
+        """Count a WebSocket that somebody opens, by the user it is for. Raises ``RateLimitedError``."""
+        principal = caller.principal
+        if not principal.is_anonymous:
+            own = await self.tenants.find(caller.tenant_id)
+            subject = f"{principal.kind}:{principal.credential_id}"
+            await self.rates.count(Rate.STREAMS, subject, own.limits if own else None)
+        return StreamClient(
+            f"{caller.tenant_id}:{caller.user}",
+            self.websockets_per_user,
+            "websockets_per_user",
+            partial(self.is_welcome, credential) if credential else None,
         )
 
     async def _count(self, principal: Principal, rules: Rules, told: list[RateState]) -> None:

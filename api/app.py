@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from api import problems
 from api.access import Gate, admitted
-from api.contracts import document_upload, job_body, source_jobs, tenant_jobs
+from api.contracts import document_upload, job_body, source_job_body, source_job_socket, source_jobs, tenant_jobs
 from api.contracts.job_events import JobAnnouncer
 from api.credentials import Authenticator
 from api.cursors import CursorCodec
@@ -64,12 +64,15 @@ from api.service.documents import DocumentService
 from api.service.handoff import HandoffService
 from api.service.jobs import JobService
 from api.service.metadata_rules import rules_in
+from api.service.open_batches import OpenBatches
 from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
 from api.service.submission import SubmissionService
 from api.service.tenants import TenantBook
 from api.streams import EventStreams, ProgressReader
 from api.streams.meters import StreamMeters
+from api.streams.origins import origin_of
+from api.termination import on_termination
 from api.tickets import StreamTickets
 from api.tokens import Tokens
 from api.uploads import IntakeLimits
@@ -187,6 +190,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             metrics.registry.register(StreamMeters(streams))
             parts.attend = streams.attend
             parts.readiness.drains_with(lambda: streams.draining)
+            stack.push_async_callback(parts.open_jobs.close)
+            on_termination(streams.hub.drain)
             spare_the_collector_what_stays()
             log.info("api.opened", namespace=engine.namespace, auth=settings.auth.mode)
             try:
@@ -229,6 +234,7 @@ def build_app(
     for contract in CONTRACTS:
         app.include_router(contract.router)
     app.include_router(source_jobs.health_router)
+    app.include_router(source_job_socket.router)
     app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
     return app
 
@@ -310,6 +316,10 @@ def build_parts(
         temporal_ui_url=settings.temporal_ui.url,
         temporal_namespace=engine.namespace,
         embedding_models=_embedding_models(settings),
+        allowed_origins=frozenset(
+            map(origin_of, filter(None, (*settings.api.allowed_origins, settings.api.public_url)))
+        ),
+        open_jobs=OpenBatches(stores.catalog, batch_service, source_job_body.CONTRACT),
     )
 
 
@@ -332,6 +342,7 @@ def build_gate(settings: Settings, stores: Stores, limiter: RateLimiter) -> Gate
         stores.catalog,
         is_open=settings.auth.mode == "open",
         streams_per_key=limits.streams_per_key,
+        websockets_per_user=limits.websockets_per_user,
     )
 
 

@@ -24,6 +24,7 @@ from api.service.control import ControlService
 from api.service.documents import DocumentService
 from api.service.handoff import HandoffService
 from api.service.jobs import JobService
+from api.service.open_batches import OpenBatches
 from api.service.search import SearchService
 from api.service.submission import SubmissionService
 from ingather.domain.identifiers import as_uuid
@@ -64,6 +65,7 @@ class ApiParts:
     handoff: HandoffService
     connections: ConnectionService
     jobs: JobService
+    open_jobs: OpenBatches
     catalog: Catalog
     events: EventLog
     gate: Gate
@@ -79,6 +81,8 @@ class ApiParts:
     temporal_namespace: str = "default"
     embedding_models: frozenset[str] = frozenset()
     """Names of the model that documents are embedded with."""
+    allowed_origins: frozenset[str] = frozenset()
+    """Whose pages may open a WebSocket, beside the API's own."""
     attend: Callable[[str, str], None] = _nobody
     """Have a batch told from now on, whether or not anybody watches: tenant and id."""
 

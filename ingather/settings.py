@@ -25,6 +25,8 @@ class ApiSettings(BaseModel):
     """Address it listens on; anything but loopback needs `auth.mode` `required`."""
     public_url: str | None = None
     """Base of the links the API hands out; the request's own when None."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins whose pages may open a WebSocket, beside the API's own and that of `public_url`; a JSON array."""
     cursor_secret: SigningSecret | None = None
     """Signs list cursors, 32 bytes or more; a random one per process when None, so set it where several API processes run."""
 
@@ -204,6 +206,8 @@ class Limits(BaseModel):
     """Of all together who show no credential, in `open` mode."""
     uploads_per_minute: int = Field(default=600, ge=1)
     """Requests of one key or user that bring documents."""
+    websockets_per_user: int = Field(default=10, ge=1)
+    """WebSockets of ``/batch/ws`` open at one time for one user, in each API process."""
     streams_opened_per_minute: int = Field(default=120, ge=1)
     """Event streams that one key or user opens."""
     jobs_per_user_per_minute: int = Field(default=60, ge=1)

@@ -7,7 +7,7 @@ import orjson
 from api.contracts.job_events import JobStatus, JobTeller, final_status_told
 from api.streams.frames import RETRY_MS, comment
 from api.streams.subscription import Burst, Frame
-from api.streams.wording import draining_retry_ms
+from api.streams.wording import SseTalk, draining_retry_ms
 from ingather.domain.event_cursor import Mode, Start, parse_cursor
 from ingather.models.events import BATCH_END_EVENTS
 from ingather.ports.event_log import LogRange
@@ -19,7 +19,7 @@ _END_MARK = "-end"
 """Behind the number in the id of the last event: a client that has that one has all."""
 
 
-class JobWording:
+class JobWording(SseTalk):
     """Words one client's stream. It begins behind ``Last-Event-ID``, else with the oldest event that is retained.
 
     Args:

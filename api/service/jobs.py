@@ -117,9 +117,9 @@ class JobService:
         found = await self.catalog.list_open(where)
         running = await self._running(where.tenant_id) if found else {}
         return tuple(
-            batch_id
-            for batch_id, noted in found
-            if (running[batch_id].state if batch_id in running else noted) in states
+            each.batch_id
+            for each in found
+            if (running[each.batch_id].state if each.batch_id in running else each.state) in states
         )
 
     async def _running(self, tenant_id: str) -> dict[str, BatchProgress]:

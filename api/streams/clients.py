@@ -13,14 +13,20 @@ class StreamClient:
 
     subject: str
     most: int
+    limit: str = "streams_per_key"
+    """The setting behind it."""
     is_welcome: Callable[[], Awaitable[bool]] | None = None
     """Whether its credential still is accepted; None where that never changes."""
 
 
 class OpenStreams:
-    """Counts streams by tenant, and by key or user where there is one."""
+    """Counts streams by tenant, and by key or user where there is one.
 
-    def __init__(self, per_tenant: int) -> None:
+    Args:
+        per_tenant: how many a tenant may hold open; None where only its users are limited.
+    """
+
+    def __init__(self, per_tenant: int | None) -> None:
         self._per_tenant = per_tenant
         self._tenants: Counter[str] = Counter()
         self._clients: Counter[str] = Counter()
@@ -32,10 +38,10 @@ class OpenStreams:
 
     def opened(self, tenant_id: str, client: StreamClient | None) -> None:
         """One more. Raises ``TooManyStreamsError`` where that is too many."""
-        if self._tenants[tenant_id] >= self._per_tenant:
+        if self._per_tenant is not None and self._tenants[tenant_id] >= self._per_tenant:
             raise _too_many("this tenant", "streams_per_client", self._per_tenant)
         if client is not None and self._clients[client.subject] >= client.most:
-            raise _too_many("this key or user", "streams_per_key", client.most)
+            raise _too_many("this key or user", client.limit, client.most)
         self._tenants[tenant_id] += 1
         if client is not None:
             self._clients[client.subject] += 1

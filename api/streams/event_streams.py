@@ -1,7 +1,8 @@
 """Everything a process needs to show batches to watchers, in one object that the application holds."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from typing import Self
 
 import anyio
@@ -63,6 +64,8 @@ class EventStreams:
         self._attendance = Attendance(self.hub, catalog, frozenset(announcers)) if announcers else None
         self._attending: asyncio.Task[None] | None = None
         self._open = OpenStreams(streams_per_tenant)
+        self.sockets = OpenStreams(per_tenant=None)
+        """WebSockets; each may follow several batches."""
         self._all_closed = asyncio.Event()
         self._shutdown: anyio.Event | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -93,8 +96,8 @@ class EventStreams:
 
     @property
     def open_count(self) -> int:
-        """Streams open now."""
-        return self._open.count
+        """Streams and WebSockets open now."""
+        return self._open.count + self.sockets.count
 
     async def drain(self, timeout_seconds: float = 4.0) -> None:
         """Say farewell on every stream and wait until they are closed. New ones get the farewell at once."""
@@ -131,6 +134,23 @@ class EventStreams:
         if client is not None and client.is_welcome is not None:
             frames = while_welcome(frames, client.is_welcome)
         return StreamResponse(frames, shutdown=self._shutdown, on_closed=lambda: self._closed(key.tenant_id, client))
+
+    async def follow(self, record: BatchRecord, wording: Wording) -> AsyncGenerator[bytes]:
+        """The same for a connection that carries more than one batch: encoded frames, uncounted."""
+        key = _key(record)
+        known = await self._told(record)
+        if known is not None and wording.has_all(known.latest):
+            return
+        session = StreamSession(key, wording, hub=self.hub, log=self._log, told=known is not None)
+        async with aclosing(session.frames()) as frames:
+            async for chunk in frames:
+                yield chunk
+
+    def socket_closed(self, tenant_id: str, client: StreamClient) -> None:
+        """One WebSocket less."""
+        self.sockets.closed(tenant_id, client)
+        if not self.open_count:
+            self._all_closed.set()
 
     async def page(self, record: BatchRecord, cursor: int | None, limit: int) -> HistoryPage:
         """Up to ``limit`` events after ``cursor``, from the first one without one.
@@ -173,7 +193,7 @@ class EventStreams:
 
     def _closed(self, tenant_id: str, client: StreamClient | None) -> None:
         self._open.closed(tenant_id, client)
-        if not self._open.count:
+        if not self.open_count:
             self._all_closed.set()
 
     async def _drain_on_shutdown(self, shutdown: anyio.Event) -> None:

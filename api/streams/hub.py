@@ -78,6 +78,8 @@ class Hub:
         self._tasks: set[asyncio.Task[None]] = set()
         self._owner = str(uuid.uuid4())
         self.draining = False
+        self.drain_begun = asyncio.Event()
+        """For connections that wait for something else than a batch's events."""
         self.reads = 0
         """Blocking reads so far, for measurements."""
 
@@ -92,6 +94,7 @@ class Hub:
     def drain(self) -> None:
         """Tell every watcher that this process is going away."""
         self.draining = True
+        self.drain_begun.set()
         for channel in self._channels.values():
             for subscription in channel.subscriptions:
                 subscription.draining = True

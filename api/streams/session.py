@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import structlog
 
-from api.streams.frames import comment, retry_frame
 from api.streams.hub import Hub
 from api.streams.subscription import Burst, Frame, Subscription
 from api.streams.wording import WAITING, Wording
@@ -23,8 +22,6 @@ log = structlog.get_logger(__name__)
 READY_SECONDS = 1.5
 HISTORY_PAGE = 200
 RETRY_SECONDS = 1.0
-_SIGN_OF_LIFE = b":\n\n"
-"""A comment: proxies and clients see that the connection is not dead."""
 
 
 class StreamSession:
@@ -46,7 +43,7 @@ class StreamSession:
 
     async def frames(self) -> AsyncGenerator[bytes]:
         """Encoded frames until the batch ends, the client lags, or this process goes away."""
-        yield retry_frame()
+        yield self._wording.begun()
         if self._told:
             async for chunk in self._ended():
                 yield chunk
@@ -107,7 +104,7 @@ class StreamSession:
                 async for chunk in self._history(subscription):
                     yield chunk
             except EventLogUnavailableError:
-                yield comment("waiting for the event log")
+                yield self._wording.waiting()
                 await subscription.wait(RETRY_SECONDS)
                 continue
             if ended:
@@ -135,7 +132,7 @@ class StreamSession:
             bursts = await subscription.wait()
             if not bursts and subscription.is_idle:
                 subscription.is_idle = False
-                yield _SIGN_OF_LIFE
+                yield self._wording.alive()
             async for chunk in self._pass_on(bursts):
                 yield chunk
             if bursts and bursts[-1].frames[-1].type in BATCH_END_EVENTS:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from api.streams.frames import RETRY_MS, comment, control_frame
+from api.streams.frames import RETRY_MS, comment, control_frame, retry_frame
 from api.streams.subscription import Burst, Frame
 from ingather.domain.event_cursor import Mode, Start, decide
 from ingather.models.errors import IngatherError
@@ -18,10 +18,24 @@ RenderBatch = Callable[[], Awaitable[dict[str, Any]]]
 """The whole batch as its resource, JSON-ready."""
 
 DRAINING_RETRY_MS = (1_000, 6_000)
+_SIGN_OF_LIFE = b":\n\n"
+"""A comment: proxies and clients see that the connection is not dead."""
 
 
 class Wording(Protocol):
     """Encoded frames for one client. An empty answer is nothing to send."""
+
+    def begun(self) -> bytes:
+        """The first word, before anything is known."""
+        ...
+
+    def alive(self) -> bytes:
+        """Nothing happened for a while."""
+        ...
+
+    def waiting(self) -> bytes:
+        """Nothing can be told until the event log can be read again."""
+        ...
 
     def start(self, known: LogRange) -> Start:
         """Where the stream begins, given what the log holds. What is no replay begins with a snapshot."""
@@ -60,7 +74,20 @@ class Wording(Protocol):
         ...
 
 
-class OurWording:
+class SseTalk:
+    """What is said between events on every SSE connection."""
+
+    def begun(self) -> bytes:
+        return retry_frame()
+
+    def alive(self) -> bytes:
+        return _SIGN_OF_LIFE
+
+    def waiting(self) -> bytes:
+        return comment("waiting for the event log")
+
+
+class OurWording(SseTalk):
     """Envelopes as they are logged, and control frames.
 
     Args:

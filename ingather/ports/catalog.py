@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from ingather.models.audit import AuditEvent
-from ingather.models.batch import BatchRecord, BatchState, BatchSummary, SubmissionPart, SubmissionTotals
+from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.ports.accounts import Accounts
 from ingather.ports.audit import AuditLog
@@ -27,6 +27,17 @@ class BatchFilter:
     created_by: str | None = None
     or_ids: tuple[str, ...] = ()
     """Beside those in ``states``, these."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch that has not ended, or has just, as far as the catalog knows it."""
+
+    batch_id: str
+    created_by: str
+    state: BatchState
+    counts: Counts
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +122,8 @@ class Catalog(Protocol):
 
     async def count_batches(self, where: BatchFilter) -> int: ...
 
-    async def list_open(self, where: BatchFilter) -> list[tuple[str, BatchState]]:
-        """Id and noted state of those that have not ended, newest first; ``before`` and ``states`` count as well."""
+    async def list_open(self, where: BatchFilter, ended_after: datetime | None = None) -> list[OpenBatch]:
+        """Those that have not ended, newest first, with no more of them than that; then those that ended since a moment."""
         ...
 
     async def tally_batches(self, where: BatchFilter) -> BatchTally:

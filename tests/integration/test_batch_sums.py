@@ -71,9 +71,16 @@ async def test_those_that_have_not_ended_are_listed_with_their_states(catalog, j
     await catalog.finish_batch(ended(jobs[1], BatchState.CANCELLED, Counts(total=5, cancelled=5)))
     await catalog.set_batch_state(jobs[2], BatchState.RETRYING)
 
-    assert await catalog.list_open(MINE) == [
-        (jobs[3], BatchState.PENDING), (jobs[2], BatchState.RETRYING), (jobs[0], BatchState.PENDING),
-    ]  # fmt: skip
+    found = await catalog.list_open(MINE)
+    assert [(each.batch_id, each.state) for each in found] == [
+        (jobs[3], BatchState.PENDING),
+        (jobs[2], BatchState.RETRYING),
+        (jobs[0], BatchState.PENDING),
+    ]
+    recent = await catalog.list_open(MINE, ended_after=NOON)
+    assert [(each.batch_id, each.state, each.version) for each in recent[3:]] == [(jobs[1], BatchState.CANCELLED, 1)]
+    assert await catalog.list_open(MINE, ended_after=NOON + 9 * SECOND) == found
+    assert (found[0].created_by, found[0].counts) == ("vera", Counts(total=5, pending=5))
 
 
 async def test_batches_that_have_not_ended_count_with_their_sources_alone(catalog, jobs):

@@ -16,7 +16,7 @@ from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, TenantNotFoundError
-from ingather.ports.catalog import BatchFilter, BatchTally, DocumentCost, DocumentFilter
+from ingather.ports.catalog import BatchFilter, BatchTally, DocumentCost, DocumentFilter, OpenBatch
 
 _MOST_INGESTED = 20
 
@@ -69,8 +69,12 @@ class InMemoryCatalog:
     async def count_batches(self, where: BatchFilter) -> int:
         return len(self._matching(where))
 
-    async def list_open(self, where: BatchFilter) -> list[tuple[str, BatchState]]:
-        return [(record.batch_id, record.state) for record in self._matching(where) if not record.state.is_final]
+    async def list_open(self, where: BatchFilter, ended_after: datetime | None = None) -> list[OpenBatch]:
+        matching = self._matching(where)
+        found = [record for record in matching if not record.state.is_final]
+        if ended_after is not None:
+            found += [r for r in matching if r.state.is_final and r.ended_at is not None and r.ended_at >= ended_after]
+        return [OpenBatch(r.batch_id, r.spec.created_by, r.state, r.counts, r.version) for r in found]
 
     async def tally_batches(self, where: BatchFilter) -> BatchTally:
         wanted = BatchFilter(where.tenant_id, contract=where.contract, created_by=where.created_by)

@@ -26,7 +26,7 @@ from ingather.adapters.sql.tables import batch_sources, batches, event_numbers, 
 from ingather.domain.batch_sums import documents_by_source, ran_ms
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SourceProgress, SubmissionPart
 from ingather.models.errors import TenantNotFoundError
-from ingather.ports.catalog import BatchFilter, BatchTally
+from ingather.ports.catalog import BatchFilter, BatchTally, OpenBatch
 
 _FINAL: Final = [state.value for state in BatchState if state.is_final]
 _OPEN: Final = [state.value for state in BatchState if not state.is_final]
@@ -71,11 +71,16 @@ def count(where: BatchFilter, connection: Connection) -> int:
     return connection.scalar(select(func.count()).select_from(batches).where(*_conditions(where))) or 0
 
 
-def list_open(where: BatchFilter, connection: Connection) -> list[tuple[str, BatchState]]:
+def list_open(where: BatchFilter, ended_after: datetime | None, connection: Connection) -> list[OpenBatch]:
     this = batches.c
-    # By each state there is: the index has them side by side.
-    query = select(this.batch_id, this.state).where(*_conditions(where), this.state.in_(_OPEN)).order_by(*_NEWEST_FIRST)
-    return [(batch_id, BatchState(state)) for batch_id, state in connection.execute(query)]
+    query = select(this.batch_id, this.created_by, this.state, this.counts, this.version).where(*_conditions(where))
+    rows = list(connection.execute(query.where(this.state.in_(_OPEN)).order_by(*_NEWEST_FIRST)))
+    if ended_after is not None:
+        rows += connection.execute(query.where(this.ended_at >= ended_after, this.state.in_(_FINAL)))
+    return [
+        OpenBatch(batch_id, created_by, BatchState(state), Counts(**counts), version)
+        for batch_id, created_by, state, counts, version in rows
+    ]
 
 
 def tally(where: BatchFilter, connection: Connection) -> BatchTally:

@@ -22,7 +22,7 @@ from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError
-from ingather.ports.catalog import BatchFilter, BatchTally, DocumentCost, DocumentFilter
+from ingather.ports.catalog import BatchFilter, BatchTally, DocumentCost, DocumentFilter, OpenBatch
 
 _Answer = TypeVar("_Answer")
 
@@ -99,8 +99,8 @@ class SqlCatalog:
     async def count_batches(self, where: BatchFilter) -> int:
         return await self._read("count batches", partial(batches.count, where))
 
-    async def list_open(self, where: BatchFilter) -> list[tuple[str, BatchState]]:
-        return await self._read("list open batches", partial(batches.list_open, where))
+    async def list_open(self, where: BatchFilter, ended_after: datetime | None = None) -> list[OpenBatch]:
+        return await self._read("list open batches", partial(batches.list_open, where, ended_after))
 
     async def tally_batches(self, where: BatchFilter) -> BatchTally:
         return await self._read("add batches up", partial(batches.tally, where))

@@ -114,6 +114,7 @@ batches: Final = Table(
     Column("skipped_count", BigInteger, nullable=False, server_default="0"),
     Column("ran_ms", BigInteger),
     Index(None, "tenant_id", "created_at", "batch_id"),  # newest first, by keyset: read backwards
+    Index(None, "tenant_id", "contract", "ended_at"),  # those that have just ended: asked for every second
     Index("ix_batches_of_a_user", "tenant_id", "contract", "created_by", "created_at", "batch_id"),
     # All that sums need: the rows themselves, some kilobytes each, are not read.
     Index(

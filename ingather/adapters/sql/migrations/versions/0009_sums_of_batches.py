@@ -61,6 +61,7 @@ def upgrade() -> None:
     )
     for statement in FILL[op.get_bind().dialect.name]:
         op.execute(statement)
+    op.create_index("ix_batches_tenant_id_contract_ended_at", "batches", ["tenant_id", "contract", "ended_at"])
     of_a_user = ["tenant_id", "contract", "created_by"]
     op.create_index("ix_batches_of_a_user", "batches", [*of_a_user, "created_at", "batch_id"])
     sums = ["state", "priority", "done_count", "failed_count", "skipped_count", "ran_ms", "batch_id"]
