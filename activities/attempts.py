@@ -10,7 +10,7 @@ from temporalio import activity
 from activities.failures import described, to_document_failure
 from activities.ingestion import Ingestion
 from ingather.models.document import DocumentFailure
-from ingather.models.errors import BlobNotFoundError, DocumentError, IngatherError, SourceUnavailableError
+from ingather.models.errors import BlobNotFoundError, DocumentError, IngatherError
 
 log = structlog.get_logger(__name__)
 

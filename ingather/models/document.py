@@ -96,8 +96,6 @@ class DocumentRecord(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     timings_ms: dict[str, float] = Field(default_factory=dict)
     """Milliseconds by stage of the attempt that ended it."""
-    source: SourceRef | None = None
-    """The file of a connected source that it is."""
     raw_key: str | None = None
     """Object key of the stored bytes, ``raw/{tenant}/{file_id}/{sha256}``; of a small document maybe what it came in with."""
     raw_offset: int = 0

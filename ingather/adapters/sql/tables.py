@@ -178,7 +178,6 @@ documents: Final = Table(
     Column("warnings", Json, nullable=False),
     Column("metadata", Json, nullable=False),
     Column("timings_ms", Json, nullable=False),
-    Column("source", Json),
     Column("raw_key", Text),
     Column("raw_offset", BigInteger, nullable=False, server_default="0"),
     Column("source", Json),

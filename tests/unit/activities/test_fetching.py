@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.attempts import MAX_SOURCE_ATTEMPTS
 from activities.fetching import HELD_BYTES, Fetcher
 from activities.open_sources import OpenSources
 from ingather.domain.keys import raw_key, upload_key
+from ingather.models.batch import ProcessingOptions
 from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
 from ingather.models.errors import SourceAccessDeniedError, SourceUnavailableError
@@ -20,6 +20,7 @@ from tests.support.sources import SourceStandIn, connection, ref, sha256_of
 TEXT = b"The dome opens at nine. Visitors wait at the gate until the lamp is green.\n"
 LARGE = b"A line of a long book that goes on and on.\n" * 150_000
 DOWN = SourceUnavailableError("The shelf does not answer.")
+LAST_ATTEMPT = 1 + ProcessingOptions().max_retries
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ async def test_a_file_that_is_not_there_fails_alone(workshop, shelf):
 
 async def test_a_source_that_does_not_answer_is_asked_again(workshop, shelf):
     """By further attempts of the activity, after the time the source asked for; then it is the document's outcome."""
-    shelf.errors = [SourceUnavailableError("Too much.", retry_after_seconds=7.0), *[DOWN] * MAX_SOURCE_ATTEMPTS]
+    shelf.errors = [SourceUnavailableError("Too much.", retry_after_seconds=7.0), *[DOWN] * LAST_ATTEMPT]
     batch_id = await workshop.batch_of_sources(ref("shelf", "q1/a.txt"))
 
     with pytest.raises(ApplicationError) as raised:
@@ -88,7 +89,7 @@ async def test_a_source_that_does_not_answer_is_asked_again(workshop, shelf):
     assert (raised.value.type, raised.value.non_retryable) == ("source_unavailable", False)
     assert raised.value.next_retry_delay.total_seconds() == 7.0
 
-    output = await workshop.ingest(batch_id, attempt=MAX_SOURCE_ATTEMPTS)
+    output = await workshop.ingest(batch_id, attempt=LAST_ATTEMPT)
     assert (output.status, output.code) == (DocumentStatus.FAILED, "source_unavailable")
     shelf.errors = []
     assert (await workshop.ingest(batch_id, retry_round=1)).status is DocumentStatus.DONE

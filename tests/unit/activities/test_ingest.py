@@ -5,9 +5,9 @@ from importlib.resources import files
 
 import pytest
 
-from activities.attempts import MAX_SOURCE_ATTEMPTS
 from ingather.domain.artifact import decode
 from ingather.domain.keys import raw_key
+from ingather.models.batch import ProcessingOptions
 from ingather.models.content import Stage
 from ingather.models.document import DocumentFailure, DocumentStatus
 from ingather.models.errors import (
@@ -20,6 +20,7 @@ from ingather.ports.audit import AuditFilter
 from tests.support.ingesting import TENANT
 
 TEXT = b"The dome opens at nine. Visitors wait at the gate until the lamp is green.\n"
+LAST_ATTEMPT = 1 + ProcessingOptions().max_retries
 DOCUMENT_ERRORS = sorted(
     (cls for cls in error_classes().values() if issubclass(cls, DocumentError)), key=lambda cls: cls.code
 )
@@ -84,7 +85,7 @@ async def test_whatever_a_parser_answers_becomes_the_documents_outcome(workshop,
     preparer.error = kind("It cannot be read.", stage="chunking", peak_memory_bytes=7)
     batch_id = await workshop.batch(TEXT)
 
-    output = await workshop.ingest(batch_id, attempt=MAX_SOURCE_ATTEMPTS)
+    output = await workshop.ingest(batch_id, attempt=LAST_ATTEMPT)
 
     assert (output.status, output.code, output.stage) == (DocumentStatus.FAILED, kind.code, Stage.CHUNKING)
     error = (await workshop.row(batch_id)).error

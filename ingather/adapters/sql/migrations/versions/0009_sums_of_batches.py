@@ -1,12 +1,7 @@
-"""Who created a batch, how it ended and what its documents came from, in columns that can be added up; a document's own
-source.
-"""
+"""Who created a batch, how it ended and what its documents came from, in columns that can be added up."""
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import JSONB
-
-JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 revision = "0009"
 down_revision = "0008"
@@ -50,7 +45,6 @@ def upgrade() -> None:
     for name in ("done_count", "failed_count", "skipped_count"):
         op.add_column("batches", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("batches", sa.Column("ran_ms", sa.BigInteger()))
-    op.add_column("documents", sa.Column("source", JSON))
     op.create_table(
         "batch_sources",
         sa.Column("batch_id", sa.Text(), nullable=False),
