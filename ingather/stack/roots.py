@@ -44,7 +44,7 @@ class ApiPart:
         # The access log stays off: its lines carry query strings.
         argv = [*_PYTHON, "uvicorn", "--factory", "api.app:create_app", "--host", LOOPBACK, "--port", str(self.port)]
         argv += ["--timeout-graceful-shutdown", str(API_DRAIN_SECONDS), "--no-access-log", "--no-server-header"]
-        argv += ["--log-level", "warning"]
+        argv += ["--ws-max-size", str(64 * 1024), "--ws-per-message-deflate", "false", "--log-level", "warning"]
         return Command(self.name, tuple(argv), self.log_path, self.environment, unset=_temporal_variables())
 
     async def wait_ready(self, pid: int) -> None:  # noqa: ARG002 - part of the protocol

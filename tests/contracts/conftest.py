@@ -1,6 +1,7 @@
 """One embedded stack for all contracts, and somebody who visits it."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,10 +9,18 @@ from tests.support.running_stack import RunningStack, Visitor, running_stack
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that connections may lead into."""
+    return tmp_path_factory.mktemp("shelf")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, shelf: Path) -> Iterator[RunningStack]:
     """`ingather up`, ready. Whoever breaks something takes a stack of their own."""
-    with running_stack(tmp_path_factory.mktemp("contracts") / ".ingather") as stack:
-        yield stack
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("INGATHER_SOURCES__ROOTS", str(shelf))
+        with running_stack(tmp_path_factory.mktemp("contracts") / ".ingather") as stack:
+            yield stack
 
 
 @pytest.fixture
