@@ -99,12 +99,12 @@ async def watch_jobs(
 
 
 async def _serve(socket: WebSocket, parts: ApiParts, user_id: str, job_id: str | None, after: str | None) -> None:
-    streams: EventStreams = socket.app.state.streams
     try:
         caller, credential = await _admitted(socket, parts)
         caller = caller.acting_as(user_id)
         record = await find_job(parts, caller, job_id) if job_id else None
         client = await parts.gate.count_socket(caller, credential)
+        streams: EventStreams = socket.app.state.streams
         streams.sockets.opened(caller.tenant_id, client)
     except IngatherError as error:
         raise _refusal(error) from error

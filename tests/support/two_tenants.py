@@ -18,6 +18,7 @@ from ingather.models.accounts import ApiKey, Scope, Tenant, User
 from ingather.models.content import ParsedDocument
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.identity import file_id_for
+from ingather.models.source import Connection, SourceType
 from ingather.settings import AuthSettings, Settings
 from tests.support.api import ApiInProcess, api_in_process
 
@@ -94,11 +95,25 @@ async def _furnish(world: TwoTenants) -> None:
         "user_id": user.user_id,
         "connection_id": "shelf-1",
     }
+    await _make_source_job(world)
     page = await world.call("owner", "GET", "/v1/batches", params={"limit": 1})
     world.cursors["/v1/batches"] = page.json()["next_cursor"]
     for path in ("/v1/audit", "/v1/users", "/v1/api-keys", "/v1/connections"):
         page = await world.call("owner", "GET", path, params={"limit": 1})
         world.cursors[path] = page.json()["next_cursor"]
+
+
+async def _make_source_job(world: TwoTenants) -> None:
+    """A job over a connected source, of the user that the owner's key stands for."""
+    made = Connection(
+        connection_id=f"{SECRET_WORD}-shelf", tenant_id=OWNER, source_type=SourceType.S3, created_at=datetime.now(UTC)
+    )
+    await world.api.catalog.connections.add_connection(made)
+    user = f"key:{SECRET_WORD} key"
+    selection = {"connection_id": made.connection_id, "source_type": "s3", "file_ids": [f"{SECRET_WORD}.txt"]}
+    body = {"user_id": user, "name": f"{SECRET_WORD} job", "file_selections": [selection]}
+    job = (await world.call("owner", "POST", "/batch/jobs", json=body)).json()
+    world.ids |= {"source jobs/user_id": user, "source jobs/job_id": job["job_id"]}
 
 
 async def _store_document(world: TwoTenants, batch_id: str, file_id: str) -> None:
@@ -140,8 +155,15 @@ class Operation:
     def path_names(self) -> list[str]:
         return [p["name"] for p in self.described.get("parameters", []) if p["in"] == "path"]
 
+    def own(self, ids: dict[str, str]) -> dict[str, str]:
+        """The ids as this route means them: under one name, contracts have ids of their own (``tag/name``)."""
+        tags = self.described.get("tags", [])
+        said = {name.split("/", 1)[1]: one for name, one in ids.items() if name.split("/", 1)[0] in tags}
+        return {name: one for name, one in ids.items() if "/" not in name} | said
+
     def request(self, ids: dict[str, str]) -> Json:
         """A request that fits the schema and names these things wherever something can be named."""
+        ids = self.own(ids)
         parameters = self.described.get("parameters", [])
         query = {
             p["name"]: ids.get(p["name"]) or example_of(p["schema"], self.schemas, ids)

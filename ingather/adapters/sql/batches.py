@@ -1,7 +1,7 @@
 """Rows of batches and tenants: plain functions over a connection inside a transaction."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ingather.adapters.sql import parts
 from ingather.adapters.sql.statements import insert_into
-from ingather.adapters.sql.tables import batch_sources, batches, event_numbers, tenants
+from ingather.adapters.sql.tables import OPEN, batch_sources, batches, event_numbers, tenants
 from ingather.domain.batch_sums import documents_by_source, ran_ms
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SourceProgress, SubmissionPart
 from ingather.models.errors import TenantNotFoundError
@@ -46,7 +46,8 @@ def add(record: BatchRecord, part: SubmissionPart | None, connection: Connection
     except IntegrityError as error:
         raise TenantNotFoundError(f"There is no tenant {record.tenant_id}.") from error
     if inserted:
-        _note_sources(record.batch_id, record.sources, connection)
+        spec = record.spec
+        _note_sources(record.batch_id, (spec.tenant_id, spec.contract, spec.created_by), record.sources, connection)
         if part is not None:
             parts.insert(part, connection)
         return record, True
@@ -74,7 +75,7 @@ def count(where: BatchFilter, connection: Connection) -> int:
 def list_open(where: BatchFilter, ended_after: datetime | None, connection: Connection) -> list[OpenBatch]:
     this = batches.c
     query = select(this.batch_id, this.created_by, this.state, this.counts, this.version).where(*_conditions(where))
-    rows = list(connection.execute(query.where(this.state.in_(_OPEN)).order_by(*_NEWEST_FIRST)))
+    rows = list(connection.execute(query.where(OPEN).order_by(*_NEWEST_FIRST)))
     if ended_after is not None:
         rows += connection.execute(query.where(this.ended_at >= ended_after, this.state.in_(_FINAL)))
     return [
@@ -105,8 +106,10 @@ def tally(where: BatchFilter, connection: Connection) -> BatchTally:
             by_state[BatchState(state)] += jobs
             ended.update(done=done, failed=failed, skipped=skipped, ran_count=ran, ran_ms=milliseconds or 0)
     each = batch_sources.c
-    joined = batch_sources.join(batches, each.batch_id == this.batch_id)
-    by_source = select(each.source_type, func.sum(each.document_count)).select_from(joined).where(*conditions)
+    by_source = select(each.source_type, func.sum(each.document_count)).where(each.tenant_id == where.tenant_id)
+    for column, wanted in ((each.contract, where.contract), (each.created_by, where.created_by)):
+        if wanted is not None:
+            by_source = by_source.where(column == wanted)
     found = connection.execute(by_source.group_by(each.source_type))
     return BatchTally(
         by_state=dict(by_state),
@@ -186,7 +189,8 @@ def finish(summary: BatchSummary, connection: Connection) -> None:
     this_one = batches.c.batch_id == summary.batch_id
     done = connection.execute(update(batches).where(this_one, batches.c.version <= summary.version).values(changes))
     if done.rowcount and summary.sources:
-        _note_sources(summary.batch_id, summary.sources, connection)
+        owner = select(batches.c.tenant_id, batches.c.contract, batches.c.created_by).where(this_one)
+        _note_sources(summary.batch_id, connection.execute(owner).one(), summary.sources, connection)
 
 
 def reserve_event_numbers(batch_id: str, count: int, connection: Connection) -> int:
@@ -220,10 +224,14 @@ def _sums(ended: BatchRecord | BatchSummary) -> dict[str, int | None]:
     }
 
 
-def _note_sources(batch_id: str, sources: Iterable[SourceProgress], connection: Connection) -> None:
+def _note_sources(
+    batch_id: str, owner: Sequence[str], sources: Iterable[SourceProgress], connection: Connection
+) -> None:
     connection.execute(delete(batch_sources).where(batch_sources.c.batch_id == batch_id))
+    tenant_id, contract, created_by = owner
+    of_the_batch = {"batch_id": batch_id, "tenant_id": tenant_id, "contract": contract, "created_by": created_by}
     rows = [
-        {"batch_id": batch_id, "source_type": source_type, "document_count": document_count}
+        {**of_the_batch, "source_type": source_type, "document_count": document_count}
         for source_type, document_count in documents_by_source(sources).items()
     ]
     if rows:

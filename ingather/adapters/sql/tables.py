@@ -2,7 +2,20 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text, false
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    false,
+    text,
+)
 
 from ingather.adapters.sql.types import ForeignText, Json, UtcDateTime
 
@@ -139,6 +152,22 @@ batch_sources: Final = Table(
     Column("batch_id", Text, ForeignKey("batches.batch_id"), primary_key=True),
     Column("source_type", ForeignText, primary_key=True),
     Column("document_count", BigInteger, nullable=False),  # also in the batch's sources; here to be added up
+    Column("tenant_id", Text, nullable=False),  # the batch's own, as the two that follow: sums need no other table
+    Column("contract", Text, nullable=False),
+    Column("created_by", ForeignText, nullable=False),
+    Index("ix_batch_sources_sums", "tenant_id", "contract", "created_by", "source_type", "document_count"),
+)
+
+OPEN: Final = text("state NOT IN ('cancelled', 'completed', 'completed_with_failures', 'failed')")
+"""Spelt out, because a partial index is used only where the query shows its condition."""
+Index(
+    "ix_batches_open",
+    batches.c.tenant_id,
+    batches.c.contract,
+    batches.c.created_at,
+    batches.c.batch_id,
+    sqlite_where=OPEN,
+    postgresql_where=OPEN,
 )
 
 submission_parts: Final = Table(

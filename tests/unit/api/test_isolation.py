@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.asgi_socket import asgi_socket
 from tests.support.two_tenants import MADE_UP, SECRET_WORD, Operation, operations, shape_of, two_tenants
 
 ADMINISTRATION = "administration"
@@ -55,7 +56,7 @@ async def test_a_body_that_fits_nothing_is_401_before_it_is_anything_else(world)
 async def test_public_routes_are_these_and_no_others(world):
     """Health, numbers of the process, problem pages, and where one logs in."""
     found = {operation.path for operation in operations(world.api.app.openapi()) if operation.is_public}
-    assert found == {"/livez", "/readyz", "/metrics", "/problems/{code}", "/v1/tokens"}
+    assert found == {"/livez", "/readyz", "/health", "/metrics", "/problems/{code}", "/v1/tokens"}
 
 
 @pytest.mark.parametrize("who", ["stranger", "stranger_admin"])
@@ -91,6 +92,20 @@ async def test_lists_hold_ones_own_alone(world):
     for path in ("/v1/batches", "/v1/users", "/v1/api-keys", "/v1/tenants", "/v1/audit", "/v1/connections"):
         assert SECRET_WORD in (await world.call("owner", "GET", path)).text, path
         assert SECRET_WORD not in (await world.call("stranger", "GET", path)).text, path
+
+
+async def test_no_socket_opens_on_what_is_anothers(world):
+    """A stranger who names the owner, or a job of the owner's, is closed as if there were no such user or job."""
+    owner, job_id = world.ids["source jobs/user_id"], world.ids["source jobs/job_id"]
+    tries = [("stranger", owner, None), ("stranger", owner, job_id), ("stranger", "key:stranger", job_id)]
+    for who, user, job in [*tries, ("stranger_admin", "key:stranger", job_id)]:
+        headers = {"X-API-Key": world.keys[who]}
+        async with asgi_socket(world.api.app, f"/batch/ws/{user}", headers, job_id=job) as socket:
+            assert await socket.closes() == 4404, (who, user, job)
+            assert socket.messages == []
+    async with asgi_socket(world.api.app, f"/batch/ws/{owner}") as socket:
+        socket.say({"type": "authenticate", "token": "none"})
+        assert await socket.closes() == 4401
 
 
 async def test_a_cursor_is_its_owners(world):
