@@ -41,11 +41,13 @@ def message(kind: str, at: datetime | str | None = None, **said: Any) -> bytes:
     return orjson.dumps({"type": kind, "timestamp": at or datetime.now(UTC), **said}, option=_OPTIONS)
 
 
-def job_update(job_id: str, state: BatchState, counts: Counts, at: datetime | str | None = None, **more: Any) -> bytes:
-    """How far a job is."""
+def job_update(
+    job_id: str, state: BatchState, counts: Counts, at: datetime | str | None = None, *, is_reset: bool = False
+) -> bytes:
+    """How far a job is; with ``is_reset``, that what led there is no longer retained."""
     numbers = counted(counts)
     job = {"job_id": job_id, "status": STATUS_OF[state], **{name: numbers[name] for name in _NUMBERS}}
-    return message("job_update", at, job=job, **more)
+    return message("job_update", at, job=job, **({"missed_events": True} if is_reset else {}))
 
 
 class _Known(NamedTuple):
@@ -114,8 +116,7 @@ class SocketWording:
         self._known = self._known._replace(counts=progress.counts)
         if progress.state.is_final:
             self.version = progress.version
-        more = {"missed_events": True} if is_reset else {}
-        return _line(self._at, job_update(self._job_id, progress.state, progress.counts, **more))
+        return _line(self._at, job_update(self._job_id, progress.state, progress.counts, is_reset=is_reset))
 
     def burst(self, burst: Burst) -> bytes:
         return b"".join(map(self.frame, burst.frames))

@@ -57,7 +57,8 @@ _SLACK = timedelta(seconds=10)
 
 GOING_AWAY, POLICY, TOO_BIG, TRY_LATER = 1001, 1008, 1009, 1013
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_MANY = 4401, 4403, 4404, 4429
-_WAITING = frozenset({BatchState.PENDING, BatchState.QUEUED})
+FOLLOWED_IN_LINE = 20
+"""Jobs that wait for a place, those that have waited longest, which are followed as if they ran: one of them is next."""
 
 router = APIRouter(prefix="/batch", tags=["source jobs"])
 
@@ -251,11 +252,14 @@ class JobSocket:
         jobs = interest.jobs or {}
         if self.job_id is not None:
             jobs = {self.job_id: jobs[self.job_id]} if self.job_id in jobs else {}
-        waiting = [job for job in jobs.values() if job.state in _WAITING]
+        queued = [job.batch_id for job in jobs.values() if job.state is BatchState.QUEUED]
+        far_back = frozenset(queued[: max(len(queued) - FOLLOWED_IN_LINE, 0)])
+        waiting = [job for job in jobs.values() if job.state is BatchState.PENDING or job.batch_id in far_back]
+        idle = frozenset(job.batch_id for job in waiting)
         for job in reversed(waiting if self._has_looked else waiting[:MOST_WAITING]):
             await self._tell_waiting(job)
         for job in jobs.values():
-            if job.state not in _WAITING and self._is_news(job):
+            if job.batch_id not in idle and self._is_news(job):
                 self._follow(job.batch_id, self._beginning(job.batch_id))
         # What waited and is gone has ended without ever doing anything: its end is to be told.
         for batch_id in [each for each in self._waiting if each not in jobs]:

@@ -176,6 +176,7 @@ async def create_job(
         )
     if not accepted.was_replayed:
         parts.metrics.submitted(accepted.file_count, accepted.upload_bytes)
+        parts.open_jobs.note(caller.tenant_id, accepted.snapshot.record.batch_id, BatchState.PENDING)
     headers = {"Idempotency-Replayed": "true"} if accepted.was_replayed else {}
     return _json(await _job(parts, accepted.snapshot), headers)
 
@@ -263,6 +264,7 @@ async def control_job(
     acting = caller.acting_as(body.user_id)
     record = await find_job(parts, acting, job_id)
     snapshot = await _Steering(parts, record, acting, idempotency_key).do(body)
+    parts.open_jobs.note(record.tenant_id, record.batch_id, snapshot.progress.state)
     return ControlDone(
         message=f"Job {body.action} successful", job_id=record.batch_id, status=STATUS_OF[snapshot.progress.state]
     )

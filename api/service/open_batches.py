@@ -6,6 +6,7 @@ many questions as there are connections; here it is one a tenant, and none where
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from ingather.ports.catalog import BatchFilter, Catalog
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
+HEARD_SECONDS = 3.0
+"""What the engine lists of a batch is so old at most."""
 JUST_ENDED = timedelta(seconds=10)
 """A batch that began and ended between two looks is seen all the same."""
 
@@ -62,6 +65,8 @@ class _Tenant:
     interests: set[Interest] = field(default_factory=set)
     looking: asyncio.Task[None] | None = None
     asked: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: dict[str, tuple[BatchState, float]] = field(default_factory=dict)
+    """States that were told by batches themselves, and until when they count."""
 
 
 class OpenBatches:
@@ -90,9 +95,10 @@ class OpenBatches:
                 tenant.looking.cancel()
                 self._tenants.pop(tenant_id, None)
 
-    def nudge(self, tenant_id: str) -> None:
-        """Something was just changed here: look now."""
+    def note(self, tenant_id: str, batch_id: str, state: BatchState) -> None:
+        """A batch was made or took a message just now, in this process: sooner known than looked up."""
         if tenant_id in self._tenants:
+            self._tenants[tenant_id].heard[batch_id] = (state, time.monotonic() + HEARD_SECONDS)
             self._tenants[tenant_id].asked.set()
 
     async def close(self) -> None:
@@ -107,7 +113,7 @@ class OpenBatches:
         while True:
             tenant.asked.clear()
             try:
-                by_user = await self._open(tenant_id)
+                by_user = await self._open(tenant_id, tenant)
                 for interest in tuple(tenant.interests):
                     interest.note(by_user.get(interest.user, {}))
                 is_troubled = False
@@ -120,7 +126,9 @@ class OpenBatches:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(tenant.asked.wait(), LOOK_SECONDS * 9 / 10)
 
-    async def _open(self, tenant_id: str) -> dict[str, dict[str, OpenJob]]:
+    async def _open(self, tenant_id: str, tenant: _Tenant) -> dict[str, dict[str, OpenJob]]:
+        now = time.monotonic()
+        tenant.heard = {batch_id: heard for batch_id, heard in tenant.heard.items() if heard[1] > now}
         where = BatchFilter(tenant_id, contract=self._contract)
         found = await self._catalog.list_open(where, datetime.now(UTC) - JUST_ENDED)
         running = {}
@@ -131,6 +139,8 @@ class OpenBatches:
         for each in found:
             live = None if each.state.is_final else running.get(each.batch_id)
             state, counts = (live.state, live.counts) if live else (each.state, each.counts)
+            if state is BatchState.PENDING and each.batch_id in tenant.heard:
+                state = tenant.heard[each.batch_id][0]
             job = OpenJob(each.batch_id, each.created_by, state, counts, each.version)
             by_user.setdefault(each.created_by, {})[each.batch_id] = job
         return by_user

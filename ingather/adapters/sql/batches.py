@@ -95,9 +95,8 @@ def tally(where: BatchFilter, connection: Connection) -> BatchTally:
     still_open: dict[str, BatchState] = {}
     by_priority: Counter[int] = Counter()
     ended: Counter[str] = Counter()
-    for state, priority, batch_id, jobs, done, failed, skipped, milliseconds, ran in connection.execute(
-        sums.group_by(this.state, this.priority, one_by_one)
-    ):
+    for row in connection.execute(sums.group_by(this.state, this.priority, one_by_one)):
+        state, priority, batch_id, jobs, done, failed, skipped, milliseconds, ran = tuple(row)
         by_priority[priority] += jobs
         if batch_id is not None:
             # One that runs again has the numbers of its earlier end until its next.
