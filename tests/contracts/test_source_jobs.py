@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import time
 import uuid
 from datetime import datetime
@@ -12,11 +13,13 @@ from temporalio.client import Client
 from websockets.exceptions import ConnectionClosed
 
 from ingather.models.identity import workflow_id_for
+from tests.support.examples import examples_of, fits, run_examples
 from tests.support.running_stack import RunningStack, Visitor
 from tests.support.source_client import SourceClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "source-jobs.md"
 JOB_FIELDS = {
     "job_id", "user_id", "name", "description", "status", "priority", "created_at", "started_at", "completed_at",
     "total_files", "completed_files", "failed_files", "skipped_files", "progress_percentage", "estimated_duration_ms",
@@ -208,6 +211,21 @@ async def test_errors_have_one_detail(client: SourceClient):
     for job_id, user in ((NOBODYS, client.user_id), (job["job_id"], "somebody else")):
         response = await client.http.get(f"/batch/jobs/{job_id}", params={"user_id": user})
         assert (response.status_code, response.json()) == (404, {"detail": "Job not found"})
+
+
+# Documentation
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="the examples need curl and jq")
+def test_each_example_of_the_documentation_runs(stack: RunningStack, shelf: Path, tmp_path: Path):
+    """In order, in one shell, in an empty folder; and each prints what the page shows."""
+    examples = examples_of(PAGE)
+    assert len(examples) >= 7
+    where = {"INGATHER_URL": stack.base_url, "SHELF": str(shelf / "docs")}
+    for example, printed in run_examples(examples, tmp_path, **where):
+        if example.expected is not None:
+            answer = json.loads(printed)
+            assert fits(example.expected, answer), f"line {example.line}: the page shows another answer than {answer}"
 
 
 # The WebSocket
