@@ -1,8 +1,9 @@
 """What each kind of connection is told: fields that may be shown, and credentials that may not."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from ingather.models.source import SourceType
 
@@ -13,6 +14,16 @@ _Path = Annotated[str, StringConstraints(min_length=1, max_length=4_096, pattern
 _Secret = Annotated[SecretStr, Field(min_length=1, max_length=16_384)]
 _HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")]
 _HeaderValue = Annotated[SecretStr, Field(max_length=8_192)]
+_FRAMING = frozenset({"host", "connection", "content-length", "transfer-encoding", "upgrade", "accept-encoding"})
+"""Headers that say how a request is sent, and not what for."""
+
+
+def _check_sendable(values: Iterable[SecretStr]) -> None:
+    """Refused here: the library that would send it quotes it in its error."""
+    for value in values:
+        text = value.get_secret_value()
+        if not text.isascii() or not text.isprintable():
+            raise ValueError("a header has printable ASCII characters only")
 
 
 class ConnectionSettings(BaseModel):
@@ -44,9 +55,15 @@ class S3Settings(ConnectionSettings):
     endpoint_url: _Url | None = None
     """AWS's own of the region when left out."""
     region: str = Field(default="us-east-1", pattern=r"^[a-z0-9-]{1,50}$")
-    access_key_id: str | None = Field(default=None, min_length=1, max_length=256)
+    access_key_id: str | None = Field(default=None, max_length=256, pattern=r"^[!-~]+$")
     secret_access_key: _Secret | None = None
     session_token: _Secret | None = None
+
+    @field_validator("session_token")
+    @classmethod
+    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
+        _check_sendable([value] if value else [])
+        return value
 
     @model_validator(mode="after")
     def _both_or_none(self) -> "S3Settings":
@@ -64,6 +81,14 @@ class HttpSettings(ConnectionSettings):
     """File ids are these addresses."""
     headers: dict[_HeaderName, _HeaderValue] = Field(default_factory=dict, max_length=20)
     """Sent with every request, such as `Authorization`; all of them count as credentials."""
+
+    @field_validator("headers")
+    @classmethod
+    def _sendable(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        _check_sendable(value.values())
+        if any(name.lower() in _FRAMING for name in value):
+            raise ValueError("headers that say how a request is sent cannot be set")
+        return value
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "HttpSettings":

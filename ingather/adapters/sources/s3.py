@@ -110,7 +110,7 @@ class S3Source:
                 SourceFile(
                     file_id=key.removeprefix(self._prefix),
                     name=key.rsplit("/", 1)[-1],
-                    size_bytes=int(_text(each, "Size") or 0),
+                    size_bytes=_number(_text(each, "Size")),
                     modified_at=_moment(_text(each, "LastModified")),
                 )
             )
@@ -198,6 +198,10 @@ def _children(element: ET.Element, name: str) -> list[ET.Element]:
 
 def _text(element: ET.Element, name: str) -> str:
     return next((each.text or "" for each in _children(element, name)), "")
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
 def _file(file_id: str, response: httpx.Response) -> SourceFile:

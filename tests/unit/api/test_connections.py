@@ -95,6 +95,8 @@ async def test_they_are_listed_in_pages(api):
         ("http", {}, "#/settings"),
         ("http", {"urls": ["ftp://x"]}, "#/settings/urls/0"),
         ("http", {"urls": ["https://x.org/"], "more": 1}, "#/settings/more"),
+        ("http", {"urls": ["https://x.org/"], "headers": {"A": "hunter2\r\nB: c"}}, "#/settings/headers"),
+        ("http", {"urls": ["https://x.org/"], "headers": {"Host": "hunter2"}}, "#/settings/headers"),
         ("s3", {"bucket": "bucket", "access_key_id": "id"}, "#/settings"),
         ("google_drive", {"client_id": "c"}, "#/settings"),
         ("local_directory", {"path": "relative"}, "#/settings/path"),
@@ -107,6 +109,7 @@ async def test_settings_that_do_not_fit_are_422(api, source_type, given, pointer
     response = await create(api, source_type, given, "c")
     assert response.status_code == 422
     assert response.json()["errors"][0]["pointer"] == pointer
+    assert "hunter2" not in response.text
     assert (await api.http.get("/v1/connections")).json()["data"] == []
 
 
