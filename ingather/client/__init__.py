@@ -10,7 +10,7 @@ It needs httpx, httpx-sse and websockets, each from the moment it is used.
 
 from typing import TYPE_CHECKING, Any
 
-from ingather.client.bodies import NewDocument, UploadBytes, UploadFile, UploadStream
+from ingather.client.bodies import NewDocument, Selection, UploadBytes, UploadFile, UploadStream
 from ingather.client.errors import (
     AddressError,
     AnswerTimeoutError,
@@ -36,6 +36,8 @@ from ingather.client.models import (
     ApiKey,
     AuditEvent,
     Batch,
+    Connection,
+    ConnectionTest,
     Document,
     DocumentCounts,
     EventPage,
@@ -44,6 +46,7 @@ from ingather.client.models import (
     JobMessage,
     Limits,
     Preview,
+    SourceFile,
     StreamEvent,
     Tenant,
     Token,
@@ -66,7 +69,9 @@ __all__ = [
     "BusyError",
     "ClientError",
     "ConflictError",
+    "Connection",
     "ConnectionLostError",
+    "ConnectionTest",
     "Document",
     "DocumentCounts",
     "EventPage",
@@ -81,7 +86,9 @@ __all__ = [
     "NotFoundError",
     "NotIngatherError",
     "Preview",
+    "Selection",
     "ServerFaultError",
+    "SourceFile",
     "StillRunningError",
     "StreamEvent",
     "StreamLostError",

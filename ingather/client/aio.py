@@ -30,11 +30,13 @@ class AsyncIngatherClient:
     submit = AsyncSends(calls.submit)
     submit_documents = AsyncSends(calls.submit_documents)
     submit_lines = AsyncSends(calls.submit_lines)
+    submit_sources = AsyncSends(calls.submit_sources)
     preview = AsyncSends(calls.preview)
     preview_lines = AsyncSends(calls.preview_lines)
     open_batch = AsyncSends(calls.open_batch)
     add = AsyncSends(calls.add)
     add_lines = AsyncSends(calls.add_lines)
+    add_sources = AsyncSends(calls.add_sources)
     seal = AsyncSends(calls.seal)
 
     # Batches
@@ -56,6 +58,14 @@ class AsyncIngatherClient:
     report = AsyncDownloads(calls.report)
     search = AsyncSends(calls.search)
     event_page = AsyncSends(calls.event_page)
+
+    # Sources
+    connections = AsyncLists(calls.connections)
+    create_connection = AsyncSends(calls.create_connection)
+    connection = AsyncSends(calls.connection)
+    test_connection = AsyncSends(calls.test_connection)
+    connection_files = AsyncLists(calls.connection_files)
+    delete_connection = AsyncSends(calls.delete_connection)
 
     # Administration
     tenants = AsyncLists(calls.tenants)

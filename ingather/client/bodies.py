@@ -169,6 +169,23 @@ class NewDocument:
         return found | ({"metadata": dict(self.metadata)} if self.metadata else {})
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Files of a source, each fetched when its turn comes."""
+
+    connection_id: str
+    source_type: str
+    """Of the connection, such as ``local_directory``."""
+    file_ids: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "connection_id": self.connection_id,
+            "source_type": self.source_type,
+            "file_ids": list(self.file_ids),
+        }
+
+
 # --- Bodies ---------------------------------------------------------------------------------
 
 

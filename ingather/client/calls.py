@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
-from ingather.client.bodies import DocumentLines, LinesUpload, MultipartUpload, NewDocument, Sendable, Sent, source_of
+from ingather.client.bodies import (
+    DocumentLines,
+    LinesUpload,
+    MultipartUpload,
+    NewDocument,
+    Selection,
+    Sendable,
+    Sent,
+    source_of,
+)
 from ingather.client.bodies import Upload as Body
 from ingather.client.errors import NotIngatherError
 from ingather.client.models import (
@@ -20,11 +29,14 @@ from ingather.client.models import (
     ApiKey,
     AuditEvent,
     Batch,
+    Connection,
+    ConnectionTest,
     Document,
     EventPage,
     Hit,
     Limits,
     Preview,
+    SourceFile,
     Tenant,
     Token,
     User,
@@ -181,9 +193,24 @@ def submit_documents(
     **spec: Unpack[Spec],
 ) -> Call[Batch]:
     """Submit a few small documents inline, in one piece of JSON."""
-    headers = {**_key(idempotency_key), **_prefer(wait)}
     body = {**_spec(spec), "documents": [document.to_json() for document in documents]}
-    return Call("POST", "/v1/batches", _submitted, json=body, headers=headers, timeout=UPLOAD_ANSWER_TIMEOUT)
+    return _json_submission(body, idempotency_key, wait)
+
+
+def submit_sources(
+    selections: Iterable[Selection],
+    *,
+    idempotency_key: str | None = None,
+    wait: float | None = None,
+    **spec: Unpack[Spec],
+) -> Call[Batch]:
+    """Submit files that lie in connected sources as one batch. They are fetched as it runs: one that is not there fails alone.
+
+    Raises:
+        InvalidRequestError: ``unknown_connection``, ``source_type_mismatch``.
+    """
+    body = {**_spec(spec), "sources": [selection.to_json() for selection in selections]}
+    return _json_submission(body, idempotency_key, wait)
 
 
 def submit_lines(
@@ -248,6 +275,15 @@ def add_lines(
     return _addition(batch_id, _lines(lines, None, sent), idempotency_key)
 
 
+def add_sources(
+    batch_id: str, selections: Iterable[Selection], *, idempotency_key: str | None = None
+) -> Call[Addition]:
+    """Add files of connected sources to an open batch."""
+    body, headers = {"sources": [selection.to_json() for selection in selections]}, _key(idempotency_key)
+    path = f"{_batch(batch_id)}/documents"
+    return Call("POST", path, _read(Addition.from_json), json=body, headers=headers, timeout=UPLOAD_ANSWER_TIMEOUT)
+
+
 def _form(
     files: Iterable[Sendable],
     spec: Mapping[str, Any] | None,
@@ -268,6 +304,11 @@ def _lines(lines: Path | Iterable[NewDocument], spec: Mapping[str, Any] | None, 
 
 def _submission(body: Body, key: str | None, wait: float | None) -> Call[Batch]:
     return _upload("/v1/batches", body, _submitted, {**_key(key), **_prefer(wait)})
+
+
+def _json_submission(body: Mapping[str, Any], key: str | None, wait: float | None) -> Call[Batch]:
+    headers = {**_key(key), **_prefer(wait)}
+    return Call("POST", "/v1/batches", _submitted, json=dict(body), headers=headers, timeout=UPLOAD_ANSWER_TIMEOUT)
 
 
 def _dry_run(body: Body) -> Call[Preview]:
@@ -417,6 +458,57 @@ def event_page(batch_id: str, *, after: int = 0, limit: int | None = None) -> Ca
     """A page of a batch's history, behind the event of that number."""
     path, wanted = f"{_batch(batch_id)}/events", _given(after=after, limit=limit)
     return Call("GET", path, _read(EventPage.from_json), wanted, headers={"Accept": "application/json"})
+
+
+# --- Sources --------------------------------------------------------------------------------
+
+
+def connections() -> Listing[Connection]:
+    """Connections, newest first; their credentials are masked."""
+    return _pages("/v1/connections", Connection.from_json)
+
+
+def create_connection(
+    source_type: str,
+    settings: Mapping[str, Any],
+    *,
+    connection_id: str | None = None,
+    idempotency_key: str | None = None,
+) -> Call[Connection]:
+    """Register a way to a source; nothing is asked of the source. The same again is answered with what is there.
+
+    Args:
+        source_type: ``local_directory``, ``local_zip``, ``s3``, ``http`` or ``google_drive``.
+        settings: what this kind of source needs.
+        connection_id: what selections name it by; made by the server when left out.
+        idempotency_key: one is made up where none is given.
+
+    Raises:
+        ConflictError: the id is taken, by a connection with other settings.
+        InvalidRequestError: the settings are not those of such a source, or lead where this deployment does not go.
+    """
+    body = {"source_type": source_type, "settings": dict(settings), **_given(connection_id=connection_id)}
+    return _creation("/v1/connections", body, Connection.from_json, idempotency_key)
+
+
+def connection(connection_id: str) -> Call[Connection]:
+    """One connection."""
+    return Call("GET", _connection(connection_id), _read(Connection.from_json))
+
+
+def test_connection(connection_id: str) -> Call[ConnectionTest]:
+    """Use a connection as a batch would, and say what is wrong. That it does not work is an answer, no error."""
+    return Call("POST", f"{_connection(connection_id)}/test", _read(ConnectionTest.from_json))
+
+
+def connection_files(connection_id: str, *, folder: str | None = None, limit: int | None = None) -> Listing[SourceFile]:
+    """Files and folders right below a folder, in the source's own order; below its root where none is named."""
+    return _pages(f"{_connection(connection_id)}/files", SourceFile.from_json, limit, folder=folder)
+
+
+def delete_connection(connection_id: str) -> Call[None]:
+    """Forget a connection and its credentials. Documents still to be fetched through it fail."""
+    return _deletion("/v1/connections", connection_id)
 
 
 # --- Administration -------------------------------------------------------------------------
@@ -603,6 +695,10 @@ def _segment(name: str) -> str:
 
 def _batch(batch_id: str) -> str:
     return f"/v1/batches/{_segment(batch_id)}"
+
+
+def _connection(connection_id: str) -> str:
+    return f"/v1/connections/{_segment(connection_id)}"
 
 
 def _document(batch_id: str, document_id: str) -> str:

@@ -259,6 +259,85 @@ class Limits:
         )
 
 
+# --- Sources --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A way to a source."""
+
+    id: str
+    source_type: str
+    settings: Mapping[str, Any]
+    """Those that are set; credentials are masked."""
+    created_by: str
+    created_at: datetime | None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            id=str(raw["connection_id"]),
+            source_type=str(raw.get("source_type") or ""),
+            settings=_mapping(raw.get("settings")),
+            created_by=str(raw.get("created_by") or ""),
+            created_at=parse_time(raw.get("created_at")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTest:
+    """What came of trying a connection."""
+
+    ok: bool
+    message: str
+    """What is wrong, in words."""
+    code: str | None
+    """None where nothing is wrong."""
+    action: str
+    took_ms: float
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            ok=bool(raw.get("ok")),
+            message=str(raw.get("message") or ""),
+            code=_text(raw.get("code")),
+            action=str(raw.get("action") or ""),
+            took_ms=float(raw.get("took_ms") or 0.0),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of a source, or a folder."""
+
+    id: str
+    """What a selection names it by; of a folder, what to browse."""
+    name: str
+    is_folder: bool
+    size_bytes: int | None
+    """None where only a download tells."""
+    media_type: str | None
+    modified_at: datetime | None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            id=str(raw["file_id"]),
+            name=str(raw.get("name") or ""),
+            is_folder=bool(raw.get("is_folder")),
+            size_bytes=_integer(raw.get("size_bytes")),
+            media_type=_text(raw.get("media_type")),
+            modified_at=parse_time(raw.get("modified_at")),
+            raw=raw,
+        )
+
+
 # --- Streams --------------------------------------------------------------------------------
 
 

@@ -42,11 +42,13 @@ class IngatherClient:
     submit = Sends(calls.submit)
     submit_documents = Sends(calls.submit_documents)
     submit_lines = Sends(calls.submit_lines)
+    submit_sources = Sends(calls.submit_sources)
     preview = Sends(calls.preview)
     preview_lines = Sends(calls.preview_lines)
     open_batch = Sends(calls.open_batch)
     add = Sends(calls.add)
     add_lines = Sends(calls.add_lines)
+    add_sources = Sends(calls.add_sources)
     seal = Sends(calls.seal)
 
     # Batches
@@ -68,6 +70,14 @@ class IngatherClient:
     report = Downloads(calls.report)
     search = Sends(calls.search)
     event_page = Sends(calls.event_page)
+
+    # Sources
+    connections = Lists(calls.connections)
+    create_connection = Sends(calls.create_connection)
+    connection = Sends(calls.connection)
+    test_connection = Sends(calls.test_connection)
+    connection_files = Lists(calls.connection_files)
+    delete_connection = Sends(calls.delete_connection)
 
     # Administration
     tenants = Lists(calls.tenants)

@@ -4,11 +4,9 @@ import base64
 import json
 import secrets
 import sys
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -20,6 +18,7 @@ from ingather.cli.console import clean, print_json, print_line, say
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.cli.render import plain_table
+from ingather.client import Connection, Selection, SourceFile
 from ingather.models.source import SourceType
 
 connections_app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -48,15 +47,12 @@ def create(
 ) -> None:
     """Register a connection and print its id."""
     given = (_object_in(settings) if settings else {}) | parse_pairs(set_ or [], "--set")
-    body = {"source_type": source_type.value, "settings": given}
-    if connection_id:
-        body["connection_id"] = connection_id
     with connect() as client:
-        made = client.create("/v1/connections", body)
+        made = client.create_connection(source_type.value, given, connection_id=connection_id or None)
     if as_json:
-        print_json(made)
+        print_json(made.raw)
         return
-    its_id = clean(str(made["connection_id"]))
+    its_id = clean(made.id)
     print_line(its_id)
     say(f"Created. Next: ingather connections test {its_id}", "dim")
 
@@ -65,8 +61,8 @@ def create(
 def list_connections(as_json: AsJson = False) -> None:
     """List connections, newest first; credentials are masked."""
     with connect() as client:
-        found = list(client.pages("/v1/connections", {}))
-    rows = [(each["connection_id"], each["source_type"], _settings(each), each["created_at"]) for each in found]
+        found = list(client.connections())
+    rows = [(each.id, each.source_type, _settings(each), _given(each, "created_at")) for each in found]
     _show(found, ("id", "type", "settings", "created at"), rows, as_json=as_json)
 
 
@@ -74,13 +70,13 @@ def list_connections(as_json: AsJson = False) -> None:
 def try_it(connection_id: ConnectionArgument, as_json: AsJson = False) -> None:
     """Use a connection as a batch would, and say what is wrong."""
     with connect() as client:
-        tested = client.post(f"{_path(connection_id)}/test", {})
+        tested = client.test_connection(connection_id)
     if as_json:
-        print_json(tested)
-    elif tested["ok"]:
-        say(f"{connection_id} works ({tested['took_ms']:.0f} ms).", "green")
-    if not tested["ok"]:
-        raise CliError(clean(str(tested["message"])), action=clean(str(tested["action"])), code=str(tested["code"]))
+        print_json(tested.raw)
+    elif tested.ok:
+        say(f"{connection_id} works ({tested.took_ms:.0f} ms).", "green")
+    if not tested.ok:
+        raise CliError(clean(tested.message), action=clean(tested.action), code=str(tested.code))
 
 
 @connections_app.command("files")
@@ -94,13 +90,13 @@ def files(
 ) -> None:
     """List files and folders of a source."""
     with connect() as client:
-        found = list(client.pages(f"{_path(connection_id)}/files", {"folder": folder}, limit))
+        found = list(client.connection_files(connection_id, folder=folder, limit=limit))
     if ids:
         for each in found:
-            if not each["is_folder"]:
-                print_line(clean(str(each["file_id"])))
+            if not each.is_folder:
+                print_line(clean(each.id))
         return
-    rows = [(each["file_id"], each["name"], _size(each), str(each.get("modified_at") or "")) for each in found]
+    rows = [(each.id, each.name, _size(each), _given(each, "modified_at")) for each in found]
     _show(found, ("file id", "name", "bytes", "modified at"), rows, as_json=as_json)
 
 
@@ -123,13 +119,11 @@ def submit(
     selected = list(_lines()) if file_ids == ["-"] else file_ids
     if not selected:
         raise CliError("No file was named", action="Give file ids, one a line.", exit_code=ExitCode.USAGE)
-    given = {"name": name, "collection": collection, "priority": priority, "hold": hold or None}
-    spec = {key: value for key, value in given.items() if value}
+    given = {"name": name, "collection": collection, "priority": priority, "hold": hold}
+    spec: dict[str, Any] = {key: value for key, value in given.items() if value}
     with connect() as client:
-        source_type = client.get(_path(connection_id))["source_type"]
-        selection = {"connection_id": connection_id, "source_type": source_type, "file_ids": selected}
-        key = idempotency_key or str(uuid.uuid4())
-        batch = client.submit_selections([selection], spec=spec, idempotency_key=key)
+        selection = Selection(connection_id, client.connection(connection_id).source_type, selected)
+        batch = client.submit_sources([selection], idempotency_key=idempotency_key, **spec)
         if as_json:
             print_json(batch.raw)
         else:
@@ -142,7 +136,7 @@ def submit(
 def delete(connection_id: ConnectionArgument, as_json: AsJson = False) -> None:
     """Forget a connection and its credentials."""
     with connect() as client:
-        client.delete(_path(connection_id))
+        client.delete_connection(connection_id)
     if as_json:
         print_json({"connection_id": connection_id, "deleted": True})
     else:
@@ -156,12 +150,8 @@ def new_key() -> None:
     print_line(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
 
 
-def _path(connection_id: str) -> str:
-    return f"/v1/connections/{quote(connection_id, safe='')}"
-
-
 def _show(
-    found: Sequence[Mapping[str, Any]],
+    found: Sequence[Connection | SourceFile],
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
     *,
@@ -169,7 +159,7 @@ def _show(
 ) -> None:
     if as_json:
         for each in found:
-            print_json(each)
+            print_json(each.raw)
         return
     table = plain_table(*columns)
     for column in table.columns:
@@ -179,19 +169,24 @@ def _show(
     console.show(table)
 
 
-def _settings(connection: Mapping[str, Any]) -> str:
+def _settings(connection: Connection) -> str:
     """Those that tell connections apart; a list is counted."""
     shown = []
-    for name, value in connection["settings"].items():
+    for name, value in connection.settings.items():
         what = f"{len(value)} of them" if isinstance(value, list) else str(value)
         shown.append(f"{name}={what}")
     return " ".join(shown)
 
 
-def _size(file: Mapping[str, Any]) -> str:
-    if file["is_folder"]:
+def _size(file: SourceFile) -> str:
+    if file.is_folder:
         return "folder"
-    return "" if file.get("size_bytes") is None else f"{file['size_bytes']:,}"
+    return "" if file.size_bytes is None else f"{file.size_bytes:,}"
+
+
+def _given(each: Connection | SourceFile, time: str) -> str:
+    """A time as the server writes it."""
+    return str(each.raw.get(time) or "")
 
 
 def _lines() -> Iterator[str]:
