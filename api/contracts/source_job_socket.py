@@ -53,6 +53,8 @@ MOST_WAITING = 200
 """Jobs that wait, the newest, which a socket is told of when it opens."""
 MOST_ENDED = 200
 """Jobs that began and ended while a client was away, which a resumed socket is told of."""
+MOST_REMEMBERED = 1_000
+"""Jobs that ended which an open socket knows of."""
 _SLACK = timedelta(seconds=10)
 
 GOING_AWAY, POLICY, TOO_BIG, TRY_LATER = 1001, 1008, 1009, 1013
@@ -164,6 +166,8 @@ class _Followed:
     is_over: bool = False
     version: int = 0
     """Of the end that was sent."""
+    sent: int | None = None
+    """The last event that was, where the cursor no longer says so."""
 
 
 @dataclass(slots=True)
@@ -278,6 +282,8 @@ class JobSocket:
     def _beginning(self, batch_id: str) -> int | None:
         """Where to read on: a job that was seen to wait, or came while the client was away, is told from its first event."""
         seen = self._positions.by_job.get(batch_id)
+        if seen is None and batch_id in self._followed:
+            seen = self._followed[batch_id].sent
         is_new = self._has_looked or self.resumed is not None
         return 0 if seen is None and is_new else seen
 
@@ -353,10 +359,13 @@ class JobSocket:
     def _forget_some(self) -> None:
         """Keep the cursor short: jobs that ended long before others need no place in it."""
         over = [each for each, followed in self._followed.items() if followed.is_over]
-        while len(self._positions.by_job) > MAX_POSITIONS // 2 and over:
-            gone = over.pop(0)
+        for gone in over[: max(len(self._followed) - MOST_REMEMBERED, 0)]:
             del self._followed[gone]
-            self._positions.by_job.pop(gone, None)
+        named = [each for each in over if each in self._positions.by_job]
+        for gone in named[: max(len(self._positions.by_job) - MAX_POSITIONS // 2, 0)]:
+            sent = self._positions.by_job.pop(gone)
+            if gone in self._followed:
+                self._followed[gone].sent = sent
             self._positions.since = datetime.now(UTC) - _SLACK
 
     # --- Sending -----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from activities.failures import described
 from api.service.batches import BatchService
 from ingather.models.batch import BatchState, Counts
 from ingather.models.errors import DependencyError, EngineUnavailableError
@@ -121,6 +122,8 @@ class OpenBatches:
                 if not is_troubled:
                     log.warning("open_batches.interrupted", tenant_id=tenant_id, code=error.code)
                 is_troubled = True
+            except Exception as error:  # noqa: BLE001  # one odd row must not end the news of all others
+                log.error("open_batches.failed", tenant_id=tenant_id, **described(error))  # noqa: TRY400
             # Somebody who has just come is answered at once, many who come together in one go.
             await asyncio.sleep(LOOK_SECONDS / 10)
             with contextlib.suppress(TimeoutError):

@@ -256,7 +256,7 @@ async def test_a_socket_tells_a_users_jobs_as_they_happen(client: SourceClient):
 
 async def test_a_client_that_comes_again_misses_nothing(client: SourceClient):
     """With the last cursor, whatever happened meanwhile: jobs that went on, that ended, and that came and went."""
-    names = client.write(20, "missed", words=5_000)
+    names = client.write(8, "missed", words=5_000)
     running = await client.started(client.selection(*names), processing_options={"parallel_processing": False})
     async with client.socket() as socket:
         await socket.until("file_progress", status="completed")

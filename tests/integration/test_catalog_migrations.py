@@ -18,7 +18,9 @@ from ingather.adapters.sql import SqlCatalog, migrate
 from ingather.adapters.sql.engine import WRITES, open_engine
 from ingather.adapters.sql.migrate import alembic_config
 from ingather.adapters.sql.tables import metadata
+from ingather.models.batch import BatchState, Counts, SourceProgress
 from ingather.models.errors import ConfigurationError
+from ingather.ports.catalog import BatchFilter
 from tests.support.catalog_records import batch_record, done_record
 from tests.support.postgres import new_database
 
@@ -76,6 +78,39 @@ def test_keys_that_follow_the_same_one_stay_keys(empty_url):
         kept = connection.execute(text("SELECT key_id, rotated_from FROM api_keys ORDER BY key_id")).all()
     engine.dispose()
     assert [tuple(each) for each in kept] == [("k1", None), ("k2", "k1"), ("k3", None)]
+
+
+async def test_batches_of_before_are_added_up_too(empty_url):
+    """Who made them, how their documents ended, how long they ran and what they came from is read out of what is there."""
+    upgrade(empty_url, "0008")
+    counts = Counts(total=4, done=2, failed=1, skipped=1)
+    source = SourceProgress(name="a.zip", source_type="zip", counts=counts)
+    record = batch_record(
+        contract="sources",
+        created_by="vera",
+        state=BatchState.COMPLETED_WITH_FAILURES,
+        counts=counts,
+        sources=(source,),
+    )
+    values = {
+        "id": record.batch_id, "tenant": record.tenant_id, "spec": record.spec.model_dump_json(),
+        "counts": counts.model_dump_json(), "sources": f"[{source.model_dump_json()}]",
+    }  # fmt: skip
+    row = """
+        INSERT INTO batches (batch_id, tenant_id, collection, contract, spec, state, counts, version, name, priority,
+            failures_by_code, sources, retry_round, created_at, started_at, ended_at)
+        VALUES (:id, :tenant, 'default', 'sources', :spec, 'completed_with_failures', :counts, 1, 'n', 3,
+            '{}', :sources, 0, '2026-01-01 00:00:00', '2026-01-01 00:00:01', '2026-01-01 00:00:03.5')
+    """
+    engine = create_engine(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text(row), values)
+    engine.dispose()
+    migrate(empty_url)
+    async with SqlCatalog(empty_url) as catalog:
+        tally = await catalog.tally_batches(BatchFilter(record.tenant_id, contract="sources", created_by="vera"))
+    assert (tally.done, tally.failed, tally.skipped, tally.ran_count, tally.ran_ms) == (2, 1, 1, 1, 2_500)
+    assert (tally.by_state, tally.by_source_type) == ({BatchState.COMPLETED_WITH_FAILURES: 1}, {"zip": 4})
 
 
 def test_processes_that_migrate_at_once_all_succeed(empty_url):
