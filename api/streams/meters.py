@@ -17,7 +17,7 @@ class StreamMeters(Collector):
     def collect(self) -> Iterator[Metric]:
         """The metrics of this process."""
         streams = self._streams
-        yield GaugeMetricFamily("ingather_streams_open", "Event streams open now.", streams.open_count)
+        yield GaugeMetricFamily("ingather_streams_open", "Event streams and WebSockets open now.", streams.open_count)
         yield GaugeMetricFamily(
             "ingather_batches_followed", "Batches somebody here watches.", streams.hub.followed_count
         )

@@ -89,6 +89,16 @@ async def test_no_more_children_run_at_once_than_the_batch_may_have(client, low_
         assert world.most_in_flight == 6
 
 
+async def test_without_parallel_processing_a_large_batch_keeps_its_order(client, low_limits):
+    """One child at a time, one document at a time, none of them in a pack."""
+    world = World(document_count=15, is_small=lambda _: True)
+    async with driven(client, world) as driver:
+        await (await driver.start(options={"parallel_processing": False})).result()
+
+        assert world.most_in_flight == 1
+        assert [each.ordinal for each in world.inputs] == list(range(15))
+
+
 @pytest.mark.parametrize(("max_workers", "in_flight"), [(None, 100), (48, 40), (47, 40), (5, 5)])
 async def test_workers_are_shared_out_among_the_children(client, low_limits, max_workers, in_flight):
     """A batch that asks for so many never has more; one that does not ask fills the window of each child."""
