@@ -82,7 +82,7 @@ def test_keys_that_follow_the_same_one_stay_keys(empty_url):
 
 async def test_batches_of_before_are_added_up_too(empty_url):
     """Who made them, how their documents ended, how long they ran and what they came from is read out of what is there."""
-    upgrade(empty_url, "0008")
+    upgrade(empty_url, "0009")
     counts = Counts(total=4, done=2, failed=1, skipped=1)
     source = SourceProgress(name="a.zip", source_type="zip", counts=counts)
     record = batch_record(
