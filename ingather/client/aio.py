@@ -58,6 +58,7 @@ class AsyncIngatherClient:
     report = AsyncDownloads(calls.report)
     search = AsyncSends(calls.search)
     event_page = AsyncSends(calls.event_page)
+    stream_ticket = AsyncSends(calls.stream_ticket)
 
     # Sources
     connections = AsyncLists(calls.connections)
@@ -66,6 +67,13 @@ class AsyncIngatherClient:
     test_connection = AsyncSends(calls.test_connection)
     connection_files = AsyncLists(calls.connection_files)
     delete_connection = AsyncSends(calls.delete_connection)
+
+    # Jobs over sources
+    create_job = AsyncSends(calls.create_job)
+    job = AsyncSends(calls.job)
+    jobs = AsyncLists(calls.jobs)
+    control_job = AsyncSends(calls.control_job)
+    job_statistics = AsyncSends(calls.job_statistics)
 
     # Administration
     tenants = AsyncLists(calls.tenants)

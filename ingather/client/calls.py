@@ -34,9 +34,12 @@ from ingather.client.models import (
     Document,
     EventPage,
     Hit,
+    Job,
+    JobStatistics,
     Limits,
     Preview,
     SourceFile,
+    StreamTicket,
     Tenant,
     Token,
     User,
@@ -93,14 +96,24 @@ class Call(Generic[T]):
     """Seconds for the answer."""
 
 
+PageCall = Call[dict[str, Any]]
+
+
+def _behind_cursor(call: PageCall, page: Mapping[str, Any]) -> PageCall | None:
+    cursor = page.get("next_cursor") if page.get("has_more") else None
+    return replace(call, parameters={**call.parameters, "cursor": cursor}) if cursor else None
+
+
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
     """A list over any number of pages."""
 
-    first: Call[dict[str, Any]]
+    first: PageCall
     items: Callable[[Mapping[str, Any]], Iterable[T]]
     limit: int | None = None
     """Items wanted; None is all of them."""
+    following: Callable[[PageCall, Mapping[str, Any]], PageCall | None] = _behind_cursor
+    """The call for the page behind this one; None where it is the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +128,9 @@ class PageWalk(Generic[T]):
     """Where a reader of a list stands: send ``call`` and give ``take`` its answer, until there is none left."""
 
     def __init__(self, listing: Listing[T]) -> None:
-        self.call: Call[dict[str, Any]] | None = listing.first
+        self.call: PageCall | None = listing.first
         self._items = listing.items
+        self._following = listing.following
         self._left = listing.limit
 
     def take(self, page: dict[str, Any]) -> list[T]:
@@ -125,11 +139,7 @@ class PageWalk(Generic[T]):
         if self._left is not None:
             items = items[: self._left]
             self._left -= len(items)
-        cursor = page.get("next_cursor") if page.get("has_more") and self._left != 0 else None
-        if cursor and self.call:
-            self.call = replace(self.call, parameters={**self.call.parameters, "cursor": cursor})
-        else:
-            self.call = None
+        self.call = self._following(self.call, page) if self.call and self._left != 0 else None
         return items
 
 
@@ -460,6 +470,11 @@ def event_page(batch_id: str, *, after: int = 0, limit: int | None = None) -> Ca
     return Call("GET", path, _read(EventPage.from_json), wanted, headers={"Accept": "application/json"})
 
 
+def stream_ticket(batch_id: str) -> Call[StreamTicket]:
+    """A ticket that opens the events of one batch, and nothing else, where no header can be sent: for a browser."""
+    return Call("POST", "/v1/stream-tickets", _read(StreamTicket.from_json), json={"batch_id": batch_id})
+
+
 # --- Sources --------------------------------------------------------------------------------
 
 
@@ -509,6 +524,101 @@ def connection_files(connection_id: str, *, folder: str | None = None, limit: in
 def delete_connection(connection_id: str) -> Call[None]:
     """Forget a connection and its credentials. Documents still to be fetched through it fail."""
     return _deletion("/v1/connections", connection_id)
+
+
+# --- Jobs over sources ----------------------------------------------------------------------
+
+
+def create_job(
+    user_id: str,
+    name: str,
+    selections: Iterable[Selection],
+    *,
+    description: str | None = None,
+    priority: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[Job]:
+    """Make a job of files that lie in connected sources. It waits for ``control_job(…, "start")``.
+
+    Args:
+        user_id: whose job it is; the caller's own name, where the service asks for a credential.
+        name: what it is called.
+        selections: 1 to 20. The sources are asked when the job runs: a file that is not there fails alone.
+        description: what it is for.
+        priority: ``low``, ``normal``, ``high``, ``urgent``.
+        options: how each file is processed, such as ``chunk_size``.
+        idempotency_key: one is made up where none is given; the same key of the same user is the same job.
+
+    Raises:
+        InvalidRequestError: a connection that is not there or of another type, an option that is not served.
+    """
+    body = {
+        "user_id": user_id,
+        "name": name,
+        "file_selections": [selection.to_json() for selection in selections],
+        **_given(description=description, priority=priority, processing_options=options and dict(options)),
+    }
+    call = _creation("/batch/jobs", body, Job.from_json, idempotency_key)
+    return replace(call, timeout=UPLOAD_ANSWER_TIMEOUT)
+
+
+def job(user_id: str, job_id: str) -> Call[Job]:
+    """A job now, with its files: the first thousand, and those being worked on."""
+    return Call("GET", _job(job_id), _read(Job.from_json), {"user_id": user_id})
+
+
+def jobs(user_id: str, *, statuses: Iterable[str] | None = None, limit: int | None = None) -> Listing[Job]:
+    """A user's jobs, newest first, without their files; those in any of ``statuses``. What is created while the list is
+    read is not in it.
+    """
+    body = {
+        "user_id": user_id,
+        "limit": min(limit or PAGE_SIZE, PAGE_SIZE),
+        "offset": 0,
+        **_given(status_filter=None if statuses is None else list(statuses)),
+    }
+    first = Call("POST", "/batch/jobs/list", Answer.json, json=body)
+    return Listing(first, lambda page: [Job.from_json(each) for each in page["jobs"]], limit, _behind_offset)
+
+
+def control_job(
+    user_id: str,
+    job_id: str,
+    action: str,
+    *,
+    retry_failed_only: bool = True,
+    idempotency_key: str | None = None,
+) -> Call[str]:
+    """Steer a job, and answer its status then.
+
+    Args:
+        user_id: whose job it is.
+        job_id: which one.
+        action: ``start``, ``pause``, ``resume``, ``cancel``, ``retry``.
+        retry_failed_only: False has a retry run every file of a job that has ended.
+        idempotency_key: one is made up where none is given.
+
+    Raises:
+        InvalidRequestError: the job's status, which it names, does not allow the action.
+        NotFoundError: the user has no such job.
+    """
+    body = {"user_id": user_id, "action": action}
+    if not retry_failed_only:
+        body["retry_failed_only"] = False
+    return _creation(f"{_job(job_id)}/control", body, lambda done: str(done["status"]), idempotency_key)
+
+
+def job_statistics(user_id: str) -> Call[JobStatistics]:
+    """All of a user's jobs, added up."""
+    return Call("GET", "/batch/statistics", _read(JobStatistics.from_json), {"user_id": user_id})
+
+
+def _behind_offset(call: PageCall, page: Mapping[str, Any]) -> PageCall | None:
+    if not page.get("has_more") or not page["jobs"]:
+        return None
+    body = {**call.json, "offset": call.json["offset"] + len(page["jobs"]), **_given(as_of=page.get("as_of"))}
+    return replace(call, json=body)
 
 
 # --- Administration -------------------------------------------------------------------------
@@ -699,6 +809,10 @@ def _batch(batch_id: str) -> str:
 
 def _connection(connection_id: str) -> str:
     return f"/v1/connections/{_segment(connection_id)}"
+
+
+def _job(job_id: str) -> str:
+    return f"/batch/jobs/{_segment(job_id)}"
 
 
 def _document(batch_id: str, document_id: str) -> str:

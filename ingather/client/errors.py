@@ -143,8 +143,12 @@ class ApiError(ClientError):
         # Where fields are named, the detail only says that they are, or says it twice.
         details = [_violation(item) for item in problem.get("errors") or [] if isinstance(item, Mapping)]
         details = details or [str(problem.get("detail") or "")]
+        title = problem.get("title")
+        if not title and any(details):
+            # An error of a contract that has a detail and nothing else.
+            title, *details = details
         super().__init__(
-            str(problem.get("title") or f"The server answered {status}"),
+            str(title or f"The server answered {status}"),
             detail="\n".join(line for line in details if line),
             action=str(problem.get("action") or ""),
             code=str(problem.get("code") or ""),

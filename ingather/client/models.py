@@ -338,6 +338,171 @@ class SourceFile:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """A file of a job."""
+
+    id: str
+    """As it was selected."""
+    name: str
+    status: str
+    progress: int
+    """0 to 100."""
+    current_step: str
+    error: str | None
+    """Why it failed."""
+    size_bytes: int | None
+    """None until it was fetched."""
+    source_type: str | None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        facts = _mapping(raw.get("file_metadata"))
+        return cls(
+            id=str(raw.get("file_id") or ""),
+            name=str(facts.get("name") or ""),
+            status=str(raw.get("status") or "unknown"),
+            progress=_integer(raw.get("progress")) or 0,
+            current_step=str(raw.get("current_step") or ""),
+            error=_text(raw.get("error")),
+            size_bytes=_integer(facts.get("size")),
+            source_type=_text(facts.get("source_type")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionProgress:
+    """How far one selection of a job is."""
+
+    connection_id: str
+    source_type: str
+    total_files: int
+    completed_files: int
+    failed_files: int
+    skipped_files: int
+    progress_percentage: float
+    files: tuple[JobFile, ...]
+    """The first of them, and those being worked on; none in lists of jobs."""
+    files_omitted: int
+    """How many more there are."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            connection_id=str(raw.get("connection_id") or ""),
+            source_type=str(raw.get("source_type") or ""),
+            **_file_counts(raw),
+            progress_percentage=float(raw.get("progress_percentage") or 0.0),
+            files=tuple(JobFile.from_json(each) for each in raw.get("files") or ()),
+            files_omitted=_integer(raw.get("files_omitted")) or 0,
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job over connected sources at one moment. It is a batch, too, under the same id."""
+
+    id: str
+    user_id: str
+    name: str
+    description: str | None
+    status: str
+    priority: str
+    """``low``, ``normal``, ``high``, ``urgent``."""
+    total_files: int
+    completed_files: int
+    failed_files: int
+    skipped_files: int
+    progress_percentage: float
+    created_at: datetime | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    """When it ended, in whichever way."""
+    estimated_duration_ms: int | None
+    """From start to end: known afterwards, else estimated; None where nobody can."""
+    source_progress: tuple[SelectionProgress, ...]
+    """By selection, in their order."""
+    processing_options: Mapping[str, Any] = field(default_factory=dict)
+    """As they are in effect."""
+    problem: str | None = None
+    """Why it could not run as a whole."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL_JOB_STATUSES
+
+    @property
+    def files(self) -> tuple[JobFile, ...]:
+        """Those that are listed, of all selections."""
+        return tuple(file for selection in self.source_progress for file in selection.files)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            id=str(raw["job_id"]),
+            user_id=str(raw.get("user_id") or ""),
+            name=str(raw.get("name") or ""),
+            description=_text(raw.get("description")),
+            status=str(raw.get("status") or "unknown"),
+            priority=str(raw.get("priority") or "normal"),
+            **_file_counts(raw),
+            progress_percentage=float(raw.get("progress_percentage") or 0.0),
+            created_at=parse_time(raw.get("created_at")),
+            started_at=parse_time(raw.get("started_at")),
+            completed_at=parse_time(raw.get("completed_at")),
+            estimated_duration_ms=_integer(raw.get("estimated_duration_ms")),
+            source_progress=tuple(SelectionProgress.from_json(each) for each in raw.get("source_progress") or ()),
+            processing_options=_mapping(raw.get("processing_options")),
+            problem=_text(raw.get("problem")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatistics:
+    """All of a user's jobs, added up."""
+
+    total_jobs: int
+    active_jobs: int
+    """Queued, running, paused or retrying."""
+    completed_jobs: int
+    failed_jobs: int
+    cancelled_jobs: int
+    total_files_processed: int
+    """Completed, failed and skipped, of running jobs too."""
+    average_processing_time_ms: float
+    """Of jobs that have ended."""
+    success_rate: float
+    """Completed files of those processed, percent."""
+    by_source_type: Mapping[str, int]
+    """Files."""
+    by_priority: Mapping[str, int]
+    by_status: Mapping[str, int]
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            total_jobs=_integer(raw.get("total_jobs")) or 0,
+            active_jobs=_integer(raw.get("active_jobs")) or 0,
+            completed_jobs=_integer(raw.get("completed_jobs")) or 0,
+            failed_jobs=_integer(raw.get("failed_jobs")) or 0,
+            cancelled_jobs=_integer(raw.get("cancelled_jobs")) or 0,
+            total_files_processed=_integer(raw.get("total_files_processed")) or 0,
+            average_processing_time_ms=float(raw.get("average_processing_time_ms") or 0.0),
+            success_rate=float(raw.get("success_rate") or 0.0),
+            by_source_type=_mapping(raw.get("by_source_type")),
+            by_priority=_mapping(raw.get("by_priority")),
+            by_status=_mapping(raw.get("by_status")),
+            raw=raw,
+        )
+
+
 # --- Streams --------------------------------------------------------------------------------
 
 
@@ -384,6 +549,33 @@ class EventPage:
             next_after=int(raw.get("next_cursor") or 0),
             reset=_text(raw.get("reset")),
             ended=bool(raw.get("ended")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTicket:
+    """What opens the events of one batch where no header can be sent, as in a browser."""
+
+    url: str = field(repr=False)
+    """The batch's events, with the ticket in it."""
+    sig: str = field(repr=False)
+    """The ticket alone: the query parameter ``sig``."""
+    batch_id: str
+    open_before: datetime | None
+    """The stream has to be opened before this; from then on it may be opened again."""
+    expires_at: datetime | None
+    """The stream ends, and is opened no more."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            url=_links(raw).get("events", ""),
+            sig=str(raw["sig"]),
+            batch_id=str(raw.get("batch_id") or ""),
+            open_before=parse_time(raw.get("open_before")),
+            expires_at=parse_time(raw.get("expires_at")),
             raw=raw,
         )
 
@@ -569,6 +761,11 @@ def _text(value: object) -> str | None:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _file_counts(raw: Mapping[str, Any]) -> dict[str, int]:
+    names = ("total_files", "completed_files", "failed_files", "skipped_files")
+    return {name: _integer(raw.get(name)) or 0 for name in names}
 
 
 def _links(raw: Mapping[str, Any]) -> Mapping[str, str]:

@@ -70,6 +70,7 @@ class IngatherClient:
     report = Downloads(calls.report)
     search = Sends(calls.search)
     event_page = Sends(calls.event_page)
+    stream_ticket = Sends(calls.stream_ticket)
 
     # Sources
     connections = Lists(calls.connections)
@@ -78,6 +79,13 @@ class IngatherClient:
     test_connection = Sends(calls.test_connection)
     connection_files = Lists(calls.connection_files)
     delete_connection = Sends(calls.delete_connection)
+
+    # Jobs over sources
+    create_job = Sends(calls.create_job)
+    job = Sends(calls.job)
+    jobs = Lists(calls.jobs)
+    control_job = Sends(calls.control_job)
+    job_statistics = Sends(calls.job_statistics)
 
     # Administration
     tenants = Lists(calls.tenants)

@@ -64,6 +64,17 @@ def test_lists_follow_their_cursor_to_the_end(client: Any, server: StandIn) -> N
     assert all(request.query["status"] == "done" for request in server.received)
 
 
+def test_jobs_are_listed_as_of_the_first_page(client: Any, server: StandIn) -> None:
+    """By offset; what is created between two pages shifts nothing."""
+    jobs = [{"job_id": f"j-{number}"} for number in range(3)]
+    first = {"jobs": jobs[:2], "total_jobs": 3, "has_more": True, "as_of": "2026-03-14T18:42:00Z"}
+    server.on("POST", "/batch/jobs/list", Answer(first), Answer({**first, "jobs": jobs[2:], "has_more": False}))
+    assert [job.id for job in client.jobs("vera", statuses=["failed"])] == ["j-0", "j-1", "j-2"]
+    one, other = (request.json for request in server.requests("POST", "/batch/jobs/list"))
+    assert one == {"user_id": "vera", "status_filter": ["failed"], "limit": 200, "offset": 0}
+    assert other == {**one, "offset": 2, "as_of": "2026-03-14T18:42:00Z"}
+
+
 def test_a_busy_server_is_asked_again_when_it_says(client: Any, server: StandIn, waits: Waits) -> None:
     """503 with Retry-After is waited out, and the same idempotency key goes with the second attempt."""
     busy = Answer({}, 503, {"Retry-After": "3"})

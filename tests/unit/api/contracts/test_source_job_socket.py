@@ -2,108 +2,27 @@
 
 import asyncio
 import uuid
-from contextlib import aclosing
 
 import orjson
 import pytest
 
 from api.contracts.source_job_messages import Positions, SocketWording, lines_of
-from api.streams.clients import OpenStreams
-from api.streams.session import StreamSession
 from api.streams.subscription import Frame
-from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.models.batch import BatchState, Counts
 from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
 from ingather.ports.event_log import LoggedEvent
-from ingather.settings import ApiSettings, AuthSettings, Limits, Settings
-from tests.support.api import api_in_process
-from tests.support.asgi_socket import asgi_socket
+from ingather.settings import ApiSettings, AuthSettings, Limits
 from tests.support.callers import key_of
-from tests.support.house import House
-from tests.support.scripted_batch import ScriptedBatch
-from tests.support.source_jobs import DRIVE, FOLDER, connect, create
+from tests.support.source_jobs import create
 from tests.support.waiting import until_async
-
-ANYBODY = "/batch/ws/anonymous"
-"""Whose jobs scripted ones are."""
-
-
-class Streams:
-    """The streams of one process around one scripted batch: the real hub and sessions."""
-
-    def __init__(self, house):
-        self.hub = house.hub
-        self.sockets = OpenStreams(per_tenant=None)
-        self._house = house
-
-    async def follow(self, record, wording):
-        session = StreamSession(self._house.batch.key, wording, hub=self.hub, log=self._house.log, told=False)
-        async with aclosing(session.frames()) as frames:
-            async for chunk in frames:
-                yield chunk
-
-    def socket_closed(self, tenant_id, client):
-        self.sockets.closed(tenant_id, client)
-
-
-class ShownBatch(ScriptedBatch):
-    """One whose progress the engine's stand-in shows as it goes."""
-
-    engine = None
-
-    def _note(self, entry):
-        super()._note(entry)
-        if self.engine is not None:
-            self.engine.open[self.key.batch_id] = self.live
-
-    async def close(self, state=BatchState.COMPLETED):
-        await super().close(state)
-        self.engine.open.pop(self.key.batch_id, None)
-
-
-class World:
-    """The API, and one job that does what a test says."""
-
-    def __init__(self, api, batch, house):
-        self.api, self.batch, self.house = api, batch, house
-
-    @property
-    def job_id(self):
-        return self.batch.key.batch_id
-
-    def open(self, path=ANYBODY, headers=None, **query):
-        return asgi_socket(self.api.app, path, headers, **query)
+from tests.support.watched_job import job_world
 
 
 @pytest.fixture
 async def world():
-    async with made_world() as world:
+    async with job_world() as world:
         yield world
-
-
-class made_world:  # noqa: N801  # reads as a function
-    """A world with these settings."""
-
-    def __init__(self, **settings):
-        self._api = api_in_process(Settings(**settings))
-
-    async def __aenter__(self):
-        api = await self._api.__aenter__()
-        await connect(api, "drive", DRIVE)
-        await connect(api, "shelf", FOLDER)
-        self._batch = ShownBatch(str(uuid.uuid4()), document_count=3, catalog=api.catalog, contract="sources")
-        await self._batch.create()
-        self._house = House(self._batch, InMemoryEventLog())
-        api.app.state.streams = Streams(self._house)
-        api.engine.specs[self._batch.key.batch_id] = (await self._batch.record()).spec
-        self._batch.engine = api.engine
-        api.engine.open[self._batch.key.batch_id] = self._batch.live
-        return World(api, self._batch, self._house)
-
-    async def __aexit__(self, *exc_info):
-        await self._house.close()
-        await self._api.__aexit__(*exc_info)
 
 
 # Who may
@@ -143,7 +62,7 @@ async def test_an_unknown_job_closes_with_4404(world, user, job):
 
 async def test_where_credentials_are_asked_for_a_socket_needs_one():
     """In a header, a cookie or the first message; a wrong one closes with 4401, another user's name with 4404."""
-    async with made_world(auth=AuthSettings(mode="required")) as world:
+    async with job_world(auth=AuthSettings(mode="required")) as world:
         key = await key_of(world.api.catalog.accounts, username="vera")
         token = key["X-API-Key"]
         for headers in (key, {"Authorization": f"Bearer {token}"}, {"Cookie": f"ingather_token={token}"}):
@@ -164,7 +83,7 @@ async def test_where_credentials_are_asked_for_a_socket_needs_one():
 
 async def test_a_user_holds_so_many_sockets_open_and_no_more():
     """One more closes with 4429; another user's opens, and so does the next once one was left."""
-    async with made_world(limits=Limits(websockets_per_user=1)) as world:
+    async with job_world(limits=Limits(websockets_per_user=1)) as world:
         async with world.open("/batch/ws/vera") as first, world.open("/batch/ws/vera") as second:
             await first.next()
             assert await second.closes() == 4429
@@ -177,7 +96,7 @@ async def test_a_user_holds_so_many_sockets_open_and_no_more():
 async def test_a_page_of_another_origin_gets_no_socket():
     """It is refused before it opens; the API's own pages and those that are allowed are not."""
     settings = {"auth": AuthSettings(mode="required"), "api": ApiSettings(allowed_origins=("https://tool.example",))}
-    async with made_world(**settings) as world:
+    async with job_world(**settings) as world:
         key = await key_of(world.api.catalog.accounts, username="vera")
         for origin in ("https://tool.example", "https://api.test", "http://api.test"):
             async with world.open("/batch/ws/vera", {**key, "Origin": origin}) as socket:
