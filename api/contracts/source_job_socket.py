@@ -21,7 +21,7 @@ from activities.failures import described
 from api.access import Caller, public
 from api.contracts.source_job_body import CONTRACT
 from api.contracts.source_job_messages import MAX_POSITIONS, Positions, SocketWording, job_update, lines_of, message
-from api.contracts.source_jobs import find_job, whose
+from api.contracts.source_jobs import JOB_NOT_FOUND, find_job, whose
 from api.credentials import credential_of
 from api.dependencies import ApiParts
 from api.resources import BatchSnapshot
@@ -151,7 +151,9 @@ def _refusal(error: IngatherError) -> _CloseError:
         case DependencyError():
             code = TRY_LATER
         case _:
-            code = NOT_FOUND if error.http_status == 404 else POLICY
+            if error.http_status == 404:
+                return _CloseError(NOT_FOUND, JOB_NOT_FOUND)
+            code = POLICY
     return _CloseError(code, error.message)
 
 

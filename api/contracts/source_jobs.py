@@ -60,11 +60,10 @@ from ingather.models.errors import (
 SERVICE = "ingather"
 MAX_PAGE = 200
 
-_TEXTS: dict[type[IngatherError], str] = {
-    BatchNotFoundError: "Job not found",
-    UserNotFoundError: "Job not found",
-    TenantNotFoundError: "Job not found",
-}
+JOB_NOT_FOUND = "Job not found"
+_TEXTS: dict[type[IngatherError], str] = dict.fromkeys(
+    (BatchNotFoundError, UserNotFoundError, TenantNotFoundError), JOB_NOT_FOUND
+)
 """The contract's own words; every other error speaks for itself."""
 _INVALID = frozenset({409, 415, 422})
 """What others call so is 400 here: this contract has one status for requests that cannot be carried out."""
@@ -78,7 +77,7 @@ def _answer(error: IngatherError, status: int, headers: Mapping[str, str]) -> Re
     if isinstance(error, InvalidStateError):
         return _refused(_with_state(error), 400, headers)
     places = [f"{each.pointer}: {each.detail}" for each in error.facts.get("errors", ())]
-    detail = _TEXTS.get(type(error)) or " ".join(places[:5]) or error.message
+    detail = _TEXTS.get(type(error)) or "; ".join(places[:5]) or error.message
     return _refused(detail, 400 if status in _INVALID else status, headers)
 
 

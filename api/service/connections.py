@@ -200,7 +200,9 @@ class ConnectionService:
             async with self._opened(connection):
                 return
         except SourceAccessDeniedError as error:
-            raise invalid("#/settings", f"{error.message} {error.action}", error.code) from error
+            # The general advice is about a connection that is there.
+            advice = "" if error.action == error.advice else f" {error.action}"
+            raise invalid("#/settings", f"{error.message}{advice}", error.code) from error
 
     @asynccontextmanager
     async def _opened(self, connection: Connection) -> AsyncIterator[Source]:

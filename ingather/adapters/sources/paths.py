@@ -19,6 +19,8 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe wit
 
 NO_ROOTS = "This deployment allows no folder of its workers."
 NO_ROOTS_ADVICE = "Set INGATHER_SOURCES__ROOTS in the API and in every worker to the folders that may be read."
+_SHOWN = 160
+"""Characters of a path in a message."""
 
 
 def below_root(path: str, roots: Sequence[Path]) -> tuple[Path, tuple[str, ...]]:
@@ -43,9 +45,16 @@ def parts_of(file_id: str) -> tuple[str, ...]:
     parts = tuple(file_id.split("/"))
     if "\0" in file_id or any(part in {"", ".", ".."} for part in parts):
         raise SourceAccessDeniedError(
-            f"{shown(file_id)!r} is no path below the connection's own: it is absolute, or has an empty part, '.' or '..'."
+            f"{_shown_path(parts)!r} is no path below the connection's own: it is absolute, or has an empty part, '.' or '..'.",
+            action="Name files as GET /v1/connections/{id}/files lists them.",
         )
     return parts
+
+
+def _shown_path(parts: Sequence[str]) -> str:
+    """A path that leads nowhere, with what is wrong with it."""
+    path = "/".join(part if part in {"", ".", ".."} else shown(part) for part in parts)
+    return path if len(path) <= _SHOWN else f"…{path[1 - _SHOWN :]}"
 
 
 @contextmanager

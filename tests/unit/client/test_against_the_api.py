@@ -273,7 +273,7 @@ async def test_a_job_is_followed_over_the_apis_own_websocket() -> None:
             ("document-2.txt", "completed"),
         ]
         assert (rest[-1].is_final, rest[-1].job["failed_files"]) == (True, 1)
-        with pytest.raises(NotFoundError):
+        with pytest.raises(NotFoundError, match="Job not found"):
             await anext(client.job_messages("vera", job_id=world.job_id))
 
 

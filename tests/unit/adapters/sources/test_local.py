@@ -57,6 +57,16 @@ async def test_no_id_climbs_out(shelf, file_id):
         await shelf.list_files(file_id or "..")
 
 
+async def test_a_path_that_climbs_is_named_whole(shelf):
+    """Its last part alone would look harmless; what is long or odd in it is not repeated."""
+    with pytest.raises(SourceAccessDeniedError, match=r"'sub/\.\./\.\./secret\.txt' is no path below"):
+        await content_of(shelf, "sub/../../secret.txt")
+    with pytest.raises(SourceAccessDeniedError) as refused:
+        await content_of(shelf, "../" * 1_000 + "a\nb.txt")
+    assert len(refused.value.message) < 300
+    assert "\n" not in refused.value.message
+
+
 async def test_links_are_not_followed(root, shelf, tmp_path):
     """Neither to a file nor through a folder, also where they lead to something allowed; and they are not listed."""
     (root / "in/file").symlink_to(tmp_path / "secret.txt")
