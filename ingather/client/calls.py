@@ -603,7 +603,7 @@ def control_job(
         InvalidRequestError: the job's status, which it names, does not allow the action.
         NotFoundError: the user has no such job.
     """
-    body = {"user_id": user_id, "action": action}
+    body: dict[str, Any] = {"user_id": user_id, "action": action}
     if not retry_failed_only:
         body["retry_failed_only"] = False
     return _creation(f"{_job(job_id)}/control", body, lambda done: str(done["status"]), idempotency_key)
