@@ -1,9 +1,10 @@
-"""A request's body as it arrives: limited in size, and in how long it may be silent."""
+"""A request's body as it arrives: limited in size, and in how far it may fall behind."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -13,14 +14,26 @@ from ingather.models.errors import PayloadTooLargeError, RequestError
 
 UNLIMITED_BODY = 1 << 50
 """For routes that read the body themselves: the framework's own limit is off, and ours count as the bytes arrive."""
-IDLE_SECONDS = 60.0
-"""A body that brings nothing for so long has stopped."""
 HELD_SECONDS = 30.0
 HELD_BYTES_PER_SECOND = 128 * 1024
 """A body that is held in memory keeps others waiting: it arrives at this pace at least, after so many seconds."""
 _DRAIN_BYTES = 512 * 1024 * 1024
 _DRAIN_SECONDS = 3.0
 _WORTH_TIDYING_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How slowly a body may arrive. Time in which nobody asked for it does not count, nor do bytes sent ahead."""
+
+    behind_seconds: float = 60.0
+    """How far it may fall behind; so long it may also be silent."""
+    bytes_per_second: float = 16 * 1024
+    """A body that never stops and never ends would hold its turn, and its place among the open uploads, for ever."""
+
+    def behind(self, before: float, waited_seconds: float, size_bytes: int) -> float:
+        """Seconds a body is behind after a chunk that was waited for."""
+        return max(0.0, before + waited_seconds - size_bytes / self.bytes_per_second)
 
 
 class RequestBody:
@@ -30,12 +43,15 @@ class RequestBody:
         request: whose body nobody has read yet.
         limit: bytes, counted as they arrive.
         limit_name: the setting behind it, for the refusal.
+        pace: how slowly it may arrive.
     """
 
-    def __init__(self, request: Request, limit: int, limit_name: str) -> None:
+    def __init__(self, request: Request, limit: int, limit_name: str, pace: Pace = Pace()) -> None:
         self._request = request
         self._limit = limit
         self._limit_name = limit_name
+        self._pace = pace
+        self._behind_seconds = 0.0
         self.received_bytes = 0
         self._is_over = False
 
@@ -60,7 +76,7 @@ class RequestBody:
                 await asyncio.to_thread(return_free_pages_to_the_system)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Raises ``PayloadTooLargeError``, ``RequestError`` when it stops arriving, ``ClientDisconnect``."""
+        """Raises ``PayloadTooLargeError``, ``RequestError`` when it falls behind its pace, ``ClientDisconnect``."""
         if self.announced_bytes is not None and self.announced_bytes > self._limit:
             raise self._too_large()
         while not self._is_over:
@@ -96,16 +112,22 @@ class RequestBody:
             return
 
     async def _next(self) -> bytes:
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
-            async with asyncio.timeout(IDLE_SECONDS):
+            async with asyncio.timeout(self._pace.behind_seconds - self._behind_seconds):
                 message = await self._request.receive()
         except TimeoutError as error:
-            raise RequestError("The body stopped arriving; nothing was started.") from error
+            pace = f"{self._pace.bytes_per_second / 1024:g} KiB a second"
+            raise RequestError(
+                f"The body stopped arriving, or arrives more slowly than {pace}; nothing was started."
+            ) from error
         if message["type"] == "http.disconnect":
             self._is_over = True
             raise ClientDisconnect
         self._is_over = not message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
+        self._behind_seconds = self._pace.behind(self._behind_seconds, clock() - began, len(chunk))
         return chunk
 
     def _too_large(self) -> PayloadTooLargeError:

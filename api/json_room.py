@@ -7,7 +7,7 @@ room. And JSON of a few bytes a value becomes thirty times as large when it is r
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from activities.byte_budget import ByteBudget
+from api.shared_budget import SharedBudget
 from ingather.models.errors import PayloadTooLargeError
 
 _SMALL_BYTES = 1024 * 1024
@@ -15,37 +15,6 @@ _SMALL_BYTES = 1024 * 1024
 _BYTES_PER_VALUE = 160
 """What a value costs in memory, the object around it and its share of the document."""
 _LARGEST_AT_ONCE = 4
-
-
-class SharedBudget:
-    """Bytes that tenants share, in the order of asking.
-
-    Args:
-        total_bytes: what may be held at one time.
-        own_bytes: what one tenant may hold of it. Whoever asks for more gets all of it, alone.
-    """
-
-    def __init__(self, total_bytes: int, own_bytes: int) -> None:
-        self._all = ByteBudget(total_bytes)
-        self._own_bytes = own_bytes
-        self._own: dict[str, tuple[ByteBudget, int]] = {}
-        """By tenant, with how many hold or wait."""
-
-    @asynccontextmanager
-    async def hold(self, tenant_id: str, size_bytes: int) -> AsyncIterator[None]:
-        """Hold so many bytes for the block; waits until the tenant, and then all together, have them free."""
-        share = min(size_bytes, self._own_bytes)
-        own, users = self._own.get(tenant_id) or (ByteBudget(self._own_bytes), 0)
-        self._own[tenant_id] = (own, users + 1)
-        try:
-            async with own.hold(share), self._all.hold(share):
-                yield
-        finally:
-            own, users = self._own[tenant_id]
-            if users == 1:
-                del self._own[tenant_id]
-            else:
-                self._own[tenant_id] = (own, users - 1)
 
 
 class JsonRoom:

@@ -7,12 +7,13 @@ ended. Its objects are provisional: where the request comes to nothing, ``discar
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 
+from api.shared_budget import SharedBudget
 from ingather.domain.keys import upload_key
 from ingather.models.content import SMALL_UPLOAD_BYTES, UPLOAD_PACK_BYTES, BlobRef, Stage
 from ingather.models.document import DocumentFailure
@@ -24,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 LARGE_FILES_AT_ONCE = 4
 """Large files on their way through one process at a time; each has up to 32 MiB of parts in memory."""
+LARGE_FILES_OF_A_TENANT = LARGE_FILES_AT_ONCE - 1
+"""Of them, those of one tenant: the last turn is left to the others, however many of its own it has stand still."""
 _CHUNKS_AHEAD = 16
 """Chunks of a large file that may wait for the store before the client is slowed down."""
 
@@ -106,11 +109,12 @@ class StoringIntake:
     """Keeps the files in the blob store under an upload id of its own.
 
     ``turns`` is shared by all intakes of the process: it bounds how many large files are on their
-    way at a time, each with some parts in memory. A client that waits for its turn is not read from.
+    way at a time, each with some parts in memory. A client that waits for its turn is not read from;
+    one that has its turn keeps a pace (``api.body.Pace``).
     """
 
     def __init__(
-        self, blobs: BlobStore, tenant_id: str, upload_id: str, limits: IntakeLimits, turns: asyncio.Semaphore
+        self, blobs: BlobStore, tenant_id: str, upload_id: str, limits: IntakeLimits, turns: SharedBudget
     ) -> None:
         self._turns = turns
         self._blobs = blobs
@@ -139,8 +143,9 @@ class StoringIntake:
         else:
             self._head += content
             if len(self._head) > SMALL_UPLOAD_BYTES:
-                await self._turns.acquire()
-                self._large = StreamedObject(self._blobs, self._new_key("file"), self._turns.release)
+                turn = contextlib.AsyncExitStack()
+                await turn.enter_async_context(self._turns.hold(self._tenant_id, 1))
+                self._large = StreamedObject(self._blobs, self._new_key("file"), turn)
                 head, self._head = bytes(self._head), bytearray()
                 await self._large.write(head)
 
@@ -201,6 +206,11 @@ class StoringIntake:
         return key
 
 
+def large_file_turns() -> SharedBudget:
+    """Turns of a process, shared by its tenants."""
+    return SharedBudget(LARGE_FILES_AT_ONCE, LARGE_FILES_OF_A_TENANT)
+
+
 def check_count(count: int, limits: IntakeLimits) -> None:
     """Raises ``BatchTooLargeError`` when a batch would hold too many documents."""
     if count > limits.max_documents:
@@ -248,18 +258,17 @@ class _AbortedUploadError(Exception):
     """Makes ``put_stream`` give up and clean up."""
 
 
-def _nothing() -> None:
-    return
-
-
 class StreamedObject:
-    """One ``put_stream`` fed from a short queue: whoever writes faster than the store takes is slowed down."""
+    """One ``put_stream`` fed from a short queue: whoever writes faster than the store takes is slowed down.
 
-    def __init__(self, blobs: BlobStore, key: str, on_done: Callable[[], None] = _nothing) -> None:
+    Args:
+        turn: what it holds meanwhile; given back once the store is done with it.
+    """
+
+    def __init__(self, blobs: BlobStore, key: str, turn: contextlib.AsyncExitStack | None = None) -> None:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(_CHUNKS_AHEAD)
         self._is_aborted = False
-        self._task = asyncio.create_task(self._store(blobs, key))
-        self._task.add_done_callback(lambda _task: on_done())
+        self._task = asyncio.create_task(self._store(blobs, key, turn or contextlib.AsyncExitStack()))
 
     async def write(self, content: bytes) -> None:
         await self._put(content)
@@ -289,8 +298,8 @@ class StreamedObject:
                 await self._task
                 raise StorageUnavailableError("Object storage ended an upload early.") from None
 
-    async def _store(self, blobs: BlobStore, key: str) -> BlobRef:
-        async with contextlib.aclosing(self._parts()) as parts:
+    async def _store(self, blobs: BlobStore, key: str, turn: contextlib.AsyncExitStack) -> BlobRef:
+        async with turn, contextlib.aclosing(self._parts()) as parts:
             return await blobs.put_stream(key, parts)
 
     async def _parts(self) -> AsyncGenerator[bytes, None]:

@@ -10,8 +10,9 @@ import uuid_utils
 
 from api.reception import Reception
 from api.service.tenants import TenantBook
+from api.shared_budget import SharedBudget
 from api.submission_lines import NoLines, StoredLines
-from api.uploads import LARGE_FILES_AT_ONCE, IntakeLimits, MeasuringIntake, StoringIntake
+from api.uploads import IntakeLimits, MeasuringIntake, StoringIntake, large_file_turns
 from ingather.domain.keys import submission_part_key
 from ingather.models.batch import SubmissionPart
 from ingather.ports.blob_store import BlobStore
@@ -25,7 +26,7 @@ class Receiving:
     limits: IntakeLimits
     """Of tenants that have none of their own."""
     tenants: TenantBook | None = None
-    large_file_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_FILES_AT_ONCE))
+    large_file_turns: SharedBudget = field(default_factory=large_file_turns)
 
     async def limits_for(self, tenant_id: str) -> IntakeLimits:
         """What a tenant may hand in."""

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from api import body as api_body
-from api.json_room import JsonRoom, SharedBudget, most_values
+from api.json_room import JsonRoom, most_values
+from api.shared_budget import SharedBudget
 from ingather.models.errors import PayloadTooLargeError
 from ingather.settings import Limits, Settings
 from tests.support.api import api_in_process
