@@ -1,6 +1,7 @@
 """Activities over the real parts: S3, SQLite, LanceDB, and parsers in processes that crash, hang and are killed."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -133,6 +134,22 @@ async def test_what_a_document_does_to_its_parser_is_its_outcome(workshop, accid
     assert error.action
     assert "peak_memory_bytes" in error.facts
     assert (await workshop.ingest(batch_id, 1)).status is DocumentStatus.DONE
+
+
+async def test_a_document_that_kills_two_parsers_is_quarantined(workshop):
+    """A SIGSEGV may be an accident once; after the second one its row says where, of what, at how much memory, and where its bytes are."""
+    batch_id = await workshop.batch(b"crash-at-first", b"crash")
+
+    accident, killer = [await workshop.ingest(batch_id, ordinal) for ordinal in range(2)]
+
+    assert (accident.status, killer.status) == (DocumentStatus.DONE, DocumentStatus.FAILED)
+    row = await workshop.row(batch_id, 1)
+    facts = row.error.facts
+    assert (row.error.code, row.error.stage) == ("parser_crashed", Stage.PARSING)
+    assert (facts["kills"], facts["quarantined"], facts["exit_signal"]) == (2, True, signal.SIGSEGV)
+    assert facts["peak_memory_bytes"] > MIB
+    place = raw_of(row)
+    assert await workshop.blobs.get(place.key, offset=place.offset, size=place.size_bytes) == b"crash"
 
 
 async def test_poison_in_a_pack_takes_no_neighbour_down(workshop):
