@@ -47,7 +47,7 @@ def row(verdict: Verdict) -> str:
         fault.name,
         fault.moment,
         fault.documents,
-        f"{verdict.recovered_seconds:.1f}",
+        "ended meanwhile" if verdict.recovered_seconds is None else f"{verdict.recovered_seconds:.1f}",
         f"{verdict.ended_seconds:.1f}",
     )
     return "| " + " | ".join(map(str, (*cells, verdict.lost, verdict.doubled, failed))) + " |"
@@ -70,8 +70,9 @@ def page(verdicts: Sequence[Verdict], load_before: float) -> str:
         "number of cores the seconds are upper bounds.",
         "",
         "*Recovered*: seconds from the end of the cause (for a kill: from the kill) until a worker told of a document done",
-        "since. *Lost* and *twice* compare the batch's counts, the catalog's rows, the report, the chunks in the index and",
-        "the numbered events. Nobody did anything but watch.",
+        "since; *ended meanwhile* where the batch had ended before its cause did. Every batch ran when it was struck.",
+        "*Lost* and *twice* compare the batch's counts, the catalog's rows, the report, the chunks in the index and the",
+        "numbered events. Nobody did anything but watch.",
         "",
         *HEAD,
         *map(row, verdicts),

@@ -4,9 +4,10 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,8 +17,10 @@ import httpx
 from ingather.stack.local import LocalStack
 from ingather.stack.ports import choose_ports
 from ingather.stack.roots import ApiPart, WorkerPart
-from tests.faults.s3_proxy import S3Proxy
+from tests.faults.s3_proxy import S3Proxy, Weather
 from tests.support.running_stack import Visitor
+
+PARTS = ("worker-1", "api", "temporal", "redis", "s3")
 
 
 class BreakableStack(LocalStack):
@@ -27,6 +30,8 @@ class BreakableStack(LocalStack):
         super().__init__(data_dir, api_port=choose_ports(["api"])["api"])
         self._proxy_port = choose_ports(["proxy"])["proxy"]
         self.storage: S3Proxy
+        self.struck_at: datetime | None = None
+        """When the first accident happened since somebody set it to None."""
         self._visiting: httpx.AsyncClient
 
     async def __aenter__(self) -> Self:
@@ -54,11 +59,24 @@ class BreakableStack(LocalStack):
         await self.storage.__aenter__()
         await super()._start()
 
+    async def is_whole(self, seconds: float = 90) -> None:
+        """Wait until every part runs and says it is ready."""
+        deadline = time.monotonic() + seconds
+        while missing := set(PARTS) - set(self.pids):
+            assert time.monotonic() < deadline, f"{', '.join(sorted(missing))} did not come back"
+            await asyncio.sleep(0.05)
+        await self._wait_ready()
+
     # --- Accidents --------------------------------------------------------------------------------
+
+    def strikes(self) -> None:
+        """The accident happens now."""
+        self.struck_at = self.struck_at or datetime.now(UTC)
 
     def kill(self, part: str) -> None:
         """SIGKILL; the supervisor, and nobody else, brings it back."""
         os.kill(self.pids[part], signal.SIGKILL)
+        self.strikes()
 
     async def is_back(self, part: str, restarts_before: int, seconds: float = 90) -> None:
         """Wait until the supervisor has started a part again."""
@@ -97,6 +115,7 @@ class BreakableStack(LocalStack):
         """SIGSTOP for the block, SIGCONT after it: what a paused machine or a swapping one does."""
         pid = self.pids[part]
         os.kill(pid, signal.SIGSTOP)
+        self.strikes()
         try:
             yield
         finally:
@@ -106,11 +125,19 @@ class BreakableStack(LocalStack):
         """SIGTERM, as a deploy does; answers how many seconds the process took to end."""
         pid, before, began = self.pids[part], self.restarts(part), time.monotonic()
         os.kill(pid, signal.SIGTERM)
+        self.strikes()
         while self.pids.get(part) == pid:  # noqa: ASYNC110  # nobody could set an event
             await asyncio.sleep(0.02)
         took = time.monotonic() - began
         await self.is_back(part, before)
         return took
+
+    @contextmanager
+    def foul(self, weather: Weather) -> Iterator[None]:
+        """Storage behaves like this for the block."""
+        with self.storage.foul(weather):
+            self.strikes()
+            yield
 
     def log_of(self, part: str) -> str:
         return self.directory.log(part).read_text(encoding="utf-8")
