@@ -55,14 +55,14 @@ from ingather.bootstrap import (
 from ingather.logging import configure_logging
 from ingather.machine import usable_cores, usable_memory_bytes
 from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, IO_QUEUE, WORKFLOW_QUEUE
-from ingather.models.errors import EngineUnavailableError, IngatherError
+from ingather.models.errors import ConfigurationError, EngineUnavailableError, IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import PlaceLimits
 from ingather.settings import MIB, Settings
 from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
 from workflows.places import PlacesWorkflow
-from workflows.runner import sandboxed_runner
+from workflows.runner import require_no_context, sandboxed_runner
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +121,11 @@ def build_preparer(embedder: WordLlamaEmbedder | OpenAiEmbedder, settings: Setti
 
 
 def build_worker(client: Client, queue: str, activities: Sequence[Callable[..., Any]], settings: Settings) -> Worker:
-    """One worker of one role. Eager execution stays off: it bypasses fairness."""
+    """One worker of one role. Eager execution stays off: it bypasses fairness.
+
+    Raises ``ConfigurationError`` for a client whose data converter our workflow instances would serve wrongly.
+    """
+    require_no_context(client.data_converter)
     slots = parser_process_count(settings) * DOCUMENTS_PER_PARSER if queue == CPU_QUEUE else 50
     return Worker(
         client,
@@ -295,7 +299,7 @@ def main() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(run(roles, settings))
-        except EngineUnavailableError as error:
+        except (EngineUnavailableError, ConfigurationError) as error:
             log.error("worker.not_started", code=error.code, reason=error.message, action=error.action)  # noqa: TRY400  # one sentence
             sys.exit(1)
 

@@ -4,15 +4,19 @@ The SDK asks a workflow instance for the serialization context of every payload,
 each way, and enters the sandbox for each question: a quarter of a busy worker's Python time.
 Contexts matter to data converters that depend on one (encryption keyed by workflow id);
 ours does not, and keeps no payload outside of history, so the answers are the SDK's own
-words for "no context".
+words for "no context". A worker whose converter would want one does not start
+(``require_no_context``).
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from temporalio.converter import StorageDriverStoreContext
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter, StorageDriverStoreContext, WithSerializationContext
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from ingather.models.errors import ConfigurationError
 
 PASSED_THROUGH = (
     "ingather",
@@ -65,3 +69,26 @@ def sandboxed_runner() -> WorkflowRunner:
     """The runner of every worker and of replays."""
     restrictions = SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
     return _ContextFreeRunner(SandboxedWorkflowRunner(restrictions=restrictions))
+
+
+def require_no_context(converter: DataConverter) -> None:
+    """Raises ``ConfigurationError`` where a data converter depends on a context that our workflow instances do not give.
+
+    A codec is fine that treats every payload alike, as one does that compresses, or encrypts with one key.
+    """
+    plain = pydantic_data_converter
+    if isinstance(converter.payload_codec, WithSerializationContext):
+        wanting = f"the payload codec {type(converter.payload_codec).__name__}"
+    elif converter.external_storage is not None:
+        wanting = "external storage"
+    elif converter.payload_converter_class is not plain.payload_converter_class:
+        wanting = f"the payload converter {converter.payload_converter_class.__name__}"
+    elif converter.failure_converter_class is not plain.failure_converter_class:
+        wanting = f"the failure converter {converter.failure_converter_class.__name__}"
+    else:
+        return
+    raise ConfigurationError(
+        f"Temporal's client has {wanting}, which may depend on the workflow a payload belongs to; workers give it no"
+        " such context, and it would silently get a wrong one.",
+        action="Connect with the plain Pydantic data converter, or let workflows/runner.py answer with contexts.",
+    )
