@@ -24,11 +24,12 @@ DYNAMIC_CONFIG = {
 }
 """What any Temporal needs for us; docker-compose's server is told the same."""
 
-_ONE_MACHINE = {
+ONE_MACHINE = {
     # Four partitions are for many machines; with one, priority and fairness order all tasks of a queue.
     "matching.numTaskqueueReadPartitions": "1",
     "matching.numTaskqueueWritePartitions": "1",
 }
+"""What it needs on one machine, as docker-compose's is."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class TemporalServer:
             argv += [f"--{option}", str(self.ports[f"temporal{port}"])]
         for pragma, value in _PRAGMAS.items():
             argv += ["--sqlite-pragma", f"{pragma}={value}"]
-        for key, value in {**DYNAMIC_CONFIG, **_ONE_MACHINE, **self.dynamic_config}.items():
+        for key, value in {**DYNAMIC_CONFIG, **ONE_MACHINE, **self.dynamic_config}.items():
             argv += ["--dynamic-config-value", f"{key}={value}"]
         for key, value in self.search_attributes.items():
             argv += ["--search-attribute", f"{key}={value}"]

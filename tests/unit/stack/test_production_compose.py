@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from ingather.models.engine import SEARCH_ATTRIBUTES
 from ingather.settings import Settings
-from ingather.stack.temporal import DYNAMIC_CONFIG
+from ingather.stack.temporal import DYNAMIC_CONFIG, ONE_MACHINE
 from worker import ROLES
 
 ROOT = Path(__file__).parents[3]
@@ -120,9 +120,9 @@ def test_temporal_is_set_up_for_growth(services: dict[str, Any]):
 
 
 def test_temporal_is_told_the_same_as_the_embedded_one():
-    """Fairness and query limits do not differ between a laptop and production."""
+    """Fairness, its order over all tasks, and query limits do not differ between a laptop and production on one host."""
     config = yaml.safe_load((ROOT / "deploy/temporal/dynamic-config.yaml").read_text(encoding="utf-8"))
-    assert {key: json.dumps(rules[0]["value"]) for key, rules in config.items()} == DYNAMIC_CONFIG
+    assert {key: json.dumps(rules[0]["value"]) for key, rules in config.items()} == DYNAMIC_CONFIG | ONE_MACHINE
 
 
 def test_all_search_attributes_are_registered():
