@@ -3,8 +3,9 @@
 Tenant A hands in one large batch (5,000 texts), tenant B small ones of 20. B's time is taken from the
 submission until every document is done and searchable: first with the machine to itself, then while A's
 documents are under way, in one run on one stack. The ratio of the two medians is what is asked to stay
-under 3. Beside it, how the share of each tenant's work compares while both have some.
+under 3 (``AIM``). Beside it, how the share of each tenant's work compares while both have some.
 
+``python -m bench.figures --only fairness`` keeps what it says in ``bench/results/performance/fairness.json``.
 ``--document-bytes 70000`` makes A's documents too large to share activities.
 """
 
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -26,8 +28,11 @@ import uuid_utils
 from bench.workload import Workload, small_texts
 from ingather.adapters.sql.catalog import SqlCatalog
 from ingather.logging import configure_logging
+from ingather.machine import usable_cores
 from ingather.stack.local import LocalStack
 
+AIM = 3.0
+"""What the ratio is to stay under."""
 UNDER_WAY = 100
 """Documents of A that have ended when B's turn comes: its pipeline is full by then."""
 _POLL_SECONDS = 0.25
@@ -42,6 +47,7 @@ class Fairness:
     beside_seconds: list[float]
     ratio: float
     """Median beside A by median alone."""
+    aim: float
     noisy_documents: int
     noisy_left: int
     """Of A's, when B's last batch had ended: the noise lasted to the end."""
@@ -103,6 +109,7 @@ class _Tenant:
 
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """A stack of its own, two tenants, one run."""
+    load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         async with LocalStack(scratch / "stack") as stack:
@@ -117,7 +124,12 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 await catalog.close()
                 for tenant in (noisy, quiet):
                     tenant.close()
-    return {"at": datetime.now(UTC).isoformat(timespec="seconds"), **asdict(found)}
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": usable_cores(),
+        "load_before": round(load_before, 1),
+        **asdict(found),
+    }
 
 
 def _play(noisy: _Tenant, quiet: _Tenant, scratch: Path, arguments: argparse.Namespace) -> Fairness:
@@ -150,6 +162,7 @@ def _play(noisy: _Tenant, quiet: _Tenant, scratch: Path, arguments: argparse.Nam
         alone_seconds=[round(each, 3) for each in alone],
         beside_seconds=[round(each, 3) for each in beside],
         ratio=round(statistics.median(beside) / statistics.median(alone), 2),
+        aim=AIM,
         noisy_documents=arguments.documents,
         noisy_left=arguments.documents - after,
         noisy_per_second_alone=round(rate_alone, 1),

@@ -10,6 +10,7 @@ Each bench runs in a process of its own, one after the other; what it prints las
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,8 +82,11 @@ def _latencies(found: dict[str, Any]) -> Bars:
 
 
 def _fairness(found: dict[str, Any]) -> Bars:
+    """Its aim follows from the rounds alone, so it is a bar."""
+    aim = found["aim"] * statistics.median(found["alone_seconds"])
     alone = [(f"alone {n + 1}", seconds) for n, seconds in enumerate(found["alone_seconds"])]
-    return alone + [(f"beside {n + 1}", seconds) for n, seconds in enumerate(found["beside_seconds"])]
+    beside = [(f"beside {n + 1}", seconds) for n, seconds in enumerate(found["beside_seconds"])]
+    return [*alone, *beside, (f"aim: {found['aim']:g} times alone", aim)]
 
 
 def _memory(found: dict[str, Any]) -> Bars:

@@ -69,7 +69,7 @@ def _warm_stack(scratch: Path, stack: dict[str, Any]) -> None:
 def _round(name: str, number: int, scratch: Path, stack: dict[str, Any], arguments: argparse.Namespace) -> Round | None:
     workload = _workload(name, number, scratch, arguments)
     if workload is None:
-        print("corpus: not found, left out (set INGATHER_CORPUS)")
+        print("corpus: not found, left out (INGATHER_CORPUS=FOLDER make bench)")
         return None
     cores = os.cpu_count() or 1
     packed = name in PACKED

@@ -11,7 +11,8 @@ FILES = CORPUS / "files"
 MANIFEST = CORPUS / "manifest.csv"
 
 needs_corpus = pytest.mark.skipif(
-    not MANIFEST.is_file(), reason="no corpus: set INGATHER_CORPUS to a folder with manifest.csv and files/"
+    not MANIFEST.is_file(),
+    reason=f"no corpus: {MANIFEST} is not there; with a folder of manifest.csv and files/: INGATHER_CORPUS=FOLDER make test",
 )
 
 
