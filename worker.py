@@ -54,7 +54,7 @@ from ingather.bootstrap import (
 )
 from ingather.logging import configure_logging
 from ingather.machine import usable_cores, usable_memory_bytes
-from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, IO_QUEUE, WORKFLOW_QUEUE
+from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, IO_QUEUE, MANIFEST_QUEUE, ROLES, WORKFLOW_QUEUE
 from ingather.models.errors import ConfigurationError, EngineUnavailableError, IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import PlaceLimits
@@ -71,10 +71,20 @@ RPC_TIMEOUT = timedelta(seconds=10)
 DOCUMENTS_FIRST_SECONDS = 1.0
 """What is not needed by the first documents waits for so long after the start."""
 
-ROLES = {"workflows": WORKFLOW_QUEUE, "io": IO_QUEUE, "cpu": CPU_QUEUE}
-
 DOCUMENTS_PER_PARSER = 6
 """Activities per parser process: one parses while the others fetch and write."""
+
+IO_PER_CORE = 25
+"""Index writes, reports and places wait for others most of the time."""
+USUAL_IO_BYTES = 48 * MIB
+"""What an index write of many chunks takes; the others take next to nothing."""
+
+MANIFESTS_PER_CORE = 8
+"""One unpacks while the others read and write; without archives they take milliseconds."""
+USUAL_MANIFEST_BYTES = 32 * MIB
+"""What a manifest takes while it unpacks an archive: its head, a pack on its way, a page."""
+FEWEST_AT_ONCE = 4
+"""On the smallest machine too, a few are under way: one that takes long is not waited for by all."""
 
 SMALLEST_BUDGET_BYTES = 256 * MIB
 """One document of the largest size goes through on any machine."""
@@ -107,6 +117,17 @@ def document_budget(settings: Settings) -> ByteBudget:
     return ByteBudget(settings.worker.memory_bytes or max(SMALLEST_BUDGET_BYTES, usable_memory_bytes() // 8))
 
 
+def slots_of(queue: str, settings: Settings) -> int:
+    """Activities of a queue at one time: by cores, as far as memory goes. I/O and manifests may have a quarter of it each."""
+    if queue == CPU_QUEUE:
+        return parser_process_count(settings) * DOCUMENTS_PER_PARSER
+    per_core, each_bytes = {
+        IO_QUEUE: (IO_PER_CORE, USUAL_IO_BYTES),
+        MANIFEST_QUEUE: (MANIFESTS_PER_CORE, USUAL_MANIFEST_BYTES),
+    }[queue]
+    return max(FEWEST_AT_ONCE, min(per_core * usable_cores(), usable_memory_bytes() // 4 // each_bytes))
+
+
 def build_preparer(embedder: WordLlamaEmbedder | OpenAiEmbedder, settings: Settings) -> SupervisedPreparer:
     """Parser processes with this deployment's limits; a local model works inside them, a remote one after them."""
     local, remote = (None, embedder) if isinstance(embedder, OpenAiEmbedder) else (embedder, None)
@@ -126,7 +147,6 @@ def build_worker(client: Client, queue: str, activities: Sequence[Callable[..., 
     Raises ``ConfigurationError`` for a client whose data converter our workflow instances would serve wrongly.
     """
     require_no_context(client.data_converter)
-    slots = parser_process_count(settings) * DOCUMENTS_PER_PARSER if queue == CPU_QUEUE else 50
     return Worker(
         client,
         task_queue=queue,
@@ -134,7 +154,7 @@ def build_worker(client: Client, queue: str, activities: Sequence[Callable[..., 
         activities=activities,
         workflow_runner=sandboxed_runner(),
         interceptors=[LogContext()],
-        max_concurrent_activities=slots if activities else None,
+        max_concurrent_activities=slots_of(queue, settings) if activities else None,
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(initial=2, maximum=10),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(initial=2, maximum=16),
         max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
@@ -178,7 +198,7 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         sources = OpenSources(ports.catalog.connections, build_sources(settings, build_secret_box(settings)))
         stack.push_async_callback(sources.close)
         activities = build_activities(_activity_classes(client, ports, preparer, sources, settings))
-        queues = [ROLES[role] for role in roles]
+        queues = [queue for role in roles for queue in ROLES[role]]
         workers = [build_worker(client, queue, activities.get(queue, []), settings) for queue in queues]
         if settings.worker.build_id is not None and settings.worker.make_current:
             current = asyncio.ensure_future(make_current(client, settings))

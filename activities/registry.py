@@ -12,7 +12,7 @@ from activities.manifest import ManifestActivities
 from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE
 
 Activity = Callable[..., Any]
 
@@ -42,7 +42,9 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.handoff.hand_on_document,
             classes.handoff.hand_on_pack,
         ],
+        MANIFEST_QUEUE: [classes.manifest.build_manifest],
         IO_QUEUE: [
+            # Scheduled here by versions before there was a queue for it.
             classes.manifest.build_manifest,
             classes.manifest.read_manifest,
             classes.index.index_documents,

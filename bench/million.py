@@ -28,7 +28,7 @@ from ingather.domain.bitmap import decode_bitmap
 from ingather.domain.ledger import Ledger
 from ingather.models.batch import BatchSpec, SourceSlice
 from ingather.models.document import DocumentStatus
-from ingather.models.engine import CHUNK_WORKFLOW, IO_QUEUE, SEARCH_ATTRIBUTES, WORKFLOW_QUEUE
+from ingather.models.engine import CHUNK_WORKFLOW, IO_QUEUE, MANIFEST_QUEUE, SEARCH_ATTRIBUTES, WORKFLOW_QUEUE
 from ingather.models.identity import DEFAULT_TENANT_ID, workflow_id_for
 from ingather.models.messages import (
     BatchInput,
@@ -99,7 +99,7 @@ async def run(document_count: int) -> None:
     async with environment:
         limits = PlaceLimits(max_jobs=4, max_bytes=2**40)
         places = PlaceActivities(environment.client, limits)
-        io = [build_manifest, finish_batch, places.request_place, places.check_holders]
+        io = [finish_batch, places.request_place, places.check_holders]
         async with AsyncExitStack() as stack:
             workflows = [BatchWorkflow, PlayedChunk, PlacesWorkflow]
             for worker in (
@@ -110,6 +110,7 @@ async def run(document_count: int) -> None:
                     workflow_runner=sandboxed_runner(),
                 ),
                 Worker(environment.client, task_queue=IO_QUEUE, activities=io),
+                Worker(environment.client, task_queue=MANIFEST_QUEUE, activities=[build_manifest]),
             ):
                 await stack.enter_async_context(worker)
             await _measure(environment.client, document_count)

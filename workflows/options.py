@@ -11,7 +11,7 @@ from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
 from ingather.models.batch import ProcessingOptions
-from ingather.models.engine import CPU_QUEUE, FETCH_SECONDS, HEARTBEAT_TIMEOUT, IO_QUEUE, PACK_DOCUMENTS
+from ingather.models.engine import CPU_QUEUE, FETCH_SECONDS, HEARTBEAT_TIMEOUT, IO_QUEUE, MANIFEST_QUEUE, PACK_DOCUMENTS
 
 
 class ActivityOptions(TypedDict, total=False):
@@ -82,7 +82,7 @@ def pack_options(options: ProcessingOptions) -> ActivityOptions:
 
 
 MANIFEST = ActivityOptions(
-    task_queue=IO_QUEUE,
+    task_queue=MANIFEST_QUEUE,
     start_to_close_timeout=timedelta(hours=2),
     heartbeat_timeout=HEARTBEAT_TIMEOUT,
     retry_policy=_ENDLESS,

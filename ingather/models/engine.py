@@ -4,7 +4,16 @@ from datetime import timedelta
 
 WORKFLOW_QUEUE = "ingather-workflows"
 IO_QUEUE = "ingather-io"
+MANIFEST_QUEUE = "ingather-manifests"
+"""Unpacking archives may take hours: on a queue of their own, manifests hold up no index, report or place."""
 CPU_QUEUE = "ingather-cpu"
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "workflows": (WORKFLOW_QUEUE,),
+    "io": (IO_QUEUE, MANIFEST_QUEUE),
+    "cpu": (CPU_QUEUE,),
+}
+"""The task queues of each role a worker process may take."""
 
 BATCH_WORKFLOW = "BatchWorkflow"
 CHUNK_WORKFLOW = "ChunkWorkflow"

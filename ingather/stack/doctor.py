@@ -21,7 +21,7 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
 from ingather.bootstrap import Stores, build_index, connect, open_stores
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE, SEARCH_ATTRIBUTES, WORKFLOW_QUEUE
+from ingather.models.engine import ROLES, SEARCH_ATTRIBUTES, WORKFLOW_QUEUE
 from ingather.models.errors import IngatherError
 from ingather.ports.chunk_index import ChunkIndex
 from ingather.settings import GIB, Settings
@@ -83,7 +83,11 @@ async def examine(settings: Settings, api_url: str) -> list[Finding]:
         checks: dict[str, Awaitable[str]] = {
             **_port_checks(stores, index, settings),
             "temporal": _check_temporal(engine),
-            **{f"queue {queue}": _check_queue(engine, queue) for queue in (WORKFLOW_QUEUE, IO_QUEUE, CPU_QUEUE)},
+            **{
+                f"queue {queue}": _check_queue(engine, queue, role)
+                for role, queues in ROLES.items()
+                for queue in queues
+            },
             "temporal ui": _check_page(settings.temporal_ui.url, "Temporal UI"),
             "api": _check_api(api_url),
         }
@@ -221,7 +225,7 @@ async def _check_temporal(engine: Client | None) -> str:
     return f"{client.service_client.config.target_host} namespace {client.namespace}"
 
 
-async def _check_queue(engine: Client | None, queue: str) -> str:
+async def _check_queue(engine: Client | None, queue: str, role: str) -> str:
     client = _connected(engine)
     kind = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW if queue == WORKFLOW_QUEUE else TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
     request = DescribeTaskQueueRequest(
@@ -231,7 +235,7 @@ async def _check_queue(engine: Client | None, queue: str) -> str:
     oldest = datetime.now(UTC) - POLLED_WITHIN
     live = [p.identity for p in answer.pollers if p.last_access_time.ToDatetime(tzinfo=UTC) >= oldest]
     if not live:
-        raise Unwell("no worker polls it", f"Start one: python worker.py --roles {queue.removeprefix('ingather-')}")
+        raise Unwell("no worker polls it", f"Start one: python worker.py --roles {role}")
     return f"polled by {', '.join(sorted(live))}"
 
 

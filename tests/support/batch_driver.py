@@ -12,7 +12,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.places import PlaceActivities
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE, WORKFLOW_QUEUE
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, WORKFLOW_QUEUE
 from ingather.models.identity import DEFAULT_TENANT_ID, places_workflow_id_for, workflow_id_for
 from ingather.models.messages import BatchInput, ControlAnswer, ControlRequest, PlaceLimits, RetryRequest
 from tests.support.fake_activities import World
@@ -92,6 +92,15 @@ class BatchDriver:
 
         return await until_async(there)
 
+    async def asked_for_a_place(self) -> None:
+        """Wait until no request to the line is under way, in a batch that makes one as it starts."""
+
+        async def asked() -> bool | None:
+            pending = (await self.handle.describe()).raw_description.pending_activities
+            return None if any(activity.activity_type.name == "request_place" for activity in pending) else True
+
+        await until_async(asked)
+
     async def clean_up(self) -> None:
         """Leave nothing running for the next test's workers to pick up."""
         for workflow_id in (workflow_id_for(self.batch_id), places_workflow_id_for(self.tenant_id)):
@@ -105,7 +114,7 @@ class BatchDriver:
 async def workers(
     client: Client, world: World, *, sandbox: bool = False, limits: PlaceLimits = PLACES, slots: int = 100
 ) -> AsyncIterator[None]:
-    """The three workers of a deployment around a world; ``slots`` documents are worked on at one time."""
+    """The workers of a deployment around a world; ``slots`` documents are worked on at one time."""
     runner = sandboxed_runner() if sandbox else UnsandboxedWorkflowRunner()
     places = PlaceActivities(client, limits)
     async with AsyncExitStack() as stack:
@@ -120,6 +129,12 @@ async def workers(
                 client,
                 task_queue=IO_QUEUE,
                 activities=[*world.io_activities(), places.request_place, places.check_holders],
+                max_heartbeat_throttle_interval=HEARD_WITHIN,
+            ),
+            Worker(
+                client,
+                task_queue=MANIFEST_QUEUE,
+                activities=[world.build_manifest],
                 max_heartbeat_throttle_interval=HEARD_WITHIN,
             ),
             Worker(

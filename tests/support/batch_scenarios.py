@@ -113,7 +113,12 @@ async def retry_while_reporting(driver: BatchDriver) -> None:
 
 
 async def manifest_refused(driver: BatchDriver) -> None:
-    await (await driver.start(options=ONE_AT_A_TIME)).result()
+    """Once the line has been asked: a request under way would be stopped first."""
+    handle = await driver.start(options=ONE_AT_A_TIME)
+    await until(lambda: driver.world.calls["build_manifest"] == 1)
+    await driver.asked_for_a_place()
+    driver.world.manifest_gate.set()
+    await handle.result()
 
 
 async def packed(driver: BatchDriver) -> None:
@@ -251,7 +256,10 @@ SCENARIOS = {
     ),
     "manifest_refused": Scenario(
         manifest_refused,
-        lambda: World(manifest_error=ApplicationError("Too many.", type="batch_too_large", non_retryable=True)),
+        lambda: World(
+            manifest_gate=asyncio.Event(),
+            manifest_error=ApplicationError("Too many.", type="batch_too_large", non_retryable=True),
+        ),
     ),
     "packed": Scenario(packed, lambda: _small_documents(30, pack_outcome=_one_runs_alone)),
     "large": Scenario(large, lambda: _small_documents(1_001, pack_outcome=_one_runs_alone), with_child=True),

@@ -10,6 +10,7 @@ import worker
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.machine import usable_cores, usable_memory_bytes
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE
 from ingather.models.errors import StorageUnavailableError
 from ingather.settings import Settings
 
@@ -44,6 +45,18 @@ def test_there_is_a_parser_process_a_core_unless_the_settings_say_otherwise():
     fitting = usable_memory_bytes() // worker.USUAL_PARSER_BYTES
     assert worker.parser_process_count(settings()) == min(usable_cores(), fitting)
     assert worker.parser_process_count(settings(worker={"parser_processes": 3})) == 3
+
+
+def test_what_is_done_at_a_time_follows_from_cores_and_memory():
+    """By the queue; manifests, which may take hours, have slots of their own, and a few on the smallest machine."""
+    quarter = usable_memory_bytes() // 4
+    for queue, per_core, each in (
+        (IO_QUEUE, worker.IO_PER_CORE, worker.USUAL_IO_BYTES),
+        (MANIFEST_QUEUE, worker.MANIFESTS_PER_CORE, worker.USUAL_MANIFEST_BYTES),
+    ):
+        expected = min(per_core * usable_cores(), quarter // each)
+        assert worker.slots_of(queue, settings()) == max(worker.FEWEST_AT_ONCE, expected)
+    assert worker.slots_of(CPU_QUEUE, settings(worker={"parser_processes": 3})) == 3 * worker.DOCUMENTS_PER_PARSER
 
 
 def test_archive_limits_are_those_of_the_settings():

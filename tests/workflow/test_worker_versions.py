@@ -15,7 +15,7 @@ from temporalio.worker import Worker
 import worker as worker_process
 from activities.failures import HANDED_BACK, translate_errors
 from activities.places import PlaceActivities
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE, WORKFLOW_QUEUE
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, WORKFLOW_QUEUE
 from ingather.models.identity import DEFAULT_TENANT_ID, workflow_id_for
 from ingather.models.messages import PlaceLimits
 from ingather.settings import Settings
@@ -47,6 +47,7 @@ async def deployed(client: Client, world: World, build_id: str) -> AsyncIterator
     places = PlaceActivities(client, PlaceLimits(max_jobs=4, max_bytes=2**40))
     by_queue = {
         WORKFLOW_QUEUE: [],
+        MANIFEST_QUEUE: [world.build_manifest],
         IO_QUEUE: [*world.io_activities(), places.request_place, places.check_holders],
         CPU_QUEUE: world.cpu_activities(),
     }
