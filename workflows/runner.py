@@ -77,8 +77,9 @@ def require_no_context(converter: DataConverter) -> None:
     A codec is fine that treats every payload alike, as one does that compresses, or encrypts with one key.
     """
     plain = pydantic_data_converter
-    if isinstance(converter.payload_codec, WithSerializationContext):
-        wanting = f"the payload codec {type(converter.payload_codec).__name__}"
+    codec: object = converter.payload_codec  # a codec may have a context as its second base class
+    if isinstance(codec, WithSerializationContext):
+        wanting = f"the payload codec {type(codec).__name__}"
     elif converter.external_storage is not None:
         wanting = "external storage"
     elif converter.payload_converter_class is not plain.payload_converter_class:

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -63,17 +64,32 @@ async def stop_gracefully(stack: BreakableStack, _batch_id: str) -> None:
 # --- Company ----------------------------------------------------------------------------------------
 
 
+@asynccontextmanager
+async def paused(visitor: Visitor, batch_id: str) -> AsyncIterator[None]:
+    """The batch stands still for the block: company takes seconds to come, and is to find something to do."""
+    await visitor.post(f"/v1/batches/{batch_id}/pause")
+    try:
+        yield
+    finally:
+        await visitor.post(f"/v1/batches/{batch_id}/resume")
+
+
 async def join(stack: BreakableStack, batch_id: str) -> None:
     """A second worker comes for the rest of the batch and must find work."""
-    async with stack.second_worker() as name:
+    async with AsyncExitStack() as company:
+        async with paused(stack.visitor, batch_id):
+            name = await company.enter_async_context(stack.second_worker())
         stack.strikes()
         await stack.visitor.ended(batch_id)
         assert "document.ended" in stack.log_of(name), "the second worker did nothing"
 
 
-async def freeze(seconds: float, stack: BreakableStack, _batch_id: str) -> None:
+async def freeze(seconds: float, stack: BreakableStack, batch_id: str) -> None:
     """One of two workers stands still and wakes up among attempts that took its place."""
-    async with stack.second_worker():
+    async with AsyncExitStack() as company:
+        async with paused(stack.visitor, batch_id):
+            await company.enter_async_context(stack.second_worker())
+        await stack.visitor.until(batch_id, lambda batch: batch["ended_at"] or batch["counts"]["in_flight"])
         async with stack.frozen("worker-1"):
             await asyncio.sleep(seconds)
         await asyncio.sleep(3)  # what it had in hand is written, or stopped at its next beat
@@ -81,12 +97,15 @@ async def freeze(seconds: float, stack: BreakableStack, _batch_id: str) -> None:
 
 async def kill_owner_of_poller(stack: BreakableStack, batch_id: str) -> None:
     """Two API processes with a watcher each; the one that polls dies, and the other's watcher misses nothing."""
-    async with stack.second_api() as other, httpx.AsyncClient(base_url=other.url, timeout=60, trust_env=False) as http:
-        visitor = Visitor(http)
-        first = stack.visitor.watch(batch_id, "0")
-        await first.sees("document.succeeded")
-        second = visitor.watch(batch_id, "0")
-        await second.sees("document.succeeded")
+    async with AsyncExitStack() as company:
+        async with paused(stack.visitor, batch_id):
+            other = await company.enter_async_context(stack.second_api())
+            http = httpx.AsyncClient(base_url=other.url, timeout=60, trust_env=False)
+            visitor = Visitor(await company.enter_async_context(http))
+            first = stack.visitor.watch(batch_id, "0")
+            await first.sees("document.succeeded")
+            second = visitor.watch(batch_id, "0")
+            await second.sees("document.succeeded")
         stack.kill("api")
         await second.closes(120)
         await visitor.leave()
