@@ -28,6 +28,7 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from api.engine_calls import READ_TIMEOUT, reached
 from api.engine_waits import EngineWaits
 from api.problems import error_from_code
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, ChildProgress, Counts
@@ -48,6 +49,8 @@ from workflows.visibility import BATCH_STATE, DOCUMENTS_FAILED, DOCUMENTS_TOTAL,
 log = structlog.get_logger(__name__)
 
 RPC_TIMEOUT = timedelta(seconds=3)
+MESSAGE_TIMEOUT = timedelta(seconds=5)
+"""For all tries of a message: it is worth more of them than a read."""
 UPDATE_TIMEOUT = timedelta(seconds=3)
 """How long a client waits for a synchronous answer, before the message goes as a signal."""
 
@@ -92,10 +95,13 @@ class EngineStatus:
 class BatchEngine:
     """Starts, steers and describes batch workflows. Raises ``EngineUnavailableError``; calls end within seconds."""
 
-    def __init__(self, client: Client, *, update_timeout: timedelta = UPDATE_TIMEOUT) -> None:
+    def __init__(
+        self, client: Client, *, update_timeout: timedelta = UPDATE_TIMEOUT, read_timeout: timedelta = READ_TIMEOUT
+    ) -> None:
         self._client = client
         self._update_timeout = update_timeout
-        self.waits = EngineWaits(client)
+        self._read_timeout = read_timeout
+        self.waits = EngineWaits(client, timeout=read_timeout)
         """Why a batch stands still."""
 
     @property
@@ -104,8 +110,8 @@ class BatchEngine:
 
     async def check(self) -> None:
         """Answer quickly when Temporal does."""
-        async with _translated():
-            is_serving = await self._client.service_client.check_health(timeout=RPC_TIMEOUT)
+        async with _translated(self._read_timeout):
+            is_serving = await self._client.service_client.check_health(timeout=self._read_timeout)
         if not is_serving:
             raise EngineUnavailableError("The workflow engine is not serving.")
 
@@ -218,7 +224,7 @@ class BatchEngine:
     async def status(self, batch_id: str) -> EngineStatus:
         """Whether the workflow is open, from ``describe``."""
         try:
-            async with _translated(closed_is_known=True):
+            async with _translated(self._read_timeout, closed_is_known=True):
                 description = await self._describe(workflow_id_for(batch_id))
         except BatchClosedError:
             return EngineStatus(Presence.MISSING)
@@ -234,8 +240,10 @@ class BatchEngine:
         """Memos of a tenant's running batches, by batch id; one visibility query, at most a second behind."""
         found: dict[str, BatchProgress] = {}
         query = f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus = 'Running' AND TenantId = '{tenant_id}'"
-        async with _translated(), _read_in_time():
-            async for execution in self._client.list_workflows(query, limit=MOST_LISTED, rpc_timeout=RPC_TIMEOUT):
+        async with _translated(self._read_timeout):
+            async for execution in self._client.list_workflows(
+                query, limit=MOST_LISTED, rpc_timeout=self._read_timeout
+            ):
                 progress = await execution.memo_value(MEMO_PROGRESS, None, type_hint=BatchProgress)
                 if progress is not None:
                     found[execution.id.removeprefix("batch/")] = progress
@@ -249,7 +257,7 @@ class BatchEngine:
 
     async def _heartbeats_of(self, workflow_id: str) -> dict[int, DocumentHeartbeat]:
         try:
-            async with _translated(closed_is_known=True):
+            async with _translated(self._read_timeout, closed_is_known=True):
                 description = await self._describe(workflow_id)
         except BatchClosedError:
             return {}
@@ -266,24 +274,16 @@ class BatchEngine:
 
     async def _describe(self, workflow_id: str) -> WorkflowExecutionDescription:
         handle = self._client.get_workflow_handle(workflow_id)
-        async with _read_in_time():
-            return await handle.describe(rpc_timeout=RPC_TIMEOUT)
+        return await handle.describe(rpc_timeout=self._read_timeout)
 
 
 @asynccontextmanager
-async def _read_in_time() -> AsyncIterator[None]:
-    """A deadline around all tries: the SDK repeats refused calls on a clock of its own, for ten seconds and more."""
+async def _translated(
+    within: timedelta = MESSAGE_TIMEOUT, *, closed_is_known: bool = False, limit_is_known: bool = False
+) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(RPC_TIMEOUT.total_seconds()):
+        async with reached(within):
             yield
-    except TimeoutError as error:
-        raise EngineUnavailableError("The workflow engine did not answer in time.") from error
-
-
-@asynccontextmanager
-async def _translated(*, closed_is_known: bool = False, limit_is_known: bool = False) -> AsyncIterator[None]:
-    try:
-        yield
     except WorkflowUpdateFailedError as error:
         raise _refusal(error) from error
     except RPCError as error:

@@ -5,7 +5,7 @@ Nothing here needs a worker, but the position of a batch that stands far back in
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,13 +19,13 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFail
 from temporalio.common import QueryRejectCondition
 from temporalio.service import RPCError, RPCStatusCode
 
+from api.engine_calls import READ_TIMEOUT, SILENT_SECONDS, reached
 from api.recent import Recent
 from ingather.models.engine import MEMO_LINE, WORKFLOW_QUEUE
 from ingather.models.errors import EmbedderUnavailableError, EngineUnavailableError
 from ingather.models.identity import places_workflow_id_for
 from ingather.models.messages import PlacesLine
 
-RPC_TIMEOUT = timedelta(seconds=2)
 LINE_SECONDS = 1.0
 POLLS_SECONDS = 2.0
 """How long an answer is shared."""
@@ -51,13 +51,14 @@ class PendingWork:
 
 
 class EngineWaits:
-    """Raises ``EngineUnavailableError``; calls end within seconds."""
+    """Raises ``EngineUnavailableError``; calls end within ``timeout``, and for a moment after one that got no answer at once."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, timeout: timedelta = READ_TIMEOUT) -> None:
         self._client = client
-        self._lines = Recent(self._read_line, LINE_SECONDS)
-        self._polls = Recent(self._read_last_poll, POLLS_SECONDS)
-        self._pending = Recent(self._read_pending, LINE_SECONDS)
+        self._timeout = timeout
+        self._lines = Recent(self._read_line, LINE_SECONDS, SILENT_SECONDS)
+        self._polls = Recent(self._read_last_poll, POLLS_SECONDS, SILENT_SECONDS)
+        self._pending = Recent(self._read_pending, LINE_SECONDS, SILENT_SECONDS)
 
     async def line(self, tenant_id: str) -> PlacesLine | None:
         """Who waits for a place, at most a second old; None where nobody does."""
@@ -75,8 +76,8 @@ class EngineWaits:
     async def _read_line(self, tenant_id: str) -> PlacesLine | None:
         handle = self._client.get_workflow_handle(places_workflow_id_for(tenant_id))
         try:
-            async with _translated():
-                described = await handle.describe(rpc_timeout=RPC_TIMEOUT)
+            async with _translated(self._timeout):
+                described = await handle.describe(rpc_timeout=self._timeout)
         except _NotThereError:
             return None
         if described.status is not WorkflowExecutionStatus.RUNNING:
@@ -86,12 +87,12 @@ class EngineWaits:
             return line
         # The memo names the first of a long line; a worker knows the rest.
         try:
-            async with asyncio.timeout(RPC_TIMEOUT.total_seconds()):
+            async with asyncio.timeout(self._timeout.total_seconds()):
                 whole: PlacesLine = await handle.query(
                     "line",
                     result_type=PlacesLine,
                     reject_condition=QueryRejectCondition.NOT_OPEN,
-                    rpc_timeout=RPC_TIMEOUT,
+                    rpc_timeout=self._timeout,
                 )
         except (RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError, TimeoutError):
             return line
@@ -103,20 +104,21 @@ class EngineWaits:
         request = DescribeTaskQueueRequest(
             namespace=self._client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
         )
-        async with _translated():
-            answer = await self._client.workflow_service.describe_task_queue(request, timeout=RPC_TIMEOUT)
+        async with _translated(self._timeout):
+            answer = await self._client.workflow_service.describe_task_queue(request, timeout=self._timeout)
         return max((_moment(poller.last_access_time) for poller in answer.pollers), default=None)
 
     async def _read_pending(self, workflow_ids: tuple[str, ...]) -> PendingWork:
-        activities: list[PendingActivityInfo] = []
-        for workflow_id in workflow_ids:
-            try:
-                async with _translated():
-                    described = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
-            except _NotThereError:
-                continue
-            activities += described.raw_description.pending_activities
-        return await self._counted(activities)
+        found = await asyncio.gather(*map(self._read_activities, workflow_ids))
+        return await self._counted(activity for activities in found for activity in activities)
+
+    async def _read_activities(self, workflow_id: str) -> Sequence[PendingActivityInfo]:
+        try:
+            async with _translated(self._timeout):
+                described = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=self._timeout)
+        except _NotThereError:
+            return ()
+        return described.raw_description.pending_activities
 
     async def _counted(self, activities: Iterable[PendingActivityInfo]) -> PendingWork:
         started = scheduled = 0
@@ -143,9 +145,10 @@ class _NotThereError(Exception):
 
 
 @asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
+async def _translated(within: timedelta) -> AsyncIterator[None]:
     try:
-        yield
+        async with reached(within):
+            yield
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
             raise _NotThereError from error

@@ -6,24 +6,30 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from ingather.models.errors import EngineUnavailableError
+
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
+Kept = TypeVar("Kept")
 
 REMEMBERED = 1_000
 
 
 class Recent(Generic[Key, Value]):
-    """Remembers answers by key for some seconds. One question a key is under way at a time; errors are not remembered.
+    """Remembers answers by key for some seconds. One question a key is under way at a time.
 
     Args:
         ask: gives the answer; may be slow, may raise.
         seconds: how long an answer is good.
+        silent_seconds: how long an ``EngineUnavailableError`` is; other errors are not remembered.
     """
 
-    def __init__(self, ask: Callable[[Key], Awaitable[Value]], seconds: float) -> None:
+    def __init__(self, ask: Callable[[Key], Awaitable[Value]], seconds: float, silent_seconds: float = 0.0) -> None:
         self._ask = ask
         self._seconds = seconds
+        self._silent_seconds = silent_seconds
         self._known: OrderedDict[Key, tuple[float, Value]] = OrderedDict()
+        self._silent: OrderedDict[Key, tuple[float, EngineUnavailableError]] = OrderedDict()
         self._asking: dict[Key, asyncio.Task[Value]] = {}
 
     async def get(self, key: Key) -> Value:
@@ -31,6 +37,9 @@ class Recent(Generic[Key, Value]):
         known = self._known.get(key)
         if known is not None and time.monotonic() - known[0] < self._seconds:
             return known[1]
+        silent = self._silent.get(key)
+        if silent is not None and time.monotonic() - silent[0] < self._silent_seconds:
+            raise silent[1].with_traceback(None)
         task = self._asking.get(key)
         if task is None:
             task = asyncio.create_task(self._refresh(key))
@@ -40,14 +49,23 @@ class Recent(Generic[Key, Value]):
         return await asyncio.shield(task)
 
     async def _refresh(self, key: Key) -> Value:
-        value = await self._ask(key)
-        self._known[key] = (time.monotonic(), value)
-        self._known.move_to_end(key)
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+        try:
+            value = await self._ask(key)
+        except EngineUnavailableError as error:
+            _remember(self._silent, key, error)
+            raise
+        self._silent.pop(key, None)
+        _remember(self._known, key, value)
         return value
 
     def _asked(self, key: Key, done: "asyncio.Task[Value]") -> None:
         del self._asking[key]
         if not done.cancelled():
             done.exception()  # seen, also where every caller has gone away
+
+
+def _remember(known: OrderedDict[Key, tuple[float, Kept]], key: Key, what: Kept) -> None:
+    known[key] = (time.monotonic(), what)
+    known.move_to_end(key)
+    while len(known) > REMEMBERED:
+        known.popitem(last=False)

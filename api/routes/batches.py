@@ -69,13 +69,12 @@ async def list_batches(
     filters = {"tenant": tenant, "states": sorted(states), "collection": collection}
     before = time_and_id(parts.cursors.decode(cursor, filters)) if cursor else None
     where = BatchFilter(tenant_id=tenant, states=states, collection=collection, before=before)
-    snapshots, has_more = await parts.batches.page(where, limit)
+    snapshots, last = await parts.batches.page(where, limit)
     next_cursor = None
-    if has_more:
-        last = snapshots[-1].record
+    if last is not None:
         next_cursor = parts.cursors.encode([last.created_at.isoformat(), last.batch_id], filters)
     data = [batch_resource(snapshot, links) for snapshot in snapshots]
-    return BatchPage(data=data, has_more=has_more, next_cursor=next_cursor)
+    return BatchPage(data=data, has_more=last is not None, next_cursor=next_cursor)
 
 
 @router.get("/{batch_id}", responses={304: {"description": "Not changed"}}, response_model=Batch)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -12,6 +12,8 @@ from typing import Protocol
 import structlog
 
 from api.engine import BatchEngine, EngineStatus, Presence
+from api.engine_calls import READ_TIMEOUT, SILENT_SECONDS
+from api.recent import Recent
 from api.resources import BatchSnapshot
 from api.service.waiting import MAX_WEIGHED, Waiting
 from ingather.domain.audit import batch_ended
@@ -47,6 +49,9 @@ class LiveProgress(Protocol):
     @property
     def closed(self) -> bool: ...
 
+    @property
+    def silent(self) -> bool: ...
+
 
 class LiveReader(Protocol):
     """Reads running batches, one query at a time for everybody (``api.streams.reader``)."""
@@ -62,22 +67,23 @@ class LiveReader(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Overlay:
-    at: float
-    running: dict[str, BatchProgress]
-
-
 class BatchService:
     """Batches of one tenant at a time; another tenant's are not found."""
 
     def __init__(
-        self, catalog: Catalog, engine: BatchEngine, reader: LiveReader, *, has_provider: bool = False
+        self,
+        catalog: Catalog,
+        engine: BatchEngine,
+        reader: LiveReader,
+        *,
+        has_provider: bool = False,
+        timeout: timedelta = READ_TIMEOUT,
     ) -> None:
         self._catalog = catalog
         self._engine = engine
         self._reader = reader
-        self._overlays: dict[str, _Overlay] = {}
+        self._timeout = timeout
+        self._running = Recent(engine.running, _OVERLAY_SECONDS, SILENT_SECONDS)
         self._waiting = Waiting(
             engine.waits,
             self.seconds_per_document,
@@ -99,17 +105,20 @@ class BatchService:
 
     async def snapshot(self, tenant_id: str, batch_id: str) -> BatchSnapshot:
         """The batch now, with what it waits for. ``stale`` when the engine did not answer in time."""
-        return await self.explained(await self._snapshot(tenant_id, batch_id))
-
-    async def explained(self, snapshot: BatchSnapshot) -> BatchSnapshot:
-        """The same with what the batch waits for, and when it should be done."""
-        return await self._waiting.explained(snapshot)
-
-    async def _snapshot(self, tenant_id: str, batch_id: str) -> BatchSnapshot:
         record = await self.record(tenant_id, batch_id)
         if record.state.is_final:
             return BatchSnapshot.from_record(record)
         live = await self._reader.read(batch_id)
+        snapshot = await self._snapshot(record, live)
+        # An engine that has just said nothing is not waited for once more.
+        return await self._waiting.explained(snapshot, timedelta() if live.silent else self._timeout)
+
+    async def explained(self, snapshot: BatchSnapshot) -> BatchSnapshot:
+        """The same with what the batch waits for, and when it should be done."""
+        return await self._waiting.explained(snapshot, self._timeout)
+
+    async def _snapshot(self, record: BatchRecord, live: LiveProgress) -> BatchSnapshot:
+        tenant_id, batch_id = record.tenant_id, record.batch_id
         if live.progress is not None and not live.closed:
             progress = await self._grown(record, live.progress)
             return BatchSnapshot(record=record, progress=progress, stale=live.stale)
@@ -117,7 +126,7 @@ class BatchService:
         record = await self.record(tenant_id, batch_id)
         if record.state.is_final:
             return BatchSnapshot.from_record(record)
-        return await self._settled(record)
+        return BatchSnapshot.from_record(record, stale=True) if live.silent else await self._settled(record)
 
     async def _grown(self, record: BatchRecord, progress: BatchProgress) -> BatchProgress:
         """An open batch hears seldom how much there is by now; the catalog knows."""
@@ -138,21 +147,48 @@ class BatchService:
                 return snapshot
             await asyncio.sleep(min(_WAIT_POLL_SECONDS, left))
 
-    async def page(self, where: BatchFilter, limit: int) -> tuple[list[BatchSnapshot], bool]:
-        """Batches newest first, and whether there are more."""
-        records = await self._catalog.list_batches(where, limit + 1)
-        has_more = len(records) > limit
-        return await self.overlaid(where.tenant_id, records[:limit]), has_more
+    async def page(self, where: BatchFilter, limit: int) -> tuple[list[BatchSnapshot], BatchRecord | None]:
+        """Batches newest first that are in one of the states now, and behind which to go on where there are more."""
+        found = await self.in_states_now(where, limit + 1)
+        records = await self._catalog.list_batches(found, limit + 1) if found else []
+        last = records[limit - 1] if len(records) > limit else None
+        snapshots = await self.overlaid(where.tenant_id, records[:limit])
+        # One that has moved on since it was picked is not shown as what it no longer is.
+        return [each for each in snapshots if not where.states or each.progress.state in where.states], last
+
+    async def in_states_now(self, where: BatchFilter, most: int | None = None) -> BatchFilter | None:
+        """The same batches for a catalog that knows how they ended and not what they are doing; None where there are none.
+
+        Those that have not ended are named, the newest ``most`` of them.
+        """
+        if all(state.is_final for state in where.states):
+            return where
+        ended = tuple(state for state in where.states if state.is_final)
+        found = await self._catalog.list_open(replace(where, states=()))
+        running = (await self._running_if_heard(where.tenant_id) or {}) if found else {}
+        named = [
+            each.batch_id
+            for each in found
+            if (running[each.batch_id].state if each.batch_id in running else each.state) in where.states
+        ]
+        return replace(where, states=ended, or_ids=tuple(named[:most])) if ended or named else None
 
     async def overlaid(self, tenant_id: str, records: Sequence[BatchRecord]) -> list[BatchSnapshot]:
         """Records of a list with what the engine says of those that run: one question for all of them."""
         if all(record.state.is_final for record in records):
             return [BatchSnapshot.from_record(record) for record in records]
-        running: dict[str, BatchProgress] | None = None
+        until = time.monotonic() + self._timeout.total_seconds()
+        running = await self._running_if_heard(tenant_id)
+        snapshots: list[BatchSnapshot] = []
+        for record in records:
+            left = timedelta(seconds=max(0.0, until - time.monotonic()))
+            snapshots.append(await self._waiting.explained(_overlaid(record, running), left, closely=False))
+        return snapshots
+
+    async def _running_if_heard(self, tenant_id: str) -> dict[str, BatchProgress] | None:
         with contextlib.suppress(EngineUnavailableError):
-            running = await self.running(tenant_id)
-        snapshots = [_overlaid(record, running) for record in records]
-        return [await self._waiting.explained(snapshot, closely=False) for snapshot in snapshots]
+            return await self.running(tenant_id)
+        return None
 
     async def seconds_per_document(self, tenant_id: str) -> float | None:
         """Pace of the tenant's latest ended batches, wall clock; None before the first one ended."""
@@ -198,14 +234,7 @@ class BatchService:
 
     async def running(self, tenant_id: str) -> dict[str, BatchProgress]:
         """Memos of a tenant's running batches, at most a second old. Raises ``EngineUnavailableError``."""
-        known = self._overlays.get(tenant_id)
-        if known is not None and time.monotonic() - known.at < _OVERLAY_SECONDS:
-            return known.running
-        running = await self._engine.running(tenant_id)
-        if len(self._overlays) > 1_000:
-            self._overlays.clear()
-        self._overlays[tenant_id] = _Overlay(time.monotonic(), running)
-        return running
+        return await self._running.get(tenant_id)
 
     async def settle(self, tenant_id: str, batch_id: str) -> None:
         """Write the last word on a batch whose workflow is over, whatever was remembered or shared of it a moment ago."""

@@ -76,11 +76,10 @@ class JobService:
         """
         where = whose.filter(before)
         if states is not None:
-            ended = tuple(sorted(state for state in states if state.is_final))
-            named = await self._open_in(where, states)
-            if not ended and not named:
+            found = await self.batches.in_states_now(replace(where, states=tuple(sorted(states)))) if states else None
+            if found is None:
                 return JobPage([], 0, has_more=False)
-            where = replace(where, states=ended, or_ids=named)
+            where = found
         records = await self.catalog.list_batches(where, limit, offset)
         total = await self.catalog.count_batches(where)
         snapshots = await self.batches.overlaid(whose.tenant_id, records)
@@ -108,18 +107,6 @@ class JobService:
             skipped=skipped,
             ran_count=tally.ran_count,
             ran_ms=tally.ran_ms,
-        )
-
-    async def _open_in(self, where: BatchFilter, states: frozenset[BatchState]) -> tuple[str, ...]:
-        """Those that have not ended and are in one of these states."""
-        if all(state.is_final for state in states):
-            return ()
-        found = await self.catalog.list_open(where)
-        running = await self._running(where.tenant_id) if found else {}
-        return tuple(
-            each.batch_id
-            for each in found
-            if (running[each.batch_id].state if each.batch_id in running else each.state) in states
         )
 
     async def _running(self, tenant_id: str) -> dict[str, BatchProgress]:

@@ -6,12 +6,14 @@ limit until 14:05`` (UTC; a service asked to be left alone that long). Nothing w
 the engine is silent, what the batch itself said last is all there is.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from api.engine_calls import reached
 from api.engine_waits import PendingWork
 from api.recent import Recent
 from api.resources import BatchSnapshot, Outlook
@@ -82,18 +84,22 @@ class Waiting:
         self._has_provider = has_provider
         self._paces: OrderedDict[str, _Moving] = OrderedDict()
 
-    async def explained(self, snapshot: BatchSnapshot, *, closely: bool = True) -> BatchSnapshot:
+    async def explained(self, snapshot: BatchSnapshot, within: timedelta, *, closely: bool = True) -> BatchSnapshot:
         """The snapshot with what it waits for, and when it should be done. Never raises for a silent engine.
 
+        What the engine does not say ``within`` that time is left out; an answer that is at hand needs none.
         Not ``closely`` leaves out what takes a question a batch: workers and providers.
         """
         if snapshot.is_final:
             return snapshot
+        until = time.monotonic() + within.total_seconds()
         try:
-            waiting_for = await self._reason(snapshot, closely=closely)
+            async with reached(within):
+                waiting_for = await self._reason(snapshot, closely=closely)
         except EngineUnavailableError:
             waiting_for = snapshot.said_to_wait_for
-        return replace(snapshot, outlook=Outlook(waiting_for, await self._estimate(snapshot, waiting_for)))
+        left = timedelta(seconds=max(0.0, until - time.monotonic()))
+        return replace(snapshot, outlook=Outlook(waiting_for, await self._estimate(snapshot, waiting_for, left)))
 
     # --- Why ----------------------------------------------------------------------------
 
@@ -134,10 +140,10 @@ class Waiting:
 
     # --- Until when -----------------------------------------------------------------------
 
-    async def _estimate(self, snapshot: BatchSnapshot, waiting_for: str | None) -> datetime | None:
+    async def _estimate(self, snapshot: BatchSnapshot, waiting_for: str | None, within: timedelta) -> datetime | None:
         progress, now = snapshot.progress, datetime.now(UTC)
         if progress.state is BatchState.QUEUED and waiting_for != NO_WORKER:
-            return await self._estimate_in_line(snapshot, now)
+            return await self._estimate_in_line(snapshot, now, within)
         pace = self._pace(snapshot.record.batch_id)
         if progress.state not in _MOVING or waiting_for is not None:
             pace.forget()
@@ -168,15 +174,16 @@ class Waiting:
         seconds = pace.workload.remaining_seconds(documents, progress.in_flight, elapsed, at.timestamp())
         return None if seconds is None else at + timedelta(seconds=seconds)
 
-    async def _estimate_in_line(self, snapshot: BatchSnapshot, now: datetime) -> datetime | None:
+    async def _estimate_in_line(self, snapshot: BatchSnapshot, now: datetime, within: timedelta) -> datetime | None:
         """All that runs or stands before it, and then itself, at the tenant's pace."""
         record = snapshot.record
         try:
-            seconds = await self._tenant_pace.get(record.tenant_id)
-            line = await self._waits.line(record.tenant_id)
-            running = await self._running(record.tenant_id)
+            async with reached(within):
+                line = await self._waits.line(record.tenant_id)
+                running = await self._running(record.tenant_id)
         except EngineUnavailableError:
             return None
+        seconds = await self._tenant_pace.get(record.tenant_id)
         position = position_in(line, record.batch_id) if line else None
         if seconds is None or line is None or position is None:
             return None

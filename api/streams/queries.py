@@ -10,14 +10,12 @@ from temporalio.client import Client, WorkflowQueryFailedError, WorkflowQueryRej
 from temporalio.common import QueryRejectCondition
 from temporalio.service import RPCError, RPCStatusCode
 
+from api.engine_calls import READ_TIMEOUT, reached
 from ingather.domain.live_progress import ChildKey, merged
 from ingather.models.batch import BatchProgress
 from ingather.models.errors import EngineUnavailableError
 from ingather.models.identity import child_workflow_id_for, workflow_id_for
 from ingather.models.messages import OutcomesPage
-
-DEADLINE = timedelta(seconds=2)
-"""Without one a query waits half a minute for a worker that is not there."""
 
 _PARENT_LEARNS_SECONDS = (0, 0.05, 0.1, 0.2)
 """Pauses before a parent is asked whether it knows of a child's end; under load the word takes so long."""
@@ -44,8 +42,10 @@ class BatchQueries:
     ``count`` is the number of queries sent so far.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, deadline: timedelta = READ_TIMEOUT) -> None:
         self._client = client
+        self._deadline = deadline
+        """Without one a query waits half a minute for a worker that is not there."""
         self.count = 0
 
     async def progress(self, batch_id: str) -> ProgressAnswer:
@@ -86,14 +86,13 @@ class BatchQueries:
         self.count += 1
         handle = self._client.get_workflow_handle(workflow_id)
         try:
-            # The SDK retries refused calls on its own clock, so the deadline is drawn around all of them.
-            async with asyncio.timeout(DEADLINE.total_seconds()):
+            async with reached(self._deadline):
                 found: Answer = await handle.query(
                     name,
                     args=args,
                     result_type=answer,
                     reject_condition=QueryRejectCondition.NOT_OPEN,
-                    rpc_timeout=DEADLINE,
+                    rpc_timeout=self._deadline,
                 )
         except WorkflowQueryRejectedError as error:
             raise BatchNotOpenError(workflow_id) from error
@@ -101,7 +100,7 @@ class BatchQueries:
             if error.status == RPCStatusCode.NOT_FOUND:
                 raise BatchNotOpenError(workflow_id) from error
             raise EngineUnavailableError("The batch did not answer in time.", rpc_status=error.status.name) from error
-        except (WorkflowQueryFailedError, TimeoutError) as error:
+        except WorkflowQueryFailedError as error:
             raise EngineUnavailableError("The batch did not answer in time.") from error
         return found
 

@@ -3,13 +3,16 @@
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import structlog
 from temporalio.client import Client
 
-from api.engine import BatchEngine, Presence
+from api.engine import BatchEngine, EngineStatus, Presence
+from api.engine_calls import READ_TIMEOUT, SILENT_SECONDS
 from api.streams.queries import BatchNotOpenError, BatchQueries
 from ingather.domain.live_progress import is_newer
 from ingather.models.batch import BatchProgress
@@ -20,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 FRESH_SECONDS = 0.25
 REMEMBERED_BATCHES = 1_000
+ASIDE_SECONDS = 0.25
+"""A query is silent for so long before the engine is asked, beside it, whether the batch is open: one deadline for both."""
 DISTRUST_SECONDS = 2.0
 """For so long after a change the shared progress may still be of before it (``SNAPSHOT_SECONDS`` of the poller)."""
 
@@ -34,6 +39,8 @@ class LiveProgress:
     """The last known numbers: no worker answered in time."""
     closed: bool
     """The workflow is over (or gone): the catalog has the last word."""
+    silent: bool = False
+    """Not only no worker: the engine itself did not answer."""
 
 
 @dataclass(slots=True)
@@ -48,10 +55,10 @@ class _Known:
 class ProgressReader:
     """Single-flight per process; shares the poller's snapshot, so a watched batch costs no query here."""
 
-    def __init__(self, client: Client, log: EventLog) -> None:
-        self.queries = BatchQueries(client)
+    def __init__(self, client: Client, log: EventLog, *, timeout: timedelta = READ_TIMEOUT) -> None:
+        self.queries = BatchQueries(client, deadline=timeout)
         """Shared with the pollers, so that one count covers all queries of the process."""
-        self._engine = BatchEngine(client)
+        self._engine = BatchEngine(client, read_timeout=timeout)
         self._log = log
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._asking: dict[str, asyncio.Task[LiveProgress]] = {}
@@ -59,7 +66,7 @@ class ProgressReader:
     async def read(self, batch_id: str) -> LiveProgress:
         """Progress at most a quarter of a second old where a worker answers; never raises for a silent engine."""
         known = self._known.get(batch_id)
-        if known is not None and known.live is not None and time.monotonic() - known.at < FRESH_SECONDS:
+        if known is not None and known.live is not None and time.monotonic() - known.at < _good_for(known.live):
             return known.live
         task = self._asking.get(batch_id)
         if task is None:
@@ -106,7 +113,7 @@ class ProgressReader:
             # Whoever asks from now on asks anew; this answer is for those who asked before.
             return known.live if known.live is not None and known.at > started else live
         if live.progress is not None and not live.closed:
-            live = LiveProgress(self._newest(batch_id, live.progress), live.stale, live.closed)
+            live = replace(live, progress=self._newest(batch_id, live.progress))
         self._remember(batch_id, live)
         return live
 
@@ -117,20 +124,32 @@ class ProgressReader:
             return None
 
     async def _query(self, batch_id: str) -> LiveProgress:
+        status: asyncio.Task[EngineStatus] | None = None
+        asking = asyncio.create_task(self.queries.progress(batch_id))
         try:
-            answer = await self.queries.progress(batch_id)
+            await asyncio.wait({asking}, timeout=ASIDE_SECONDS)
+            if not asking.done():
+                status = asyncio.create_task(self._engine.status(batch_id))
+                status.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may not be needed
+            answer = await asking
             return LiveProgress(answer.progress, stale=not answer.complete, closed=False)
         except BatchNotOpenError:
-            is_open = False
+            return await self._described(batch_id, self._engine.status(batch_id), is_open=False)
         except EngineUnavailableError as error:
             log.info("progress.fell_back", batch_id=batch_id, reason=error.message)
-            is_open = True
+            return await self._described(batch_id, status or self._engine.status(batch_id), is_open=True)
+        finally:
+            asking.cancel()
+            if status is not None:
+                status.cancel()
+
+    async def _described(self, batch_id: str, asked: Awaitable[EngineStatus], *, is_open: bool) -> LiveProgress:
         try:
-            status = await self._engine.status(batch_id)
+            status = await asked
         except EngineUnavailableError:
             known = self._known.get(batch_id)
             progress = known.live.progress if known is not None and known.live is not None else None
-            return LiveProgress(progress, stale=True, closed=not is_open)
+            return LiveProgress(progress, stale=True, closed=not is_open, silent=True)
         closed = status.presence is not Presence.OPEN
         return LiveProgress(status.progress, stale=not closed, closed=closed)
 
@@ -150,3 +169,7 @@ class ProgressReader:
         self._known.move_to_end(batch_id)
         while len(self._known) > REMEMBERED_BATCHES:
             self._known.popitem(last=False)
+
+
+def _good_for(live: LiveProgress) -> float:
+    return SILENT_SECONDS if live.silent else FRESH_SECONDS

@@ -19,7 +19,7 @@ class BatchFilter:
 
     tenant_id: str
     states: tuple[BatchState, ...] = ()
-    """As the catalog knows them; empty for all."""
+    """As the catalog knows them, which is how they ended, and of the others little; empty for all."""
     collection: str | None = None
     before: tuple[datetime, str] | None = None
     """Keyset cursor: created at and batch id of the last one seen; newest first."""

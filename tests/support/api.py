@@ -45,6 +45,7 @@ class Live:
     progress: BatchProgress | None
     stale: bool = False
     closed: bool = False
+    silent: bool = False
 
 
 @dataclass

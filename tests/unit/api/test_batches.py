@@ -122,6 +122,28 @@ async def test_lists_are_filtered_by_status_and_collection(api):
     assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "query:status")
 
 
+async def test_lists_are_filtered_by_what_batches_are_doing_now(api):
+    """The live state counts, which the catalog does not know; it says how batches ended."""
+    ids = {}
+    for state in (BatchState.RUNNING, BatchState.PAUSED, BatchState.FINALIZING, BatchState.QUEUED, BatchState.RUNNING):
+        ids.setdefault(state, []).insert(0, batch_id := (await api.submit())["id"])
+        api.engine.open[batch_id] = api.engine.open[batch_id].model_copy(update={"state": state})
+    ended = (await api.submit())["id"]
+    await api.end(ended, BatchState.COMPLETED, done=1)
+
+    async def listed(query):
+        found = (await api.http.get(f"/v1/batches?{query}")).json()
+        return [batch["id"] for batch in found["data"]], found["next_cursor"]
+
+    for state, batch_ids in ids.items():
+        assert await listed(f"status={state.value}") == (batch_ids, None)
+    assert await listed("status=cancelling") == ([], None)
+    assert await listed("status=completed,queued") == ([ended, *ids[BatchState.QUEUED]], None)
+    first, cursor = await listed("status=running&limit=1")
+    second, end = await listed(f"status=running&limit=1&cursor={cursor}")
+    assert (first + second, end) == (ids[BatchState.RUNNING], None)
+
+
 async def test_a_cursor_holds_for_its_own_filters_only(api):
     """Another filter, another tenant or a changed cursor: 400 invalid_cursor."""
     for _ in range(3):

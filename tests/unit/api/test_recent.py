@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from api.recent import Recent
+from ingather.models.errors import EngineUnavailableError
 
 
 class Asked:
@@ -56,6 +57,20 @@ async def test_an_error_is_told_and_not_remembered():
         await recent.get("a")
     asked.error = None
     assert await recent.get("a") == "a 2"
+
+
+async def test_a_silent_engine_is_remembered_as_one():
+    """Who asks in the next moment does not wait for it again."""
+    asked = Asked()
+    asked.may_answer.set()
+    asked.error = EngineUnavailableError("silent")
+    recent = Recent(asked, 60.0, 60.0)
+
+    for _ in range(3):
+        with pytest.raises(EngineUnavailableError):
+            await recent.get("a")
+    asked.error = None
+    assert await recent.get("b") == "b 2"
 
 
 async def test_a_caller_that_goes_away_takes_nothing_from_the_others():
