@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import base64
 import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -130,6 +131,8 @@ async def main() -> None:
     parser.add_argument("--documents", type=int, default=20_000)
     parser.add_argument("--pipeline", default="noop", choices=["noop", "ingest"])
     arguments = parser.parse_args()
+    # Nobody but a bench wants a pipeline that stores nothing.
+    os.environ["INGATHER_ENGINE__ALLOW_NOOP"] = "true"
     with tempfile.TemporaryDirectory() as folder:
         async with LocalStack(Path(folder) / "stack") as stack:
             described = stack.describe()

@@ -133,6 +133,8 @@ class TemporalUiSettings(BaseModel):
 class EngineSettings(BaseModel):
     children_at_once: int = Field(default=8, ge=1, le=20)
     """Children of a large batch that run at one time, up to 1,000 documents each; a running batch keeps what it began with."""
+    allow_noop: bool = False
+    """For measuring only: take batches of the pipeline `noop`, which counts documents as done and stores none of them."""
 
 
 class WorkerSettings(BaseModel):

@@ -45,7 +45,7 @@ from ingather.models.errors import (
 )
 from ingather.models.identity import batch_id_for
 from ingather.ports.catalog import Catalog
-from workflows.pipelines import OFFERED_PIPELINES, PIPELINES
+from workflows.pipelines import OFFERED_PIPELINES
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +97,8 @@ class SubmissionService:
     parser_seconds: float = 60.0
     """Wall clock of a parse where a batch does not say, and the most it may ask for."""
     children_at_once: int = 8
+    pipelines: tuple[str, ...] = OFFERED_PIPELINES
+    """Those that batches may have."""
     rules: RulesOf = no_rules
 
     async def submit(
@@ -221,7 +223,7 @@ class SubmissionService:
         )
 
     def _pipeline(self, wanted: str) -> str:
-        if wanted not in PIPELINES:
+        if wanted not in self.pipelines:
             raise ValidationFailedError(f"There is no pipeline {wanted!r}: choose from {', '.join(OFFERED_PIPELINES)}.")
         return wanted
 

@@ -11,6 +11,19 @@ from tests.support.api import ApiInProcess, api_in_process
 from tests.support.submitted import bytes_of, form, submission
 
 
+async def test_a_pipeline_that_is_not_offered_is_refused_unless_something_is_measured(api):
+    """``noop`` stores nothing of what it calls done: only a deployment that says so takes it."""
+    body = {"documents": [{"filename": "a.txt", "content": "aGVsbG8="}], "pipeline": "noop"}
+    refused = await api.http.post("/v1/batches", json=body)
+    async with api_in_process(Settings(engine=EngineSettings(allow_noop=True))) as measured:
+        taken = await measured.http.post("/v1/batches", json=body)
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+    assert "noop" not in refused.json()["detail"].partition("choose from")[2]
+    assert await api.keys() == []
+    assert (taken.status_code, taken.json()["pipeline"]) == (202, "noop")
+
+
 async def test_a_multipart_submission_is_durable_and_started(api):
     """202 with Location, Retry-After and the whole batch; bytes, submission and workflow are there."""
     response = await api.http.post(
