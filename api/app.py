@@ -91,6 +91,7 @@ from ingather.logging import configure_logging
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
 from ingather.ports.rate_limiter import RateLimiter
 from ingather.settings import AuthSettings, Limits, Settings
+from workflows.pipelines import OFFERED_PIPELINES, PIPELINES
 
 log = structlog.get_logger(__name__)
 
@@ -156,7 +157,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.auth.mode == "open":
         check_bind_of_this_process(settings.api.host)
     configure_logging(settings.log.format, settings.log.level)
-    _silence_access_log()
+    _keep_query_strings_out_of_logs()
     return_large_buffers_to_the_system()
     metrics = ApiMetrics()
 
@@ -166,7 +167,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await asyncio.to_thread(migrate, settings)
             stores = await stack.enter_async_context(open_stores(settings, cache_bytes=CACHE_BYTES))
             await stores.catalog.add_tenant(DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME)
-            client = await connect(settings)
+            # What needs no engine is served without one, and the rest as soon as it is there.
+            client = await connect(settings, lazy=True)
             engine = BatchEngine(client)
             reader = ProgressReader(client, stores.events)
             search = await stack.enter_async_context(_open_search(settings))
@@ -277,6 +279,7 @@ def build_parts(
             gate.tenants,
             parser_seconds=limits.parser_seconds,
             children_at_once=settings.engine.children_at_once,
+            pipelines=tuple(PIPELINES) if settings.engine.allow_noop else OFFERED_PIPELINES,
             rules=rules_in(gate.tenants.find),
         ),
         additions=AdditionService(stores.catalog, engine, batch_service, receiving, AddedSignals(engine), audit),
@@ -359,6 +362,16 @@ def build_rate_limits(limits: Limits) -> RateLimits:
     return RateLimits(**{each.name: getattr(limits, each.name) for each in dataclasses.fields(RateLimits)})
 
 
-def _silence_access_log() -> None:
-    """Ours has no query strings; uvicorn's own has."""
+def _keep_query_strings_out_of_logs() -> None:
+    """Ours has none; uvicorn's access log has, and what it says of a WebSocket."""
     logging.getLogger("uvicorn.access").disabled = True
+    lines = logging.getLogger("uvicorn.error")
+    lines.addFilter(_without_query_string)
+    # Below this it writes every header of a WebSocket's request, credentials included.
+    lines.setLevel(max(lines.level, logging.INFO))
+
+
+def _without_query_string(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
+    return True

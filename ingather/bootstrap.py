@@ -189,8 +189,11 @@ def migrate(settings: Settings) -> None:
     migrate_catalog(settings.catalog.url.get_secret_value())
 
 
-async def connect(settings: Settings) -> Client:  # noqa: ARG001  # Temporal has variables of its own
-    """A Temporal client from Temporal's standard variables and profile files."""
+async def connect(settings: Settings, *, lazy: bool = False) -> Client:  # noqa: ARG001  # Temporal has variables of its own
+    """A Temporal client from Temporal's standard variables and profile files.
+
+    A ``lazy`` one connects with its first call, and with each one after that until it has: nobody has to be there now.
+    """
     config = ClientConfigProfile.load().to_client_connect_config()
     config.setdefault("target_host", "127.0.0.1:7233")
-    return await Client.connect(**config, data_converter=pydantic_data_converter)
+    return await Client.connect(**config, data_converter=pydantic_data_converter, lazy=lazy)
