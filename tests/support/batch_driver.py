@@ -92,15 +92,6 @@ class BatchDriver:
 
         return await until_async(there)
 
-    async def asked_for_a_place(self) -> None:
-        """Wait until no request to the line is under way, in a batch that makes one as it starts."""
-
-        async def asked() -> bool | None:
-            pending = (await self.handle.describe()).raw_description.pending_activities
-            return None if any(activity.activity_type.name == "request_place" for activity in pending) else True
-
-        await until_async(asked)
-
     async def clean_up(self) -> None:
         """Leave nothing running for the next test's workers to pick up."""
         for workflow_id in (workflow_id_for(self.batch_id), places_workflow_id_for(self.tenant_id)):

@@ -93,7 +93,7 @@ async def reopen(driver: BatchDriver) -> None:
 async def cancelled_early(driver: BatchDriver) -> None:
     """Cancelled while the manifest is made, and then run in full."""
     handle = await driver.start(options=ONE_AT_A_TIME)
-    await until(lambda: driver.world.calls["build_manifest"] == 1)
+    await _under_way(driver, "build_manifest")
     await handle.cancel()
     try:
         await handle.result()
@@ -113,10 +113,9 @@ async def retry_while_reporting(driver: BatchDriver) -> None:
 
 
 async def manifest_refused(driver: BatchDriver) -> None:
-    """Once the line has been asked: a request under way would be stopped first."""
+    """Refused once the line has answered; a request still under way would be cancelled."""
     handle = await driver.start(options=ONE_AT_A_TIME)
-    await until(lambda: driver.world.calls["build_manifest"] == 1)
-    await driver.asked_for_a_place()
+    await _under_way(driver, "build_manifest")
     driver.world.manifest_gate.set()
     await handle.result()
 
@@ -167,7 +166,7 @@ async def cancel_paused(driver: BatchDriver) -> None:
     await handle.execute_update(BatchWorkflow.pause, request())
     driver.world.gate.set()
     await driver.reaches(BatchState.PAUSED)
-    await _nothing_under_way(driver)
+    await _under_way(driver)
     await handle.cancel()
     with contextlib.suppress(WorkflowFailureError):
         await handle.result()
@@ -181,7 +180,7 @@ async def cancel_queued(driver: BatchDriver) -> None:
     handle = await driver.start(options=ONE_AT_A_TIME)
     await driver.reaches(BatchState.QUEUED)
     await until(lambda: driver.world.calls["read_manifest"] == 2)
-    await _nothing_under_way(driver)
+    await _under_way(driver)
     await handle.cancel()
     with contextlib.suppress(WorkflowFailureError):
         await handle.result()
@@ -216,9 +215,16 @@ async def large_child_lost(driver: BatchDriver) -> None:
     await handle.result()
 
 
-async def _nothing_under_way(driver: BatchDriver) -> None:
+async def _under_way(driver: BatchDriver, *activities: str) -> None:
+    """Wait until exactly these activities of the batch are under way.
+
+    A batch asks for its place while its manifest is made. Which of the two ends first is chance, and so are the commands
+    that follow, unless a story waits for the one.
+    """
+
     async def settled() -> bool | None:
-        return True if not (await driver.handle.describe()).raw_description.pending_activities else None
+        pending = (await driver.handle.describe()).raw_description.pending_activities
+        return True if sorted(each.activity_type.name for each in pending) == sorted(activities) else None
 
     await until_async(settled)
 
