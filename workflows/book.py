@@ -236,9 +236,10 @@ class BatchBook:
         """What the next run of this batch goes on from."""
         first, entries = self.journal.tail()
         plan = self.documents.plan if isinstance(self.documents, DocumentRun) else PackPlan()
+        ledger, failures = self.ledger.written()
         return CarriedState(
-            ledger=self.ledger.letters(),
-            failures=self.ledger.failures(),
+            ledger=ledger,
+            failures=failures,
             sources=self.sources,
             state=self.state,
             paused=self.paused,
@@ -276,6 +277,7 @@ class BatchBook:
     def closed(self) -> ClosedBatch:
         """How the batch ends, with what a later retry needs to open it again."""
         counts = self.ledger.counts
+        ledger, failures = self.ledger.written() if self.has_manifest else ("", {})
         return ClosedBatch(
             summary=BatchSummary(
                 batch_id=self.spec.batch_id,
@@ -290,8 +292,8 @@ class BatchBook:
                 ended_at=workflow.now(),
             ),
             has_manifest=self.has_manifest,
-            ledger=self.ledger.letters() if self.has_manifest else "",
-            failures=self.ledger.failures() if self.has_manifest else {},
+            ledger=ledger,
+            failures=failures,
             sources=self.sources,
             journal_length=self.journal.next,
             handled_requests=tuple(self._handled),

@@ -179,6 +179,8 @@ class ChildRun:
 
     def forgive(self, positions: Sequence[int]) -> None:
         """These run again because somebody asked for it."""
+        if not self._lost:
+            return  # nearly always, and it may be a million
         for ordinal in positions:
             self._lost.pop(ordinal, None)
 

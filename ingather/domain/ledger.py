@@ -1,15 +1,20 @@
 """The ledger of a batch: which document stands where, with counts that are exact by construction.
 
-It is the workflow's own book-keeping: plain data, deterministic, two bytes a document in
-memory, and a short text to carry over a continue-as-new.
+It is the workflow's own book-keeping: plain data, deterministic, a byte a document in memory, and a
+short text to carry over a continue-as-new. A workflow task may not think for two seconds, so whatever
+concerns many documents is done to all bytes at once, never document by document: a million take
+milliseconds.
 """
 
 import base64
+import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, compress, count
 from typing import Self
 
-from ingather.domain.bitmap import decode_bitmap, encode_bitmap
+from ingather.domain.bitmap import decode_bitmap, encode_flags
 from ingather.models.batch import Counts, SourceProgress, SourceSlice
 from ingather.models.document import DocumentStatus
 
@@ -21,115 +26,142 @@ _LETTERS = {
     DocumentStatus.SKIPPED: "s",
     DocumentStatus.CANCELLED: "c",
 }
-_BYTES = {status: ord(letter) for status, letter in _LETTERS.items()}
-_STATUSES = {byte: status for status, byte in _BYTES.items()}
-_PENDING = _BYTES[DocumentStatus.PENDING]
+_MARKS = {status: ord(letter) for status, letter in _LETTERS.items()}
+_STATUSES = {mark: status for status, mark in _MARKS.items()}
+_PENDING = _MARKS[DocumentStatus.PENDING]
+_FAILED = _MARKS[DocumentStatus.FAILED]
+_CODE_MARKS = bytes(mark for mark in range(256) if mark not in _STATUSES)
+"""What stands for *failed with this code*; there are a few dozen codes (``ingather.models.errors``)."""
 
 _ENDS = (DocumentStatus.DONE, DocumentStatus.FAILED, DocumentStatus.SKIPPED, DocumentStatus.CANCELLED)
 
 _PLAIN_LETTERS = 1_000
-"""A longer ledger is written deflated: a million documents with one status take about 1 KB."""
+"""A longer ledger is written as one deflated text: a million documents with one status take about 1 KB."""
 _DEFLATED = "z"
+"""Deflated letters, with the failures beside them: the long form of earlier versions, still read."""
+_DEFLATED_MARKS = "y"
+"""Deflated names of the codes and marks."""
 
 
 class Ledger:
     """Status of every document by ordinal, and the failed ones by error code."""
 
     def __init__(self, document_count: int) -> None:
-        self._statuses = bytearray([_PENDING]) * document_count
-        self._tally = dict.fromkeys(DocumentStatus, 0) | {DocumentStatus.PENDING: document_count}
-        self._codes = bytearray(document_count)
-        """Number of each failed document's error code, 0 for none."""
-        self._code_names: list[str] = [""]
-        self._code_tally: list[int] = [0]
+        self._marks = bytearray([_PENDING]) * document_count
+        """A byte a document: the letter of its status, or the mark of the code it failed with."""
+        self._tally = [0] * 256
+        """How many documents have each mark."""
+        self._tally[_PENDING] = document_count
+        self._mark_of: dict[str, int] = {}
+        """Mark by error code, in the order in which codes were first seen."""
+        self._code_of: dict[int, str] = {}
         self._cursor = 0
 
     @classmethod
     def load(cls, letters: str, failures: dict[str, str]) -> Self:
-        """A ledger as ``letters()`` and ``failures()`` wrote it. Raises ``ValueError`` for anything else."""
-        statuses = _inflated(letters)
+        """A ledger as ``written()`` wrote it, now or earlier. Raises ``ValueError`` for anything else."""
         ledger = cls(0)
-        ledger._statuses = statuses
-        ledger._codes = bytearray(len(statuses))
-        ledger._tally = {status: statuses.count(byte) for status, byte in _BYTES.items()}
-        if sum(ledger._tally.values()) != len(statuses):
-            raise ValueError("the ledger has a letter that stands for nothing")
+        if letters.startswith(_DEFLATED_MARKS):
+            names, _, marks = _inflated(letters[1:], base64.b85decode).partition(b"\n")
+            for code in json.loads(names):
+                ledger._code_mark(code)
+        elif letters.startswith(_DEFLATED):
+            marks = _inflated(letters[1:], partial(base64.b64decode, validate=True))
+        else:
+            marks = letters.encode("ascii")
+        ledger._marks = bytearray(marks)
         for code, bitmap in failures.items():
+            mark = ledger._code_mark(code)
             for ordinal in decode_bitmap(bitmap):
-                ledger._set_code(ordinal, code)
+                ledger._marks[ordinal] = mark
+        for mark in (*_STATUSES, *ledger._code_of):
+            ledger._tally[mark] = ledger._marks.count(mark)
+        if sum(ledger._tally) != len(ledger):
+            raise ValueError("the ledger has a letter that stands for nothing")
         return ledger
 
     def __len__(self) -> int:
-        return len(self._statuses)
+        return len(self._marks)
 
     def __getitem__(self, ordinal: int) -> DocumentStatus:
-        return _STATUSES[self._statuses[ordinal]]
+        return _STATUSES.get(self._marks[ordinal], DocumentStatus.FAILED)
 
     def code(self, ordinal: int) -> str | None:
         """Error code of a failed document."""
-        return self._code_names[self._codes[ordinal]] or None
+        return self._code_of.get(self._marks[ordinal])
 
     def move(self, ordinal: int, status: DocumentStatus, code: str | None = None) -> None:
         """Put a document into another status; ``code`` is the error code of a failed one."""
-        self._tally[self[ordinal]] -= 1
-        self._tally[status] += 1
-        self._statuses[ordinal] = _BYTES[status]
-        self._set_code(ordinal, code if status is DocumentStatus.FAILED else None)
+        mark = self._mark(status, code)
+        self._tally[self._marks[ordinal]] -= 1
+        self._tally[mark] += 1
+        self._marks[ordinal] = mark
         if status is DocumentStatus.PENDING:
             self._cursor = min(self._cursor, ordinal)
 
     def move_all(self, source: DocumentStatus, target: DocumentStatus, code: str | None = None) -> list[int]:
-        """Put every document of one status into another; answers which. A million take a few milliseconds."""
-        moved = list(self.where(source))
+        """Put every document of one status into another; answers which."""
+        return self._replace(self._marks_of(source), self._mark(target, code))
+
+    def _replace(self, marks: bytes, target: int) -> list[int]:
+        """Give every document with one of these marks another; answers which, rising."""
+        moved = self._with_marks(marks)
         if not moved:
             return moved
-        if source is DocumentStatus.FAILED:
-            self._codes = bytearray(len(self._statuses))
-            self._code_tally = [0] * len(self._code_names)
-        self._statuses = self._statuses.replace(bytes([_BYTES[source]]), bytes([_BYTES[target]]))
-        self._tally[source] = 0
-        self._tally[target] += len(moved)
-        if target is DocumentStatus.FAILED and code:
-            for ordinal in moved:
-                self._set_code(ordinal, code)
-        if target is DocumentStatus.PENDING:
+        self._marks = self._marks.translate(bytes.maketrans(marks, bytes([target]) * len(marks)))
+        for mark in marks:
+            self._tally[mark] = 0
+        # As ``marks`` may have had the target among them, it is counted last.
+        self._tally[target] = self._marks.count(target)
+        if target == _PENDING:
             self._cursor = min(self._cursor, moved[0])
         return moved
 
-    def _set_code(self, ordinal: int, code: str | None) -> None:
-        if code and code not in self._code_names:
-            self._code_names.append(code)
-            self._code_tally.append(0)
-        number = self._code_names.index(code) if code else 0
-        self._code_tally[self._codes[ordinal]] -= 1
-        self._code_tally[number] += 1
-        self._codes[ordinal] = number
+    def _with_marks(self, marks: bytes, start: int = 0) -> list[int]:
+        """Ordinals from ``start`` on that have one of these marks, rising."""
+        if not any(self._tally[mark] for mark in marks):
+            return []
+        return list(compress(count(start), self._marks[start:].translate(_flags(marks))))
+
+    def _mark(self, status: DocumentStatus, code: str | None) -> int:
+        return self._code_mark(code) if code and status is DocumentStatus.FAILED else _MARKS[status]
+
+    def _code_mark(self, code: str) -> int:
+        """There is room for 250 codes; with one beyond them a document has failed without a code."""
+        if code not in self._mark_of and len(self._mark_of) < len(_CODE_MARKS):
+            mark = _CODE_MARKS[len(self._mark_of)]
+            self._mark_of[code], self._code_of[mark] = mark, code
+        return self._mark_of.get(code, _FAILED)
+
+    def _marks_of(self, status: DocumentStatus) -> bytes:
+        """All marks of one status."""
+        return bytes((_MARKS[status], *(self._code_of if status is DocumentStatus.FAILED else ())))
 
     def next_pending(self) -> int | None:
         """The lowest pending ordinal; None when nothing waits."""
-        found = self._statuses.find(_PENDING, self._cursor)
-        self._cursor = found if found >= 0 else len(self._statuses)
+        found = self._marks.find(_PENDING, self._cursor)
+        self._cursor = found if found >= 0 else len(self._marks)
         return found if found >= 0 else None
 
     def where(self, status: DocumentStatus, start: int = 0) -> Iterator[int]:
         """Ordinals in a status, rising, from ``start`` on."""
-        wanted = _BYTES[status]
-        ordinal = self._statuses.find(wanted, start)
+        if status is DocumentStatus.FAILED:
+            yield from self._with_marks(self._marks_of(status), start)
+            return
+        # One by one: who asks for these mostly takes the first few.
+        wanted = _MARKS[status]
+        ordinal = self._marks.find(wanted, start)
         while ordinal >= 0:
             yield ordinal
-            ordinal = self._statuses.find(wanted, ordinal + 1)
+            ordinal = self._marks.find(wanted, ordinal + 1)
 
     def failed(self, codes: Sequence[str] = (), ordinals: Sequence[int] = ()) -> Iterator[int]:
         """Failed ordinals that match every filter given."""
-        wanted = frozenset(ordinals)
-        for ordinal in self.where(DocumentStatus.FAILED):
-            if (not codes or self.code(ordinal) in codes) and (not wanted or ordinal in wanted):
-                yield ordinal
+        return iter(self._chosen(self._failure_marks(codes), ordinals))
 
     def cancelled(self, ordinals: Sequence[int] = ()) -> Iterator[int]:
         """Cancelled ordinals: those named, or all."""
-        wanted = frozenset(ordinals)
-        return (ordinal for ordinal in self.where(DocumentStatus.CANCELLED) if not wanted or ordinal in wanted)
+        return iter(self._chosen(self._marks_of(DocumentStatus.CANCELLED), ordinals))
 
     def reset(
         self,
@@ -144,17 +176,29 @@ class Ledger:
         With ``include_done`` every document that has ended.
         """
         if include_done:
-            return sorted(ordinal for status in _ENDS for ordinal in self.move_all(status, DocumentStatus.PENDING))
-        if codes or ordinals:
-            chosen = list(self.failed(codes, ordinals))
-            chosen += self.cancelled(ordinals) if include_cancelled else ()
-            for ordinal in chosen:
-                self.move(ordinal, DocumentStatus.PENDING)
-            return sorted(chosen)
-        chosen = self.move_all(DocumentStatus.FAILED, DocumentStatus.PENDING)
+            return self._replace(bytes(chain.from_iterable(map(self._marks_of, _ENDS))), _PENDING)
+        marks = self._failure_marks(codes)
         if include_cancelled:
-            chosen += self.move_all(DocumentStatus.CANCELLED, DocumentStatus.PENDING)
-        return sorted(chosen)
+            marks += self._marks_of(DocumentStatus.CANCELLED)
+        if not ordinals:
+            return self._replace(marks, _PENDING)
+        chosen = self._chosen(marks, ordinals)
+        for ordinal in chosen:
+            self.move(ordinal, DocumentStatus.PENDING)
+        return chosen
+
+    def _failure_marks(self, codes: Sequence[str]) -> bytes:
+        """Marks of failed documents: of all, or of those with one of these codes."""
+        if not codes:
+            return self._marks_of(DocumentStatus.FAILED)
+        return bytes(mark for code, mark in self._mark_of.items() if code in codes)
+
+    def _chosen(self, marks: bytes, ordinals: Sequence[int]) -> list[int]:
+        """Documents with one of these marks, rising: those named, or all."""
+        if not ordinals:
+            return self._with_marks(marks)
+        named = sorted(frozenset(ordinals))
+        return [ordinal for ordinal in named if 0 <= ordinal < len(self) and self._marks[ordinal] in marks]
 
     def apply(self, ordinals: Sequence[int], letters: str, failures: dict[str, str]) -> None:
         """Take in how these documents ended, as another ledger of just them wrote it."""
@@ -163,16 +207,16 @@ class Ledger:
             self.move(ordinal, part[position], part.code(position))
 
     def count(self, status: DocumentStatus) -> int:
-        return self._tally[status]
+        return sum(self._tally[mark] for mark in self._marks_of(status))
 
     @property
     def counts(self) -> Counts:
-        return Counts(total=len(self._statuses), **{status.value: number for status, number in self._tally.items()})
+        return Counts(total=len(self._marks), **{status.value: self.count(status) for status in DocumentStatus})
 
     @property
     def failures_by_code(self) -> dict[str, int]:
         """How many documents failed with each code, most frequent first."""
-        named = zip(self._code_names[1:], self._code_tally[1:], strict=True)
+        named = ((code, self._tally[mark]) for code, mark in self._mark_of.items())
         return dict(sorted(((code, n) for code, n in named if n), key=lambda item: (-item[1], item[0])))
 
     def sources(self, slices: Iterable[SourceSlice]) -> tuple[SourceProgress, ...]:
@@ -188,28 +232,60 @@ class Ledger:
         )
 
     def _counts_of(self, start: int, end: int) -> Counts:
-        numbers = {status.value: self._statuses.count(byte, start, end) for status, byte in _BYTES.items()}
-        return Counts(total=sum(numbers.values()), **numbers)
+        total = len(range(len(self._marks))[start:end])
+        numbers = {
+            status.value: self._marks.count(mark, start, end)
+            for status, mark in _MARKS.items()
+            if status is not DocumentStatus.FAILED
+        }
+        return Counts(total=total, failed=total - sum(numbers.values()), **numbers)
 
     def letters(self) -> str:
-        """One letter a document, by ordinal; deflated where that would be long."""
-        if len(self._statuses) <= _PLAIN_LETTERS:
-            return self._statuses.decode("ascii")
-        return _DEFLATED + base64.b64encode(zlib.compress(self._statuses)).decode("ascii")
+        """One letter a document, by ordinal."""
+        codes = bytes(self._code_of)
+        return self._marks.translate(bytes.maketrans(codes, bytes([_FAILED]) * len(codes))).decode("ascii")
 
     def failures(self) -> dict[str, str]:
         """Failed ordinals by error code, as bitmaps."""
-        by_code: dict[str, list[int]] = {}
-        for ordinal in self.where(DocumentStatus.FAILED):
-            if code := self.code(ordinal):
-                by_code.setdefault(code, []).append(ordinal)
-        return {code: encode_bitmap(by_code[code]) for code in sorted(by_code)}
+        return {
+            code: encode_flags(self._marks.translate(_flags([self._mark_of[code]])))
+            for code in sorted(self.failures_by_code)
+        }
+
+    def written(self) -> tuple[str, dict[str, str]]:
+        """All there is, to go on from with ``load``.
+
+        Letters and failures; of a long ledger one deflated text, and no failures beside it. At worst a million documents
+        that stand anywhere, and failed with any of twenty codes, are 480 KiB.
+        """
+        if len(self._marks) <= _PLAIN_LETTERS:
+            return self.letters(), self.failures()
+        names = sorted(self.failures_by_code)
+        marks = bytes(self._mark_of[name] for name in names)
+        # By name, so that two ledgers which say the same are written the same.
+        plain = self._marks.translate(bytes.maketrans(marks, _CODE_MARKS[: len(marks)]))
+        return _DEFLATED_MARKS + _deflated(json.dumps(names).encode() + b"\n" + plain), {}
 
 
-def _inflated(letters: str) -> bytearray:
-    if not letters.startswith(_DEFLATED):
-        return bytearray(letters.encode("ascii"))
+def _flags(marks: Iterable[int]) -> bytes:
+    """A table that makes each of these marks a one, and the others zeros."""
+    table = bytearray(256)
+    for mark in marks:
+        table[mark] = 1
+    return bytes(table)
+
+
+def _deflated(data: bytes) -> str:
+    """Either of two quick ways: one sees what repeats, the other is as short as can be where nothing does.
+
+    Base85, since it must fit a payload, and is six per cent shorter than base64.
+    """
+    ways = (zlib.compressobj(1), zlib.compressobj(1, strategy=zlib.Z_RLE))
+    return base64.b85encode(min((way.compress(data) + way.flush() for way in ways), key=len)).decode("ascii")
+
+
+def _inflated(text: str, decoded: Callable[[str], bytes]) -> bytes:
     try:
-        return bytearray(zlib.decompress(base64.b64decode(letters[1:], validate=True)))
+        return zlib.decompress(decoded(text))
     except zlib.error as error:
         raise ValueError("the ledger is cut or damaged") from error

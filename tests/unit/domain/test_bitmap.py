@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingather.domain.bitmap import decode_bitmap, encode_bitmap
+from ingather.domain.bitmap import decode_bitmap, encode_bitmap, encode_flags
 
 
 @given(st.sets(st.integers(0, 5_000)))
@@ -17,6 +17,25 @@ def test_a_set_comes_back_in_rising_order(ordinals):
 def test_the_same_set_is_always_the_same_text(ordinals):
     """Order and repetition leave no trace, so that replays agree."""
     assert encode_bitmap(ordinals) == encode_bitmap(sorted(set(ordinals), reverse=True))
+
+
+@given(st.sets(st.integers(0, 5_000)))
+def test_flags_are_written_as_the_ordinals_they_stand_for(ordinals):
+    """A ledger has its documents as flags."""
+    flags = bytes(ordinal in ordinals for ordinal in range(5_001))
+
+    assert encode_flags(flags) == encode_bitmap(ordinals)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 100), st.integers(1, 40), st.integers(1, 3_000))
+def test_far_apart_and_close_together_are_written_alike(first, apart, count):
+    """Few are set one by one and many all at once, and nobody can tell which."""
+    ordinals = range(first, first + apart * count, apart)
+    bits = sum(1 << ordinal for ordinal in ordinals)
+
+    assert list(decode_bitmap(encode_bitmap(ordinals))) == list(ordinals)
+    assert encode_bitmap(ordinals) == encode_flags(bytes(bits >> place & 1 for place in range(ordinals[-1] + 1)))
 
 
 def test_the_empty_set_is_the_empty_text():

@@ -1,11 +1,17 @@
 """The ledger's counts add up whatever happens, and it comes back from its letters as it was."""
 
+import base64
+import random
+import sys
+import zlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from ingather.domain.bitmap import encode_bitmap
+from ingather.domain import ledger as ledger_module
+from ingather.domain.bitmap import encode_bitmap, encode_flags
 from ingather.domain.ledger import Ledger
 from ingather.models.batch import Counts, SourceSlice
 from ingather.models.document import DocumentStatus
@@ -157,15 +163,130 @@ def test_letters_of_another_version_are_refused():
         Ledger.load("pdx", {})
 
 
+MILLION = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def million_failed():
+    """Written down: all failed, in turn with each code."""
+    by_code = {code: encode_bitmap(range(place, MILLION, len(CODES))) for place, code in enumerate(CODES)}
+    return Ledger.load("f" * MILLION, by_code).written()
+
+
 def test_a_ledger_of_a_million_is_written_in_a_few_kilobytes():
     """It travels in a workflow's input and result."""
-    ledger = Ledger(1_000_000)
+    ledger = Ledger(MILLION)
     ledger.move_all(DocumentStatus.PENDING, DocumentStatus.DONE)
-    for ordinal in range(0, 1_000_000, 1_000):
+    for ordinal in range(0, MILLION, 1_000):
         ledger.move(ordinal, DocumentStatus.FAILED, "corrupt")
 
-    assert len(ledger.letters()) < 10_000
-    assert Ledger.load(ledger.letters(), ledger.failures()).counts == ledger.counts
+    text, failures = ledger.written()
+
+    assert (len(text) < 10_000, failures) == (True, {})
+    assert Ledger.load(text, failures).counts == ledger.counts
+
+
+def test_a_million_without_any_order_stay_below_what_the_server_warns_at():
+    """Any of four states and of twenty codes, each document by itself: 480 of 512 KiB."""
+    codes = [f"code_{number}" for number in range(20)]
+    # One in four fails, with each code as often: eighty sides, of which twenty are codes.
+    thrown = bytes(random.Random(12).choices(range(80), k=MILLION))
+    letters = thrown.translate(bytes([*b"f" * 20, *b"p" * 20, *b"d" * 20, *b"s" * 20, *bytes(176)])).decode()
+    failed = {
+        code: encode_flags(thrown.translate(bytes(side == number for side in range(256))))
+        for number, code in enumerate(codes)
+    }
+    ledger = Ledger.load(letters, failed)
+
+    text, failures = ledger.written()
+
+    assert len(text) < 485 * 1024
+    assert failures == {}
+    again = Ledger.load(text, failures)
+    assert (again.letters(), again.failures()) == (letters, failed)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1_200), STATUSES, st.sampled_from((None, *CODES))), max_size=60))
+def test_a_long_ledger_comes_back_from_its_text(moves):
+    """Whatever is in it, and in whichever order its codes were first seen."""
+    ledger = after(moves, 1_201)
+
+    again = Ledger.load(*ledger.written())
+
+    assert (again.letters(), again.failures()) == (ledger.letters(), ledger.failures())
+    assert (again.counts, again.failures_by_code) == (ledger.counts, ledger.failures_by_code)
+    assert again.written() == ledger.written()
+
+
+def test_a_short_ledger_is_written_so_that_people_can_read_it():
+    """Letters, and failures by code."""
+    assert after([(1, DocumentStatus.FAILED, "corrupt")], 3).written() == ("pfp", {"corrupt": "0:Ag=="})
+
+
+def test_the_long_form_of_earlier_versions_is_read():
+    """Batches that ended before are opened again."""
+    letters = "dfs" * 500
+    deflated = "z" + base64.b64encode(zlib.compress(letters.encode())).decode()
+
+    ledger = Ledger.load(deflated, {"corrupt": encode_bitmap(range(1, 1_500, 3))})
+
+    assert ledger.letters() == letters
+    assert ledger.failures_by_code == {"corrupt": 500}
+
+
+def test_there_is_no_code_too_many():
+    """What finds no room for its code has failed all the same."""
+    ledger = Ledger(300)
+    for ordinal in range(300):
+        ledger.move(ordinal, DocumentStatus.FAILED, f"code_{ordinal}")
+
+    assert ledger.count(DocumentStatus.FAILED) == 300
+    assert len(ledger.failures_by_code) == 250
+    assert (ledger.code(249), ledger.code(250)) == ("code_249", None)
+
+
+def steps_of(action):
+    """How many lines of the ledger's own code run: what a workflow task's time grows with."""
+    steps = 0
+
+    def trace(frame, event, _):
+        nonlocal steps
+        if frame.f_code.co_filename != ledger_module.__file__:
+            return None
+        steps += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    finally:
+        sys.settrace(before)
+    return steps
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda ledger: ledger.reset(CODES[:2]),
+        lambda ledger: ledger.reset(CODES[:2], include_cancelled=True),
+        lambda ledger: ledger.reset(),
+        lambda ledger: ledger.reset(include_done=True),
+        lambda ledger: ledger.move_all(DocumentStatus.FAILED, DocumentStatus.PENDING),
+        lambda ledger: ledger.move_all(DocumentStatus.FAILED, DocumentStatus.FAILED, "unknown"),
+        lambda ledger: ledger.written(),
+        lambda ledger: Ledger.load(*ledger.written()),
+        lambda ledger: (ledger.letters(), ledger.failures()),
+        lambda ledger: ledger.counts,
+    ],
+    ids=["codes", "codes and cancelled", "failed", "all", "move", "fail", "write", "read", "letters", "count"],
+)
+def test_what_concerns_a_million_is_not_done_one_by_one(action, million_failed):
+    """A workflow task may not think for two seconds: a million documents take a few dozen steps."""
+    ledger = Ledger.load(*million_failed)
+
+    assert steps_of(lambda: action(ledger)) < 250
 
 
 @given(MOVES, STATUSES, STATUSES, st.sampled_from((None, *CODES)))
@@ -213,7 +334,7 @@ def test_a_part_brings_its_ends_home():
     assert (whole.letters(), whole.code(5)) == ("ppdppf", "corrupt")
 
 
-@pytest.mark.parametrize("letters", ["z", "zAAAA", "z!!"])
+@pytest.mark.parametrize("letters", ["z", "zAAAA", "z!!", "y", "yAAAA", 'y"', "y~~~~~"])
 def test_a_damaged_long_ledger_is_refused(letters):
     """As a short one is."""
     with pytest.raises(ValueError, match=r"."):
