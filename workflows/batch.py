@@ -66,7 +66,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.children import ChildRun
     from workflows.options import MANIFEST, PAGE, RECORDS
     from workflows.pipelines import PIPELINES
-    from workflows.visibility import progress_memo
+    from workflows.visibility import SHOWS_GROWTH, progress_memo
 
 _STARTED = frozenset(
     {BatchState.QUEUED, BatchState.RUNNING, BatchState.RETRYING, BatchState.PAUSING, BatchState.PAUSED}
@@ -125,7 +125,7 @@ class BatchWorkflow:
                 book.cancel_pending()
         else:
             book.changed()
-            await workflow.wait_condition(lambda: not book.open)
+            await self._sealed()
             if not book.held:
                 book.place.ask()  # the manifest is made meanwhile
             await self._build_manifest()
@@ -141,6 +141,19 @@ class BatchWorkflow:
             # The retry that opened the batch again waits for this ledger; let it speak first.
             await workflow.wait_condition(workflow.all_handlers_finished)
         await workflow.wait_condition(lambda: not book.held)
+
+    async def _sealed(self) -> None:
+        """Wait for the seal of an open batch; show meanwhile what came in too soon after the last time."""
+        book = self._book
+        while book.open:
+            await workflow.wait_condition(lambda: not book.open or book.growth_due_in is not None)
+            due_in = book.growth_due_in
+            if due_in is None:
+                continue
+            try:
+                await workflow.wait_condition(lambda: not book.open, timeout=due_in, timeout_summary=SHOWS_GROWTH)
+            except TimeoutError:
+                book.changed()
 
     async def _take_place(self) -> None:
         """Wait for a place, where there is something to run in it."""

@@ -5,7 +5,7 @@ the ledger. What must survive a continue-as-new, or the end of the batch, is wri
 ``carried`` and ``closed`` and read back by ``restore`` and ``reopen``.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 
@@ -179,6 +179,11 @@ class BatchBook:
     def _begin(self, documents: DocumentRun | ChildRun) -> None:
         documents.paused, documents.priority, documents.retry_round = self.paused, self.priority, self.retry_round
         self.documents = documents
+
+    @property
+    def growth_due_in(self) -> timedelta | None:
+        """How long until what was handed in of late may be shown; None where all of it is."""
+        return self._visibility.growth_due_in
 
     def expect(self, document_count: int) -> None:
         """So many have been handed in so far."""

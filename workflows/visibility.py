@@ -3,7 +3,8 @@
 The memo is what ``describe()`` answers when no worker does, and what lists show. Each upsert is
 an event of history, so it is throttled: at most one a second, and none before another fortieth of
 the time since the first has passed. A run of a month writes 500; after ten hours they are a quarter
-of an hour apart.
+of an hour apart. Beside those a change of state is shown at once, and the growth of an open batch after a
+second.
 """
 
 import json
@@ -25,6 +26,10 @@ DOCUMENTS_FAILED = SearchAttributeKey.for_int("DocumentsFailed")
 SHORTEST_INTERVAL = timedelta(seconds=1)
 SHARE_OF_THE_RUN = 0.025
 """An interval is this part of the time since the first memo."""
+GROWS_IN_STEPS = "growth is shown once a second"
+"""The change since which an open batch does not write a memo for each signal that tells of more documents."""
+SHOWS_GROWTH = "until its growth is shown"
+"""The timer's name in the Temporal UI."""
 MEMO_BYTES = 1_900
 """The server warns at 2 KB."""
 MAX_MESSAGE_IN_MEMO = 300
@@ -63,11 +68,17 @@ class MemoPace:
     def __init__(self) -> None:
         self._first_at: datetime | None = None
         self._next_at: datetime | None = None
+        self._last_at: datetime | None = None
 
     def is_due(self, now: datetime) -> bool:
         return self._next_at is None or now >= self._next_at
 
+    def rest(self, now: datetime) -> timedelta:
+        """How long until a second has passed since the last one."""
+        return timedelta() if self._last_at is None else max(timedelta(), self._last_at + SHORTEST_INTERVAL - now)
+
     def wrote(self, now: datetime) -> None:
+        self._last_at = now
         self._first_at = self._first_at or now
         self._next_at = now + max(SHORTEST_INTERVAL, (now - self._first_at) * SHARE_OF_THE_RUN)
 
@@ -79,6 +90,12 @@ class Visibility:
         self._spec = spec
         self._pace = MemoPace()
         self._published: BatchProgress | None = None
+        self._has_grown = False
+
+    @property
+    def growth_due_in(self) -> timedelta | None:
+        """How long until the growth of an open batch may be shown; None where all of it is."""
+        return self._pace.rest(workflow.now()) if self._has_grown else None
 
     def publish(self, progress: BatchProgress) -> None:
         """Show a snapshot: the details always, memo and search attributes when due."""
@@ -86,9 +103,10 @@ class Visibility:
         if last is not None and (last.version, last.state) == (progress.version, progress.state):
             return
         workflow.set_current_details(_details(self._spec, progress))
-        new_state = last is None or last.state is not progress.state or last.counts.total != progress.counts.total
+        new_state = last is None or last.state is not progress.state or self._shows_growth(last, progress)
         if not new_state and not self._pace.is_due(workflow.now()):
             return
+        self._has_grown = False
         self._pace.wrote(workflow.now())
         if new_state or (last is not None and last.counts.failed != progress.counts.failed):
             workflow.upsert_search_attributes(
@@ -100,6 +118,16 @@ class Visibility:
             )
         workflow.upsert_memo(progress_memo(progress))
         self._published = progress
+
+    def _shows_growth(self, last: BatchProgress, progress: BatchProgress) -> bool:
+        """Whether there are more documents, or fewer, that are to be shown now."""
+        if last.counts.total == progress.counts.total:
+            return False
+        # Only an open batch grows often. All others learn once how many there are, and may then wait for long.
+        is_too_soon = progress.waiting_for == "seal" and self._pace.rest(workflow.now()) > timedelta()
+        # Visible to replay: asked only where it makes a difference.
+        self._has_grown = is_too_soon and workflow.patched(GROWS_IN_STEPS)
+        return not self._has_grown
 
 
 def _details(spec: BatchSpec, progress: BatchProgress) -> str:

@@ -9,6 +9,9 @@ from ingather.models.identity import child_workflow_id_for, workflow_id_for
 from tests.support.batch_driver import driven
 from tests.support.batch_scenarios import Scenario
 from workflows.place import ASKS_AGAIN
+from workflows.visibility import SHOWS_GROWTH
+
+_OF_THE_CLOCK = (ASKS_AGAIN.encode(), SHOWS_GROWTH.encode())
 
 _COMMANDS = {
     EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED: "cancel activity",
@@ -25,13 +28,14 @@ _COMMANDS = {
 
 def fingerprint(history: WorkflowHistory) -> list[str]:
     """Commands in order: activities by name, accepted updates by name. What depends on the clock is left out: how many
-    memos and search attributes there are, and whether the line answers before a batch sets its timer."""
+    memos and search attributes there are and whether one must wait, and whether the line answers before a batch sets its
+    timer."""
     words: list[str] = []
-    patience: set[int] = set()
+    timers: set[int] = set()
     for event in history.events:
-        if ASKS_AGAIN.encode() in event.user_metadata.summary.data:
-            patience.add(event.event_id)
-        elif event.timer_canceled_event_attributes.started_event_id in patience:
+        if any(name in event.user_metadata.summary.data for name in _OF_THE_CLOCK):
+            timers.add(event.event_id)
+        elif event.timer_canceled_event_attributes.started_event_id in timers:
             continue
         elif event.HasField("activity_task_scheduled_event_attributes"):
             words.append(event.activity_task_scheduled_event_attributes.activity_type.name)

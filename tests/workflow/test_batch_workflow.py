@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from itertools import chain
+from itertools import chain, pairwise
 
 import pytest
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
@@ -10,11 +10,12 @@ from temporalio.exceptions import ApplicationError, CancelledError
 
 from ingather.models.batch import BatchState, Counts
 from ingather.models.document import DocumentStatus
-from ingather.models.messages import IngestDocumentOutput, JournalKind, PriorityRequest
+from ingather.models.messages import AddedRequest, IngestDocumentOutput, JournalKind, PriorityRequest
 from tests.support.batch_driver import driven, request, retry
 from tests.support.fake_activities import DONE, World, failed
 from tests.support.waiting import until, until_async
 from workflows.batch import BatchWorkflow
+from workflows.visibility import SHORTEST_INTERVAL
 
 
 async def test_every_document_runs_once_and_is_indexed(client):
@@ -404,3 +405,26 @@ async def continued(handle):
     description = await handle.describe()
     started = first.events[0].workflow_execution_started_event_attributes
     return description if started.continued_execution_run_id else None
+
+
+async def test_an_open_batch_that_grows_quickly_is_shown_once_a_second(client):
+    """A signal costs its history no memo of its own, and what came last is shown too."""
+    async with driven(client, World()) as driver:
+        handle = await driver.start(open=True, submitted_count=1)
+        await driver.reaches(BatchState.PENDING)
+        for document_count in range(2, 32):
+            await handle.signal(BatchWorkflow.added, AddedRequest(document_count=document_count))
+
+        async def shows_all():
+            memo = await (await handle.describe()).memo()
+            return True if memo["progress"]["counts"]["total"] == 31 else None
+
+        await until_async(shows_all)
+        shown, now = [], None
+        for event in (await handle.fetch_history()).events:
+            if event.HasField("workflow_task_started_event_attributes"):
+                now = event.event_time.ToDatetime()
+            elif event.HasField("workflow_properties_modified_event_attributes"):
+                shown.append(now)
+        assert len(shown) > 1
+        assert all(later - earlier >= SHORTEST_INTERVAL for earlier, later in pairwise(shown))
