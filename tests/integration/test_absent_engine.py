@@ -1,7 +1,6 @@
 """The API of a deployment whose Temporal comes late, goes, and comes back; and what its log keeps to itself."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
