@@ -179,6 +179,8 @@ class BatchService:
             return [BatchSnapshot.from_record(record) for record in records]
         until = time.monotonic() + self._timeout.total_seconds()
         running = await self._running_if_heard(tenant_id)
+        if running is None:
+            until = 0.0  # an engine that has just said nothing, to whomever, is not waited for once more
         snapshots: list[BatchSnapshot] = []
         for record in records:
             left = timedelta(seconds=max(0.0, until - time.monotonic()))
