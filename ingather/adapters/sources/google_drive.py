@@ -162,7 +162,7 @@ class GoogleDriveSource:
 
     def _request(self, url: str, query: dict[str, str], token: str) -> Build:
         async def build() -> httpx.Request:
-            headers = {"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"}
+            headers = {"Authorization": f"Bearer {token}"}
             return self._web.client.build_request("GET", url, params=query, headers=headers)
 
         return build
@@ -195,7 +195,7 @@ async def _reason(response: httpx.Response) -> str:
     """Google's own word for an error; empty where it says none."""
     try:
         said = json.loads(await read_bounded(response, _WHO))["error"]["errors"][0]["reason"]
-    except (ValueError, TypeError, LookupError, SourceUnavailableError):
+    except (ValueError, TypeError, LookupError, SourceUnavailableError, SourceAccessDeniedError):
         return ""
     return said[:60] if isinstance(said, str) and said.isalnum() else ""
 

@@ -110,6 +110,6 @@ async def _judge(response: httpx.Response) -> DocumentError | None:
 async def _code(response: httpx.Response) -> str:
     try:
         said = json.loads(await read_bounded(response, _WHO)).get("error", "")
-    except (ValueError, AttributeError, SourceUnavailableError):
+    except (ValueError, AttributeError, SourceUnavailableError, SourceAccessDeniedError):
         return ""
     return said[:60] if isinstance(said, str) and said.replace("_", "").isalnum() else ""

@@ -115,9 +115,7 @@ class _Build:
         self._web, self._method, self._url, self._headers = web, method, url, headers
 
     async def __call__(self) -> httpx.Request:
-        # As it is: a length says something about the bytes only where nobody packs them on the way.
-        headers = {"Accept-Encoding": "identity", **self._headers}
-        return self._web.client.build_request(self._method, self._url, headers=headers)
+        return self._web.client.build_request(self._method, self._url, headers=self._headers)
 
 
 class _Judge:

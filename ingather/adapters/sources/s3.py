@@ -121,8 +121,7 @@ class S3Source:
             url = self._base + quote(key, safe="/~-_.")
             if query:
                 url = f"{url}?{urlencode(query, quote_via=quote, safe='~-_.')}"
-            headers = {"Accept-Encoding": "identity", **self._signature(method, url)}
-            return self._web.client.build_request(method, url, headers=headers)
+            return self._web.client.build_request(method, url, headers=self._signature(method, url))
 
         return build
 
@@ -170,7 +169,7 @@ async def _error_code(response: httpx.Response, who: str) -> str:
     """S3's own word for it; empty where it says none, as to HEAD."""
     try:
         return _text(_parsed(await read_bounded(response, who), who), "Code")[:60]
-    except SourceUnavailableError:
+    except (SourceUnavailableError, SourceAccessDeniedError):
         return ""
 
 

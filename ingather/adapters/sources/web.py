@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 509, 529})
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Of an answer that is read whole: lists, descriptions, errors."""
+_PLAIN = frozenset({"", "identity", "aws-chunked"})
+"""Content encodings that leave the bytes as they are. The last is how an object was uploaded; some stores keep the word."""
 
 
 Build = Callable[[], Awaitable[httpx.Request]]
@@ -27,7 +29,10 @@ Judge = Callable[[httpx.Response], Awaitable[DocumentError | None]]
 
 
 class WebSource:
-    """Requests to one service. All of a source's requests rest together when the service asks for that."""
+    """Requests to one service. All of a source's requests rest together when the service asks for that.
+
+    Bodies are asked for, and taken, as they are: what a server packs may unpack to any size, before a limit is looked at.
+    """
 
     def __init__(self, who: str, *, allow_private: bool, patience: Patience) -> None:
         self._who = who
@@ -82,8 +87,10 @@ class WebSource:
                 attempt += 1
 
     async def _once(self, build: Build, judge: Judge) -> httpx.Response:
+        request = await build()
+        request.headers["Accept-Encoding"] = "identity"
         try:
-            response = await self.client.send(await build(), stream=True)
+            response = await self.client.send(request, stream=True)
         except AddressRefusedError as error:
             raise SourceAccessDeniedError(f"{self._who} is not asked: {error}") from error
         except httpx.HTTPError as error:
@@ -125,9 +132,12 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 async def read_bounded(response: httpx.Response, who: str) -> bytes:
-    """The body, afterwards also ``response.content``. Raises ``SourceUnavailableError``."""
+    """The body, afterwards also ``response.content``.
+
+    Raises ``SourceUnavailableError``, and ``SourceAccessDeniedError`` for one that is packed.
+    """
     content = bytearray()
-    async for chunk in _pieces(response.aiter_bytes(), who):
+    async for chunk in _pieces(response, who):
         content += chunk
         if len(content) > MAX_ANSWER_BYTES:
             raise SourceUnavailableError(f"{who} sent a list or description of more than {MAX_ANSWER_BYTES:,} bytes.")
@@ -138,23 +148,39 @@ async def read_bounded(response: httpx.Response, who: str) -> bytes:
 def announced_bytes(response: httpx.Response) -> int | None:
     """Of the body as it is sent; None where nothing, or nothing usable, is said."""
     value = response.headers.get("Content-Length", "")
-    is_plain = response.headers.get("Content-Encoding", "identity").lower() == "identity"
-    return int(value) if is_plain and value.isdecimal() and len(value) < 19 else None
+    return int(value) if _is_plain(response) and value.isdecimal() and len(value) < 19 else None
 
 
 async def whole_body(response: httpx.Response, who: str, size_bytes: int | None) -> AsyncIterator[bytes]:
-    """A body's bytes as they come. Raises ``SourceUnavailableError`` where it breaks off, or is of another size."""
+    """A body's bytes as they come.
+
+    Raises ``SourceUnavailableError`` where it breaks off, or is of another size, and ``SourceAccessDeniedError`` for one
+    that is packed.
+    """
     size = 0
-    async for chunk in _pieces(response.aiter_bytes(), who):
+    async for chunk in _pieces(response, who):
         size += len(chunk)
         yield chunk
     if size_bytes is not None and size != size_bytes:
         raise SourceUnavailableError(f"{who} announced {size_bytes:,} bytes and sent {size:,}.")
 
 
-async def _pieces(body: AsyncIterator[bytes], who: str) -> AsyncIterator[bytes]:
+async def _pieces(response: httpx.Response, who: str) -> AsyncIterator[bytes]:
+    if not _is_plain(response):
+        raise SourceAccessDeniedError(
+            f"{who} packs what it sends ({_encoding(response)[:60]!r}), though it was asked for the bytes as they are.",
+            action="Let the source send files without a Content-Encoding, then retry this code.",
+        )
     try:
-        async for piece in body:
+        async for piece in response.aiter_raw():
             yield piece
     except httpx.HTTPError as error:
         raise SourceUnavailableError(f"{who} broke off in the middle of an answer ({type(error).__name__}).") from error
+
+
+def _is_plain(response: httpx.Response) -> bool:
+    return all(word.strip() in _PLAIN for word in _encoding(response).split(","))
+
+
+def _encoding(response: httpx.Response) -> str:
+    return response.headers.get("Content-Encoding", "").lower()

@@ -1,5 +1,6 @@
 """Google Drive, against a server that speaks its REST interface over real sockets."""
 
+import gzip
 import json
 
 import jwt
@@ -163,6 +164,20 @@ async def test_the_token_service_may_be_busy(drive, source):
     drive.token_troubles = [Told(503), Told(500, b"not json")]
     await source.check()
     assert drive.tokens_given == 1
+
+
+async def test_packed_answers_are_refused_unopened(drive, source):
+    """Of the token service, of lists, and of errors, which then say no reason."""
+    packed = Told(200, gzip.compress(b"{}"), {"Content-Encoding": "gzip"})
+    drive.token_troubles = [packed]
+    with pytest.raises(SourceAccessDeniedError, match="packs what it sends"):
+        await source.check()
+    drive.troubles = [packed]
+    with pytest.raises(SourceAccessDeniedError, match="packs what it sends"):
+        await source.check()
+    drive.troubles = [Told(503, packed.body, packed.headers)]
+    await source.check()
+    assert {each.headers["accept-encoding"] for each in drive.server.asked} == {"identity"}
 
 
 async def test_a_service_account_signs_for_itself(drive, opened):

@@ -1,5 +1,7 @@
 """Files behind plain addresses: what is fetched, and where nobody is led."""
 
+import gzip
+
 import pytest
 
 from ingather.models.errors import (
@@ -126,6 +128,24 @@ async def test_a_length_nobody_says_is_no_fault(site, below):
     """The end is where the server closes."""
     site.answers["/docs/a"] = [Told(200, b"hello", says_length=False)]
     assert await content_of(below, "a") == b"hello"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "identity, br", "x-unheard-of"])
+async def test_a_packed_body_is_refused_unopened(site, below, encoding):
+    """A small one may unpack to any size; nobody asked for it."""
+    site.answers["/docs/a"] = [Told(200, gzip.compress(bytes(1_000_000)), {"Content-Encoding": encoding})]
+    assert (await below.describe("a")).size_bytes is None
+    with pytest.raises(SourceAccessDeniedError, match="packs what it sends"):
+        await content_of(below, "a")
+    assert {each.headers["accept-encoding"] for each in site.server.asked} == {"identity"}
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", "aws-chunked"])
+async def test_a_word_that_packs_nothing_is_no_fault(site, below, encoding):
+    """The bytes are what they are, and of the length that was announced."""
+    site.answers["/docs/a"] = [Told(200, b"hello", {"Content-Encoding": encoding})]
+    assert await content_of(below, "a") == b"hello"
+    assert (await below.describe("a")).size_bytes == 5
 
 
 async def test_a_busy_server_is_waited_for(site, below):
