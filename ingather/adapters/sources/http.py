@@ -1,5 +1,6 @@
 """Files behind plain HTTP addresses: a list of them, or all below one."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
@@ -28,6 +29,9 @@ from ingather.models.errors import (
 )
 from ingather.models.source import SourceFile, SourceType
 from ingather.ports.source import Download, SourcePage
+
+_MOST_DECODINGS = 8
+"""Of a path that is encoded again and again; nobody means one that is so more often."""
 
 
 class HttpSource:
@@ -101,8 +105,7 @@ class HttpSource:
             return file_id
         below = file_id.removeprefix(self._base)
         url = urljoin(self._base, quote(below, safe="/%?&=+,;:@!$'()*~-._"))
-        climbs = any(unquote(part) in {".", ".."} for part in below.replace("\\", "/").split("/"))
-        if climbs or not url.startswith(self._base):
+        if _climbs(below) or not url.startswith(self._base):
             raise SourceAccessDeniedError(f"{_label(file_id)} does not lie below the connection's address.")
         return url
 
@@ -140,6 +143,30 @@ class _Judge:
                 action="Name the address that it leads to.",
             )
         return SourceAccessDeniedError(f"{self._who} answered {_label(self._file_id)} with {status}.")
+
+
+def _climbs(path: str) -> bool:
+    """Whether some server on the way could read a path as one that leads up, or as more than a path.
+
+    Which of them decodes how often, and what it takes for a separator, is not known here: every reading counts.
+    """
+    for _ in range(_MOST_DECODINGS):
+        if any(map(_is_control, path)) or any(_is_dots(part) for part in re.split(r"[/\\]", path)):
+            return True
+        decoded = unquote(path)
+        if decoded == path:
+            return False
+        path = decoded
+    return True
+
+
+def _is_dots(segment: str) -> bool:
+    """Parameters (``..;x``) and spaces do not count: there are servers that drop them."""
+    return segment.partition(";")[0].strip() in {".", ".."}
+
+
+def _is_control(character: str) -> bool:
+    return character < " " or "\x7f" <= character < "\xa0"
 
 
 def _file(file_id: str, response: httpx.Response) -> SourceFile:

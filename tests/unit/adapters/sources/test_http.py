@@ -58,6 +58,13 @@ async def test_paths_below_an_address_are_fetched(site, below):
     assert [each.method for each in site.server.asked] == ["GET", "HEAD"]
 
 
+@pytest.mark.parametrize("name", ["100%25.pdf", "a%3Bb.pdf", "...", "..a", "a..", "v1;x.txt", "%e9t%c3%a9.txt"])
+async def test_dots_and_signs_in_a_name_are_only_that(site, below, name):
+    """What leads nowhere is fetched as it is written."""
+    site.answers[f"/docs/{name}"] = [PDF]
+    assert await content_of(below, name) == b"%PDF"
+
+
 async def test_a_list_of_addresses_is_its_own_listing(site, opened):
     """Nothing else is fetched."""
     urls = [f"{site.server.url}/{n}.txt" for n in range(3)]
@@ -87,6 +94,19 @@ async def test_what_lies_below_an_address_cannot_be_listed(below):
         "http://other.example/x",
         "//other.example/x",
         "a\\..\\b",
+        "..%2fprivate/x",
+        "a%2f..%2f..%2fprivate",
+        "..%5cx",
+        "..;/x",
+        "a/..;v=1/x",
+        "%2e%2e%3b/x",
+        "%252e%252e%252fx",
+        "..%20/x",
+        "a/.",
+        "a%00.pdf",
+        "a%0d%0aX-Injected:%201",
+        "a\n.pdf",
+        "%" + "25" * 50 + "41",
     ],
 )
 async def test_no_path_leads_elsewhere(site, below, file_id):
