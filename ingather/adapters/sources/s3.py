@@ -75,7 +75,7 @@ class S3Source:
         return SourcePage(tuple(files), _text(root, "NextContinuationToken") or None)
 
     async def describe(self, file_id: str) -> SourceFile:
-        key = self._prefix + file_id
+        key = self._key(file_id)
         async with self._web.opened(self._request("HEAD", key), self._judge(file_id)) as response:
             return _file(file_id, response)
 
@@ -90,10 +90,20 @@ class S3Source:
 
     @asynccontextmanager
     async def _download(self, file_id: str) -> AsyncIterator[Download]:
-        key = self._prefix + file_id
+        key = self._key(file_id)
         async with self._web.opened(self._request("GET", key), self._judge(file_id)) as response:
             file = _file(file_id, response)
             yield Download(file, whole_body(response, self._who, file.size_bytes))
+
+    def _key(self, file_id: str) -> str:
+        """Raises ``SourceAccessDeniedError`` for a key that would be resolved on its way, out of prefix and bucket."""
+        key = self._prefix + file_id
+        if key.startswith("/") or any(part in {".", ".."} for part in key.split("/")):
+            raise SourceAccessDeniedError(
+                f"The key of {shown(file_id)!r} begins with '/', or has a part '.' or '..': in an address these lead elsewhere.",
+                action="Name files as GET /v1/connections/{id}/files lists them; copy an object of such a key to another.",
+            )
+        return key
 
     def _folders(self, root: ET.Element) -> list[SourceFile]:
         found = (_text(each, "Prefix") for each in _children(root, "CommonPrefixes"))

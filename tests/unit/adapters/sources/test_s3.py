@@ -1,0 +1,62 @@
+"""Keys of a bucket as they go out, against a server that only listens; tests with a real store are in integration."""
+
+import pytest
+
+from ingather.models.errors import SourceAccessDeniedError
+from tests.support.http_stand_in import Told, http_stand_in
+from tests.unit.adapters.sources.conftest import content_of
+
+
+@pytest.fixture
+async def server():
+    async def answer(_asked):
+        return Told(200, b"hello")
+
+    async with http_stand_in(answer) as made:
+        yield made
+
+
+@pytest.fixture
+def bucket(server, opened):
+    """Opens the bucket below a prefix, with a credential."""
+
+    def open_bucket(prefix: str = ""):
+        settings = {"bucket": "shelf", "prefix": prefix, "endpoint_url": server.url}
+        return opened("s3", settings | {"access_key_id": "AK", "secret_access_key": "SK"})
+
+    return open_bucket
+
+
+@pytest.mark.parametrize("prefix", ["", "mine/"])
+@pytest.mark.parametrize("file_id", ["../other/x", "/../x", "a/../../../other-bucket/x", "a/./b", "a/..", "./x"])
+async def test_no_key_leads_out_of_its_prefix(server, bucket, prefix, file_id):
+    """The signature would be good for another bucket too."""
+    source = bucket(prefix)
+    for asking in (source.describe, lambda each: content_of(source, each)):
+        with pytest.raises(SourceAccessDeniedError, match="lead elsewhere"):
+            await asking(file_id)
+    assert server.asked == []
+
+
+async def test_a_key_does_not_begin_with_a_slash(server, bucket):
+    """Behind a prefix it may."""
+    with pytest.raises(SourceAccessDeniedError, match="begins with"):
+        await content_of(bucket(), "/x")
+    assert await content_of(bucket("mine"), "/x") == b"hello"
+    assert [each.target for each in server.asked] == ["/shelf/mine/x"]
+
+
+@pytest.mark.parametrize(
+    ("file_id", "target"),
+    [
+        ("a//b", "/shelf/mine/a//b"),
+        ("...", "/shelf/mine/..."),
+        ("..a/b..", "/shelf/mine/..a/b.."),
+        ("%2e%2e/x", "/shelf/mine/%252e%252e/x"),
+        ("a?b#c\\d", "/shelf/mine/a%3Fb%23c%5Cd"),
+    ],
+)
+async def test_other_keys_go_out_as_they_are(server, bucket, file_id, target):
+    """Whatever signs are in them."""
+    assert await content_of(bucket("mine/"), file_id) == b"hello"
+    assert [each.target for each in server.asked] == [target]
