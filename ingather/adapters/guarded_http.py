@@ -13,8 +13,11 @@ from typing import Any
 
 import httpcore
 import httpx
+import structlog
 
 from ingather.domain.addresses import is_public
+
+log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -164,5 +167,7 @@ class _CheckingBackend(httpcore.AsyncNetworkBackend):
         if not self._allow_private:
             for address in addresses:
                 if not is_public(address):
-                    raise AddressRefusedError(f"{host} leads to {address}, which is not on the public Internet.")
+                    # Which one is for those who run this: to others it would draw a map of the network.
+                    log.warning("address.refused", host=host, address=address)
+                    raise AddressRefusedError(f"{host} leads to an address that is not on the public Internet.")
         return addresses

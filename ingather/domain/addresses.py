@@ -1,8 +1,18 @@
 """Which addresses a server may be sent to by somebody who does not run it."""
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 _NAT64 = IPv6Network("64:ff9b::/96")
+_NOT_PUBLIC = (
+    IPv4Network("0.0.0.0/8"),  # this machine, in the words of some systems
+    IPv4Network("100.64.0.0/10"),  # shared by a carrier's customers
+    IPv4Network("168.63.129.16/32"),  # Azure's services for its own machines, at a public address
+    IPv4Network("192.0.0.0/24"),  # among them Oracle's metadata
+    IPv4Network("192.88.99.0/24"),  # relays of 6to4
+    IPv6Network("64:ff9b:1::/48"),  # a network's own NAT64
+    IPv6Network("fec0::/10"),  # a site's own, before there was fc00::/7
+)
+"""What the standard library's tables leave out in one version or another."""
 
 
 def is_public(address: str) -> bool:
@@ -21,6 +31,8 @@ def _is_global(address: IPv4Address | IPv6Address) -> bool:
     # An IPv4 address in IPv6 clothes is no global IPv6 address, and is one where the IPv4 address is.
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return _is_global(address.ipv4_mapped)
+    if any(address in network for network in _NOT_PUBLIC):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

@@ -5,6 +5,7 @@ import socket
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from ingather.adapters.guarded_http import AddressRefusedError, check_url, guarded_client
 from tests.support.http_stand_in import Told, http_stand_in
@@ -62,7 +63,7 @@ async def test_the_address_that_was_checked_is_the_one_connected_to(monkeypatch)
 
 
 async def test_one_private_address_among_several_is_enough_to_refuse(monkeypatch):
-    """Nobody chooses for us which of them is used."""
+    """Nobody chooses for us which of them is used. Which it was is said to the log alone."""
     loop = asyncio.get_running_loop()
 
     async def resolve(_host, port, **_options):
@@ -70,8 +71,11 @@ async def test_one_private_address_among_several_is_enough_to_refuse(monkeypatch
 
     monkeypatch.setattr(loop, "getaddrinfo", resolve)
     async with guarded_client() as client:
-        with pytest.raises(AddressRefusedError, match=r"10\.0\.0\.1"):
+        with capture_logs() as logs, pytest.raises(AddressRefusedError, match=r"both\.example leads to") as refused:
             await client.get("http://both.example/")
+    assert "10.0.0.1" not in str(refused.value)
+    [line] = [each for each in logs if each["event"] == "address.refused"]
+    assert (line["host"], line["address"]) == ("both.example", "10.0.0.1")
 
 
 async def test_redirects_and_proxies_are_not_followed(monkeypatch):
