@@ -57,9 +57,9 @@ class OpenSources:
             yield opened.source
         finally:
             opened.users -= 1
-            await self._close_unused()
             if opened.is_retired and not opened.users:
                 await opened.source.close()
+            await self._close_unused()
 
     async def close(self) -> None:
         """Close all of them."""
@@ -71,7 +71,7 @@ class OpenSources:
         key = tenant_id, ref.connection_id
         known = self._opened.get(key)
         if known is None or time.monotonic() - known.checked_at >= self._trusted_seconds:
-            known = await self._looked_up(key, known)
+            known = await self._looked_up(key)
         self._opened.move_to_end(key)
         if known.connection.source_type is not ref.source_type:
             raise ConnectionGoneError(
@@ -79,8 +79,10 @@ class OpenSources:
             )
         return known
 
-    async def _looked_up(self, key: tuple[str, str], known: _Opened | None) -> _Opened:
+    async def _looked_up(self, key: tuple[str, str]) -> _Opened:
         connection = await self._connections.get_connection(*key)
+        # Looked at now, not before: an idle source may have been closed for others while the catalog was asked.
+        known = self._opened.get(key)
         if known is not None and connection == known.connection:
             known.checked_at = time.monotonic()
             return known
