@@ -95,7 +95,7 @@ class GoogleDriveSource:
         files = answer.get("files")
         if not isinstance(files, list):
             raise _nonsense()
-        return SourcePage(tuple(_file(each) for each in files), answer.get("nextPageToken") or None)
+        return SourcePage(tuple(_file(each) for each in files), str(answer.get("nextPageToken") or "") or None)
 
     async def describe(self, file_id: str) -> SourceFile:
         return _file(await self._facts(file_id))
@@ -114,7 +114,8 @@ class GoogleDriveSource:
         facts = await self._facts(file_id)
         kind = str(facts.get("mimeType", ""))
         if kind == _SHORTCUT:
-            facts = await self._facts(str((facts.get("shortcutDetails") or {}).get("targetId", "")))
+            details = facts.get("shortcutDetails")
+            facts = await self._facts(str(details.get("targetId", "")) if isinstance(details, dict) else "")
             kind = str(facts.get("mimeType", ""))
         if kind == _FOLDER:
             raise SourceFileNotFoundError(f"{shown(file_id)!r} is a folder.", action="Select the files in it.")
@@ -136,7 +137,7 @@ class GoogleDriveSource:
         async with self._opened(path, query, file_id) as response:
             try:
                 answer = json.loads(await read_bounded(response, _WHO))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise _nonsense() from error
         if not isinstance(answer, dict):
             raise _nonsense()
@@ -195,7 +196,7 @@ async def _reason(response: httpx.Response) -> str:
     """Google's own word for an error; empty where it says none."""
     try:
         said = json.loads(await read_bounded(response, _WHO))["error"]["errors"][0]["reason"]
-    except (ValueError, TypeError, LookupError, SourceUnavailableError, SourceAccessDeniedError):
+    except (ValueError, TypeError, LookupError, RecursionError, SourceUnavailableError, SourceAccessDeniedError):
         return ""
     return said[:60] if isinstance(said, str) and said.isalnum() else ""
 
@@ -217,7 +218,7 @@ def _file(facts: dict[str, Any]) -> SourceFile:
             modified_at=datetime.fromisoformat(modified) if modified else None,
             is_folder=kind == _FOLDER,
         )
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, OverflowError) as error:
         raise _nonsense() from error
 
 

@@ -46,7 +46,7 @@ class GoogleToken:
         try:
             said = answer.json()
             token, seconds = str(said["access_token"]), float(said.get("expires_in", 3_600))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise SourceUnavailableError(f"{_WHO} sent an answer without a token.") from error
         if not token or not token.isascii() or not token.isprintable():
             raise SourceUnavailableError(f"{_WHO} sent something that is no token.")
@@ -110,6 +110,6 @@ async def _judge(response: httpx.Response) -> DocumentError | None:
 async def _code(response: httpx.Response) -> str:
     try:
         said = json.loads(await read_bounded(response, _WHO)).get("error", "")
-    except (ValueError, AttributeError, SourceUnavailableError, SourceAccessDeniedError):
+    except (ValueError, AttributeError, RecursionError, SourceUnavailableError, SourceAccessDeniedError):
         return ""
     return said[:60] if isinstance(said, str) and said.replace("_", "").isalnum() else ""

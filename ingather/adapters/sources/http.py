@@ -3,8 +3,6 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import httpx
@@ -15,6 +13,7 @@ from ingather.adapters.sources.web import (
     PASSING_STATUSES,
     WebSource,
     announced_bytes,
+    moment,
     passing,
     whole_body,
 )
@@ -176,16 +175,8 @@ def _file(file_id: str, response: httpx.Response) -> SourceFile:
         name=name_in_source(SourceType.HTTP, file_id),
         size_bytes=announced_bytes(response),
         media_type=media_type[:255] or None,
-        modified_at=_moment(response.headers.get("Last-Modified", "")),
+        modified_at=moment(response.headers.get("Last-Modified", "")),
     )
-
-
-def _moment(value: str) -> datetime | None:
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return at.replace(tzinfo=at.tzinfo or UTC)
 
 
 def _label(file_id: str) -> str:

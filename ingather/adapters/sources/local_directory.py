@@ -55,7 +55,7 @@ class LocalDirectorySource:
                 if (cursor is None or entry.name > cursor) and not entry.is_symlink() and _is_sayable(entry.name)
             )
             page = heapq.nsmallest(limit + 1, names)
-            files = [_described("/".join((*below, name)), os.lstat(name, dir_fd=here)) for name in page[:limit]]
+            files = [described(here, name, "/".join((*below, name))) for name in page[:limit]]
         return SourcePage(
             tuple(file for file in files if file is not None), page[limit - 1] if len(page) > limit else None
         )
@@ -75,8 +75,12 @@ class LocalDirectorySource:
             return os.fdopen(os.dup(descriptor), "rb", buffering=0), facts
 
 
-def _described(file_id: str, facts: os.stat_result) -> SourceFile | None:
-    """None for what is neither a folder nor an ordinary file."""
+def described(folder: int, name: str, file_id: str) -> SourceFile | None:
+    """What goes by a name in an open folder; None for what is neither a folder nor an ordinary file, or is gone by now."""
+    try:
+        facts = os.lstat(name, dir_fd=folder)
+    except FileNotFoundError:
+        return None
     if stat.S_ISDIR(facts.st_mode):
         return SourceFile(file_id=file_id, name=file_id.rsplit("/", 1)[-1], is_folder=True)
     return _file(file_id, facts) if stat.S_ISREG(facts.st_mode) else None
@@ -87,8 +91,16 @@ def _file(file_id: str, facts: os.stat_result) -> SourceFile:
         file_id=file_id,
         name=file_id.rsplit("/", 1)[-1],
         size_bytes=facts.st_size,
-        modified_at=datetime.fromtimestamp(facts.st_mtime, UTC),
+        modified_at=moment(facts.st_mtime),
     )
+
+
+def moment(seconds: float) -> datetime | None:
+    """None beyond the calendar, where a disk may put a file by mistake."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 async def _chunks(file: BinaryIO, file_id: str, announced: int) -> AsyncIterator[bytes]:

@@ -2,8 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree as ET
@@ -17,6 +16,7 @@ from ingather.adapters.sources.web import (
     Build,
     WebSource,
     announced_bytes,
+    moment,
     passing,
     read_bounded,
     whole_body,
@@ -193,11 +193,11 @@ def _bucket_url(settings: S3Settings) -> str:
 
 def _parsed(content: bytes, who: str) -> ET.Element:
     """An answer's XML. Raises ``SourceUnavailableError`` for what is none, or declares entities."""
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:  # or hidden in two bytes a character
         raise SourceUnavailableError(f"{who} sent XML with declarations, which no S3 server does.")
     try:
         return ET.fromstring(content)  # noqa: S314  # without a DOCTYPE there is nothing to expand
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError, ValueError) as error:
         raise SourceUnavailableError(f"{who} sent an answer that is not XML.") from error
 
 
@@ -219,7 +219,7 @@ def _file(file_id: str, response: httpx.Response) -> SourceFile:
         name=file_id.rsplit("/", 1)[-1],
         size_bytes=announced_bytes(response),
         media_type=response.headers.get("Content-Type", "").split(";")[0].strip()[:255] or None,
-        modified_at=_http_moment(response.headers.get("Last-Modified", "")),
+        modified_at=moment(response.headers.get("Last-Modified", "")),
     )
 
 
@@ -228,11 +228,3 @@ def _moment(value: str) -> datetime | None:
         return datetime.fromisoformat(value)
     except ValueError:
         return None
-
-
-def _http_moment(value: str) -> datetime | None:
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return at.replace(tzinfo=at.tzinfo or UTC)

@@ -123,12 +123,17 @@ def retry_after(response: httpx.Response) -> float | None:
     value = response.headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return float(value[:9])
+    at = moment(value)
+    return None if at is None else max(0.0, (at - datetime.now(UTC)).total_seconds())
+
+
+def moment(value: str) -> datetime | None:
+    """A header's date in UTC; None for what is none, or lies beyond all calendars."""
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+        return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    at = at.replace(tzinfo=at.tzinfo or UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
 
 
 async def read_bounded(response: httpx.Response, who: str) -> bytes:

@@ -166,6 +166,30 @@ async def test_the_token_service_may_be_busy(drive, source):
     assert drive.tokens_given == 1
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"files": ' + b"[" * 100_000,
+        b'{"files": [{"id": "a", "name": "a", "mimeType": "text/plain", "size": Infinity}]}',
+        b'{"files": [{"id": "a", "name": "a", "mimeType": "text/plain", "size": 1e999}]}',
+    ],
+    ids=lambda body: body[:12].decode(),
+)
+async def test_nonsense_is_told_as_such(drive, source, body):
+    """However deep, however large."""
+    drive.troubles = [Told(200, body)]
+    with pytest.raises(SourceUnavailableError, match="cannot be read"):
+        await source.check()
+    drive.troubles = [Told(403, body)]
+    with pytest.raises(SourceAccessDeniedError, match="403"):
+        await source.describe("a")
+    drive.revoke()
+    drive.token_troubles = [Told(200, body)]
+    with pytest.raises(SourceUnavailableError, match="without a token"):
+        await source.check()
+
+
 async def test_packed_answers_are_refused_unopened(drive, source):
     """Of the token service, of lists, and of errors, which then say no reason."""
     packed = Told(200, gzip.compress(b"{}"), {"Content-Encoding": "gzip"})

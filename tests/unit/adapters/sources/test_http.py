@@ -168,6 +168,22 @@ async def test_a_word_that_packs_nothing_is_no_fault(site, below, encoding):
     assert (await below.describe("a")).size_bytes == 5
 
 
+ABSURD_DATES = [
+    "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+    "Mon, 01 Jan 2026 00:00:00 +99999999999999999999",
+    "Mon, 01 Jan 2026 00:00:00 -9999",
+    "Fri, 31 Dec 9999 23:59:59 -1200",
+    "yesterday",
+]
+
+
+@pytest.mark.parametrize("date", ABSURD_DATES)
+async def test_a_date_beyond_all_calendars_is_none(site, below, date):
+    """Of a file it is left out; one to wait for is not waited for."""
+    site.answers["/docs/a"] = [Told(503, headers={"Retry-After": date}), Told(200, b"hello", {"Last-Modified": date})]
+    assert (await below.describe("a")).modified_at is None
+
+
 async def test_a_busy_server_is_waited_for(site, below):
     """As long as the patience lasts."""
     site.answers["/docs/a"] = [Told(503), Told(429, headers={"Retry-After": "0"}), Told(200, b"at last")]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ingather.adapters.sources.local_directory import described, moment
+from ingather.adapters.sources.paths import opened_folder
 from ingather.models.errors import (
     ArchiveError,
     ArchiveTooLargeError,
@@ -97,6 +99,21 @@ async def test_what_is_not_an_ordinary_file_is_not_there(root, shelf):
         with pytest.raises(SourceFileNotFoundError):
             await content_of(shelf, file_id)
     assert "pipe" not in await listed(shelf)
+
+
+def test_a_file_that_goes_while_its_folder_is_listed_is_not_listed(root):
+    """The others are."""
+    with opened_folder(root, ("in",)) as folder:
+        (root / "in/a.txt").unlink()
+        assert described(folder, "a.txt", "a.txt") is None
+        assert described(folder, "b.txt", "b.txt").size_bytes == 5
+
+
+@pytest.mark.parametrize("seconds", [2.0**39, -(2.0**39), 2.0**63])
+def test_a_time_beyond_the_calendar_is_none(seconds):
+    """Disks know such times; the file is described without it."""
+    assert moment(seconds) is None
+    assert moment(0.0).year == 1970
 
 
 async def test_a_file_that_grows_while_it_is_read_is_read_again(root, shelf):

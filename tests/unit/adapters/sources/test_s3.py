@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingather.models.errors import SourceAccessDeniedError
+from ingather.models.errors import SourceAccessDeniedError, SourceUnavailableError
 from tests.support.http_stand_in import Told, http_stand_in
 from tests.unit.adapters.sources.conftest import content_of
 
@@ -25,6 +25,38 @@ def bucket(server, opened):
         return opened("s3", settings | {"access_key_id": "AK", "secret_access_key": "SK"})
 
     return open_bucket
+
+
+async def test_a_date_beyond_all_calendars_is_none(opened):
+    """The object is described without it."""
+
+    async def answer(_asked):
+        return Told(200, b"hello", {"Last-Modified": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"})
+
+    async with http_stand_in(answer) as server:
+        file = await opened("s3", {"bucket": "shelf", "endpoint_url": server.url}).describe("a")
+    assert (file.size_bytes, file.modified_at) == (5, None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not XML",
+        b'<?xml version="1.0" encoding="nope"?><a/>',
+        b'<?xml version="1.0" encoding="utf-7"?><a/>',
+        b'<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>',
+        '<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>'.encode("utf-16"),
+    ],
+)
+async def test_an_answer_that_is_no_plain_xml_is_told_as_such(opened, body):
+    """In whichever encoding it declares its entities."""
+
+    async def answer(_asked):
+        return Told(200, body)
+
+    async with http_stand_in(answer) as server:
+        with pytest.raises(SourceUnavailableError, match="XML"):
+            await opened("s3", {"bucket": "shelf", "endpoint_url": server.url}).check()
 
 
 @pytest.mark.parametrize("prefix", ["", "mine/"])
