@@ -188,4 +188,4 @@ def _is_plain(response: httpx.Response) -> bool:
 
 
 def _encoding(response: httpx.Response) -> str:
-    return response.headers.get("Content-Encoding", "").lower()
+    return str(response.headers.get("Content-Encoding", "")).lower()
