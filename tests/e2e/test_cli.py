@@ -140,7 +140,8 @@ def test_the_same_key_is_the_same_batch(shell: Shell):
 
 def test_a_batch_is_held_started_paused_and_resumed(shell: Shell):
     """Steering shows each new state, and the batch ends as if nothing had happened."""
-    batch_id = shell.run("submit", shell.notes(200), "--hold").stdout.strip()
+    # Two at a time: on a busy machine the batch would be over before the next command has started.
+    batch_id = shell.run("submit", shell.notes(200), "--hold", "-o", "max_workers=2").stdout.strip()
     assert shell.json("show", batch_id)[0]["status"] == "pending"
     shell.json("start", batch_id)
     assert shell.json("pause", batch_id)[0]["status"] in {"pausing", "paused"}
