@@ -43,7 +43,7 @@ from api.dependencies import (
 from api.feeds import json_of
 from api.rates import Rate
 from api.resources import BatchSnapshot
-from api.service.control import RetrySelection
+from api.service.control import Controlled, RetrySelection
 from api.service.documents import LiveDocument
 from api.service.jobs import Whose
 from ingather.domain.identifiers import as_uuid
@@ -230,28 +230,34 @@ class _Steering:
     caller: Caller
     key: str | None
 
-    async def do(self, body: ControlBody) -> BatchSnapshot:
-        """The job afterwards. Raises ``InvalidStateError``, with its state, where that does not allow the action."""
+    async def do(self, body: ControlBody) -> Controlled:
+        """The job afterwards. Raises ``InvalidStateError``, with its state, where that does not allow the action.
+
+        What took effect before under the same key is answered once more, whatever the job's state is by now.
+        """
         tenant_id, batch_id = self.record.tenant_id, self.record.batch_id
-        before = await self.parts.batches.snapshot(tenant_id, batch_id)
-        status, action = STATUS_OF[before.progress.state], body.action
+        control, action = self.parts.control, body.action
         everything = action == "retry" and not body.retry_failed_only
+        selection = RetrySelection(include_cancelled=True, everything=everything) if action == "retry" else None
+        took = await control.took(batch_id, self.key, action, selection)
+        before = await self.parts.batches.snapshot(tenant_id, batch_id)
+        if took:
+            return Controlled(before, was_replayed=True)
+        status = STATUS_OF[before.progress.state]
         allowed = _ENDED if everything else _FROM[action]
         if status not in allowed or (action == "retry" and before.progress.state is BatchState.CANCELLING):
             what = "retry every file" if everything else action
             raise InvalidStateError(f"The job cannot {what} now.", current_status=before.progress.state.value)
-        if action == "retry":
-            selection = RetrySelection(include_cancelled=True, everything=everything)
-            controlled = await self.parts.control.retry(tenant_id, batch_id, self.key, selection, by=self.caller.actor)
-            return controlled.snapshot
-        send: Callable[..., Awaitable[Any]] = getattr(self.parts.control, action)
-        snapshot: BatchSnapshot = (await send(tenant_id, batch_id, self.key, by=self.caller.actor)).snapshot
-        return snapshot
+        if selection is not None:
+            return await control.retry(tenant_id, batch_id, self.key, selection, by=self.caller.actor)
+        send: Callable[..., Awaitable[Controlled]] = getattr(control, action)
+        return await send(tenant_id, batch_id, self.key, by=self.caller.actor)
 
 
 @router.post("/jobs/{job_id}/control", response_model=ControlDone)
 async def control_job(
     *,
+    response: Response,
     parts: Parts,
     caller: CurrentCaller,
     _tenant_id: TenantHeader = None,
@@ -262,11 +268,13 @@ async def control_job(
     """Start, pause, resume, cancel or retry a job. What its status does not allow is 400, and says the status."""
     acting = caller.acting_as(body.user_id)
     record = await find_job(parts, acting, job_id)
-    snapshot = await _Steering(parts, record, acting, idempotency_key).do(body)
-    parts.open_jobs.note(record.tenant_id, record.batch_id, snapshot.progress.state)
-    return ControlDone(
-        message=f"Job {body.action} successful", job_id=record.batch_id, status=STATUS_OF[snapshot.progress.state]
-    )
+    controlled = await _Steering(parts, record, acting, idempotency_key).do(body)
+    state = controlled.snapshot.progress.state
+    if controlled.was_replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    else:
+        parts.open_jobs.note(record.tenant_id, record.batch_id, state)
+    return ControlDone(message=f"Job {body.action} successful", job_id=record.batch_id, status=STATUS_OF[state])
 
 
 # --- Lists and sums ------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from api.access import Caller
-from ingather.domain.audit import batch_event
+from ingather.domain.audit import batch_event, batch_event_id
 from ingather.domain.identifiers import as_uuid
 from ingather.models.accounts import Scope
 from ingather.models.audit import Actor, AuditEvent, AuditType
@@ -34,6 +34,10 @@ class AuditService:
         now = datetime.now(UTC)
         event = batch_event(kind, tenant_id, batch_id, by, now, which=which, details=details)
         await self.log.record([event])
+
+    async def has_batch(self, kind: AuditType, batch_id: str, *, which: str) -> bool:
+        """Whether what ``note_batch`` notes of the same is there, whichever process noted it."""
+        return bool(await self.log.recorded([batch_event_id(kind, batch_id, which)]))
 
     async def page(self, where: AuditFilter, limit: int) -> tuple[Sequence[AuditEvent], bool]:
         """Events newest first, and whether there are more."""

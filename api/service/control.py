@@ -66,6 +66,17 @@ class ControlService:
         self._audit = audit
         self._keys = ControlKeys()
 
+    async def took(self, batch_id: str, key: str | None, action: str, selection: RetrySelection | None = None) -> bool:
+        """Whether this message took effect before under this key, also through another process: the audit log knows.
+
+        For doors that refuse more than a batch does: a repeated message is not refused for what it has brought about.
+        Raises ``IdempotencyKeyReusedError``, and ``RequestError`` for a key that cannot be used.
+        """
+        if key is None:
+            return False
+        request_id, was_replayed = self._keys.remember(batch_id, check_key(key), _payload_of(action, selection))
+        return was_replayed or await self._audit.has_batch(_AUDITED[action], batch_id, which=request_id)
+
     async def start(self, tenant_id: str, batch_id: str, key: str | None, *, by: Actor = SYSTEM) -> Controlled:
         return await self._send(tenant_id, batch_id, "start", key, by)
 
@@ -99,7 +110,7 @@ class ControlService:
     ) -> Controlled:
         """Run failed documents again; opens a closed batch."""
         record = await self._batches.record(tenant_id, batch_id)
-        payload = f"retry {selection}"
+        payload = _payload_of("retry", selection)
         request_id, was_replayed = self._keys.remember(batch_id, check_key(key), payload)
         request = RetryRequest(
             request_id=request_id,
@@ -248,6 +259,10 @@ class ControlService:
             return Controlled(snapshot, was_replayed)
         snapshot = await self._batches.snapshot(record.tenant_id, record.batch_id)
         return Controlled(replace(snapshot, stale=True), was_replayed)
+
+
+def _payload_of(action: str, selection: RetrySelection | None = None) -> str:
+    return action if selection is None else f"{action} {selection}"
 
 
 def _shown_as(snapshot: BatchSnapshot, state: BatchState) -> BatchSnapshot:

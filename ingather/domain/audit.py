@@ -47,6 +47,11 @@ def documents_ingested(records: Iterable[DocumentRecord], actor: str = SYSTEM_NA
     ]
 
 
+def batch_event_id(kind: AuditType, batch_id: str, which: str = "") -> str:
+    """The id of the event that ``batch_event`` makes of the same."""
+    return str(uuid.uuid5(uuid.UUID(batch_id), f"{kind}\n{which}"))
+
+
 def batch_event(
     kind: AuditType,
     tenant_id: str,
@@ -59,7 +64,7 @@ def batch_event(
 ) -> AuditEvent:
     """Something happened to a batch; ``which`` tells it from others of its kind."""
     return AuditEvent(
-        event_id=str(uuid.uuid5(uuid.UUID(batch_id), f"{kind}\n{which}")),
+        event_id=batch_event_id(kind, batch_id, which),
         tenant_id=tenant_id,
         event_type=kind,
         resource_type=ResourceType.BATCH,

@@ -44,9 +44,11 @@ async def read(api: ApiInProcess, job_id: str, user_id: str = "vera") -> Json:
     return job
 
 
-async def control(api: ApiInProcess, job_id: str, action: str, user_id: str = "vera", **more: Any) -> tuple[int, Json]:
+async def control(
+    api: ApiInProcess, job_id: str, action: str, user_id: str = "vera", headers: Json | None = None, **more: Any
+) -> tuple[int, Json]:
     body = {"user_id": user_id, "action": action, **more}
-    response = await api.http.post(f"/batch/jobs/{job_id}/control", json=body)
+    response = await api.http.post(f"/batch/jobs/{job_id}/control", json=body, headers=headers)
     return response.status_code, response.json()
 
 

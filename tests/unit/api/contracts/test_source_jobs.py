@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from api.service.control import ControlService
 from ingather.models.batch import BatchState, Counts
 from ingather.models.content import Stage
 from ingather.models.document import DocumentFailure, DocumentStatus
@@ -347,6 +348,34 @@ async def test_an_action_the_status_does_not_allow_is_400_with_that_status(api, 
         said = {BatchState.CANCELLING: "cancelled"}.get(state, state.value)
         assert f"Current status: {said}." in body["detail"]
     assert api.engine.messages == []
+
+
+async def test_a_repeated_key_is_answered_as_the_first_time(api):
+    """Its job has moved on because of it: a status that allows the action no more refuses others, and not this one."""
+    job = await create(api)
+    for action, status in (("start", "running"), ("pause", "paused"), ("resume", "running")):
+        key = {"Idempotency-Key": action}
+        told = [await control(api, job["job_id"], action, headers=key) for _ in range(2)]
+        assert [(code, body["message"], body["status"]) for code, body in told] == [
+            (200, f"Job {action} successful", status)
+        ] * 2
+    assert [name for _, name, _ in api.engine.messages] == ["start", "pause", "resume"]
+    code, _ = await control(api, job["job_id"], "start", headers={"Idempotency-Key": "another"})
+    assert code == 400
+
+
+async def test_a_repeated_key_is_known_to_every_process(api):
+    """The audit log says that the batch took it, also one that was cancelled meanwhile."""
+    job = await create(api)
+    key = {"Idempotency-Key": "k"}
+    await control(api, job["job_id"], "start", headers=key)
+    await api.end(job["job_id"], BatchState.CANCELLED, done=1, cancelled=2)
+    elsewhere = ControlService(api.parts.batches, api.engine, api.blobs, api.parts.audit)
+    assert await elsewhere.took(job["job_id"], "k", "start")
+    assert not await elsewhere.took(job["job_id"], "k", "pause")
+    assert not await elsewhere.took(job["job_id"], "k2", "start")
+    code, body = await control(api, job["job_id"], "start", headers=key)
+    assert (code, body["status"]) == (200, "cancelled")
 
 
 async def test_a_retry_runs_what_failed_and_what_a_cancel_left(api):
