@@ -137,6 +137,8 @@ class SourceJob(View):
     """As they are in effect."""
     problem: str | None = None
     """Why the job as a whole could not run."""
+    stale: bool = False
+    """As it was last known: what runs did not answer."""
 
 
 class Statistics(View):
@@ -157,6 +159,8 @@ class Statistics(View):
     """Files."""
     by_priority: dict[str, int]
     by_status: dict[str, int]
+    stale: bool = False
+    """Jobs that run could not be asked: they count as they were last known, without their files."""
 
 
 def job_of(
@@ -180,6 +184,7 @@ def job_of(
         source_progress=_selections(progress.sources or record.sources, documents),
         processing_options=_options_of(record),
         problem=progress.problem.message if progress.problem else None,
+        stale=snapshot.stale,
     )
 
 
@@ -204,6 +209,7 @@ def statistics_of(sums: JobSums) -> Statistics:
         by_source_type=sums.by_source_type,
         by_priority=by_priority,
         by_status=by_status,
+        stale=sums.stale,
     )
 
 

@@ -51,6 +51,7 @@ from ingather.models.accounts import Scope
 from ingather.models.batch import BatchRecord, BatchState
 from ingather.models.errors import (
     BatchNotFoundError,
+    EngineUnavailableError,
     IngatherError,
     InvalidStateError,
     TenantNotFoundError,
@@ -233,6 +234,7 @@ class _Steering:
     async def do(self, body: ControlBody) -> Controlled:
         """The job afterwards. Raises ``InvalidStateError``, with its state, where that does not allow the action.
 
+        Nothing is refused for a state that may be over: ``EngineUnavailableError`` where the present one cannot be had.
         What took effect before under the same key is answered once more, whatever the job's state is by now.
         """
         tenant_id, batch_id = self.record.tenant_id, self.record.batch_id
@@ -246,6 +248,10 @@ class _Steering:
         status = STATUS_OF[before.progress.state]
         allowed = _ENDED if everything else _FROM[action]
         if status not in allowed or (action == "retry" and before.progress.state is BatchState.CANCELLING):
+            if before.stale:
+                raise EngineUnavailableError(
+                    "The job's status is not known now, and with it whether it may be steered so."
+                )
             what = "retry every file" if everything else action
             raise InvalidStateError(f"The job cannot {what} now.", current_status=before.progress.state.value)
         if selection is not None:
@@ -299,6 +305,8 @@ class JobList(BaseModel):
     has_more: bool
     as_of: datetime
     """Send it with the next page."""
+    stale: bool = False
+    """What runs could not be asked: jobs are shown, and were selected, as they were last known."""
 
 
 @router.post("/jobs/list", response_model=JobList)
@@ -315,6 +323,7 @@ async def list_jobs(
         total_jobs=page.total,
         has_more=page.has_more,
         as_of=as_of,
+        stale=page.stale,
     )
     return _json(found)
 

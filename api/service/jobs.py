@@ -36,6 +36,8 @@ class JobPage:
     snapshots: list[BatchSnapshot]
     total: int
     has_more: bool
+    stale: bool = False
+    """Of what was last known, where the engine did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class JobSums:
     """Batches that have ended and had begun to run."""
     ran_ms: int = 0
     """How long those took, all together."""
+    stale: bool = False
+    """Batches that run are counted as the catalog last knew them: the engine did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +78,24 @@ class JobService:
 
         With ``before`` the list is that of a moment: what is created later shifts nothing.
         """
-        where = whose.filter(before)
+        where, is_guessed = whose.filter(before), False
         if states is not None:
             found = await self.batches.in_states_now(replace(where, states=tuple(sorted(states)))) if states else None
+            is_guessed = not all(state.is_final for state in states) and await self._has_unheard(where)
             if found is None:
-                return JobPage([], 0, has_more=False)
+                return JobPage([], 0, has_more=False, stale=is_guessed)
             where = found
         records = await self.catalog.list_batches(where, limit, offset)
         total = await self.catalog.count_batches(where)
         snapshots = await self.batches.overlaid(whose.tenant_id, records)
-        return JobPage(snapshots, total, has_more=offset + len(records) < total)
+        stale = is_guessed or any(snapshot.stale for snapshot in snapshots)
+        return JobPage(snapshots, total, has_more=offset + len(records) < total, stale=stale)
 
     async def sums(self, whose: Whose) -> JobSums:
         """Everything at once; exact, as far as the engine answers."""
         tally = await self.catalog.tally_batches(whose.filter())
-        running = await self._running(whose.tenant_id) if tally.open else {}
+        heard = await self._running(whose.tenant_id) if tally.open else {}
+        running = heard or {}
         by_state = Counter(tally.by_state)
         done, failed, skipped = tally.done, tally.failed, tally.skipped
         for batch_id, noted in tally.open.items():
@@ -107,9 +114,14 @@ class JobService:
             skipped=skipped,
             ran_count=tally.ran_count,
             ran_ms=tally.ran_ms,
+            stale=heard is None,
         )
 
-    async def _running(self, tenant_id: str) -> dict[str, BatchProgress]:
+    async def _has_unheard(self, where: BatchFilter) -> bool:
+        """Whether some of these have not ended and the engine does not say what they do."""
+        return await self._running(where.tenant_id) is None and bool(await self.catalog.list_open(where))
+
+    async def _running(self, tenant_id: str) -> dict[str, BatchProgress] | None:
         with contextlib.suppress(EngineUnavailableError):
             return await self.batches.running(tenant_id)
-        return {}
+        return None

@@ -399,6 +399,35 @@ async def test_a_retry_may_run_every_file_again(api):
     assert (code, body["message"], api.engine.messages[-1][2].include_done) == (200, "Job retry successful", True)
 
 
+async def test_nothing_is_refused_for_a_status_that_may_be_over(api):
+    """While the engine is away every control is 503 with ``Retry-After``, whatever the last known status allows."""
+    job = await create(api)
+    api.engine.is_down = True
+    for action in ("start", "pause", "resume", "cancel", "retry"):
+        body = {"user_id": "vera", "action": action}
+        response = await api.http.post(f"/batch/jobs/{job['job_id']}/control", json=body)
+        assert (response.status_code, set(response.json())) == (503, {"detail"}), action
+        assert int(response.headers["Retry-After"]) > 0
+
+
+async def test_what_is_last_known_is_told_as_stale(api):
+    """A job, lists and statistics while the engine is away; not for a user all of whose jobs have ended."""
+    job = await create(api)
+    ended = await create(api, user_id="jocelyn")
+    await api.end(ended["job_id"], BatchState.COMPLETED, done=3)
+
+    async def told(job, user):
+        page, filtered = await list_jobs(api, user), await list_jobs(api, user, status_filter=["running"])
+        statistics = (await api.http.get("/batch/statistics", params={"user_id": user})).json()
+        shown = await read(api, job["job_id"], user)
+        return [each["stale"] for each in (shown, page, page["jobs"][0], filtered, statistics)]
+
+    assert (await read(api, job["job_id"]))["stale"] is False
+    api.engine.is_down = True
+    assert await told(job, "vera") == [True] * 5
+    assert await told(ended, "jocelyn") == [False] * 5
+
+
 # Lists and sums
 
 
