@@ -278,6 +278,7 @@ def build_parts(
             receiving,
             gate.tenants,
             parser_seconds=limits.parser_seconds,
+            max_parser_seconds=limits.max_parser_seconds,
             children_at_once=settings.engine.children_at_once,
             pipelines=tuple(PIPELINES) if settings.engine.allow_noop else OFFERED_PIPELINES,
             rules=rules_in(gate.tenants.find),

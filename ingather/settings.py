@@ -8,9 +8,9 @@ import json
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -188,7 +188,9 @@ class Limits(BaseModel):
     zip_depth: int = Field(default=2, ge=1, le=5)
     """Archives within archives; 1 is none."""
     parser_seconds: float = Field(default=60.0, gt=0, le=3_600)
-    """Wall clock of one parse: what a batch gets, and the most that its ``timeout_seconds`` may ask for."""
+    """Wall clock of one parse, where a batch does not say."""
+    max_parser_seconds: float = Field(default=300.0, gt=0, le=3_600)
+    """The most that a batch's ``timeout_seconds`` may ask for; no less than ``parser_seconds``."""
     parser_memory_bytes: int = Field(default=2 * GIB, ge=128 * MIB)
     """Memory of one parser process."""
     parser_pages: int = Field(default=20_000, ge=1)
@@ -222,6 +224,14 @@ class Limits(BaseModel):
     """Entries of a page of a list, where the request names no `limit`."""
     page_size_max: int = Field(default=200, ge=1)
     """The largest `limit` of a list."""
+
+    @model_validator(mode="after")
+    def _may_ask_for_the_default(self) -> Self:
+        if self.max_parser_seconds < self.parser_seconds:
+            raise ValueError(
+                "max_parser_seconds is less than parser_seconds: set INGATHER_LIMITS__MAX_PARSER_SECONDS too"
+            )
+        return self
 
 
 class LogSettings(BaseModel):

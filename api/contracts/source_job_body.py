@@ -67,7 +67,7 @@ class JobOptions(BaseModel):
     max_workers: int = Field(default=4, ge=1, le=48)
     """Files worked on at once."""
     timeout_seconds: float = Field(default=300, gt=0, le=86_400)
-    """Of one parse; the deployment's own ``parser_seconds`` where that is less."""
+    """Of one parse. More than the deployment's ``max_parser_seconds`` is refused; who does not say gets that where it is less."""
     source_specific_options: dict[SourceType, SourceOptions] = Field(default_factory=dict)
 
 
@@ -89,16 +89,16 @@ class SourceJobFeed:
     """Brings a job's selections into a reception.
 
     Args:
-        parser_seconds: the longest that a parse may take here.
+        max_parser_seconds: the longest that a parse may take here.
         embedding_models: names of the model that this deployment embeds with.
     """
 
     def __init__(
-        self, job: NewSourceJob, check: SelectionCheck, *, parser_seconds: float, embedding_models: frozenset[str]
+        self, job: NewSourceJob, check: SelectionCheck, *, max_parser_seconds: float, embedding_models: frozenset[str]
     ) -> None:
         self._job = job
         self._check = check
-        self._parser_seconds = parser_seconds
+        self._max_parser_seconds = max_parser_seconds
         self._embedding_models = embedding_models
 
     async def read(self, reception: Reception) -> SubmissionSpec:
@@ -129,9 +129,14 @@ class SourceJobFeed:
         if wanted.chunk_overlap >= wanted.chunk_size:
             raise _unserved("chunk_overlap", "chunk_overlap must be less than chunk_size.")
         return ProcessingOptions(
-            **{name: getattr(wanted, name) for name in _SHARED},
-            timeout_seconds=min(wanted.timeout_seconds, self._parser_seconds),
+            **{name: getattr(wanted, name) for name in _SHARED}, timeout_seconds=self._timeout_seconds(wanted)
         )
+
+    def _timeout_seconds(self, wanted: JobOptions) -> float:
+        most = self._max_parser_seconds
+        if wanted.timeout_seconds > most and "timeout_seconds" in wanted.model_fields_set:
+            raise _unserved("timeout_seconds", f"timeout_seconds is over max_parser_seconds ({most:g}).")
+        return min(wanted.timeout_seconds, most)
 
 
 def _unserved(option: str, detail: str) -> Exception:

@@ -163,7 +163,7 @@ async def create_job(
         feed = SourceJobFeed(
             job,
             partial(parts.connections.check_selections, caller.tenant_id),
-            parser_seconds=float(parts.published_limits["parser_seconds"]),
+            max_parser_seconds=float(parts.published_limits["max_parser_seconds"]),
             embedding_models=parts.embedding_models,
         )
         accepted = await parts.submissions.submit(

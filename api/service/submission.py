@@ -95,7 +95,9 @@ class SubmissionService:
     receiving: Receiving
     tenants: TenantBook
     parser_seconds: float = 60.0
-    """Wall clock of a parse where a batch does not say, and the most it may ask for."""
+    """Wall clock of a parse where a batch does not say."""
+    max_parser_seconds: float = 300.0
+    """The most it may ask for."""
     children_at_once: int = 8
     pipelines: tuple[str, ...] = OFFERED_PIPELINES
     """Those that batches may have."""
@@ -231,9 +233,10 @@ class SubmissionService:
         """The options as the batch keeps them. Raises ``ValidationFailedError`` for one over its limit."""
         if "timeout_seconds" not in wanted.model_fields_set:
             return wanted.model_copy(update={"timeout_seconds": self.parser_seconds})
-        if wanted.timeout_seconds > self.parser_seconds:
+        if wanted.timeout_seconds > self.max_parser_seconds:
             raise ValidationFailedError(
-                f"The option timeout_seconds is over parser_seconds ({self.parser_seconds:g}).", limit="parser_seconds"
+                f"The option timeout_seconds is over max_parser_seconds ({self.max_parser_seconds:g}).",
+                limit="max_parser_seconds",
             )
         return wanted
 

@@ -117,7 +117,9 @@ class ParserTimeoutError(ParserKilledError):
     code = "parser_timeout"
     title = "Parser ran out of time"
     actor = Actor.SENDER
-    advice = "Split the document, or submit it with a larger timeout_seconds (up to INGATHER_LIMITS__PARSER_SECONDS)."
+    advice = (
+        "Split the document, or submit it with a larger timeout_seconds (up to INGATHER_LIMITS__MAX_PARSER_SECONDS)."
+    )
 
 
 class ParserOutOfMemoryError(ParserKilledError):

@@ -62,23 +62,31 @@ async def test_a_json_submission_carries_its_documents_inline(api):
     assert (await bytes_of(api, line), line.metadata) == (b"hello", {"k": 1})
 
 
-@pytest.mark.parametrize(("options", "seconds"), [({}, 90.0), ({"timeout_seconds": 30}, 30.0)])
+@pytest.mark.parametrize(
+    ("options", "seconds"), [({}, 90.0), ({"timeout_seconds": 30}, 30.0), ({"timeout_seconds": 300}, 300.0)]
+)
 async def test_a_parse_may_take_what_the_deployment_allows(options, seconds):
-    """A batch that does not say gets the limit, and one that says so gets less."""
+    """A batch that does not say gets the deployment's default, and one that says so gets less, or more up to the limit."""
     async with api_in_process(Settings(limits=Limits(parser_seconds=90))) as api:
         batch = await api.submit(options=options)
         assert api.engine.specs[batch["id"]].options.timeout_seconds == seconds
 
 
+def test_a_default_over_the_limit_is_refused_at_the_start():
+    """Who lets a parse take longer says so of both."""
+    with pytest.raises(ValueError, match="INGATHER_LIMITS__MAX_PARSER_SECONDS"):
+        Limits(parser_seconds=600)
+
+
 async def test_a_parse_may_not_take_longer(api):
     """Asking for more than the limit is refused by the limit's name, and leaves nothing."""
-    body = {"documents": [{"filename": "a.txt", "content": "aGVsbG8="}], "options": {"timeout_seconds": 61}}
+    body = {"documents": [{"filename": "a.txt", "content": "aGVsbG8="}], "options": {"timeout_seconds": 301}}
     response = await api.http.post("/v1/batches", json=body)
 
     assert (response.status_code, response.json()["code"], response.json()["limit"]) == (
         422,
         "validation_failed",
-        "parser_seconds",
+        "max_parser_seconds",
     )
     assert await api.keys() == []
 

@@ -103,10 +103,15 @@ async def test_options_have_the_contracts_defaults_and_reach_the_batch(api):
     assert {name: job["processing_options"][name] for name in wanted} == wanted
 
 
-async def test_a_timeout_over_what_a_parse_may_take_here_is_that(api):
-    """The contract's 300 seconds are more than this deployment's 60: the job shows what is in effect."""
-    job = await create(api, processing_options={"timeout_seconds": 300})
-    assert job["processing_options"]["timeout_seconds"] == 60
+async def test_a_parse_gets_the_contracts_time_or_the_most_there_is():
+    """300 seconds unless the job says otherwise; a deployment that allows less gives that, and refuses who asks for more."""
+    async with connected() as api:
+        assert (await create(api))["processing_options"]["timeout_seconds"] == 300
+    async with connected(limits=Limits(max_parser_seconds=120)) as api:
+        assert (await create(api))["processing_options"]["timeout_seconds"] == 120
+        response = await api.http.post("/batch/jobs", json=job_body(processing_options={"timeout_seconds": 121}))
+        assert response.status_code == 400
+        assert "max_parser_seconds (120)" in response.json()["detail"]
 
 
 async def test_options_of_a_type_of_source_describe_its_files(api):
