@@ -7,7 +7,9 @@ In ``required`` mode the credential decides the tenant. In ``open`` mode, on loo
 it names: a field of a contract, else ``X-Tenant-ID``, else the credential's, else the default one.
 """
 
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any, TypeVar
@@ -34,6 +36,7 @@ from ingather.models.errors import (
     DependencyError,
     ScopeMissingError,
     TenantNotFoundError,
+    TooManyStreamsError,
     UnauthorizedError,
     UserNotFoundError,
 )
@@ -45,6 +48,10 @@ _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
 _RULES = "__access_rules__"
 _MOST_REMEMBERED = 50_000
+STRANGERS_PER_ADDRESS = 100
+"""WebSockets from one address which are open and have not said yet who they are."""
+STRANGERS = 1_000
+"""Those of a process."""
 _CREDENTIAL_PARAMETERS = frozenset(
     {"access_token", "api-key", "api_key", "apikey", "authorization", "token", "x-api-key"}
 )
@@ -149,6 +156,8 @@ class Gate:
     websockets_per_user: int = 10
     _batches: dict[str, str] = field(default_factory=dict)
     """Tenants by batch, for callers that name none: it never changes."""
+    _strangers: Counter[str] = field(default_factory=Counter)
+    """Connections that have not said who they are, by address."""
 
     async def admit(self, connection: HTTPConnection, told: list[RateState], credential: str | None = None) -> Caller:
         """Who it is, by the credential of its headers unless it came another way.
@@ -171,6 +180,27 @@ class Gate:
             await self.authenticator.note_opening(ticket)
         structlog.contextvars.bind_contextvars(tenant_id=caller.tenant_id, user=caller.user)
         return caller
+
+    @asynccontextmanager
+    async def stranger(self, connection: HTTPConnection) -> AsyncIterator[None]:
+        """Room for one that is connected and has yet to show a credential; showing none is counted as a wrong one.
+
+        Raises ``TooManyStreamsError`` where too many do so, ``RateLimitedError`` as for wrong credentials.
+        """
+        address = address_of(connection.scope)
+        self.rates.check_address(address)
+        for count, most in ((self._strangers[address], STRANGERS_PER_ADDRESS), (self._strangers.total(), STRANGERS)):
+            if count >= most:
+                raise TooManyStreamsError(f"{most} connections have not said yet who they are.", maximum=most)
+        self._strangers[address] += 1
+        try:
+            yield
+        except UnauthorizedError:
+            await self.rates.count_failure(address)
+            raise
+        finally:
+            self._strangers[address] -= 1
+            self._strangers += Counter()  # without those of which none is left
 
     async def is_welcome(self, shown: str | Ticket) -> bool:
         """Whether a credential or ticket that was right is so still. While that cannot be told, it is."""

@@ -59,6 +59,7 @@ _SLACK = timedelta(seconds=10)
 
 GOING_AWAY, POLICY, TOO_BIG, TRY_LATER = 1001, 1008, 1009, 1013
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_MANY = 4401, 4403, 4404, 4429
+_DRAINING = "The server goes away: come again with the last cursor."
 FOLLOWED_IN_LINE = 20
 """Jobs that wait for a place, those that have waited longest, which are followed as if they ran: one of them is next."""
 
@@ -102,12 +103,12 @@ async def watch_jobs(
 
 
 async def _serve(socket: WebSocket, parts: ApiParts, user_id: str, job_id: str | None, after: str | None) -> None:
+    streams: EventStreams = socket.app.state.streams
     try:
-        caller, credential = await _admitted(socket, parts)
+        caller, credential = await _admitted(socket, parts, streams.hub.drain_begun)
         caller = caller.acting_as(user_id)
         record = await find_job(parts, caller, job_id) if job_id else None
         client = await parts.gate.count_socket(caller, credential)
-        streams: EventStreams = socket.app.state.streams
         streams.sockets.opened(caller.tenant_id, client)
     except IngatherError as error:
         raise _refusal(error) from error
@@ -120,20 +121,28 @@ async def _serve(socket: WebSocket, parts: ApiParts, user_id: str, job_id: str |
         streams.socket_closed(caller.tenant_id, client)
 
 
-async def _admitted(socket: WebSocket, parts: ApiParts) -> tuple[Caller, str | None]:
-    """Who it is: by a header, a cookie, or the first message. Raises as ``Gate.admit``."""
+async def _admitted(socket: WebSocket, parts: ApiParts, drain_begun: asyncio.Event) -> tuple[Caller, str | None]:
+    """Who it is: by a header, a cookie, or the first message. Raises as ``Gate.admit`` and ``Gate.stranger``."""
     credential = credential_of(socket.headers) or socket.cookies.get(COOKIE)
     if credential is None and not parts.gate.is_open:
-        credential = await _first_word(socket)
+        async with parts.gate.stranger(socket):
+            credential = await _first_word(socket, drain_begun)
     return await parts.gate.admit(socket, [], credential), credential
 
 
-async def _first_word(socket: WebSocket) -> str:
+async def _first_word(socket: WebSocket, drain_begun: asyncio.Event) -> str:
+    hearing, draining = asyncio.ensure_future(_received(socket)), asyncio.ensure_future(drain_begun.wait())
     try:
-        async with asyncio.timeout(AUTHENTICATION_SECONDS):
-            said = await _received(socket)
-    except TimeoutError:
-        raise UnauthorizedError("No credential came in time.") from None
+        await asyncio.wait({hearing, draining}, timeout=AUTHENTICATION_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if hearing.done():
+            said = hearing.result()
+        elif draining.done():
+            raise _CloseError(GOING_AWAY, _DRAINING)
+        else:
+            raise UnauthorizedError("No credential came in time.")
+    finally:
+        hearing.cancel()
+        draining.cancel()
     token = said.get("token")
     if said.get("type") != "authenticate" or not isinstance(token, str) or not token:
         raise UnauthorizedError("The first message must be {'type': 'authenticate', 'token': …}.")
@@ -233,7 +242,7 @@ class JobSocket:
 
     async def _drain(self) -> None:
         await self.streams.hub.drain_begun.wait()
-        raise _CloseError(GOING_AWAY, "The server goes away: come again with the last cursor.")
+        raise _CloseError(GOING_AWAY, _DRAINING)
 
     async def _stay_welcome(self) -> None:
         while True:

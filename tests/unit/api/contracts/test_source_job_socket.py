@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from contextlib import AsyncExitStack
 
 import orjson
 import pytest
@@ -15,7 +16,7 @@ from ingather.ports.event_log import LoggedEvent
 from ingather.settings import ApiSettings, AuthSettings, Limits
 from tests.support.callers import key_of
 from tests.support.source_jobs import create
-from tests.support.waiting import until_async
+from tests.support.waiting import until, until_async
 from tests.support.watched_job import job_world
 
 
@@ -91,6 +92,41 @@ async def test_a_user_holds_so_many_sockets_open_and_no_more():
                 await other.next()
         async with world.open("/batch/ws/vera") as again:
             assert (await again.next())["type"] == "connection_established"
+
+
+async def test_sockets_that_have_not_said_who_they_are_are_few():
+    """One more from the same address closes with 4429 at once; one that says who it is makes room."""
+    async with job_world(auth=AuthSettings(mode="required")) as world, AsyncExitStack() as open_ones:
+        token = (await key_of(world.api.catalog.accounts, username="vera"))["X-API-Key"]
+        waiting = [await open_ones.enter_async_context(world.open("/batch/ws/vera")) for _ in range(100)]
+        await until(lambda: all(each.is_open for each in waiting))
+        async with world.open("/batch/ws/vera") as socket:
+            assert await socket.closes() == 4429
+        waiting[0].say({"type": "authenticate", "token": token})
+        await waiting[0].next()
+        async with world.open("/batch/ws/vera") as socket:
+            socket.say({"type": "authenticate", "token": token})
+            assert (await socket.next())["type"] == "connection_established"
+
+
+async def test_a_socket_that_shows_no_credential_counts_as_a_wrong_one():
+    """Too many of them from one address, and it is 4429 before anything is waited for."""
+    settings = {"auth": AuthSettings(mode="required"), "limits": Limits(failed_credentials_per_minute=1)}
+    async with job_world(**settings) as world:
+        codes = []
+        for _ in range(2):
+            async with world.open("/batch/ws/vera") as socket:
+                socket.say({"type": "ping"})
+                codes.append(await socket.closes())
+        assert codes == [4401, 4429]
+
+
+async def test_a_process_that_goes_away_does_not_wait_for_a_credential():
+    """1001 also on a socket that has not said yet who it is."""
+    async with job_world(auth=AuthSettings(mode="required")) as world, world.open("/batch/ws/vera") as socket:
+        await until(lambda: socket.is_open)
+        world.house.hub.drain()
+        assert await socket.closes() == 1001
 
 
 async def test_a_page_of_another_origin_gets_no_socket():
