@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, NamedTuple, Self
 
 import orjson
@@ -200,7 +201,7 @@ _HEAD = struct.Struct(">BQ")
 _ENTRY = struct.Struct(">16sI")
 _VERSION = 1
 MAX_POSITIONS = 200
-"""Jobs in a cursor: those of the socket that ended first make room for others."""
+"""Jobs in a cursor, which has to fit into a URL: those of the socket that ended first make room for others."""
 
 
 @dataclass(slots=True)
@@ -212,9 +213,11 @@ class Positions:
     by_job: dict[str, int] = field(default_factory=dict)
 
     def cursor(self) -> str:
-        """All of it as text that a URL takes as it is."""
+        """As text that a URL takes as it is: of more than ``MAX_POSITIONS`` jobs the last are left out, and told again."""
         head = _HEAD.pack(_VERSION, int(self.since.timestamp() * 1_000))
-        entries = (_ENTRY.pack(uuid.UUID(job_id).bytes, seq) for job_id, seq in self.by_job.items())
+        entries = (
+            _ENTRY.pack(uuid.UUID(job_id).bytes, seq) for job_id, seq in islice(self.by_job.items(), MAX_POSITIONS)
+        )
         return base64.urlsafe_b64encode(head + b"".join(entries)).rstrip(b"=").decode()
 
     @classmethod

@@ -7,9 +7,11 @@ of everything sent so far: a client that comes again with it misses nothing.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import islice
 from typing import Annotated, Any
 
 import orjson
@@ -52,7 +54,7 @@ WELCOME_SECONDS = 10.0
 MOST_WAITING = 200
 """Jobs that wait, the newest, which a socket is told of when it opens."""
 MOST_ENDED = 200
-"""Jobs that began and ended while a client was away, which a resumed socket is told of."""
+"""Jobs that ended while a client was away, those that did so last, which a resumed socket is told of."""
 MOST_REMEMBERED = 1_000
 """Jobs that ended which an open socket knows of."""
 _SLACK = timedelta(seconds=10)
@@ -214,10 +216,17 @@ class JobSocket:
         if self.resumed is not None:
             self._positions = Positions(self.resumed.since, dict(self.resumed.by_job))
         user = self.caller.user
+        ended, is_cut = await self._ended_meanwhile()
+        said: dict[str, Any] = {"missed_events": True} if is_cut else {}
         await self._send(
-            message("connection_established", user_id=user, job_id=self.job_id, resumed=bool(self.resumed))
+            message("connection_established", user_id=user, job_id=self.job_id, resumed=bool(self.resumed), **said)
         )
-        works: list[Callable[[], Awaitable[None]]] = [self._listen, self._watch_jobs, self._drain, self._stay_welcome]
+        works: list[Callable[[], Awaitable[None]]] = [
+            self._listen,
+            partial(self._watch_jobs, ended),
+            self._drain,
+            self._stay_welcome,
+        ]
         tasks = [asyncio.ensure_future(work()) for work in works]
         try:
             done, _ = await asyncio.wait([*tasks, self._failed], return_when=asyncio.FIRST_COMPLETED)
@@ -252,9 +261,9 @@ class JobSocket:
 
     # --- Which jobs ------------------------------------------------------------------------------
 
-    async def _watch_jobs(self) -> None:
+    async def _watch_jobs(self, ended: Sequence[str]) -> None:
         if self.resumed is not None:
-            await self._take_up(self.resumed)
+            self._take_up(self.resumed, ended)
         elif self.job_id is not None:
             self._follow(self.job_id, None)
         async with self.parts.open_jobs.interest(self.tenant_id, self.caller.user) as interest:
@@ -306,7 +315,17 @@ class JobSocket:
             self._waiting[job.batch_id] = job.state
             await self._send(job_update(job.batch_id, job.state, job.counts))
 
-    async def _take_up(self, resumed: Positions) -> None:
+    async def _ended_meanwhile(self) -> tuple[list[str], bool]:
+        """Jobs that ended since the client left, the last of them, and whether there were more."""
+        if self.resumed is None or self.job_id is not None:
+            return [], False
+        mine = replace(whose(self.caller), tenant_id=self.tenant_id)
+        try:
+            return await self.parts.jobs.ended_since(mine, self.resumed.since - _SLACK, MOST_ENDED)
+        except DependencyError as error:
+            raise _refusal(error) from error
+
+    def _take_up(self, resumed: Positions, ended: Sequence[str]) -> None:
         """Go on with what the client had, and with what ended while it was away."""
         for batch_id, seq in resumed.by_job.items():
             if self.job_id in {None, batch_id}:
@@ -314,13 +333,8 @@ class JobSocket:
         if self.job_id is not None:
             self._follow(self.job_id, resumed.by_job.get(self.job_id))
             return
-        ended = frozenset(state for state in BatchState if state.is_final)
-        mine = replace(whose(self.caller), tenant_id=self.tenant_id)
-        page = await self.parts.jobs.page(mine, ended, MOST_ENDED, 0)
-        for snapshot in page.snapshots:
-            ended_at = snapshot.record.ended_at
-            if ended_at is not None and ended_at >= resumed.since - _SLACK:
-                self._follow(snapshot.record.batch_id, resumed.by_job.get(snapshot.record.batch_id, 0))
+        for batch_id in ended:
+            self._follow(batch_id, resumed.by_job.get(batch_id, 0))
 
     # --- What they do ----------------------------------------------------------------------------
 
@@ -372,12 +386,19 @@ class JobSocket:
         over = [each for each, followed in self._followed.items() if followed.is_over]
         for gone in over[: max(len(self._followed) - MOST_REMEMBERED, 0)]:
             del self._followed[gone]
+        if not self._has_begun_all():
+            return
         named = [each for each in over if each in self._positions.by_job]
         for gone in named[: max(len(self._positions.by_job) - MAX_POSITIONS // 2, 0)]:
             sent = self._positions.by_job.pop(gone)
             if gone in self._followed:
                 self._followed[gone].sent = sent
             self._positions.since = datetime.now(UTC) - _SLACK
+
+    def _has_begun_all(self) -> bool:
+        """Whether cursors name every job that is being sent: one that has ended would else not be told to who comes again."""
+        named = frozenset(islice(self._positions.by_job, MAX_POSITIONS))
+        return all(followed.is_over or batch_id in named for batch_id, followed in self._followed.items())
 
     # --- Sending -----------------------------------------------------------------------------------
 

@@ -91,6 +91,11 @@ class JobService:
         stale = is_guessed or any(snapshot.stale for snapshot in snapshots)
         return JobPage(snapshots, total, has_more=offset + len(records) < total, stale=stale)
 
+    async def ended_since(self, whose: Whose, since: datetime, most: int) -> tuple[list[str], bool]:
+        """Ids of batches that ended at a moment or later, the ``most`` that did so last, and whether there are more."""
+        found = await self.catalog.list_ended(whose.filter(), since, most + 1)
+        return found[:most], len(found) > most
+
     async def sums(self, whose: Whose) -> JobSums:
         """Everything at once; exact, as far as the engine answers."""
         tally = await self.catalog.tally_batches(whose.filter())

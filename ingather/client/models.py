@@ -594,7 +594,10 @@ class JobMessage:
     """Of a ``file_progress``: ``file_id``, ``status``, ``progress``, ``current_step``, ``error``."""
     timestamp: datetime | None
     missed_events: bool = False
-    """Files of this job changed of which nobody can tell any more; its numbers are right."""
+    """Files of this job changed of which nobody can tell any more; its numbers are right.
+
+    Of a ``connection_established``: more jobs ended meanwhile than are told; ``jobs`` lists them all.
+    """
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod

@@ -126,6 +126,10 @@ class Catalog(Protocol):
         """Those that have not ended, newest first, with no more of them than that; then those that ended since a moment."""
         ...
 
+    async def list_ended(self, where: BatchFilter, since: datetime, limit: int) -> list[str]:
+        """Ids of those that ended at a moment or later, the last first."""
+        ...
+
     async def tally_batches(self, where: BatchFilter) -> BatchTally:
         """The batches of a tenant, contract and user added up; other conditions do not count. Quick for many thousands."""
         ...

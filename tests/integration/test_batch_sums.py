@@ -83,6 +83,17 @@ async def test_those_that_have_not_ended_are_listed_with_their_states(catalog, j
     assert (found[0].created_by, found[0].counts) == ("vera", Counts(total=5, pending=5))
 
 
+async def test_those_that_ended_since_are_listed_by_their_end(catalog, jobs):
+    """The last first, whenever they were made."""
+    for number, job in enumerate((jobs[2], jobs[3], jobs[0])):
+        end = ended(job, BatchState.COMPLETED, Counts(total=5, done=5))
+        await catalog.finish_batch(end.model_copy(update={"ended_at": NOON + number * SECOND}))
+
+    assert await catalog.list_ended(MINE, NOON, 9) == [jobs[0], jobs[3], jobs[2]]
+    assert await catalog.list_ended(MINE, NOON, 2) == [jobs[0], jobs[3]]
+    assert await catalog.list_ended(MINE, NOON + SECOND, 9) == [jobs[0], jobs[3]]
+
+
 async def test_batches_that_have_not_ended_count_with_their_sources_alone(catalog, jobs):
     """What their documents become is not the catalog's to say."""
     tally = await catalog.tally_batches(MINE)

@@ -76,6 +76,10 @@ class InMemoryCatalog:
             found += [r for r in matching if r.state.is_final and r.ended_at is not None and r.ended_at >= ended_after]
         return [OpenBatch(r.batch_id, r.spec.created_by, r.state, r.counts, r.version) for r in found]
 
+    async def list_ended(self, where: BatchFilter, since: datetime, limit: int) -> list[str]:
+        ends = [(r.ended_at, r.batch_id) for r in self._matching(where) if r.state.is_final and r.ended_at is not None]
+        return [batch_id for ended_at, batch_id in sorted(ends, reverse=True)[:limit] if ended_at >= since]
+
     async def tally_batches(self, where: BatchFilter) -> BatchTally:
         wanted = BatchFilter(where.tenant_id, contract=where.contract, created_by=where.created_by)
         records = self._matching(wanted)

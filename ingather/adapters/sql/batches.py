@@ -84,6 +84,12 @@ def list_open(where: BatchFilter, ended_after: datetime | None, connection: Conn
     ]
 
 
+def list_ended(where: BatchFilter, since: datetime, limit: int, connection: Connection) -> list[str]:
+    this = batches.c
+    query = select(this.batch_id).where(*_conditions(where), this.ended_at >= since, this.state.in_(_FINAL))
+    return list(connection.scalars(query.order_by(this.ended_at.desc(), this.batch_id.desc()).limit(limit)))
+
+
 def tally(where: BatchFilter, connection: Connection) -> BatchTally:
     this = batches.c
     conditions = _conditions(BatchFilter(where.tenant_id, contract=where.contract, created_by=where.created_by))

@@ -102,6 +102,9 @@ class SqlCatalog:
     async def list_open(self, where: BatchFilter, ended_after: datetime | None = None) -> list[OpenBatch]:
         return await self._read("list open batches", partial(batches.list_open, where, ended_after))
 
+    async def list_ended(self, where: BatchFilter, since: datetime, limit: int) -> list[str]:
+        return await self._read("list ended batches", partial(batches.list_ended, where, since, limit))
+
     async def tally_batches(self, where: BatchFilter) -> BatchTally:
         return await self._read("add batches up", partial(batches.tally, where))
 

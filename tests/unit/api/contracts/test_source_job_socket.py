@@ -7,11 +7,14 @@ from contextlib import AsyncExitStack
 import orjson
 import pytest
 
-from api.contracts.source_job_messages import Positions, SocketWording, lines_of
+from api.contracts.source_job_messages import MAX_POSITIONS, Positions, SocketWording, lines_of
+from api.contracts.source_job_socket import MOST_ENDED
+from api.service.jobs import Whose
 from api.streams.subscription import Frame
 from ingather.models.batch import BatchState, Counts
 from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
+from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.ports.event_log import LoggedEvent
 from ingather.settings import ApiSettings, AuthSettings, Limits
 from tests.support.callers import key_of
@@ -200,6 +203,21 @@ async def test_a_socket_resumed_at_any_message_misses_nothing(world):
         assert told == rest
 
 
+async def test_of_many_jobs_that_ended_meanwhile_the_last_are_told():
+    """Those that ended last, however old they are; the first message says that there were more."""
+    async with job_world(limits=Limits(jobs_per_user_per_minute=1_000)) as world:
+        left = Positions()
+        ids = [(await create(world.api))["job_id"] for _ in range(MOST_ENDED + 1)]
+        for job_id in [*ids[1:], ids[0]]:
+            await world.api.end(job_id, BatchState.COMPLETED, done=3)
+        vera = Whose(DEFAULT_TENANT_ID, "sources", "vera")
+        told, is_cut = await world.api.parts.jobs.ended_since(vera, left.since, MOST_ENDED)
+        assert (told[0], len(told), is_cut) == (ids[0], MOST_ENDED, True)
+        for user, is_cut in (("vera", True), ("jocelyn", False)):
+            async with world.open(f"/batch/ws/{user}", after=left.cursor()) as socket:
+                assert (await socket.next()).get("missed_events", False) is is_cut
+
+
 async def test_a_cursor_that_cannot_be_read_begins_anew(world):
     """The client is told that it was not resumed, and gets its jobs as they are."""
     world.batch.state(BatchState.RUNNING)
@@ -346,3 +364,12 @@ def test_a_cursor_says_how_far_each_job_was_sent():
     assert positions.cursor().replace("-", "").replace("_", "").isalnum()
     for wrong in ("", "x", "AAAA", positions.cursor()[:-3], "é"):
         assert Positions.of(wrong) is None
+
+
+def test_a_cursor_of_more_jobs_than_it_holds_is_read_all_the_same():
+    """Those that are left out are told again; none is lost."""
+    positions = Positions(by_job={str(uuid.uuid4()): number for number in range(MAX_POSITIONS + 1)})
+    found = Positions.of(positions.cursor())
+    assert found is not None
+    assert found.by_job.items() <= positions.by_job.items()
+    assert len(found.by_job) == MAX_POSITIONS
