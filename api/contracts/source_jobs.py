@@ -253,7 +253,9 @@ class _Steering:
                     "The job's status is not known now, and with it whether it may be steered so."
                 )
             what = "retry every file" if everything else action
-            raise InvalidStateError(f"The job cannot {what} now.", current_status=before.progress.state.value)
+            is_cancelling = before.progress.state is BatchState.CANCELLING
+            why = f"is still being cancelled, and cannot {what} before it is" if is_cancelling else f"cannot {what} now"
+            raise InvalidStateError(f"The job {why}.", current_status=before.progress.state.value)
         if selection is not None:
             return await control.retry(tenant_id, batch_id, self.key, selection, by=self.caller.actor)
         send: Callable[..., Awaitable[Controlled]] = getattr(control, action)

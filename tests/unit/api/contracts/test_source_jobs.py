@@ -383,6 +383,14 @@ async def test_a_repeated_key_is_known_to_every_process(api):
     assert (code, body["status"]) == (200, "cancelled")
 
 
+async def test_a_job_that_is_being_cancelled_says_so(api):
+    """Its status is ``cancelled``, of which a retry is allowed: the refusal says what it still waits for."""
+    job = await create(api)
+    put(api, job, BatchState.CANCELLING, done=1, in_flight=1, cancelled=1)
+    code, body = await control(api, job["job_id"], "retry")
+    assert (code, "still being cancelled" in body["detail"]) == (400, True)
+
+
 async def test_a_retry_runs_what_failed_and_what_a_cancel_left(api):
     """``retry_failed_only`` is what a retry does unless told otherwise."""
     job = await create(api)
