@@ -1,20 +1,25 @@
 """A deployment that asks for credentials, with two tenants: one has everything there is, the other asks for it."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import numpy as np
 
+from api.streams.clients import OpenStreams, StreamClient
+from api.streams.wording import Wording
 from ingather.domain.api_keys import key_hash, new_key
 from ingather.domain.artifact import encode
 from ingather.domain.keys import artifact_key
 from ingather.models.accounts import ApiKey, Scope, Tenant, User
+from ingather.models.batch import BatchRecord
 from ingather.models.content import ParsedDocument
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.identity import file_id_for
@@ -33,6 +38,23 @@ MADE_UP = {
 Json = dict[str, Any]
 
 
+class QuietStreams:
+    """Streams on which nothing happens; they note what is followed."""
+
+    def __init__(self) -> None:
+        self.hub = SimpleNamespace(drain_begun=asyncio.Event())
+        self.sockets = OpenStreams(per_tenant=None)
+        self.followed: list[str] = []
+
+    async def follow(self, record: BatchRecord, _wording: Wording) -> AsyncIterator[bytes]:
+        self.followed.append(record.batch_id)
+        await asyncio.Event().wait()
+        yield b""
+
+    def socket_closed(self, tenant_id: str, client: StreamClient | None) -> None:
+        self.sockets.closed(tenant_id, client)
+
+
 @dataclass
 class TwoTenants:
     """The deployment, the owner's ids by the names routes use for them, and a key for everybody."""
@@ -43,6 +65,7 @@ class TwoTenants:
     """``owner``, ``owner_admin``, ``stranger``, ``stranger_admin``."""
     cursors: dict[str, str] = field(default_factory=dict)
     """The owner's, by path."""
+    streams: QuietStreams = field(default_factory=QuietStreams)
 
     async def call(self, who: str, method: str, path: str, **options: Any) -> httpx.Response:
         headers = {"X-API-Key": self.keys[who], **options.pop("headers", {})}
@@ -54,6 +77,7 @@ async def two_tenants() -> AsyncIterator[TwoTenants]:
     """Everything in memory, in this process."""
     async with api_in_process(Settings(auth=AuthSettings(mode="required"))) as api:
         world = TwoTenants(api)
+        api.app.state.streams = world.streams
         for tenant_id, who in ((OWNER, "owner"), (STRANGER, "stranger")):
             name = f"{SECRET_WORD} {who}" if who == "owner" else who
             await api.catalog.accounts.add_tenant(Tenant(tenant_id=tenant_id, name=name, created_at=datetime.now(UTC)))

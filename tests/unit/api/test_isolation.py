@@ -2,8 +2,10 @@
 
 import pytest
 
+from api.contracts.source_job_messages import Positions
 from tests.support.asgi_socket import asgi_socket
 from tests.support.two_tenants import MADE_UP, SECRET_WORD, Operation, operations, shape_of, two_tenants
+from tests.support.waiting import until
 
 ADMINISTRATION = "administration"
 NOT_A_THING = {"code"}
@@ -106,6 +108,23 @@ async def test_no_socket_opens_on_what_is_anothers(world):
     async with asgi_socket(world.api.app, f"/batch/ws/{owner}") as socket:
         socket.say({"type": "authenticate", "token": "none"})
         assert await socket.closes() == 4401
+
+
+async def test_a_sockets_cursor_opens_nothing_of_anothers(world):
+    """Whatever job ``after`` names: it is followed for its owner, and a stranger is connected and told of nothing."""
+    owner, job_id = world.ids["source jobs/user_id"], world.ids["source jobs/job_id"]
+    cursor = Positions(by_job={job_id: 0}).cursor()
+    for who in ("stranger", "stranger_admin"):
+        headers = {"X-API-Key": world.keys[who]}
+        async with asgi_socket(world.api.app, f"/batch/ws/key:{who}", headers, after=cursor) as socket:
+            for _ in range(20):
+                socket.say({"type": "ping"})
+                await socket.until("pong")
+        assert {message["type"] for message in socket.messages} == {"connection_established", "pong"}
+        assert SECRET_WORD not in str(socket.messages)
+    assert world.streams.followed == []
+    async with asgi_socket(world.api.app, f"/batch/ws/{owner}", {"X-API-Key": world.keys["owner"]}, after=cursor):
+        await until(lambda: world.streams.followed == [job_id])
 
 
 async def test_a_cursor_is_its_owners(world):
