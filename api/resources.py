@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ingather.domain.batch_sums import ran_ms
 from ingather.domain.event_stream import share
 from ingather.models.batch import (
     BatchProblem,
@@ -212,6 +213,7 @@ class BatchSnapshot:
     @classmethod
     def from_record(cls, record: BatchRecord, *, stale: bool = False) -> Self:
         """As the catalog has it: exact once the batch ended."""
+        took = ran_ms(record.started_at, record.ended_at) if record.state.is_final else None
         progress = BatchProgress(
             state=record.state,
             counts=record.counts,
@@ -225,6 +227,7 @@ class BatchSnapshot:
             created_at=record.created_at,
             started_at=record.started_at,
             ended_at=record.ended_at,
+            rested_ms=0 if took is None or record.ran_ms is None else max(took - record.ran_ms, 0),
         )
         return cls(record=record, progress=progress, stale=stale)
 

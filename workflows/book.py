@@ -11,6 +11,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from ingather.domain.batch_state import final_state
+    from ingather.domain.batch_sums import rested_ms
     from ingather.domain.bitmap import decode_bitmap, encode_bitmap
     from ingather.domain.ledger import Ledger
     from ingather.models.batch import (
@@ -79,6 +80,7 @@ class BatchBook:
             granted=batch.carried is not None,
         )
         self.started_at: datetime | None = None
+        self.rested_ms = 0
         self._next_child = 0
         self._alone: tuple[int, ...] = ()
         """Documents that ran alone in an earlier run of this batch."""
@@ -158,6 +160,7 @@ class BatchBook:
             problem=self.problem,
             created_at=self._created_at,
             started_at=self.started_at,
+            rested_ms=self.rested_ms,
         )
 
     def begin_documents(self, manifest: ReadManifestOutput) -> None:
@@ -259,6 +262,7 @@ class BatchBook:
             kills=plan.all_kills,
             created_at=self._created_at,
             started_at=self.started_at,
+            rested_ms=self.rested_ms,
         )
 
     def restore(self, carried: CarriedState) -> None:
@@ -274,6 +278,7 @@ class BatchBook:
         self._next_child = carried.next_child
         self._alone, self._kills = tuple(decode_bitmap(carried.alone)), carried.kills
         self.started_at = carried.started_at
+        self.rested_ms = carried.rested_ms
         self._created_at = carried.created_at
         self._version = carried.version
         self._handled = dict.fromkeys(carried.handled_requests)
@@ -295,6 +300,7 @@ class BatchBook:
                 problem=self.problem,
                 started_at=self.started_at,
                 ended_at=workflow.now(),
+                rested_ms=self.rested_ms,
             ),
             has_manifest=self.has_manifest,
             ledger=ledger,
@@ -317,6 +323,7 @@ class BatchBook:
         self.sources = closed.sources
         self.retry_round = closed.summary.retry_round
         self.started_at = closed.summary.started_at
+        self.rested_ms = rested_ms(closed.summary, workflow.now())
         self._created_at = closed.created_at or self._created_at
         self._version = closed.summary.version
         self._handled = dict.fromkeys(closed.handled_requests) | self._handled

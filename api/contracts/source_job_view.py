@@ -4,7 +4,7 @@ Files that were cancelled with their job read as ``pending``: nothing became of 
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,7 @@ from api.contracts.source_job_body import DESCRIPTION, OUR_PRIORITY, JobOptions,
 from api.resources import BatchSnapshot
 from api.service.documents import LiveDocument
 from api.service.jobs import JobSums
+from ingather.domain.batch_sums import ran_ms
 from ingather.models.batch import BatchRecord, BatchState, Counts, SourceProgress
 from ingather.models.content import Stage
 from ingather.models.document import DocumentRecord, DocumentStatus
@@ -131,7 +132,7 @@ class SourceJob(View):
     skipped_files: int
     progress_percentage: float
     estimated_duration_ms: int | None
-    """From its start to its end: known once it has ended, estimated before; null while nobody can tell."""
+    """From its start to its end, without the rests before its retries: known once it has ended, estimated before; null while nobody can tell."""
     source_progress: list[SelectionProgress]
     processing_options: dict[str, Any]
     """As they are in effect."""
@@ -152,7 +153,7 @@ class Statistics(View):
     total_files_processed: int
     """Completed, failed and skipped."""
     average_processing_time_ms: float
-    """Of jobs that have ended and had begun to run; 0 without any."""
+    """Of jobs that have ended and had begun to run, without the rests before their retries; 0 without any."""
     success_rate: float
     """Completed files of those processed, percent; 0 without any."""
     by_source_type: dict[str, int]
@@ -292,7 +293,7 @@ def _duration_ms(snapshot: BatchSnapshot, pace: float | None) -> int | None:
     estimate = snapshot.outlook.estimated_completion_at if snapshot.outlook else None
     end = progress.ended_at if progress.state.is_final else estimate
     if progress.started_at is not None and end is not None:
-        return max((end - progress.started_at) // timedelta(milliseconds=1), 0)
+        return ran_ms(progress.started_at, end, progress.rested_ms)
     if progress.state.is_final or pace is None:
         return None
     return round(pace * progress.counts.total * 1_000)

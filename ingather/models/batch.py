@@ -246,6 +246,8 @@ class BatchProgress(BaseModel):
     created_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    rested_ms: int = 0
+    """Between earlier ends and the retries that opened the batch again, all together."""
 
 
 class SubmissionPart(BaseModel):
@@ -303,6 +305,8 @@ class BatchSummary(BaseModel):
     problem: BatchProblem | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    rested_ms: int = 0
+    """Between earlier ends and the retries that opened the batch again, all together."""
 
 
 class BatchRecord(BaseModel):
@@ -332,3 +336,5 @@ class BatchRecord(BaseModel):
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    ran_ms: int | None = None
+    """From its start to its end, without the rests before its retries; None until it has ended."""

@@ -99,6 +99,7 @@ class CarriedState(Message):
     """How many parsers a document killed while it shared one, by ordinal."""
     created_at: datetime
     started_at: datetime | None = None
+    rested_ms: int = 0
 
 
 class BatchInput(Message):

@@ -1,9 +1,12 @@
 """The catalog's contract for lists and sums of one user's batches: memory, SQLite and PostgreSQL."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from api.resources import BatchSnapshot
+from ingather.domain.batch_sums import rested_ms
 from ingather.models.batch import BatchState, BatchSummary, Counts, SourceProgress
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.ports.catalog import BatchFilter, BatchTally
@@ -81,6 +84,18 @@ async def test_those_that_have_not_ended_are_listed_with_their_states(catalog, j
     assert [(each.batch_id, each.state, each.version) for each in recent[3:]] == [(jobs[1], BatchState.CANCELLED, 1)]
     assert await catalog.list_open(MINE, ended_after=NOON + 9 * SECOND) == found
     assert (found[0].created_by, found[0].counts) == ("vera", Counts(total=5, pending=5))
+
+
+async def test_rests_before_retries_do_not_count(catalog, jobs):
+    """A batch that ran for three seconds, rested for one of them, and ended once more."""
+    end = ended(jobs[0], BatchState.COMPLETED, Counts(total=5, done=5))
+    times = {"started_at": NOON, "ended_at": NOON + 3 * SECOND, "rested_ms": 1_000}
+    await catalog.finish_batch(end.model_copy(update=times))
+
+    tally, [record] = await catalog.tally_batches(MINE), await catalog.list_batches(replace(MINE, or_ids=(jobs[0],)), 9)
+    assert (tally.ran_count, tally.ran_ms, record.ran_ms) == (1, 2_000, 2_000)
+    assert BatchSnapshot.from_record(record).progress.rested_ms == 1_000
+    assert rested_ms(end.model_copy(update=times), NOON + 5 * SECOND) == 3_000
 
 
 async def test_those_that_ended_since_are_listed_by_their_end(catalog, jobs):

@@ -84,7 +84,7 @@ class InMemoryCatalog:
         wanted = BatchFilter(where.tenant_id, contract=where.contract, created_by=where.created_by)
         records = self._matching(wanted)
         ended = [record for record in records if record.state.is_final]
-        ran = [ran_ms(record.started_at, record.ended_at) for record in ended]
+        ran = [record.ran_ms for record in ended]
         return BatchTally(
             by_state=dict(Counter(record.state for record in ended)),
             open={record.batch_id: record.state for record in records if not record.state.is_final},
@@ -156,7 +156,8 @@ class InMemoryCatalog:
         await self.audit.record(events)
         found = self._batches.get(summary.batch_id)
         if found is not None and found.version <= summary.version:
-            said = {name: getattr(summary, name) for name in type(summary).model_fields}
+            said = {name: getattr(summary, name) for name in type(summary).model_fields if name != "rested_ms"}
+            said["ran_ms"] = ran_ms(summary.started_at, summary.ended_at, summary.rested_ms)
             said["sources"] = summary.sources or found.sources
             self._edit_batch(summary.batch_id, {**said, "is_told": False})
 

@@ -187,7 +187,7 @@ def edit(batch_id: str, name: str | None, priority: int | None, connection: Conn
 
 def finish(summary: BatchSummary, connection: Connection) -> None:
     # A batch that came to nothing does not know its sources: what was selected is known all the same.
-    unsaid = {"batch_id", "started_at", "ended_at"} | (set() if summary.sources else {"sources"})
+    unsaid = {"batch_id", "started_at", "ended_at", "rested_ms"} | (set() if summary.sources else {"sources"})
     changes = summary.model_dump(mode="json", exclude=unsaid)
     changes |= {"started_at": summary.started_at, "ended_at": summary.ended_at, "is_told": False}
     changes |= _sums(summary)
@@ -220,12 +220,12 @@ def _row(record: BatchRecord) -> dict[str, Any]:
 
 
 def _sums(ended: BatchRecord | BatchSummary) -> dict[str, int | None]:
-    counts = ended.counts
+    counts, rested = ended.counts, ended.rested_ms if isinstance(ended, BatchSummary) else 0
     return {
         "done_count": counts.done,
         "failed_count": counts.failed,
         "skipped_count": counts.skipped,
-        "ran_ms": ran_ms(ended.started_at, ended.ended_at),
+        "ran_ms": ran_ms(ended.started_at, ended.ended_at, rested),
     }
 
 
