@@ -230,8 +230,8 @@ class JobSocket:
         tasks = [asyncio.ensure_future(work()) for work in works]
         try:
             done, _ = await asyncio.wait([*tasks, self._failed], return_when=asyncio.FIRST_COMPLETED)
-            for ended in done:
-                ended.result()
+            for first in done:
+                first.result()
         finally:
             tasks += [each.task for each in self._followed.values()]
             for task in tasks:
