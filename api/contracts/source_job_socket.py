@@ -31,7 +31,7 @@ from api.service.open_batches import Interest, OpenJob
 from api.streams.clients import StreamClient
 from api.streams.event_streams import EventStreams
 from api.streams.origins import is_welcome_origin
-from ingather.models.batch import BatchState
+from ingather.models.batch import BatchRecord, BatchState
 from ingather.models.errors import (
     DependencyError,
     IngatherError,
@@ -210,11 +210,14 @@ class JobSocket:
     _sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     _failed: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """Ends the socket when a job can no longer be sent."""
+    _since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """What was there before, the client knows or did not ask for."""
 
     async def run(self) -> None:
         """Until the client leaves. Raises ``_CloseError`` where it is left."""
         if self.resumed is not None:
             self._positions = Positions(self.resumed.since, dict(self.resumed.by_job))
+            self._since = self.resumed.since
         user = self.caller.user
         ended, is_cut = await self._ended_meanwhile()
         said: dict[str, Any] = {"missed_events": True} if is_cut else {}
@@ -356,6 +359,8 @@ class JobSocket:
         record = await parts.batches.record(tenant_id, batch_id)
         if (record.spec.contract, record.spec.created_by) != (CONTRACT, self.caller.user):
             return  # a cursor may name anything
+        if after == 0 and await self._runs_again(record, snapshot):
+            after = None
         wording = SocketWording(batch_id, after, snapshot)
         if after is not None:
             with contextlib.suppress(DependencyError):
@@ -367,6 +372,14 @@ class JobSocket:
         self._followed[batch_id].version = wording.version
         if wording.has_lagged:
             raise _CloseError(TRY_LATER, "The client is too slow: come again with the last cursor.")
+
+    async def _runs_again(self, record: BatchRecord, snapshot: Callable[[], Awaitable[BatchSnapshot]]) -> bool:
+        """Whether a job had ended before the client came, and is told as it is: an end of then reads like one of now."""
+        if record.created_at >= self._since:
+            return False
+        with contextlib.suppress(DependencyError):
+            return (await snapshot()).progress.retry_round > 0
+        return False
 
     def _job_over(self, batch_id: str, ended: asyncio.Task[None]) -> None:
         self._followed[batch_id].is_over = True

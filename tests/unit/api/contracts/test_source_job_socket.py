@@ -303,6 +303,28 @@ async def test_a_retry_of_a_job_that_had_ended_is_told_on_the_same_socket(world)
     assert last["job"]["completed_files"] == 3
 
 
+async def test_a_job_that_had_ended_before_the_socket_opened_is_told_from_its_retry(world):
+    """Its first end is over: told again, it would be taken for the end of the retry."""
+    world.batch.state(BatchState.RUNNING)
+    async with world.open() as socket:
+        await socket.until("job_update", status="running")
+        world.batch.start(0)
+        await world.batch.end(0, DocumentStatus.FAILED, "corrupt")
+        await world.batch.run([1, 2])
+        await world.batch.close(BatchState.COMPLETED_WITH_FAILURES)
+        await socket.until("job_update", status="completed")
+    async with world.open() as socket:
+        await socket.next()
+        await asyncio.sleep(1.5)  # it has looked, and found no job at work
+        await world.batch.reopen(0)
+        first = await socket.until("job_update")
+        await world.batch.run([0])
+        await world.batch.close()
+        last = await socket.until("job_update", status="completed")
+    assert first["job"]["status"] == "retrying"
+    assert last["job"]["completed_files"] == 3
+
+
 # Words
 
 
