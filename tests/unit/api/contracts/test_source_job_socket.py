@@ -285,16 +285,21 @@ async def test_a_job_that_ends_before_it_began_is_told(world):
     assert last["job"]["job_id"] == world.job_id
 
 
+async def ends_with_a_failure(world, socket):
+    """The first file fails, the others do not, and the socket has heard it all."""
+    await socket.until("job_update", status="running")
+    world.batch.start(0)
+    await world.batch.end(0, DocumentStatus.FAILED, "corrupt")
+    await world.batch.run([1, 2])
+    await world.batch.close(BatchState.COMPLETED_WITH_FAILURES)
+    await socket.until("job_update", status="completed")
+
+
 async def test_a_retry_of_a_job_that_had_ended_is_told_on_the_same_socket(world):
     """The job comes back by itself."""
     world.batch.state(BatchState.RUNNING)
     async with world.open() as socket:
-        await socket.until("job_update", status="running")
-        world.batch.start(0)
-        await world.batch.end(0, DocumentStatus.FAILED, "corrupt")
-        await world.batch.run([1, 2])
-        await world.batch.close(BatchState.COMPLETED_WITH_FAILURES)
-        await socket.until("job_update", status="completed")
+        await ends_with_a_failure(world, socket)
         await world.batch.reopen(0)
         await socket.until("job_update", status="retrying")
         await world.batch.run([0])
@@ -307,12 +312,7 @@ async def test_a_job_that_had_ended_before_the_socket_opened_is_told_from_its_re
     """Its first end is over: told again, it would be taken for the end of the retry."""
     world.batch.state(BatchState.RUNNING)
     async with world.open() as socket:
-        await socket.until("job_update", status="running")
-        world.batch.start(0)
-        await world.batch.end(0, DocumentStatus.FAILED, "corrupt")
-        await world.batch.run([1, 2])
-        await world.batch.close(BatchState.COMPLETED_WITH_FAILURES)
-        await socket.until("job_update", status="completed")
+        await ends_with_a_failure(world, socket)
     async with world.open() as socket:
         await socket.next()
         await asyncio.sleep(1.5)  # it has looked, and found no job at work
