@@ -190,7 +190,8 @@ def finish(summary: BatchSummary, connection: Connection) -> None:
     unsaid = {"batch_id", "started_at", "ended_at", "rested_ms"} | (set() if summary.sources else {"sources"})
     changes = summary.model_dump(mode="json", exclude=unsaid)
     changes |= {"started_at": summary.started_at, "ended_at": summary.ended_at, "is_told": False}
-    changes |= _sums(summary)
+    changes |= _counted(summary.counts)
+    changes["ran_ms"] = ran_ms(summary.started_at, summary.ended_at, summary.rested_ms)
     this_one = batches.c.batch_id == summary.batch_id
     done = connection.execute(update(batches).where(this_one, batches.c.version <= summary.version).values(changes))
     if done.rowcount and summary.sources:
@@ -216,17 +217,12 @@ def _row(record: BatchRecord) -> dict[str, Any]:
     row = record.model_dump(mode="json", exclude=set(_MOMENTS))
     moments = {name: getattr(record, name) for name in _MOMENTS}
     of_the_spec = {name: getattr(record.spec, name) for name in ("collection", "contract", "created_by")}
-    return {**row, **moments, **of_the_spec, **_sums(record)}
+    return {**row, **moments, **of_the_spec, **_counted(record.counts)}
 
 
-def _sums(ended: BatchRecord | BatchSummary) -> dict[str, int | None]:
-    counts, rested = ended.counts, ended.rested_ms if isinstance(ended, BatchSummary) else 0
-    return {
-        "done_count": counts.done,
-        "failed_count": counts.failed,
-        "skipped_count": counts.skipped,
-        "ran_ms": ran_ms(ended.started_at, ended.ended_at, rested),
-    }
+def _counted(counts: Counts) -> dict[str, int]:
+    """What is added up, in columns of its own."""
+    return {"done_count": counts.done, "failed_count": counts.failed, "skipped_count": counts.skipped}
 
 
 def _note_sources(
