@@ -46,6 +46,7 @@ class SearchProcess:
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
         self._warming: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     def warm_up(self) -> None:
         """Start the process in the background, and let it load index and model before the first who asks."""
@@ -69,6 +70,10 @@ class SearchProcess:
             await self._ask("check")
 
     async def close(self) -> None:
+        """Nobody waits for an answer any more; the first one, while index and model are loaded, takes seconds."""
+        self._is_closing = True
+        if self._turn.locked() and self._process is not None:
+            self._process.kill()
         if self._warming is not None:
             self._warming.cancel()
             await asyncio.gather(self._warming, return_exceptions=True)
@@ -95,14 +100,17 @@ class SearchProcess:
     def _exchange(self, name: str, arguments: tuple[Any, ...]) -> Any:
         for is_last in (False, True):
             pipe = self._running()
+            if self._is_closing:
+                break
             try:
                 pipe.send((name, arguments))
                 if pipe.poll(ANSWER_SECONDS):
                     return pipe.recv()
             except (EOFError, OSError):
-                log.warning("search.process_died", exit_code=self._process.exitcode if self._process else None)
+                if not self._is_closing:
+                    log.warning("search.process_died", exit_code=self._process.exitcode if self._process else None)
                 self._stop()
-                if is_last:
+                if is_last or self._is_closing:
                     break
             else:
                 log.warning("search.process_hung", seconds=ANSWER_SECONDS)
