@@ -1,7 +1,7 @@
 """Heartbeats in the background, carrying the live stage of a document.
 
 A beat is how Temporal learns that the worker lives, and how the activity learns that it
-was cancelled. The first one goes out after a second: most documents are done by then.
+was cancelled. The first one goes out after half a second: most documents are done by then.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from temporalio import activity
 from ingather.models.content import Stage
 from ingather.models.messages import DocumentHeartbeat
 
-FIRST_BEAT_SECONDS = 1.0
+FIRST_BEAT_SECONDS = 0.5
 BEAT_SECONDS = 1.0
 
 

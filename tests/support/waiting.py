@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Return when the condition holds; fail loudly when it never does."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -17,7 +17,7 @@ async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         await asyncio.sleep(0.01)
 
 
-async def until_async(answer: Callable[[], Awaitable[T | None]], seconds: float = 20.0) -> T:
+async def until_async(answer: Callable[[], Awaitable[T | None]], seconds: float = 60.0) -> T:
     """Ask until there is an answer; fail loudly when there never is."""
     deadline = time.monotonic() + seconds
     while True:
