@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from temporalio.client import Client
@@ -11,14 +12,12 @@ from temporalio.envconfig import ClientConfigProfile
 
 from ingather.adapters.cached_blob_store import CachedBlobStore
 from ingather.adapters.fernet_box import FernetBox
-from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.redis_handoff_queue import RedisHandoffQueue
 from ingather.adapters.s3.blob_store import S3BlobStore
 from ingather.adapters.sources.opener import SourceOpener
 from ingather.adapters.sources.patience import FOR_BATCHES, Patience
 from ingather.adapters.sql.catalog import SqlCatalog
 from ingather.adapters.sql.migrate import migrate as migrate_catalog
-from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.models.archive import ArchiveLimits
 from ingather.models.errors import ConfigurationError
 from ingather.ports.blob_store import BlobStore
@@ -29,6 +28,10 @@ from ingather.ports.handoff_queue import HandoffQueue
 from ingather.ports.secret_box import SecretBox
 from ingather.ports.source import SourceFactory
 from ingather.settings import MIB, Settings
+
+if TYPE_CHECKING:
+    from ingather.adapters.openai_embedder import OpenAiEmbedder
+    from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 
 CACHE_BYTES = 128 * MIB
 """Packs, manifest pages and fresh artifacts kept in a process."""
@@ -41,7 +44,7 @@ class Ports:
     blobs: BlobStore
     catalog: Catalog
     index: ChunkIndex
-    embedder: WordLlamaEmbedder | OpenAiEmbedder
+    embedder: "WordLlamaEmbedder | OpenAiEmbedder"
     handoff: HandoffQueue
 
 
@@ -58,6 +61,8 @@ class Stores:
 @asynccontextmanager
 async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
     """Open every port; all are closed when the block ends. Nothing connects before it is used."""
+    from ingather.adapters.openai_embedder import OpenAiEmbedder  # noqa: PLC0415 - as in build_embedder
+
     async with AsyncExitStack() as stack:
         blobs, catalog = build_blob_store(settings), SqlCatalog(settings.catalog.url.get_secret_value())
         index, embedder = build_index(settings), build_embedder(settings)
@@ -138,8 +143,12 @@ def _lance_storage(settings: Settings) -> dict[str, str]:
     return options
 
 
-def build_embedder(settings: Settings) -> WordLlamaEmbedder | OpenAiEmbedder:
+def build_embedder(settings: Settings) -> "WordLlamaEmbedder | OpenAiEmbedder":
     """The model that turns texts into vectors: from the wheel, or behind an OpenAI-compatible endpoint."""
+    # Both need numpy: 13 MB for a process that embeds nothing.
+    from ingather.adapters.openai_embedder import OpenAiEmbedder  # noqa: PLC0415
+    from ingather.adapters.wordllama_embedder import WordLlamaEmbedder  # noqa: PLC0415
+
     embedder = settings.embedder
     if embedder.kind == "wordllama":
         return WordLlamaEmbedder()

@@ -1,11 +1,14 @@
 """Texts to vectors."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Vectors = npt.NDArray[np.float32]
+    Vectors = npt.NDArray[np.float32]
+else:
+    Vectors = Any  # numpy takes 13 MB, and the API has no use for it
 """Shape ``(n, dimensions)``, rows of length 1."""
 
 

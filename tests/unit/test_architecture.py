@@ -89,6 +89,13 @@ def test_what_starts_often_starts_light(module: str) -> None:
     assert sorted(loaded & set(VENDORS)) == []
 
 
+def test_the_api_loads_nothing_it_does_not_use() -> None:
+    """Vectors, Arrow, the index and the parsers belong to workers and the search process: they would cost it 60 MB."""
+    loaded = set(python(LOADED_BY_IMPORT.format(module="api.app")).stdout.split())
+    assert "fastapi" in loaded
+    assert sorted(loaded & {"numpy", "pyarrow", "lancedb", "boto3", "pypdfium2", "office_oxide", "wordllama"}) == []
+
+
 @pytest.mark.slow
 def test_import_is_free() -> None:
     """No module of ours opens, connects or starts anything when it is imported."""

@@ -28,7 +28,7 @@ class PartUploader:
         self._upload_id: str | None = None
         self._etags: dict[int, str] = {}
 
-    async def add(self, number: int, content: bytes) -> None:
+    async def add(self, number: int, content: bytes | bytearray) -> None:
         """Upload part ``number``, 1-based. Parts may arrive in any order once the first call has begun the upload."""
         if self._upload_id is None:
             made = await self._call(lambda s3: s3.create_multipart_upload(**self._where))
@@ -71,7 +71,7 @@ async def write_stream(
             await _hash(digest, content)
             size += len(content)
             if upload is None and len(content) < PART_BYTES:
-                await put(key, content)
+                await put(key, bytes(content))
                 return BlobRef(key=key, size_bytes=size, sha256=digest.hexdigest())
             number += 1
             if upload is None:
@@ -103,28 +103,27 @@ async def _give_up(upload: PartUploader, sending: list[asyncio.Task[None]]) -> N
     await asyncio.shield(asyncio.create_task(abort()))
 
 
-async def _regroup(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in pieces of exactly ``PART_BYTES``, the last one shorter."""
-    pieces: list[memoryview] = []
-    held = 0
-    async for piece in parts:
-        rest = memoryview(piece)
-        while held + len(rest) >= PART_BYTES:
-            room = PART_BYTES - held
-            pieces.append(rest[:room])
+async def _regroup(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes | bytearray]:
+    """The same bytes in pieces of exactly ``PART_BYTES``, the last one shorter.
+
+    Each grows in place: joined from what arrived, a piece would be in memory twice.
+    """
+    piece = bytearray()
+    async for arrived in parts:
+        rest = memoryview(arrived)
+        while len(piece) + len(rest) >= PART_BYTES:
+            room = PART_BYTES - len(piece)
+            piece += rest[:room]
             rest = rest[room:]
-            whole = b"".join(pieces)
-            pieces, held = [], 0
+            whole, piece = piece, bytearray()
             yield whole
             del whole  # otherwise it stays in memory while the next one is collected
-        if rest:
-            pieces.append(rest)
-            held += len(rest)
-    if pieces:
-        yield b"".join(pieces)
+        piece += rest
+    if piece:
+        yield piece
 
 
-async def _hash(digest: Any, content: bytes) -> None:
+async def _hash(digest: Any, content: bytes | bytearray) -> None:
     if len(content) > _HASH_ON_LOOP_BYTES:
         await asyncio.to_thread(digest.update, content)
     else:
