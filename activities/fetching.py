@@ -68,6 +68,7 @@ class Fetcher:
         try:
             async with (
                 self._budget.hold(HELD_BYTES),
+                ingestion.clock.running(),
                 asyncio.timeout(self._fetch_seconds),
                 self._sources.use(ingestion.request.tenant_id, ref) as source,
                 source.download(ref.file_id) as download,

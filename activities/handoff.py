@@ -120,10 +120,11 @@ class HandoffActivities:
         return ingestion.document.refused or await failure_of(ingestion, self._store(ingestion))
 
     async def _store(self, ingestion: Ingestion) -> None:
-        ingestion.enter(Stage.FETCHING)
-        content = await fetch_content(ingestion, self._blobs)
-        ingestion.enter(Stage.STORING)
-        await store_content(ingestion, self._blobs, content)
+        async with ingestion.clock.running():
+            ingestion.enter(Stage.FETCHING)
+            content = await fetch_content(ingestion, self._blobs)
+            ingestion.enter(Stage.STORING)
+            await store_content(ingestion, self._blobs, content)
 
     async def _conclude(self, stored: Sequence[Ingestion], records: Sequence[DocumentRecord]) -> None:
         """Push, then record. A crash in between is made good by the next attempt, which finds the push done."""

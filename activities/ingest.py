@@ -22,6 +22,7 @@ from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.domain.keys import artifact_key, parsed_key
 from ingather.models.content import PreparedDocument, Stage
 from ingather.models.document import DocumentRecord
+from ingather.models.errors import DocumentTimeoutError, ParserTimeoutError
 from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
@@ -82,7 +83,7 @@ class IngestActivities:
 
     async def _ingest(self, ingestion: Ingestion) -> None:
         blob = ingestion.document.blob
-        async with self._budget.hold(blob.size_bytes if blob else 0):
+        async with self._budget.hold(blob.size_bytes if blob else 0), ingestion.clock.running():
             await self._ingest_content(ingestion)
 
     async def _ingest_content(self, ingestion: Ingestion) -> None:
@@ -104,7 +105,7 @@ class IngestActivities:
         address = ingestion.address
         prepared = await self._left_by_earlier_attempt(ingestion)
         if prepared is None:
-            prepared = await self._preparer.prepare(ingestion.prepare_request(content), ingestion.enter)
+            prepared = await self._parse(ingestion, content)
             if not prepared.embedded:
                 await self._blobs.put(parsed_key(*address), prepared.artifact)
         if not prepared.embedded:
@@ -113,6 +114,19 @@ class IngestActivities:
         ingestion.enter(Stage.WRITING)
         await self._blobs.put(artifact_key(*address), prepared.artifact)
         return prepared
+
+    async def _parse(self, ingestion: Ingestion, content: bytes) -> PreparedDocument:
+        request, full_seconds = ingestion.prepare_request(content), ingestion.request.options.timeout_seconds
+        try:
+            return await self._preparer.prepare(request, ingestion.enter)
+        except ParserTimeoutError as error:
+            if request.timeout_seconds >= full_seconds / 2:
+                raise
+            # The document is not to blame for what others left of its time: another attempt may have more.
+            raise DocumentTimeoutError(
+                f"Most of the {full_seconds:g} seconds that the attempt may take were gone before the file was parsed.",
+                timeout_seconds=full_seconds,
+            ) from error
 
     async def _left_by_earlier_attempt(self, ingestion: Ingestion) -> PreparedDocument | None:
         if not ingestion.is_repeat:

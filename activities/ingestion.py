@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import structlog
 from temporalio import activity
 
+from activities.attempt_clock import AttemptClock
 from ingather.domain.filenames import stored_original
 from ingather.domain.keys import raw_key, upload_prefix
 from ingather.domain.stored import StoredBytes
@@ -50,6 +51,9 @@ class Ingestion:
         self.stage = Stage.FETCHING
         self.raw: StoredBytes | None = None
         """Where its own bytes lie, once they do."""
+        options = request.options
+        self.clock = AttemptClock(options.timeout_seconds if options.timeout_bounds_attempt else None)
+        """Of this attempt, where its batch bounds the whole of it."""
         self._attempt = attempt
         self._on_stage = on_stage
         # The server's clock, one for all workers: the catalog tells by it which of two attempts came later.
@@ -98,7 +102,7 @@ class Ingestion:
 
     def prepare_request(self, content: bytes) -> PrepareRequest:
         """What the parsers are asked to do."""
-        options = self.request.options
+        options, left = self.request.options, self.clock.left_seconds
         return PrepareRequest(
             content=content,
             filename=self.document.filename,
@@ -107,7 +111,7 @@ class Ingestion:
             quality_threshold=options.quality_threshold,
             preserve_structure=options.preserve_structure,
             extract_math=options.extract_math,
-            timeout_seconds=options.timeout_seconds,
+            timeout_seconds=options.timeout_seconds if left is None else min(options.timeout_seconds, left),
             kills=self.request.kills,
         )
 
@@ -115,6 +119,7 @@ class Ingestion:
         """Note that a stage begins, and how long the one before took."""
         self._close_stage()
         self.stage = stage
+        self.clock.enter(stage)
         self._on_stage(stage)
 
     def _close_stage(self) -> None:

@@ -67,7 +67,7 @@ class JobOptions(BaseModel):
     max_workers: int = Field(default=4, ge=1, le=48)
     """Files worked on at once."""
     timeout_seconds: float = Field(default=300, gt=0, le=86_400)
-    """Of one parse. More than the deployment's ``max_parser_seconds`` is refused; who does not say gets that where it is less."""
+    """Of one attempt at a file. More than the deployment's ``max_parser_seconds`` is refused; who does not say gets that where it is less."""
     source_specific_options: dict[SourceType, SourceOptions] = Field(default_factory=dict)
 
 
@@ -129,7 +129,9 @@ class SourceJobFeed:
         if wanted.chunk_overlap >= wanted.chunk_size:
             raise _unserved("chunk_overlap", "chunk_overlap must be less than chunk_size.")
         return ProcessingOptions(
-            **{name: getattr(wanted, name) for name in _SHARED}, timeout_seconds=self._timeout_seconds(wanted)
+            **{name: getattr(wanted, name) for name in _SHARED},
+            timeout_seconds=self._timeout_seconds(wanted),
+            timeout_bounds_attempt=True,
         )
 
     def _timeout_seconds(self, wanted: JobOptions) -> float:

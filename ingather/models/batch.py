@@ -114,6 +114,11 @@ class ProcessingOptions(BaseModel):
     """Let up to 16 documents under 64 KB share an activity, also in a batch of 1,000 documents or fewer."""
     timeout_seconds: float = Field(default=60.0, gt=0, le=3_600)
     """Wall clock of one parse; ``parser_seconds`` of ``GET /v1/limits`` where a batch does not say."""
+    timeout_bounds_attempt: bool = False
+    """Let ``timeout_seconds`` bound a whole attempt at a document: to fetch, store, parse, chunk, embed and write it.
+
+    Time in line behind other documents does not count, nor does the index, which is written for many at once.
+    """
 
     @property
     def workers(self) -> int | None:
@@ -123,7 +128,7 @@ class ProcessingOptions(BaseModel):
     @property
     def packs_documents(self) -> bool:
         """Whether small documents may share an activity: in one they are on their way together."""
-        return self.parallel_processing
+        return self.parallel_processing and not self.timeout_bounds_attempt
 
     @property
     def retries(self) -> int:

@@ -187,14 +187,20 @@ class ConnectionGoneError(DocumentError):
 
 
 class DocumentTimeoutError(DocumentError):
-    """No worker finished the document in any of its attempts."""
+    """An attempt at the document took longer than its batch allows, or no worker finished any.
+
+    Tried again as often as the batch says; then it is the document's outcome.
+    """
 
     code = "document_timeout"
     title = "Document was not finished in time"
     retryable = True
     actor = Actor.OPERATOR
     http_status = 504
-    advice = "Check that workers are running (`ingather doctor`), then retry this code."
+    advice = (
+        "Check that workers are running (`ingather doctor`) and that its source is not slow, or submit it with a larger "
+        "timeout_seconds; then retry this code."
+    )
 
 
 class ArchiveError(DocumentError):

@@ -69,6 +69,8 @@ class WatchedPreparer:
         self.error: Exception | None = None
         self.kills: list[int] = []
         """How many lives each of them had cost already."""
+        self.given: list[float] = []
+        """Seconds that each of them might take."""
         self.gate: asyncio.Event | None = None
         self.open_for = 0
         """Documents of a pack that pass a closed gate."""
@@ -82,6 +84,7 @@ class WatchedPreparer:
     async def prepare(self, request: PrepareRequest, on_stage: Callable[[Stage], None]) -> PreparedDocument:
         self.parsed.append(request.filename)
         self.kills.append(request.kills)
+        self.given.append(request.timeout_seconds)
         on_stage(Stage.PARSING)
         if self.gate is not None:
             await self.gate.wait()

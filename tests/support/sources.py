@@ -28,6 +28,8 @@ class SourceStandIn:
     says_size: bool = True
     chunk_gate: asyncio.Event | None = None
     """Downloads wait here before their first byte."""
+    seconds_before_bytes: float = 0.0
+    """How long downloads take for their first byte."""
     waits: asyncio.Event = field(default_factory=asyncio.Event)
     """One does."""
     downloads: int = 0
@@ -57,6 +59,8 @@ class SourceStandIn:
         if self.chunk_gate is not None:
             self.waits.set()
             await self.chunk_gate.wait()
+        if self.seconds_before_bytes:
+            await asyncio.sleep(self.seconds_before_bytes)
         for start in range(0, len(content), self.piece_bytes):
             if self.breaks_after is not None and start >= self.breaks_after:
                 self.breaks_after = None
