@@ -26,7 +26,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymen
 
 from activities.accounting import AccountingActivities
 from activities.byte_budget import ByteBudget
-from activities.fetching import Fetcher
+from activities.fetching import HELD_BYTES, Fetcher
 from activities.handoff import HandoffActivities
 from activities.index import IndexActivities
 from activities.ingest import IngestActivities
@@ -54,7 +54,15 @@ from ingather.bootstrap import (
 )
 from ingather.logging import configure_logging
 from ingather.machine import usable_cores, usable_memory_bytes
-from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, IO_QUEUE, MANIFEST_QUEUE, ROLES, WORKFLOW_QUEUE
+from ingather.models.engine import (
+    CPU_QUEUE,
+    HEARTBEAT_THROTTLE,
+    IO_QUEUE,
+    MANIFEST_QUEUE,
+    ROLES,
+    SOURCE_QUEUE,
+    WORKFLOW_QUEUE,
+)
 from ingather.models.errors import ConfigurationError, EngineUnavailableError, IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import PlaceLimits
@@ -78,6 +86,11 @@ IO_PER_CORE = 25
 """Index writes, reports and places wait for others most of the time."""
 USUAL_IO_BYTES = 48 * MIB
 """What an index write of many chunks takes; the others take next to nothing."""
+
+FETCHES_PER_CORE = 32
+"""Documents that wait for a source most of their time. Once they are here, as many are worked on as of others."""
+USUAL_FETCH_BYTES = 4 * HELD_BYTES
+"""What one holds of its file meanwhile, with the copies that are made of it on the way to storage."""
 
 MANIFESTS_PER_CORE = 8
 """One unpacks while the others read and write; without archives they take milliseconds."""
@@ -117,13 +130,19 @@ def document_budget(settings: Settings) -> ByteBudget:
     return ByteBudget(settings.worker.memory_bytes or max(SMALLEST_BUDGET_BYTES, usable_memory_bytes() // 8))
 
 
+def fetch_budget(settings: Settings) -> ByteBudget:
+    """The same for files on their way from a source: a purse of their own, which a slow source may empty."""
+    return ByteBudget(slots_of(SOURCE_QUEUE, settings) * HELD_BYTES)
+
+
 def slots_of(queue: str, settings: Settings) -> int:
-    """Activities of a queue at one time: by cores, as far as memory goes. I/O and manifests may have a quarter of it each."""
+    """Activities of a queue at one time: by cores, as far as memory goes, of which all but documents may have a quarter each."""
     if queue == CPU_QUEUE:
         return parser_process_count(settings) * DOCUMENTS_PER_PARSER
     per_core, each_bytes = {
         IO_QUEUE: (IO_PER_CORE, USUAL_IO_BYTES),
         MANIFEST_QUEUE: (MANIFESTS_PER_CORE, USUAL_MANIFEST_BYTES),
+        SOURCE_QUEUE: (FETCHES_PER_CORE, USUAL_FETCH_BYTES),
     }[queue]
     return max(FEWEST_AT_ONCE, min(per_core * usable_cores(), usable_memory_bytes() // 4 // each_bytes))
 
@@ -290,10 +309,11 @@ def _activity_classes(
     manifest = ManifestReader(ports.blobs)
     ingesting = (ports.blobs, ports.catalog, preparer, manifest)
     budget = document_budget(settings)
-    fetcher = Fetcher(ports.blobs, sources, budget, settings.limits.max_file_bytes)
+    fetcher = Fetcher(ports.blobs, sources, fetch_budget(settings), settings.limits.max_file_bytes)
+    at_once = slots_of(CPU_QUEUE, settings)
     shared: Any = {"budget": budget, "same_content": KeyedLocks()}
     return ActivityClasses(
-        ingest=IngestActivities(*ingesting, **shared, fetcher=fetcher),
+        ingest=IngestActivities(*ingesting, **shared, fetcher=fetcher, fetched_at_once=at_once),
         packs=PackActivities(*ingesting, **shared),
         accounting=AccountingActivities(ports.catalog, manifest),
         handoff=HandoffActivities(ports.blobs, ports.catalog, ports.handoff, manifest, budget=budget, fetcher=fetcher),
@@ -304,6 +324,7 @@ def _activity_classes(
             client,
             PlaceLimits(max_jobs=settings.limits.max_concurrent_jobs, max_bytes=settings.limits.max_concurrent_bytes),
             ports.catalog.accounts,
+            ports.catalog,
         ),
     )
 

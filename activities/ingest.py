@@ -5,6 +5,9 @@ fingerprint, the outcome under the file id. A second attempt, or two at once, wr
 same things; an attempt after a failure goes on from the first stage without an artifact.
 """
 
+import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
+
 import structlog
 from temporalio import activity
 
@@ -31,6 +34,10 @@ from ingather.ports.document_preparer import DocumentPreparer
 log = structlog.get_logger(__name__)
 
 
+DEFAULT_FETCHED_AT_ONCE = 12
+"""Documents out of sources that are worked on at one time, once they are here."""
+
+
 class IngestActivities:
     def __init__(
         self,
@@ -42,6 +49,7 @@ class IngestActivities:
         budget: ByteBudget | None = None,
         same_content: KeyedLocks | None = None,
         fetcher: Fetcher | None = None,
+        fetched_at_once: int = DEFAULT_FETCHED_AT_ONCE,
     ) -> None:
         self._blobs = blobs
         self._catalog = catalog
@@ -50,6 +58,7 @@ class IngestActivities:
         self._budget = budget or ByteBudget(DEFAULT_BUDGET_BYTES)
         self._same_content = same_content or KeyedLocks()
         self._fetcher = fetcher
+        self._fetched = asyncio.Semaphore(fetched_at_once)
 
     @activity.defn(name="ingest_document")
     @translate_errors_and_give_up
@@ -66,10 +75,18 @@ class IngestActivities:
                 heartbeat.filename = ingestion.document.filename
             # Identical documents of one batch come together: the second waits until the first is in the
             # catalog, and finds it there.
-            async with self._same_content.hold(ingestion.content):
+            async with self._turn(ingestion), self._same_content.hold(ingestion.content):
                 record = await self._run(ingestion)
         log_end(record)
         return output_of(record)
+
+    def _turn(self, ingestion: Ingestion) -> AbstractAsyncContextManager[object]:
+        """Many are fetched at once; what has come must not crowd out documents whose bytes were here all along."""
+        document = ingestion.document
+        if document.source is None or document.refused is not None:
+            return nullcontext()
+        ingestion.enter(Stage.WAITING)
+        return self._fetched
 
     async def _run(self, ingestion: Ingestion) -> DocumentRecord:
         failure = ingestion.document.refused or await failure_of(ingestion, self._ingest(ingestion))

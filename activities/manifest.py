@@ -151,6 +151,7 @@ class ManifestActivities:
         return ReadManifestOutput(
             filenames=tuple(ref.filename for ref in refs),
             packable=encode_bitmap(place for place, ref in enumerate(refs) if _is_packable(ref)),
+            in_sources=encode_bitmap(place for place, ref in enumerate(refs) if ref.source is not None),
         )
 
     async def _rules(self, key: str | None) -> RuledMetadata | None:

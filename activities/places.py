@@ -22,6 +22,7 @@ from ingather.models.messages import (
     RequestPlaceInput,
 )
 from ingather.ports.accounts import Accounts
+from ingather.ports.catalog import Catalog
 
 log = structlog.get_logger(__name__)
 
@@ -37,9 +38,13 @@ class PlaceActivities:
         client: of the namespace that the batches run in.
         limits: what a tenant may have running at a time.
         accounts: tenants, with limits of their own; without it all have the same.
+        catalog: hears which batches stand in line, so that sums and lists need not ask thousands; without it nobody does.
     """
 
-    def __init__(self, client: Client, limits: PlaceLimits, accounts: Accounts | None = None) -> None:
+    def __init__(
+        self, client: Client, limits: PlaceLimits, accounts: Accounts | None = None, catalog: Catalog | None = None
+    ) -> None:
+        self._catalog = catalog
         self._client = client
         self._limits = limits
         self._accounts = accounts
@@ -49,6 +54,9 @@ class PlaceActivities:
     async def request_place(self, request: RequestPlaceInput) -> None:
         """Put a batch in its tenant's line, and bring the line to life where there is none. Safe to repeat."""
         tenant_id = request.tenant_id
+        if self._catalog is not None:
+            # Before the line hears of it: what it lets run may end soon.
+            await self._catalog.note_queued(request.entry.batch_id)
         limits = await self._limits_of(tenant_id)
         try:
             await self._client.start_workflow(

@@ -12,7 +12,7 @@ from activities.manifest import ManifestActivities
 from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_QUEUE
 
 Activity = Callable[..., Any]
 
@@ -41,6 +41,11 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.accounting.account_for_pack,
             classes.handoff.hand_on_document,
             classes.handoff.hand_on_pack,
+        ],
+        SOURCE_QUEUE: [
+            classes.ingest.ingest_document,
+            classes.accounting.account_for_document,
+            classes.handoff.hand_on_document,
         ],
         MANIFEST_QUEUE: [classes.manifest.build_manifest],
         IO_QUEUE: [

@@ -295,7 +295,9 @@ def build_parts(
         catalog=stores.catalog,
         events=stores.events,
         gate=gate,
-        accounts=AccountService(stores.catalog.accounts, gate.tenants, gate.authenticator, Passwords(), gate),
+        accounts=AccountService(
+            stores.catalog.accounts, stores.catalog.connections, gate.tenants, gate.authenticator, Passwords(), gate
+        ),
         readiness=Readiness(
             {
                 "storage": stores.blobs.check,

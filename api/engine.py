@@ -55,7 +55,8 @@ UPDATE_TIMEOUT = timedelta(seconds=3)
 """How long a client waits for a synchronous answer, before the message goes as a signal."""
 
 MOST_LISTED = 5_000
-"""Running batches of a tenant whose progress is looked up for a list."""
+"""Waiting batches of a tenant whose progress is looked up for a list; those that do more are, all of them."""
+_WAITING = ("pending", "queued")
 
 _ACTIVITY_PREFIX = "doc-"
 _PACK_PREFIX = "pack-"
@@ -237,12 +238,24 @@ class BatchEngine:
         )
 
     async def running(self, tenant_id: str) -> dict[str, BatchProgress]:
-        """Memos of a tenant's running batches, by batch id; one visibility query, at most a second behind."""
+        """Memos of a tenant's open batches, by batch id; one visibility query, at most a second behind."""
+        found = await self._memos(tenant_id, limit=MOST_LISTED)
+        # The newest come first: behind very many that wait, those that do more would not be seen.
+        return found | await self.under_way(tenant_id) if len(found) >= MOST_LISTED else found
+
+    async def under_way(self, tenant_id: str) -> dict[str, BatchProgress]:
+        """The same of those that do more than wait for their start or their place."""
+        waiting = ", ".join(f"'{state}'" for state in _WAITING)
+        return await self._memos(tenant_id, f" AND BatchState NOT IN ({waiting})")
+
+    async def _memos(
+        self, tenant_id: str, condition: str = "", *, limit: int | None = None
+    ) -> dict[str, BatchProgress]:
         found: dict[str, BatchProgress] = {}
         query = f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus = 'Running' AND TenantId = '{tenant_id}'"
         async with _translated(self._read_timeout):
             async for execution in self._client.list_workflows(
-                query, limit=MOST_LISTED, rpc_timeout=self._read_timeout
+                query + condition, limit=limit, rpc_timeout=self._read_timeout
             ):
                 progress = await execution.memo_value(MEMO_PROGRESS, None, type_hint=BatchProgress)
                 if progress is not None:

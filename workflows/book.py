@@ -172,7 +172,8 @@ class BatchBook:
         plan = PackPlan(packable, pack_limit(len(packable)))
         for ordinal in self._alone:
             plan.run_alone(ordinal, kills=self._kills.get(ordinal, 0))
-        share = Share(range(len(self.ledger)), manifest.filenames, plan, options.workers or MAX_IN_FLIGHT)
+        in_sources = frozenset(decode_bitmap(manifest.in_sources))
+        share = Share(range(len(self.ledger)), manifest.filenames, plan, options.workers or MAX_IN_FLIGHT, in_sources)
         self._begin(DocumentRun(self.spec, self.ledger, share, self.journal, self.changed))
 
     def begin_children(self) -> None:

@@ -81,7 +81,8 @@ class ChunkWorkflow:
         wants_packs = spec.options.packs_documents and self._chunk.retry_round == 0
         packs = wants_packs and PIPELINES[spec.pipeline].process_pack is not None
         plan = PackPlan(decode_bitmap(manifest.packable), PACK_DOCUMENTS if packs else 1)
-        share = Share(self._ordinals, manifest.filenames, plan, self._chunk.window)
+        in_sources = frozenset(decode_bitmap(manifest.in_sources))
+        share = Share(self._ordinals, manifest.filenames, plan, self._chunk.window, in_sources)
         documents = DocumentRun(spec, self._ledger, share, self._journal, self._changed)
         documents.paused, documents.priority = self._told.paused, self._told.priority
         documents.retry_round, documents.again = self._retry_round, self._chunk.again

@@ -6,7 +6,7 @@ yet searchable, and which documents may no longer share an activity.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -30,7 +30,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.indexing import INDEX_BATCH_SIZE, PACKED_INDEX_BATCH_SIZE, IndexQueue
     from workflows.journal import Journal
-    from workflows.options import ingest_options, pack_options
+    from workflows.options import fetch_options, ingest_options, pack_options
     from workflows.outcomes import has_answer, outcome_of, was_cancelled
     from workflows.packs import PackPlan
     from workflows.pipelines import PIPELINES
@@ -52,12 +52,14 @@ class Share:
         filenames: for the summaries people read in the Temporal UI.
         plan: which of them share an activity.
         window: activities in flight at once.
+        in_sources: those that are fetched from a connected source first.
     """
 
     ordinals: Sequence[int]
     filenames: Sequence[str]
     plan: PackPlan
     window: int
+    in_sources: Collection[int] = frozenset()
 
 
 class DocumentRun:
@@ -88,6 +90,7 @@ class DocumentRun:
         self._on_change = on_change
         self._pipeline = PIPELINES[spec.pipeline]
         self._options = ingest_options(spec.options)
+        self._fetch_options = fetch_options(spec.options)
         self._pack_options = pack_options(spec.options)
         self._window = Window(share.plan.window(share.window))
         self._index = IndexQueue(
@@ -234,7 +237,7 @@ class DocumentRun:
             activity_id=activity_id_for(ordinal, self.retry_round),
             summary=_summary(self._share.filenames[position]),
             priority=self._temporal_priority(),
-            **self._options,
+            **(self._fetch_options if position in self._share.in_sources else self._options),
         )
         self._window.add(position, handle, lambda task: self._document_ended(position, task))
 

@@ -11,7 +11,15 @@ from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
 from ingather.models.batch import ProcessingOptions
-from ingather.models.engine import CPU_QUEUE, FETCH_SECONDS, HEARTBEAT_TIMEOUT, IO_QUEUE, MANIFEST_QUEUE, PACK_DOCUMENTS
+from ingather.models.engine import (
+    CPU_QUEUE,
+    FETCH_SECONDS,
+    HEARTBEAT_TIMEOUT,
+    IO_QUEUE,
+    MANIFEST_QUEUE,
+    PACK_DOCUMENTS,
+    SOURCE_QUEUE,
+)
 
 
 class ActivityOptions(TypedDict, total=False):
@@ -61,6 +69,11 @@ def ingest_options(options: ProcessingOptions) -> ActivityOptions:
         # Anything less leaves a zombie writing while the batch closes.
         cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )
+
+
+def fetch_options(options: ProcessingOptions) -> ActivityOptions:
+    """One document that is fetched from its source first."""
+    return ingest_options(options) | ActivityOptions(task_queue=SOURCE_QUEUE)
 
 
 _BRIEF = RetryPolicy(

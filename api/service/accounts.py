@@ -6,7 +6,7 @@ not there, as if the id were made up.
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
@@ -37,12 +37,15 @@ from ingather.models.errors import (
     UserNotFoundError,
 )
 from ingather.models.identity import DEFAULT_TENANT_ID
+from ingather.models.source import Connection
 from ingather.ports.accounts import NO_KEY, Accounts, Position
+from ingather.ports.connections import Connections
 
 log = structlog.get_logger(__name__)
 
 ROTATION_GRACE = timedelta(hours=24)
 """How long the old key of a rotated pair is still accepted."""
+_READ_AT_ONCE = 100
 _Thing = TypeVar("_Thing")
 _OTHER_REQUEST = "This Idempotency-Key was used with another request."
 
@@ -70,6 +73,7 @@ class AccountService:
     """Registers, shows and deletes."""
 
     accounts: Accounts
+    connections: Connections
     tenants: TenantBook
     authenticator: Authenticator
     passwords: Passwords
@@ -130,11 +134,22 @@ class AccountService:
             _event(AuditType.TENANT_DELETED, tenant, caller),
             *(_event(AuditType.USER_DELETED, user, caller, reason=reason) for user in users),
             *(_event(AuditType.API_KEY_REVOKED, key, caller, reason=reason) for key in keys),
+            *[
+                _event(AuditType.CONNECTION_DELETED, each, caller, reason=reason)
+                async for each in self._connections(tenant)
+            ],
         ]
         await self.accounts.delete_tenant(tenant.tenant_id, datetime.now(UTC), events)
         self.tenants.forget(tenant.tenant_id)
         self.authenticator.forget_users()
         log.info("tenant.deleted", subject_tenant_id=tenant.tenant_id)
+
+    async def _connections(self, tenant: Tenant) -> AsyncIterator[Connection]:
+        before: Position | None = None
+        while found := await self.connections.list_connections(tenant.tenant_id, _READ_AT_ONCE, before=before):
+            for connection in found:
+                yield connection
+            before = found[-1].created_at, found[-1].connection_id
 
     # Users
 
@@ -362,7 +377,7 @@ def _made_key(wanted: ApiKey, there: ApiKey, secret: str, *, is_new: bool) -> Ma
     return Made(there, was_replayed=True)
 
 
-def _event(kind: AuditType, thing: Tenant | User | ApiKey, caller: Caller, **details: Any) -> AuditEvent:
+def _event(kind: AuditType, thing: Tenant | User | ApiKey | Connection, caller: Caller, **details: Any) -> AuditEvent:
     return account_event(kind, thing, caller.actor, datetime.now(UTC), **details)
 
 

@@ -32,6 +32,7 @@ TERMINATED = "terminated"
 _ORPHAN_AGE = timedelta(seconds=60)
 """A record this old without a workflow will not get one any more."""
 _MEASURABLE = (BatchState.COMPLETED, BatchState.COMPLETED_WITH_FAILURES)
+_OPEN_STATES = tuple(state for state in BatchState if not state.is_final)
 _UNENDED = (DocumentStatus.PENDING, DocumentStatus.IN_FLIGHT)
 _WAIT_POLL_SECONDS = 0.2
 _OVERLAY_SECONDS = 1.0
@@ -84,6 +85,7 @@ class BatchService:
         self._reader = reader
         self._timeout = timeout
         self._running = Recent(engine.running, _OVERLAY_SECONDS, SILENT_SECONDS)
+        self._under_way = Recent(engine.under_way, _OVERLAY_SECONDS, SILENT_SECONDS)
         self._waiting = Waiting(
             engine.waits,
             self.seconds_per_document,
@@ -149,29 +151,25 @@ class BatchService:
 
     async def page(self, where: BatchFilter, limit: int) -> tuple[list[BatchSnapshot], BatchRecord | None]:
         """Batches newest first that are in one of the states now, and behind which to go on where there are more."""
-        found = await self.in_states_now(where, limit + 1)
-        records = await self._catalog.list_batches(found, limit + 1) if found else []
+        records = await self._catalog.list_batches(await self.in_states_now(where), limit + 1)
         last = records[limit - 1] if len(records) > limit else None
         snapshots = await self.overlaid(where.tenant_id, records[:limit])
         # One that has moved on since it was picked is not shown as what it no longer is.
         return [each for each in snapshots if not where.states or each.progress.state in where.states], last
 
-    async def in_states_now(self, where: BatchFilter, most: int | None = None) -> BatchFilter | None:
-        """The same batches for a catalog that knows how they ended and not what they are doing; None where there are none.
-
-        Those that have not ended are named, the newest ``most`` of them.
-        """
-        if all(state.is_final for state in where.states):
+    async def in_states_now(self, where: BatchFilter) -> BatchFilter:
+        """The same batches for a catalog that knows how they ended and whether they wait, and not what else they do."""
+        if all(state.is_final for state in where.states) or not await self.has_open(where):
             return where
-        ended = tuple(state for state in where.states if state.is_final)
-        found = await self._catalog.list_open(replace(where, states=()))
-        running = (await self._running_if_heard(where.tenant_id) or {}) if found else {}
-        named = [
-            each.batch_id
-            for each in found
-            if (running[each.batch_id].state if each.batch_id in running else each.state) in where.states
-        ]
-        return replace(where, states=ended, or_ids=tuple(named[:most])) if ended or named else None
+        moving: dict[str, BatchProgress] = {}
+        with contextlib.suppress(EngineUnavailableError):
+            moving = await self.under_way(where.tenant_id)
+        here = tuple(batch_id for batch_id, progress in moving.items() if progress.state in where.states)
+        return replace(where, or_ids=here, moved_ids=tuple(moving))
+
+    async def has_open(self, where: BatchFilter) -> bool:
+        """Whether any of these has not ended, whatever else they are asked for."""
+        return await self._catalog.count_batches(replace(where, states=_OPEN_STATES, or_ids=())) > 0
 
     async def overlaid(self, tenant_id: str, records: Sequence[BatchRecord]) -> list[BatchSnapshot]:
         """Records of a list with what the engine says of those that run: one question for all of them."""
@@ -237,6 +235,10 @@ class BatchService:
     async def running(self, tenant_id: str) -> dict[str, BatchProgress]:
         """Memos of a tenant's running batches, at most a second old. Raises ``EngineUnavailableError``."""
         return await self._running.get(tenant_id)
+
+    async def under_way(self, tenant_id: str) -> dict[str, BatchProgress]:
+        """The same of those that do more than wait for their start or their place, however many wait beside them."""
+        return await self._under_way.get(tenant_id)
 
     async def settle(self, tenant_id: str, batch_id: str) -> None:
         """Write the last word on a batch whose workflow is over, whatever was remembered or shared of it a moment ago."""

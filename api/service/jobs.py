@@ -1,6 +1,7 @@
 """One user's batches that came through one door: listed by place, and added up.
 
-What has ended is added up by the catalog, in one statement with the ids of what has not; the engine says where those stand.
+What has ended is added up by the catalog, and what waits, in one statement with the ids of what does more than that; the
+engine says where those stand. However many wait, those are few.
 """
 
 import contextlib
@@ -80,11 +81,10 @@ class JobService:
         """
         where, is_guessed = whose.filter(before), False
         if states is not None:
-            found = await self.batches.in_states_now(replace(where, states=tuple(sorted(states)))) if states else None
+            if not states:
+                return JobPage([], 0, has_more=False)
             is_guessed = not all(state.is_final for state in states) and await self._has_unheard(where)
-            if found is None:
-                return JobPage([], 0, has_more=False, stale=is_guessed)
-            where = found
+            where = await self.batches.in_states_now(replace(where, states=tuple(sorted(states))))
         records = await self.catalog.list_batches(where, limit, offset)
         total = await self.catalog.count_batches(where)
         snapshots = await self.batches.overlaid(whose.tenant_id, records)
@@ -99,17 +99,18 @@ class JobService:
     async def sums(self, whose: Whose) -> JobSums:
         """Everything at once; exact, as far as the engine answers."""
         tally = await self.catalog.tally_batches(whose.filter())
-        heard = await self._running(whose.tenant_id) if tally.open else {}
-        running = heard or {}
-        by_state = Counter(tally.by_state)
+        heard = await self._under_way(whose.tenant_id) if tally.noted else {}
+        if heard:
+            # Asked again now that it is known of whom: one that has ended meanwhile counts as it ended.
+            tally = await self.catalog.tally_batches(whose.filter(), heard)
+        by_state = Counter(tally.by_state) + Counter(tally.noted)
         done, failed, skipped = tally.done, tally.failed, tally.skipped
-        for batch_id, noted in tally.open.items():
-            progress = running.get(batch_id)
-            by_state[progress.state if progress else noted] += 1
-            if progress is not None:
-                done += progress.counts.done
-                failed += progress.counts.failed
-                skipped += progress.counts.skipped
+        for batch_id in tally.open:
+            progress = (heard or {})[batch_id]
+            by_state[progress.state] += 1
+            done += progress.counts.done
+            failed += progress.counts.failed
+            skipped += progress.counts.skipped
         return JobSums(
             by_state=dict(by_state),
             by_priority=tally.by_priority,
@@ -124,9 +125,9 @@ class JobService:
 
     async def _has_unheard(self, where: BatchFilter) -> bool:
         """Whether some of these have not ended and the engine does not say what they do."""
-        return await self._running(where.tenant_id) is None and bool(await self.catalog.list_open(where))
+        return await self.batches.has_open(where) and await self._under_way(where.tenant_id) is None
 
-    async def _running(self, tenant_id: str) -> dict[str, BatchProgress] | None:
+    async def _under_way(self, tenant_id: str) -> dict[str, BatchProgress] | None:
         with contextlib.suppress(EngineUnavailableError):
-            return await self.batches.running(tenant_id)
+            return await self.batches.under_way(tenant_id)
         return None

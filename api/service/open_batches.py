@@ -137,7 +137,7 @@ class OpenBatches:
         running = {}
         if any(not each.state.is_final for each in found):
             with contextlib.suppress(EngineUnavailableError):
-                running = await self._batches.running(tenant_id)
+                running = await self._batches.under_way(tenant_id)
         by_user: dict[str, dict[str, OpenJob]] = {}
         for each in found:
             live = None if each.state.is_final else running.get(each.batch_id)

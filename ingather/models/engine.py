@@ -7,11 +7,13 @@ IO_QUEUE = "ingather-io"
 MANIFEST_QUEUE = "ingather-manifests"
 """Unpacking archives may take hours: on a queue of their own, manifests hold up no index, report or place."""
 CPU_QUEUE = "ingather-cpu"
+SOURCE_QUEUE = "ingather-sources"
+"""Documents that are fetched first: one that waits for a slow source keeps no slot of those whose bytes are here."""
 
 ROLES: dict[str, tuple[str, ...]] = {
     "workflows": (WORKFLOW_QUEUE,),
     "io": (IO_QUEUE, MANIFEST_QUEUE),
-    "cpu": (CPU_QUEUE,),
+    "cpu": (CPU_QUEUE, SOURCE_QUEUE),
 }
 """The task queues of each role a worker process may take."""
 

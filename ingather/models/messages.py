@@ -240,6 +240,8 @@ class ReadManifestOutput(Message):
     """In the order of the ordinals, for the summaries people see in the Temporal UI."""
     packable: str = ""
     """Documents small enough to share an activity, as a bitmap of their place in that order."""
+    in_sources: str = ""
+    """Documents whose bytes are still in a connected source, in the same way."""
 
 
 class IngestDocumentInput(Message):

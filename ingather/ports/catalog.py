@@ -1,6 +1,6 @@
 """What outlives a workflow: batches, documents, tenants, in SQL."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -27,6 +27,8 @@ class BatchFilter:
     created_by: str | None = None
     or_ids: tuple[str, ...] = ()
     """Beside those in ``states``, these."""
+    moved_ids: tuple[str, ...] = ()
+    """These have left the state that was noted of them: they are found by how they ended, or as one of ``or_ids``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,10 @@ class BatchTally:
 
     by_state: dict[BatchState, int] = field(default_factory=dict)
     """Those that have ended."""
+    noted: dict[BatchState, int] = field(default_factory=dict)
+    """Those that have not, by the state that was noted last, but for those in ``open``."""
     open: dict[str, BatchState] = field(default_factory=dict)
-    """The others, by id, with the state that was noted last. Each batch is here or there, whatever happens meanwhile."""
+    """Of those that have not, the ones that were asked for by id. Each batch counts once, whatever happens meanwhile."""
     by_priority: dict[int, int] = field(default_factory=dict)
     by_source_type: dict[str, int] = field(default_factory=dict)
     """Documents of all of them, whatever became of them."""
@@ -130,8 +134,11 @@ class Catalog(Protocol):
         """Ids of those that ended at a moment or later, the last first."""
         ...
 
-    async def tally_batches(self, where: BatchFilter) -> BatchTally:
-        """The batches of a tenant, contract and user added up; other conditions do not count. Quick for many thousands."""
+    async def tally_batches(self, where: BatchFilter, one_by_one: Collection[str] = ()) -> BatchTally:
+        """The batches of a tenant, contract and user added up; other conditions do not count. Quick for many thousands.
+
+        Those in ``one_by_one`` are named in ``open`` as long as they have not ended; a few thousand at most.
+        """
         ...
 
     async def list_untold(self, contracts: Sequence[str], limit: int) -> list[tuple[str, str]]:
@@ -151,6 +158,10 @@ class Catalog(Protocol):
 
     async def bytes_in_flight(self, tenant_id: str) -> int:
         """Submitted bytes of the tenant's batches that have not ended."""
+        ...
+
+    async def note_queued(self, batch_id: str) -> None:
+        """The batch stands in its tenant's line; nothing happens where it has ended, or is not there."""
         ...
 
     async def set_batch_state(

@@ -1,5 +1,6 @@
 """The catalog's contract for lists and sums of one user's batches: memory, SQLite and PostgreSQL."""
 
+import uuid
 from dataclasses import replace
 from datetime import timedelta
 
@@ -114,10 +115,41 @@ async def test_batches_that_have_not_ended_count_with_their_sources_alone(catalo
     tally = await catalog.tally_batches(MINE)
 
     assert tally == BatchTally(
-        open=dict.fromkeys(jobs, BatchState.PENDING),
-        by_priority={1: 2, 2: 2},
-        by_source_type={"google_drive": 8, "s3": 12},
+        noted={BatchState.PENDING: 4}, by_priority={1: 2, 2: 2}, by_source_type={"google_drive": 8, "s3": 12}
     )
+
+
+async def test_those_that_do_more_than_wait_are_told_one_by_one(catalog, jobs):
+    """As long as they have not ended: each counts once, here or there."""
+    await catalog.finish_batch(ended(jobs[0], BatchState.FAILED, Counts(total=5, failed=5)))
+    await catalog.note_queued(jobs[1])
+
+    tally = await catalog.tally_batches(MINE, [jobs[0], jobs[2], "of another"])
+    assert (tally.by_state, tally.noted, tally.open) == (
+        {BatchState.FAILED: 1},
+        {BatchState.QUEUED: 1, BatchState.PENDING: 1},
+        {jobs[2]: BatchState.PENDING},
+    )
+    assert tally.by_priority == {1: 2, 2: 2}
+
+
+async def test_a_batch_that_has_ended_is_not_noted_in_line(catalog, jobs):
+    """A word that comes late changes nothing."""
+    await catalog.finish_batch(ended(jobs[0], BatchState.CANCELLED, Counts(total=5, cancelled=5)))
+    for batch_id in (jobs[0], str(uuid.uuid4())):
+        await catalog.note_queued(batch_id)
+    [record] = await catalog.list_batches(replace(MINE, or_ids=(jobs[0],)), 9)
+    assert record.state is BatchState.CANCELLED
+
+
+async def test_what_has_left_its_noted_state_is_not_found_by_it(catalog, jobs):
+    """Unless it ended in a state that is asked for."""
+    await catalog.finish_batch(ended(jobs[0], BatchState.COMPLETED, Counts(total=5, done=5)))
+    states = (BatchState.PENDING, BatchState.COMPLETED)
+    where = replace(MINE, states=states, or_ids=(jobs[3],), moved_ids=(jobs[0], jobs[2], jobs[3]))
+
+    assert [record.batch_id for record in await catalog.list_batches(where, 9)] == [jobs[3], jobs[1], jobs[0]]
+    assert await catalog.count_batches(where) == 3
 
 
 async def test_ended_batches_are_added_up(catalog, jobs):
@@ -130,7 +162,7 @@ async def test_ended_batches_are_added_up(catalog, jobs):
     await catalog.finish_batch(never_ran.model_copy(update={"started_at": None}))
 
     assert await catalog.tally_batches(MINE) == BatchTally(
-        open={jobs[3]: BatchState.PENDING},
+        noted={BatchState.PENDING: 1},
         by_state={BatchState.COMPLETED_WITH_FAILURES: 1, BatchState.FAILED: 1, BatchState.CANCELLED: 1,
         },
         by_priority={1: 2, 2: 2},

@@ -165,6 +165,18 @@ class EngineStandIn:
         await self.check()
         return {key: value for key, value in self.open.items() if self.specs[key].tenant_id == tenant_id}
 
+    async def under_way(self, tenant_id: str) -> dict[str, BatchProgress]:
+        """The catalog hears of those in line, as it does from their own request for a place."""
+        found = await self.running(tenant_id)
+        for batch_id, progress in found.items():
+            if progress.state is BatchState.QUEUED:
+                await self.catalog.note_queued(batch_id)
+        return {
+            batch_id: progress
+            for batch_id, progress in found.items()
+            if progress.state not in {BatchState.PENDING, BatchState.QUEUED}
+        }
+
     async def heartbeats(self, batch_id: str, _children: Iterable[ChildProgress] = ()) -> dict[int, DocumentHeartbeat]:
         return self.beats
 

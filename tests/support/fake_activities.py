@@ -51,6 +51,8 @@ class World:
     pack_error: Exception | None = None
     is_small: Callable[[int], bool] = lambda _ordinal: False
     """Whether a document may share an activity."""
+    is_in_source: Callable[[int], bool] = lambda _ordinal: False
+    """Whether a document is fetched first."""
     manifest_error: ApplicationError | None = None
     gate: asyncio.Event | None = None
     """While set and not open, documents wait inside their activity until cancelled."""
@@ -83,6 +85,8 @@ class World:
     missing: frozenset[int] = frozenset()
     """Documents whose artifact is gone when they are to be indexed."""
     started: list[int] = field(default_factory=list)
+    queues: dict[int, str] = field(default_factory=dict)
+    """Where each document ran last, when it ran alone."""
     inputs: list[IngestDocumentInput] = field(default_factory=list)
     packs: list[tuple[int, ...]] = field(default_factory=list)
     indexed: list[list[int]] = field(default_factory=list)
@@ -117,11 +121,14 @@ class World:
         await _opened(self.page_gate)
         ordinals = list(decode_bitmap(request.ordinals))
         packable = encode_bitmap(place for place, ordinal in enumerate(ordinals) if self.is_small(ordinal))
-        return ReadManifestOutput(filenames=tuple(f"document-{n}.txt" for n in ordinals), packable=packable)
+        in_sources = encode_bitmap(place for place, ordinal in enumerate(ordinals) if self.is_in_source(ordinal))
+        names = tuple(f"document-{n}.txt" for n in ordinals)
+        return ReadManifestOutput(filenames=names, packable=packable, in_sources=in_sources)
 
     @activity.defn(name="ingest_document")
     async def ingest_document(self, request: IngestDocumentInput) -> IngestDocumentOutput:
         self.started.append(request.ordinal)
+        self.queues[request.ordinal] = activity.info().task_queue
         self.inputs.append(request)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)

@@ -7,10 +7,11 @@ import pytest
 from temporalio.common import VersioningBehavior
 
 import worker
+from activities.fetching import HELD_BYTES
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.machine import usable_cores, usable_memory_bytes
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_QUEUE
 from ingather.models.errors import StorageUnavailableError
 from ingather.settings import Settings
 
@@ -53,6 +54,7 @@ def test_what_is_done_at_a_time_follows_from_cores_and_memory():
     for queue, per_core, each in (
         (IO_QUEUE, worker.IO_PER_CORE, worker.USUAL_IO_BYTES),
         (MANIFEST_QUEUE, worker.MANIFESTS_PER_CORE, worker.USUAL_MANIFEST_BYTES),
+        (SOURCE_QUEUE, worker.FETCHES_PER_CORE, worker.USUAL_FETCH_BYTES),
     ):
         expected = min(per_core * usable_cores(), quarter // each)
         assert worker.slots_of(queue, settings()) == max(worker.FEWEST_AT_ONCE, expected)
@@ -63,6 +65,13 @@ def test_archive_limits_are_those_of_the_settings():
     """An entry may be as large as a file."""
     limits = worker.archive_limits(settings(limits={"zip_entries": 5, "max_file_bytes": 7}))
     assert (limits.entries, limits.entry_bytes) == (5, 7)
+
+
+async def test_a_slow_source_empties_no_purse_but_its_own():
+    """Every slot has what a file on its way may hold, whatever other documents take."""
+    budget = worker.fetch_budget(settings())
+    async with budget.hold(2**60):
+        assert budget.held_bytes == worker.slots_of(SOURCE_QUEUE, settings()) * HELD_BYTES
 
 
 async def test_documents_in_flight_fit_into_memory():

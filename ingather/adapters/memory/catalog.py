@@ -1,7 +1,7 @@
 """The catalog in dictionaries."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -80,14 +80,16 @@ class InMemoryCatalog:
         ends = [(r.ended_at, r.batch_id) for r in self._matching(where) if r.state.is_final and r.ended_at is not None]
         return [batch_id for ended_at, batch_id in sorted(ends, reverse=True)[:limit] if ended_at >= since]
 
-    async def tally_batches(self, where: BatchFilter) -> BatchTally:
+    async def tally_batches(self, where: BatchFilter, one_by_one: Collection[str] = ()) -> BatchTally:
         wanted = BatchFilter(where.tenant_id, contract=where.contract, created_by=where.created_by)
         records = self._matching(wanted)
         ended = [record for record in records if record.state.is_final]
+        unended = [record for record in records if not record.state.is_final]
         ran = [record.ran_ms for record in ended]
         return BatchTally(
             by_state=dict(Counter(record.state for record in ended)),
-            open={record.batch_id: record.state for record in records if not record.state.is_final},
+            noted=dict(Counter(record.state for record in unended if record.batch_id not in one_by_one)),
+            open={record.batch_id: record.state for record in unended if record.batch_id in one_by_one},
             by_priority=dict(Counter(record.priority for record in records)),
             by_source_type=dict(sum((documents_by_source(record.sources) for record in records), Counter[str]())),
             done=sum(record.counts.done for record in ended),
@@ -103,7 +105,11 @@ class InMemoryCatalog:
             record
             for record in self._batches.values()
             if record.tenant_id == where.tenant_id
-            and (not (where.states or where.or_ids) or record.state in where.states or record.batch_id in where.or_ids)
+            and (
+                not (where.states or where.or_ids)
+                or (record.state in where.states and (record.state.is_final or record.batch_id not in where.moved_ids))
+                or record.batch_id in where.or_ids
+            )
             and where.collection in {None, record.spec.collection}
             and where.contract in {None, record.spec.contract}
             and where.created_by in {None, record.spec.created_by}
@@ -131,6 +137,11 @@ class InMemoryCatalog:
             if record.tenant_id == tenant_id and not record.state.is_final
         ]
         return sum([(await self.count_parts(batch_id)).size_bytes for batch_id in open_batches])
+
+    async def note_queued(self, batch_id: str) -> None:
+        found = self._batches.get(batch_id)
+        if found is not None and not found.state.is_final:
+            self._edit_batch(batch_id, {"state": BatchState.QUEUED})
 
     async def set_batch_state(
         self, batch_id: str, state: BatchState, document_count: int | None = None, *, before: datetime | None = None

@@ -90,23 +90,26 @@ def list_ended(where: BatchFilter, since: datetime, limit: int, connection: Conn
     return list(connection.scalars(query.order_by(this.ended_at.desc(), this.batch_id.desc()).limit(limit)))
 
 
-def tally(where: BatchFilter, connection: Connection) -> BatchTally:
+def tally(where: BatchFilter, one_by_one: list[str], connection: Connection) -> BatchTally:
     this = batches.c
     conditions = _conditions(BatchFilter(where.tenant_id, contract=where.contract, created_by=where.created_by))
     numbers = (func.count(), *map(func.sum, (this.done_count, this.failed_count, this.skipped_count, this.ran_ms)))
     # One statement for both, so that none is counted twice or not at all because it ends in between.
-    one_by_one = case((this.state.in_(_OPEN), this.batch_id))
-    sums = select(this.state, this.priority, one_by_one, *numbers, func.count(this.ran_ms)).where(*conditions)
+    named = case((this.state.in_(_OPEN) & this.batch_id.in_(one_by_one), this.batch_id))
+    sums = select(this.state, this.priority, named, *numbers, func.count(this.ran_ms)).where(*conditions)
     by_state: Counter[BatchState] = Counter()
+    noted: Counter[BatchState] = Counter()
     still_open: dict[str, BatchState] = {}
     by_priority: Counter[int] = Counter()
     ended: Counter[str] = Counter()
-    for row in connection.execute(sums.group_by(this.state, this.priority, one_by_one)):
+    for row in connection.execute(sums.group_by(this.state, this.priority, named)):
         state, priority, batch_id, jobs, done, failed, skipped, milliseconds, ran = tuple(row)
         by_priority[priority] += jobs
+        # One that runs again has the numbers of its earlier end until its next.
         if batch_id is not None:
-            # One that runs again has the numbers of its earlier end until its next.
             still_open[batch_id] = BatchState(state)
+        elif not BatchState(state).is_final:
+            noted[BatchState(state)] += jobs
         else:
             by_state[BatchState(state)] += jobs
             ended.update(done=done, failed=failed, skipped=skipped, ran_count=ran, ran_ms=milliseconds or 0)
@@ -118,6 +121,7 @@ def tally(where: BatchFilter, connection: Connection) -> BatchTally:
     found = connection.execute(by_source.group_by(each.source_type))
     return BatchTally(
         by_state=dict(by_state),
+        noted=dict(noted),
         open=still_open,
         by_priority=dict(by_priority),
         by_source_type={source_type: int(total) for source_type, total in found},
@@ -129,7 +133,10 @@ def _conditions(where: BatchFilter) -> list[ColumnElement[bool]]:
     this = batches.c
     conditions: list[ColumnElement[bool]] = [this.tenant_id == where.tenant_id]
     if where.states or where.or_ids:
-        conditions.append(or_(this.state.in_(where.states), this.batch_id.in_(where.or_ids)))
+        as_noted = this.state.in_(where.states)
+        if where.moved_ids:
+            as_noted &= or_(this.state.in_(_FINAL), this.batch_id.not_in(where.moved_ids))
+        conditions.append(or_(as_noted, this.batch_id.in_(where.or_ids)))
     for column, wanted in (
         (this.collection, where.collection),
         (this.contract, where.contract),
@@ -164,6 +171,11 @@ def list_untold(contracts: list[str], limit: int, connection: Connection) -> lis
 def note_told(batch_id: str, version: int, connection: Connection) -> None:
     this_one = (batches.c.batch_id == batch_id, batches.c.version <= version, batches.c.state.in_(_FINAL))
     connection.execute(update(batches).where(*this_one).values(is_told=True))
+
+
+def note_queued(batch_id: str, connection: Connection) -> None:
+    this_one = (batches.c.batch_id == batch_id, batches.c.state.in_(_OPEN))
+    connection.execute(update(batches).where(*this_one).values(state=BatchState.QUEUED))
 
 
 def set_state(

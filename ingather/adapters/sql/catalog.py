@@ -1,7 +1,7 @@
 """The catalog over SQLAlchemy: short transactions on threads, the hot writes in groups."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -105,8 +105,8 @@ class SqlCatalog:
     async def list_ended(self, where: BatchFilter, since: datetime, limit: int) -> list[str]:
         return await self._read("list ended batches", partial(batches.list_ended, where, since, limit))
 
-    async def tally_batches(self, where: BatchFilter) -> BatchTally:
-        return await self._read("add batches up", partial(batches.tally, where))
+    async def tally_batches(self, where: BatchFilter, one_by_one: Collection[str] = ()) -> BatchTally:
+        return await self._read("add batches up", partial(batches.tally, where, list(one_by_one)))
 
     async def list_untold(self, contracts: Sequence[str], limit: int) -> list[tuple[str, str]]:
         return await self._read("list untold batches", partial(batches.list_untold, list(contracts), limit))
@@ -116,6 +116,9 @@ class SqlCatalog:
 
     async def bytes_in_flight(self, tenant_id: str) -> int:
         return await self._read("add up what is under way", partial(parts.bytes_in_flight, tenant_id))
+
+    async def note_queued(self, batch_id: str) -> None:
+        await self._write("note a batch's state", partial(batches.note_queued, batch_id))
 
     async def set_batch_state(
         self, batch_id: str, state: BatchState, document_count: int | None = None, *, before: datetime | None = None

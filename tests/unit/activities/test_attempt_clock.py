@@ -65,10 +65,14 @@ async def test_the_clock_stands_still_in_line():
         left = clock.left_seconds
         await asyncio.sleep(0.1)
         assert clock.left_seconds == left
-    with pytest.raises(DocumentTimeoutError):
+
+    async def work() -> None:
         async with clock.running():
             clock.enter(Stage.WRITING)
             await asyncio.Event().wait()
+
+    with pytest.raises(DocumentTimeoutError):
+        await work()
     assert clock.left_seconds == 0
 
 

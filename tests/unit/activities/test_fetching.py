@@ -16,6 +16,7 @@ from ingather.models.identity import file_id_for
 from ingather.models.source import SourceType
 from tests.support.ingesting import MAX_FILE_BYTES, TENANT, run_activity
 from tests.support.sources import SourceStandIn, connection, ref, sha256_of
+from tests.support.waiting import until
 
 TEXT = b"The dome opens at nine. Visitors wait at the gate until the lamp is green.\n"
 LARGE = b"A line of a long book that goes on and on.\n" * 150_000
@@ -233,3 +234,17 @@ async def test_a_source_is_opened_once_for_many_documents(workshop, shelf):
     await sources.close()
     assert three.is_closed
     assert workshop.sources.opened == ["shelf", "shelf"]
+
+
+async def test_fetched_documents_take_turns_beside_those_that_were_here(workshop, shelf, preparer):
+    """Many may wait for their sources at once; once here, they are no more than their share of the work."""
+    workshop.ingest_activities._fetched = asyncio.Semaphore(1)
+    shelf.files |= {"one.txt": b"The first of two that were fetched.", "two.txt": b"And the second one, after it."}
+    fetched = await workshop.batch_of_sources(ref("shelf", "one.txt"), ref("shelf", "two.txt"))
+    preparer.gate = asyncio.Event()
+    running = [asyncio.ensure_future(workshop.ingest(fetched, ordinal)) for ordinal in (0, 1)]
+    await until(lambda: shelf.downloads == 2 and len(preparer.parsed) == 1)
+    local = asyncio.ensure_future(workshop.ingest(await workshop.batch(b"Here all along, and not in their line.")))
+    await until(lambda: len(preparer.parsed) == 2)
+    preparer.gate.set()
+    assert {output.status for output in await asyncio.gather(*running, local)} == {DocumentStatus.DONE}

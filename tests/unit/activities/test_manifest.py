@@ -175,6 +175,19 @@ async def test_a_workflow_hears_names_and_which_documents_are_small() -> None:
     assert await read(1, 2) == ReadManifestOutput(filenames=("b.txt", "c.txt"), packable=encode_bitmap([1]))
 
 
+async def test_a_page_says_which_documents_are_still_in_a_source() -> None:
+    """Those wait for it somewhere else than documents whose bytes are here."""
+    submission = Submission()
+    await submission.add("a.txt", b"A")
+    there = SourceRef(connection_id="shelf", source_type=SourceType.S3, file_id="b.txt")
+    submission.lines.append(Submitted(filename="b.txt", source=there))
+    await submission.build()
+    activities = ManifestActivities(submission.blobs, submission.catalog, ZipArchiveReader(), submission.limits)
+    request = ReadManifestInput(tenant_id=TENANT, batch_id=BATCH, ordinals=encode_bitmap([0, 1]))
+    page = await ActivityEnvironment().run(activities.read_manifest, request)
+    assert (page.filenames, page.in_sources) == (("a.txt", "b.txt"), encode_bitmap([1]))
+
+
 async def test_a_submission_may_come_in_parts() -> None:
     """Their documents follow one another in the order of the parts."""
     submission = Submission()

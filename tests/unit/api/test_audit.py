@@ -152,6 +152,20 @@ async def test_an_engine_that_refused_leaves_no_event(api):
     assert await told(api) == ["BATCH_SUBMITTED"]
 
 
+async def test_connections_that_go_with_their_tenant_are_on_record(api):
+    """Each by itself, with the reason, as keys and users are."""
+    tenant = (await api.http.post("/v1/tenants", json={"name": "Acme", "tenant_id": OTHER})).json()["id"]
+    urls = {"source_type": "http", "settings": {"urls": ["https://example.org/a.pdf"]}}
+    for name in ("papers", "letters"):
+        made = {"connection_id": name, **urls}
+        await api.http.post("/v1/connections", json=made, headers={"X-Tenant-ID": tenant})
+    await api.http.delete(f"/v1/tenants/{tenant}")
+
+    gone = await audit(api, tenant_id=tenant, event_type="CONNECTION_DELETED")
+    assert {event["resource_id"] for event in gone} == {"papers", "letters"}
+    assert {event["details"]["reason"] for event in gone} == {f"tenant {tenant} deleted"}
+
+
 async def test_accounts_are_on_record_without_their_secrets(api):
     """Tenants, users and keys: made, changed, rotated, gone, and what went with them."""
     http = api.http

@@ -37,7 +37,7 @@ class Running:
     def __init__(self):
         self.progress = {}
 
-    async def running(self, _tenant_id):
+    async def under_way(self, _tenant_id):
         return self.progress
 
 
