@@ -76,7 +76,9 @@ from api.termination import on_termination
 from api.tickets import StreamTickets
 from api.tokens import Tokens
 from api.uploads import IntakeLimits
+from ingather.adapters.memory.short_memory import InMemoryShortMemory
 from ingather.adapters.rate_limiter import LimitsRateLimiter
+from ingather.adapters.redis_short_memory import RedisShortMemory
 from ingather.adapters.sources.patience import FOR_PEOPLE
 from ingather.bootstrap import (
     Stores,
@@ -90,6 +92,7 @@ from ingather.bootstrap import (
 from ingather.logging import configure_logging
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
 from ingather.ports.rate_limiter import RateLimiter
+from ingather.ports.short_memory import ShortMemory
 from ingather.settings import AuthSettings, Limits, Settings
 from workflows.pipelines import OFFERED_PIPELINES, PIPELINES
 
@@ -174,7 +177,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             search = await stack.enter_async_context(_open_search(settings))
             limiter = LimitsRateLimiter.over_redis(settings.redis.url.get_secret_value())
             stack.push_async_callback(limiter.close)
-            parts = build_parts(settings, stores, engine, reader, metrics, search=search, limiter=limiter)
+            memory = RedisShortMemory(settings.redis.url.get_secret_value())
+            stack.push_async_callback(memory.close)
+            parts = build_parts(
+                settings, stores, engine, reader, metrics, search=search, limiter=limiter, memory=memory
+            )
             stack.push_async_callback(parts.gate.authenticator.close)
             if settings.auth.first_key is not None:
                 await parts.accounts.register_first_key(settings.auth.first_key)
@@ -250,6 +257,7 @@ def build_parts(
     *,
     search: SearchService,
     limiter: RateLimiter | None = None,
+    memory: ShortMemory | None = None,
 ) -> ApiParts:
     """Services over ports, with the limits of the settings."""
     limits = settings.limits
@@ -290,7 +298,7 @@ def build_parts(
         connections=ConnectionService(
             stores.catalog.connections, box, build_sources(settings, box, patience=FOR_PEOPLE)
         ),
-        jobs=JobService(stores.catalog, batch_service),
+        jobs=JobService(stores.catalog, batch_service, memory or InMemoryShortMemory()),
         capacity=Capacity(stores.catalog, batch_service),
         catalog=stores.catalog,
         events=stores.events,

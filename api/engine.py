@@ -1,7 +1,7 @@
 """The API's door to Temporal: everything it asks of the engine, and the one place where Temporal's errors become ours."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -54,8 +54,8 @@ MESSAGE_TIMEOUT = timedelta(seconds=5)
 UPDATE_TIMEOUT = timedelta(seconds=3)
 """How long a client waits for a synchronous answer, before the message goes as a signal."""
 
-MOST_LISTED = 5_000
-"""Waiting batches of a tenant whose progress is looked up for a list; those that do more are, all of them."""
+MOST_LISTED = 1_000
+"""Waiting batches of a tenant whose progress is looked up for everybody at once: one page of the engine's list."""
 _WAITING = ("pending", "queued")
 
 _ACTIVITY_PREFIX = "doc-"
@@ -242,6 +242,11 @@ class BatchEngine:
         found = await self._memos(tenant_id, limit=MOST_LISTED)
         # The newest come first: behind very many that wait, those that do more would not be seen.
         return found | await self.under_way(tenant_id) if len(found) >= MOST_LISTED else found
+
+    async def progress_of(self, tenant_id: str, batch_ids: Sequence[str]) -> dict[str, BatchProgress]:
+        """The same of these, up to a few hundred."""
+        ids = ", ".join(f"'{workflow_id_for(batch_id)}'" for batch_id in batch_ids)
+        return await self._memos(tenant_id, f" AND WorkflowId IN ({ids})")
 
     async def under_way(self, tenant_id: str) -> dict[str, BatchProgress]:
         """The same of those that do more than wait for their start or their place."""

@@ -31,7 +31,6 @@ from ingather.models.batch import (
     BatchRecord,
     BatchSpec,
     BatchState,
-    BatchSummary,
     Counts,
     SourceProgress,
 )
@@ -79,18 +78,20 @@ def job(number: int, pick: random.Random) -> BatchRecord:
     )
 
 
-def end_of(record: BatchRecord, pick: random.Random) -> BatchSummary:
-    """How it ended."""
-    failed = pick.randint(0, 5)
+def ended(record: BatchRecord, pick: random.Random) -> BatchRecord:
+    """The same, over."""
+    failed, seconds = pick.randint(0, 5), pick.uniform(1, 90)
     done = Counts(total=20, done=20 - failed, failed=failed)
-    return BatchSummary(
-        batch_id=record.batch_id,
-        state=pick.choice(ENDS),
-        counts=Counts(total=40, done=40 - 2 * failed, failed=2 * failed),
-        version=9,
-        sources=tuple(each.model_copy(update={"counts": done}) for each in record.sources),
-        started_at=record.created_at,
-        ended_at=record.created_at + timedelta(seconds=pick.uniform(1, 90)),
+    return record.model_copy(
+        update={
+            "state": pick.choice(ENDS),
+            "counts": Counts(total=40, done=40 - 2 * failed, failed=2 * failed),
+            "version": 9,
+            "sources": tuple(each.model_copy(update={"counts": done}) for each in record.sources),
+            "started_at": record.created_at,
+            "ended_at": record.created_at + timedelta(seconds=seconds),
+            "ran_ms": round(seconds * 1_000),
+        }
     )
 
 
@@ -127,18 +128,18 @@ async def fill(described: dict[str, Any], jobs: int, still_open: int) -> Counter
     starting: set[asyncio.Task[None]] = set()
     async with SqlCatalog(described["catalog"]["url"]) as catalog:
         for number in range(jobs):
-            record = job(number, pick)
-            await catalog.add_batch(record)
-            place = number - (jobs - still_open)
+            record, place = job(number, pick), number - (jobs - still_open)
             if place < 0:
-                end = end_of(record, pick)
-                await catalog.finish_batch(end)
-                state = end.state
+                record = ended(record, pick)
+                state = record.state
             else:
                 state = states[place]
-                if state is not BatchState.PENDING:
-                    await catalog.note_queued(record.batch_id)
+                # In line is noted by a batch's own request for a place; what else it does is not.
+                record = record.model_copy(
+                    update={"state": BatchState.PENDING if state is BatchState.PENDING else BatchState.QUEUED}
+                )
                 starting.add(asyncio.create_task(open_in_temporal(client, record, state)))
+            await catalog.add_batch(record)
             if record.spec.created_by == "vera":
                 placed[state.value] += 1
             if len(starting) >= STARTS_AT_ONCE:

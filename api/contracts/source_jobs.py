@@ -297,7 +297,7 @@ class ListBody(BaseModel):
     limit: int = Field(default=50, ge=1, le=MAX_PAGE)
     offset: int = Field(default=0, ge=0, le=10_000_000)
     as_of: datetime | None = None
-    """As the first page answered it: what was created since shifts nothing."""
+    """As the first page answered it: what was created since shifts nothing, however many pages are read at once."""
 
 
 class JobList(BaseModel):
@@ -317,14 +317,14 @@ async def list_jobs(
     *, parts: Parts, caller: CurrentCaller, _tenant_id: TenantHeader = None, body: ListBody
 ) -> Response:
     """A user's jobs, newest first."""
-    as_of = body.as_of or datetime.now(UTC)
+    as_of = _aware(body.as_of) if body.as_of else None
     states = None if body.status_filter is None else states_of(body.status_filter)
-    page = await parts.jobs.page(whose(caller.acting_as(body.user_id)), states, body.limit, body.offset, _aware(as_of))
+    page = await parts.jobs.page(whose(caller.acting_as(body.user_id)), states, body.limit, body.offset, as_of)
     found = JobList(
         jobs=[job_of(snapshot) for snapshot in page.snapshots],
         total_jobs=page.total,
         has_more=page.has_more,
-        as_of=as_of,
+        as_of=page.as_of,
         stale=page.stale,
     )
     return _json(found)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from api.engine import BatchEngine, EngineStatus, Presence
+from api.engine import MOST_LISTED, BatchEngine, EngineStatus, Presence
 from api.engine_calls import READ_TIMEOUT, SILENT_SECONDS
 from api.recent import Recent
 from api.resources import BatchSnapshot
@@ -34,6 +34,7 @@ _ORPHAN_AGE = timedelta(seconds=60)
 _MEASURABLE = (BatchState.COMPLETED, BatchState.COMPLETED_WITH_FAILURES)
 _OPEN_STATES = tuple(state for state in BatchState if not state.is_final)
 _UNENDED = (DocumentStatus.PENDING, DocumentStatus.IN_FLIGHT)
+_ASKED_AT_ONCE = 200
 _WAIT_POLL_SECONDS = 0.2
 _OVERLAY_SECONDS = 1.0
 
@@ -176,7 +177,9 @@ class BatchService:
         if all(record.state.is_final for record in records):
             return [BatchSnapshot.from_record(record) for record in records]
         until = time.monotonic() + self._timeout.total_seconds()
-        running = await self._running_if_heard(tenant_id)
+        running = await self._running_if_heard(
+            tenant_id, [each.batch_id for each in records if not each.state.is_final]
+        )
         if running is None:
             until = 0.0  # an engine that has just said nothing, to whomever, is not waited for once more
         snapshots: list[BatchSnapshot] = []
@@ -185,9 +188,17 @@ class BatchService:
             snapshots.append(await self._waiting.explained(_overlaid(record, running), left, closely=False))
         return snapshots
 
-    async def _running_if_heard(self, tenant_id: str) -> dict[str, BatchProgress] | None:
+    async def _running_if_heard(self, tenant_id: str, batch_ids: Sequence[str]) -> dict[str, BatchProgress] | None:
+        """What the engine lists, with all of these that it has."""
         with contextlib.suppress(EngineUnavailableError):
-            return await self.running(tenant_id)
+            running = await self.running(tenant_id)
+            unlisted = [batch_id for batch_id in batch_ids if batch_id not in running]
+            if not unlisted or len(running) < MOST_LISTED:
+                return running
+            found = dict(running)
+            for first in range(0, len(unlisted), _ASKED_AT_ONCE):
+                found |= await self._engine.progress_of(tenant_id, unlisted[first : first + _ASKED_AT_ONCE])
+            return found
         return None
 
     async def seconds_per_document(self, tenant_id: str) -> float | None:

@@ -7,13 +7,18 @@ engine says where those stand. However many wait, those are few.
 import contextlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from uuid import NAMESPACE_OID, uuid5
 
 from api.resources import BatchSnapshot
 from api.service.batches import BatchService
 from ingather.models.batch import BatchProgress, BatchState
 from ingather.models.errors import EngineUnavailableError
 from ingather.ports.catalog import BatchFilter, Catalog
+from ingather.ports.short_memory import ShortMemory
+
+WALK_SECONDS = 600
+"""How long a user may look at a page before the next one is taken for a list of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class JobPage:
     snapshots: list[BatchSnapshot]
     total: int
     has_more: bool
+    as_of: datetime
+    """The list is that of this moment."""
     stale: bool = False
     """Of what was last known, where the engine did not answer."""
 
@@ -61,11 +68,35 @@ class JobSums:
 
 
 @dataclass(frozen=True, slots=True)
+class _Walk:
+    """One user's way through a list, page by page: where each page ended, and which moment's list it was."""
+
+    memory: ShortMemory
+    whose: Whose
+    states: frozenset[BatchState] | None
+    limit: int
+
+    async def moment_at(self, offset: int) -> datetime | None:
+        """Of the page that ended here; None for a first page, which is always one of now."""
+        word = await self.memory.recall(self._key(offset)) if offset else None
+        return datetime.fromisoformat(word) if word else None
+
+    async def went_to(self, offset: int, as_of: datetime) -> None:
+        await self.memory.remember(self._key(offset), as_of.isoformat(), WALK_SECONDS)
+
+    def _key(self, offset: int) -> str:
+        which = None if self.states is None else sorted(self.states)
+        of_the_list = (self.whose.tenant_id, self.whose.contract, self.whose.user, which, self.limit)
+        return f"page/{uuid5(NAMESPACE_OID, repr(of_the_list))}/{offset}"
+
+
+@dataclass(frozen=True, slots=True)
 class JobService:
     """Lists and sums."""
 
     catalog: Catalog
     batches: BatchService
+    memory: ShortMemory
 
     async def page(
         self,
@@ -77,19 +108,30 @@ class JobService:
     ) -> JobPage:
         """Batches in these states (None for all) from a place in the list on.
 
-        With ``before`` the list is that of a moment: what is created later shifts nothing.
+        The list is that of a moment, so that what is created later shifts nothing: of ``before``; or of the last page that
+        ended where this one begins, if the same user was given one of the same list within ten minutes; or of now.
         """
-        where, is_guessed = whose.filter(before), False
+        walk = _Walk(self.memory, whose, states, limit)
+        as_of = before or await walk.moment_at(offset) or datetime.now(UTC)
+        page = await self._page(whose.filter(as_of), as_of, states, limit, offset)
+        if page.has_more:
+            await walk.went_to(offset + limit, as_of)
+        return page
+
+    async def _page(
+        self, where: BatchFilter, as_of: datetime, states: frozenset[BatchState] | None, limit: int, offset: int
+    ) -> JobPage:
+        is_guessed = False
         if states is not None:
             if not states:
-                return JobPage([], 0, has_more=False)
+                return JobPage([], 0, has_more=False, as_of=as_of)
             is_guessed = not all(state.is_final for state in states) and await self._has_unheard(where)
             where = await self.batches.in_states_now(replace(where, states=tuple(sorted(states))))
         records = await self.catalog.list_batches(where, limit, offset)
         total = await self.catalog.count_batches(where)
-        snapshots = await self.batches.overlaid(whose.tenant_id, records)
+        snapshots = await self.batches.overlaid(where.tenant_id, records)
         stale = is_guessed or any(snapshot.stale for snapshot in snapshots)
-        return JobPage(snapshots, total, has_more=offset + len(records) < total, stale=stale)
+        return JobPage(snapshots, total, has_more=offset + len(records) < total, as_of=as_of, stale=stale)
 
     async def ended_since(self, whose: Whose, since: datetime, most: int) -> tuple[list[str], bool]:
         """Ids of batches that ended at a moment or later, the ``most`` that did so last, and whether there are more."""

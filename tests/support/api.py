@@ -1,6 +1,6 @@
 """The API in this process: memory adapters behind it, and a stand-in for the workflow engine that keeps its rules."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -164,6 +164,9 @@ class EngineStandIn:
     async def running(self, tenant_id: str) -> dict[str, BatchProgress]:
         await self.check()
         return {key: value for key, value in self.open.items() if self.specs[key].tenant_id == tenant_id}
+
+    async def progress_of(self, tenant_id: str, batch_ids: Sequence[str]) -> dict[str, BatchProgress]:
+        return {key: value for key, value in (await self.running(tenant_id)).items() if key in batch_ids}
 
     async def under_way(self, tenant_id: str) -> dict[str, BatchProgress]:
         """The catalog hears of those in line, as it does from their own request for a place."""

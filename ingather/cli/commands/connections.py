@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ingather.cli import console
-from ingather.cli.commands.options import AsJson, parse_pairs
+from ingather.cli.commands.options import AsJson, Options, parse_pairs, processing_options
 from ingather.cli.commands.watch import finish
 from ingather.cli.connect import connect
 from ingather.cli.console import clean, print_json, print_line, say
@@ -109,6 +109,7 @@ def submit(
     name: Annotated[str | None, typer.Option("--name", help="Name of the batch.")] = None,
     priority: Annotated[int | None, typer.Option("--priority", min=1, max=5, help="1 is the most urgent.")] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Wait for `ingather start`.")] = False,
+    option: Options = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch until the batch ended.")] = False,
     idempotency_key: Annotated[
         str | None, typer.Option("--idempotency-key", help="The same key submits once, however often it is sent.")
@@ -119,7 +120,8 @@ def submit(
     selected = list(_lines()) if file_ids == ["-"] else file_ids
     if not selected:
         raise CliError("No file was named", action="Give file ids, one a line.", exit_code=ExitCode.USAGE)
-    given = {"name": name, "collection": collection, "priority": priority, "hold": hold}
+    options = processing_options(option or [])
+    given = {"name": name, "collection": collection, "priority": priority, "hold": hold, "options": options}
     spec: dict[str, Any] = {key: value for key, value in given.items() if value}
     with connect() as client:
         selection = Selection(connection_id, client.connection(connection_id).source_type, selected)

@@ -1,6 +1,5 @@
 """Submit files, folders and ZIPs, or an NDJSON manifest, as one batch."""
 
-import json
 import shlex
 import sys
 import uuid
@@ -10,14 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from ingather.cli.blocks import BLOCK_BYTES, ONE_REQUEST_BYTES, ONE_REQUEST_FILES, BlockUpload, room_in_request
-from ingather.cli.commands.options import AsJson, parse_pairs
+from ingather.cli.commands.options import AsJson, Options, processing_options
 from ingather.cli.commands.sending import Metadata, selected, sending_lines, used_metadata
 from ingather.cli.commands.watch import finish
 from ingather.cli.connect import connect
-from ingather.cli.console import clean, print_json, print_line, say
+from ingather.cli.console import print_json, print_line, say
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.cli.selection import Selection, check_limits
@@ -26,7 +24,6 @@ from ingather.client import IngatherClient
 from ingather.client.bodies import has_spec_line
 from ingather.client.errors import ClientError
 from ingather.client.models import Batch
-from ingather.models.batch import ProcessingOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +52,7 @@ def submit(
     name: Annotated[str | None, typer.Option("--name", help="Name of the batch.")] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Wait for `ingather start`.")] = False,
     open_: Annotated[bool, typer.Option("--open", help="Take more with `ingather add` until `ingather seal`.")] = False,
-    option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", metavar="K=V", help="Such as chunk_size=500.")
-    ] = None,
+    option: Options = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch until the batch ended.")] = False,
     idempotency_key: Annotated[
         str | None, typer.Option("--idempotency-key", help="The same key submits once, however often it is sent.")
@@ -67,8 +62,7 @@ def submit(
     """Submit files, folders or ZIPs as one batch."""
     paths = paths or []
     _check_usage(paths, ndjson, metadata, is_open=open_, watch=watch)
-    options = {key: _value(text) for key, text in parse_pairs(option or [], "--option").items()}
-    _check_options(options)
+    options = processing_options(option or [])
     given = {"name": name, "collection": collection, "priority": priority, "hold": hold or None, "options": options}
     spec: dict[str, Any] = {key: value for key, value in given.items() if value}
     key = idempotency_key or str(uuid.uuid4())
@@ -108,28 +102,6 @@ def _check_usage(
         raise CliError("The command is not complete", detail=problem, exit_code=ExitCode.USAGE, code="usage")
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
-    """Before anything is sent: the server would refuse them after the upload."""
-    unknown = [name for name in options if name not in ProcessingOptions.model_fields]
-    if unknown:
-        raise CliError(
-            f"There is no processing option {clean(unknown[0])!r}",
-            detail="Known are: " + ", ".join(ProcessingOptions.model_fields),
-            exit_code=ExitCode.USAGE,
-            code="usage",
-        )
-    try:
-        ProcessingOptions.model_validate(options)
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, each['loc'])) or 'option'}: {each['msg']}" for each in error.errors()]
-        raise CliError(
-            "A processing option has a value it cannot have",
-            detail="\n".join(problems),
-            exit_code=ExitCode.USAGE,
-            code="usage",
-        ) from error
-
-
 def _next_step(batch: Batch, *, is_open: bool) -> str:
     if is_open:
         return f"Open. Next: ingather add {batch.id} PATH…, and at last: ingather seal {batch.id}"
@@ -139,14 +111,6 @@ def _next_step(batch: Batch, *, is_open: bool) -> str:
 def _folder_name(paths: Sequence[Path]) -> str | None:
     """A folder names its batch; several paths, or a file, leave it to the server."""
     return paths[0].resolve().name[:255] or None if len(paths) == 1 and paths[0].is_dir() else None
-
-
-def _value(text: str) -> Any:
-    """``500``, ``0.2``, ``true`` as what they are; anything else as text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _submit_lines(client: IngatherClient, path: Path, spec: dict[str, Any], key: str) -> Batch:

@@ -74,13 +74,22 @@ def test_files_are_submitted(ingather: Run, server: StandIn) -> None:
     """As the kind of source that the connection is."""
     server.on("GET", "/v1/connections/site", Answer(SITE))
     server.on("POST", "/v1/batches", Answer(batch("queued", pending=2), 202))
-    outcome = ingather("connections", "submit", "site", "https://x.org//a", "b", "--collection", "papers")
+    outcome = ingather("connections", "submit", "site", "https://x.org//a", "b", "-c", "papers", "-o", "chunk_size=500")
     [request] = server.requests("POST", "/v1/batches")
     assert (outcome.exit_code, outcome.lines) == (0, [BATCH_ID])
     assert request.json == {
         "collection": "papers",
+        "options": {"chunk_size": 500},
         "sources": [{"connection_id": "site", "source_type": "http", "file_ids": ["https://x.org//a", "b"]}],
     }
+
+
+def test_an_option_that_is_not_known_is_not_sent(ingather: Run, server: StandIn) -> None:
+    """It is told apart here, as where files are uploaded."""
+    outcome = ingather("connections", "submit", "site", "a", "--option", "chunk_sise=500")
+    assert outcome.exit_code == 2
+    assert "chunk_sise" in outcome.stderr
+    assert not server.received
 
 
 def test_a_connection_is_deleted(ingather: Run, server: StandIn) -> None:

@@ -468,6 +468,35 @@ async def test_a_list_is_not_shifted_by_jobs_created_meanwhile(api):
     assert (second["total_jobs"], second["has_more"]) == (4, False)
 
 
+async def test_a_client_that_knows_offsets_alone_is_not_shifted_either(api):
+    """The next page goes on behind the last one it was given; a first page, or another list, is always one of now."""
+    ids = [(await create(api))["job_id"] for _ in range(5)]
+    pages = [await list_jobs(api, limit=2)]
+    new = (await create(api))["job_id"]
+    pages += [await list_jobs(api, limit=2, offset=2)]
+    newer = (await create(api))["job_id"]
+    pages += [await list_jobs(api, limit=2, offset=4)]
+
+    assert [job["job_id"] for page in pages for job in page["jobs"]] == ids[::-1]
+    assert [(page["total_jobs"], page["has_more"]) for page in pages] == [(5, True), (5, True), (5, False)]
+    again = await list_jobs(api, limit=2)
+    assert ([job["job_id"] for job in again["jobs"]], again["total_jobs"]) == ([newer, new], 7)
+    [second] = (await list_jobs(api, limit=1, offset=1))["jobs"]
+    assert second["job_id"] == new
+
+
+async def test_pages_of_one_user_are_not_anothers(api):
+    """Where a list goes on is known of whoever read it, with the same filter."""
+    ids = [(await create(api))["job_id"] for _ in range(3)]
+    await list_jobs(api, limit=1)
+    new = (await create(api))["job_id"]
+    [other] = (await list_jobs(api, limit=1, offset=1, status_filter=["pending"]))["jobs"]
+    assert other["job_id"] == ids[2]
+    assert (await list_jobs(api, user_id="jocelyn", limit=1, offset=1))["total_jobs"] == 0
+    [mine] = (await list_jobs(api, limit=1, offset=1))["jobs"]
+    assert mine["job_id"] == ids[1] != new
+
+
 async def test_a_list_is_filtered_by_what_jobs_are_doing_now(api):
     """By the live status, which the catalog does not know, and by how they ended."""
     running, pending, ended = [await create(api) for _ in range(3)]
