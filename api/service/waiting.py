@@ -23,7 +23,7 @@ from ingather.domain.workload import DocumentWork, Workload
 from ingather.models.batch import BatchProgress, BatchState
 from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE, WORKFLOW_QUEUE
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, SOURCE_QUEUE, WORKFLOW_QUEUE
 from ingather.models.errors import CatalogUnavailableError, EngineUnavailableError
 from ingather.models.identity import child_workflow_id_for, workflow_id_for
 from ingather.models.messages import PlacesLine
@@ -125,12 +125,14 @@ class Waiting:
             return True
         progress = snapshot.progress
         if progress.state is BatchState.QUEUED or (progress.state in _WORKING and not progress.counts.in_flight):
-            queue = IO_QUEUE  # its request, its manifest
+            queues = [IO_QUEUE]  # its request, its manifest
         elif progress.state in _WORKING:
-            queue = CPU_QUEUE
+            # Workers of an older version may serve the one and not the other.
+            is_fetched = any(source.connection_id is not None for source in progress.sources)
+            queues = [CPU_QUEUE, SOURCE_QUEUE] if is_fetched else [CPU_QUEUE]
         else:
             return False
-        if not await self._is_silent(queue):
+        if not [queue for queue in queues if await self._is_silent(queue)]:
             return False
         work = await self._waits.pending(_workflows(snapshot))
         return work.scheduled > 0 and not work.started

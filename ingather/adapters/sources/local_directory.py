@@ -1,6 +1,5 @@
 """The files below one folder of the workers' disk."""
 
-import asyncio
 import heapq
 import os
 import stat
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from ingather.adapters.sources.disk_threads import DiskThreads
 from ingather.adapters.sources.paths import below_root, opened_file, opened_folder, parts_of
 from ingather.domain.filenames import shown
 from ingather.models.connection_settings import LocalDirectorySettings
@@ -29,12 +29,13 @@ class LocalDirectorySource:
 
     def __init__(self, settings: LocalDirectorySettings, roots: tuple[Path, ...]) -> None:
         self._root, self._folder = below_root(settings.path, roots)
+        self._threads = DiskThreads()
 
     async def list_files(self, folder: str | None = None, *, cursor: str | None = None, limit: int = 100) -> SourcePage:
-        return await asyncio.to_thread(self._list, folder, cursor, limit)
+        return await self._threads.run(self._list, folder, cursor, limit)
 
     async def describe(self, file_id: str) -> SourceFile:
-        return await asyncio.to_thread(self._describe, file_id)
+        return await self._threads.run(self._describe, file_id)
 
     def download(self, file_id: str) -> AbstractAsyncContextManager[Download]:
         return self._download(file_id)
@@ -43,7 +44,7 @@ class LocalDirectorySource:
         await self.list_files(limit=1)
 
     async def close(self) -> None:
-        return
+        self._threads.close()
 
     def _list(self, folder: str | None, cursor: str | None, limit: int) -> SourcePage:
         """By name. The whole folder is read for each page, and no more of it is held than the page."""
@@ -66,13 +67,27 @@ class LocalDirectorySource:
 
     @asynccontextmanager
     async def _download(self, file_id: str) -> AsyncIterator[Download]:
-        file, facts = await asyncio.to_thread(self._open, file_id)
+        file, facts = await self._threads.run(self._open, file_id)
         with closing(file):
-            yield Download(_file(file_id, facts), _chunks(file, file_id, facts.st_size))
+            yield Download(_file(file_id, facts), self._chunks(file, file_id, facts.st_size))
 
     def _open(self, file_id: str) -> tuple[BinaryIO, os.stat_result]:
         with opened_file(self._root, (*self._folder, *parts_of(file_id))) as (descriptor, facts):
             return os.fdopen(os.dup(descriptor), "rb", buffering=0), facts
+
+    async def _chunks(self, file: BinaryIO, file_id: str, announced: int) -> AsyncIterator[bytes]:
+        size = 0
+        while True:
+            try:
+                chunk = await self._threads.run(file.read, PIECE_BYTES)
+            except OSError as error:
+                raise SourceUnavailableError(f"{shown(file_id)!r} cannot be read: {error.strerror}.") from error
+            if not chunk:
+                break
+            size += len(chunk)
+            yield chunk
+        if size != announced:
+            raise SourceUnavailableError(f"{shown(file_id)!r} changed while it was read.")
 
 
 def described(folder: int, name: str, file_id: str) -> SourceFile | None:
@@ -101,21 +116,6 @@ def moment(seconds: float) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return None
-
-
-async def _chunks(file: BinaryIO, file_id: str, announced: int) -> AsyncIterator[bytes]:
-    size = 0
-    while True:
-        try:
-            chunk = await asyncio.to_thread(file.read, PIECE_BYTES)
-        except OSError as error:
-            raise SourceUnavailableError(f"{shown(file_id)!r} cannot be read: {error.strerror}.") from error
-        if not chunk:
-            break
-        size += len(chunk)
-        yield chunk
-    if size != announced:
-        raise SourceUnavailableError(f"{shown(file_id)!r} changed while it was read.")
 
 
 def _is_sayable(name: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ingather.adapters.sources.disk_threads import DiskThreads
 from ingather.adapters.sources.paths import below_root, opened_file
 from ingather.adapters.zip_archive import ZipArchive, ZipArchiveReader
 from ingather.domain.archives import EntryJudge, UnpackMeter, metered, wanted_entries
@@ -52,6 +53,7 @@ class LocalZipSource:
         if not self._parts:
             raise SourceAccessDeniedError("The path is an allowed folder itself, and not an archive in it.")
         self._limits = limits
+        self._threads = DiskThreads()
         self._known: _Directory | None = None
         self._reading = asyncio.Lock()
 
@@ -75,11 +77,11 @@ class LocalZipSource:
         await self._directory()
 
     async def close(self) -> None:
-        return
+        self._threads.close()
 
     async def _directory(self) -> _Directory:
         async with self._reading:
-            self._known = await asyncio.to_thread(self._read, self._known)
+            self._known = await self._threads.run(self._read, self._known)
             return self._known
 
     def _read(self, known: _Directory | None) -> _Directory:
@@ -127,13 +129,13 @@ class LocalZipSource:
     async def _download(self, file_id: str) -> AsyncIterator[Download]:
         directory = await self._directory()
         entry = self._entry(directory, file_id)
-        file, version = await asyncio.to_thread(self._open)
+        file, version = await self._threads.run(self._open)
         with closing(file):
             if version != directory.version:
                 raise SourceUnavailableError("The archive changed while it was read.")
             pieces = directory.archive.read_through(file).unpack(entry)
             meter = UnpackMeter(self._parts[-1], directory.version[2], self._limits)
-            yield Download(_file(entry), _chunks(metered(pieces, entry, meter)))
+            yield Download(_file(entry), _chunks(metered(pieces, entry, meter), self._threads))
 
 
 def _names_below(entries: dict[str, ArchiveEntry], prefix: str) -> set[str]:
@@ -156,6 +158,10 @@ def _file(entry: ArchiveEntry) -> SourceFile:
     return SourceFile(file_id=entry.name, name=entry.name.rsplit("/", 1)[-1], size_bytes=entry.size_bytes)
 
 
-async def _chunks(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+async def _chunks(pieces: Iterator[bytes], threads: DiskThreads) -> AsyncIterator[bytes]:
+    while (piece := await threads.run(_next, pieces)) is not None:
         yield piece
+
+
+def _next(pieces: Iterator[bytes]) -> bytes | None:
+    return next(pieces, None)

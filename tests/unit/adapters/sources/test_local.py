@@ -1,7 +1,9 @@
 """Files on the workers' disk: what lies below an allowed folder, and nothing else, whatever anybody writes."""
 
+import asyncio
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -207,3 +209,14 @@ async def test_what_is_no_archive_says_so(opened, root):
     """When it is used."""
     with pytest.raises(ArchiveError):
         await box(opened, root, b"hello").check()
+
+
+async def test_a_disk_that_hangs_holds_up_no_other_source(opened, shelf, root):
+    """However many wait to read from it: another source has threads of its own, and everything else has its."""
+    beside = opened("local_directory", {"path": f"{root}/in/sub"}, roots=[root])
+    answers = threading.Event()
+    waiting = [asyncio.ensure_future(shelf._threads.run(answers.wait)) for _ in range(40)]
+    assert await content_of(beside, "c.txt") == b"sub/c.txt"
+    assert await asyncio.to_thread(lambda: "elsewhere") == "elsewhere"
+    answers.set()
+    assert all(await asyncio.gather(*waiting))
