@@ -38,12 +38,14 @@ class AttemptClock:
         if self._limit_seconds is None:
             yield
             return
+        timer = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(None) as self._timer:
+            async with timer:
+                self._timer = timer
                 self._run()
                 yield
         except TimeoutError as error:
-            if not self._timer.expired():
+            if not timer.expired():
                 raise
             raise DocumentTimeoutError(
                 f"The attempt took longer than the {self._limit_seconds:g} seconds it may.",

@@ -11,9 +11,14 @@ from ingather.stack.ports import choose_ports
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def memory(request):
-    over_redis = request.param == "redis"
-    opened = RedisShortMemory(request.getfixturevalue("redis_url")) if over_redis else InMemoryShortMemory()
+def server_url(request) -> str | None:
+    """URL of the server behind the memory; None for this process's own."""
+    return request.getfixturevalue("redis_url") if request.param == "redis" else None
+
+
+@pytest.fixture
+async def memory(server_url):
+    opened = RedisShortMemory(server_url) if server_url else InMemoryShortMemory()
     yield opened
     await opened.close()
 
@@ -38,7 +43,7 @@ async def test_a_word_is_forgotten_in_time(memory):
 
 async def test_nothing_fails_where_redis_is_away():
     """It is as if nothing had been said."""
-    [port] = choose_ports(["redis"], {}).values()
+    port = choose_ports(["nobody"])["nobody"]
     memory = RedisShortMemory(f"redis://127.0.0.1:{port}/0")
     await memory.remember("key", "word", 60)
     assert await memory.recall("key") is None
