@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable
-from typing import Final, TypeVar
+from typing import Any, Final
 
 import structlog
 from redis.asyncio import Redis
@@ -11,8 +11,6 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 log = structlog.get_logger(__name__)
-
-Answer = TypeVar("Answer")
 
 _KEY_PREFIX: Final = "ingather:short:"
 _ANSWER_SECONDS: Final = 0.5
@@ -49,7 +47,7 @@ class RedisShortMemory:
     async def close(self) -> None:
         await self._client.aclose(close_connection_pool=True)
 
-    async def _or_none(self, asking: Awaitable[Answer]) -> Answer | None:
+    async def _or_none(self, asking: Awaitable[Any]) -> Any:
         try:
             return await asking
         except (RedisError, OSError) as error:

@@ -133,9 +133,9 @@ def _conditions(where: BatchFilter) -> list[ColumnElement[bool]]:
     this = batches.c
     conditions: list[ColumnElement[bool]] = [this.tenant_id == where.tenant_id]
     if where.states or where.or_ids:
-        as_noted = this.state.in_(where.states)
+        as_noted: ColumnElement[bool] = this.state.in_(where.states)
         if where.moved_ids:
-            as_noted &= or_(this.state.in_(_FINAL), this.batch_id.not_in(where.moved_ids))
+            as_noted = as_noted & or_(this.state.in_(_FINAL), this.batch_id.not_in(where.moved_ids))
         conditions.append(or_(as_noted, this.batch_id.in_(where.or_ids)))
     for column, wanted in (
         (this.collection, where.collection),
