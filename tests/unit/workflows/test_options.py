@@ -15,9 +15,9 @@ from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
 from ingather.models.batch import ProcessingOptions
-from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE
+from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, SOURCE_QUEUE
 from worker import DOCUMENTS_PER_PARSER
-from workflows.options import INDEX, MANIFEST, PAGE, RECORDS, ingest_options
+from workflows.options import INDEX, MANIFEST, PAGE, RECORDS, fetch_options, ingest_options
 from workflows.pipelines import PIPELINES
 
 INGEST = ingest_options(ProcessingOptions())
@@ -69,10 +69,13 @@ def test_what_writes_settles_before_a_cancel_is_answered(name):
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_every_pipeline_runs_an_activity_that_workers_serve(name, activity_classes):
-    """On the queue its options send it to."""
+    """On the queues its options send it to: one for documents that are here, one for those in a source."""
     assert INGEST["task_queue"] == CPU_QUEUE
+    assert fetch_options(ProcessingOptions()) == INGEST | {"task_queue": SOURCE_QUEUE}
     served = [method.__name__ for method in build_activities(activity_classes)[CPU_QUEUE]]
+    fetched = [method.__name__ for method in build_activities(activity_classes)[SOURCE_QUEUE]]
     assert PIPELINES[name].process_document.__name__ in served
+    assert PIPELINES[name].process_document.__name__ in fetched
     if (process_pack := PIPELINES[name].process_pack) is not None:
         assert process_pack.__name__ in served
 
