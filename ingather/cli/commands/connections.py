@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ingather.cli import console
-from ingather.cli.commands.options import AsJson, Options, parse_pairs, processing_options
+from ingather.cli.commands.options import AsJson, parse_pairs
+from ingather.cli.commands.processing import Options, processing_options
 from ingather.cli.commands.watch import finish
 from ingather.cli.connect import connect
 from ingather.cli.console import clean, print_json, print_line, say

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ingather.cli.blocks import BLOCK_BYTES, ONE_REQUEST_BYTES, ONE_REQUEST_FILES, BlockUpload, room_in_request
-from ingather.cli.commands.options import AsJson, Options, processing_options
+from ingather.cli.commands.options import AsJson
+from ingather.cli.commands.processing import Options, processing_options
 from ingather.cli.commands.sending import Metadata, selected, sending_lines, used_metadata
 from ingather.cli.commands.watch import finish
 from ingather.cli.connect import connect
