@@ -48,6 +48,7 @@ from api.routes import (
     submissions,
     tenants,
     users,
+    webhooks,
 )
 from api.routes import audit as audit_routes
 from api.routes import search as search_routes
@@ -69,6 +70,7 @@ from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
 from api.service.submission import SubmissionService
 from api.service.tenants import TenantBook
+from api.service.webhooks import WebhookService
 from api.streams import EventStreams, ProgressReader
 from api.streams.meters import StreamMeters
 from api.streams.origins import origin_of
@@ -83,6 +85,7 @@ from ingather.bootstrap import (
     build_embedder,
     build_secret_box,
     build_sources,
+    build_webhook_sender,
     connect,
     migrate,
     open_stores,
@@ -101,7 +104,7 @@ MAX_BODY_BYTES = 1024 * 1024
 CACHE_BYTES = 1024 * 1024
 """Objects kept in memory: little, because this process writes uploads once and seldom reads them."""
 
-BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections)
+BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections, webhooks)
 ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
 CONTRACTS = (tenant_jobs, document_upload, source_jobs)
 
@@ -179,6 +182,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             if settings.auth.first_key is not None:
                 await parts.accounts.register_first_key(settings.auth.first_key)
             await parts.connections.renew_all()
+            stack.push_async_callback(parts.webhooks.close)
+            await parts.webhooks.renew_all()
             streams = EventStreams(
                 client,
                 stores.events,
@@ -267,6 +272,15 @@ def build_parts(
     )
     box = build_secret_box(settings)
     secret, audit = settings.api.cursor_secret, AuditService(stores.catalog.audit)
+    webhook_service = WebhookService(
+        stores.catalog.webhooks,
+        stores.catalog.audit,
+        box,
+        build_webhook_sender(settings),
+        engine,
+        most=limits.max_webhooks,
+        rotation_overlap=settings.webhooks.rotation_overlap,
+    )
     return ApiParts(
         batches=batch_service,
         control=ControlService(batch_service, engine, stores.blobs, audit),
@@ -277,6 +291,7 @@ def build_parts(
             batch_service,
             receiving,
             gate.tenants,
+            webhook_service,
             parser_seconds=limits.parser_seconds,
             max_parser_seconds=limits.max_parser_seconds,
             children_at_once=settings.engine.children_at_once,
@@ -290,6 +305,7 @@ def build_parts(
         connections=ConnectionService(
             stores.catalog.connections, box, build_sources(settings, box, patience=FOR_PEOPLE)
         ),
+        webhooks=webhook_service,
         jobs=JobService(stores.catalog, batch_service),
         capacity=Capacity(stores.catalog, batch_service),
         catalog=stores.catalog,

@@ -28,6 +28,7 @@ from ingather.ports.event_log import EventLog
 from ingather.ports.handoff_queue import HandoffQueue
 from ingather.ports.secret_box import SecretBox
 from ingather.ports.source import SourceFactory
+from ingather.ports.webhook_sender import WebhookSender
 from ingather.settings import MIB, Settings
 
 CACHE_BYTES = 128 * MIB
@@ -182,6 +183,15 @@ def build_sources(settings: Settings, box: SecretBox, *, patience: Patience = FO
         allow_private=settings.sources.allow_private,
         patience=patience,
     )
+
+
+def build_webhook_sender(settings: Settings) -> WebhookSender:
+    """Carries events to endpoints, within what this deployment allows."""
+    # With it comes an HTTP client, which most workers have no use for.
+    from ingather.adapters.webhook_http import HttpWebhookSender  # noqa: PLC0415
+
+    webhooks = settings.webhooks
+    return HttpWebhookSender(allow_private=webhooks.allow_private, timeout=webhooks.timeout)
 
 
 def migrate(settings: Settings) -> None:

@@ -16,6 +16,7 @@ from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
 from workflows.places import PlacesWorkflow
 from workflows.runner import sandboxed_runner
+from workflows.webhook_delivery import WebhookDeliveryWorkflow
 
 HISTORIES = Path(__file__).parent.parent / "histories"
 FINGERPRINTS = HISTORIES / "fingerprints.json"
@@ -36,7 +37,7 @@ def recorded_histories() -> list[Path]:
 async def test_a_recorded_history_replays_without_a_difference(path):
     """The code of today makes the same commands, in the same order, from the history of yesterday."""
     replayer = Replayer(
-        workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow],
+        workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow, WebhookDeliveryWorkflow],
         workflow_runner=sandboxed_runner(),
         data_converter=pydantic_data_converter,
     )

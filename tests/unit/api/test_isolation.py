@@ -91,7 +91,15 @@ async def test_the_owner_finds_all_of_it(world):
 
 async def test_lists_hold_ones_own_alone(world):
     """What a stranger lists or searches holds nothing of the owner's, and the owner's lists do."""
-    for path in ("/v1/batches", "/v1/users", "/v1/api-keys", "/v1/tenants", "/v1/audit", "/v1/connections"):
+    for path in (
+        "/v1/batches",
+        "/v1/users",
+        "/v1/api-keys",
+        "/v1/tenants",
+        "/v1/audit",
+        "/v1/connections",
+        "/v1/webhooks",
+    ):
         assert SECRET_WORD in (await world.call("owner", "GET", path)).text, path
         assert SECRET_WORD not in (await world.call("stranger", "GET", path)).text, path
 
