@@ -34,7 +34,7 @@ from api.routes.batches import batch_response
 from ingather.models.errors import RequestError, UnsupportedMediaTypeError
 from ingather.models.source import FileSelection, SourceType
 
-SECRET_HEADER = "Ingather-Webhook-Secret"
+SECRET_HEADER = "Ingather-Webhook-Secret"  # noqa: S105  # a name, not a secret
 """Header of the one answer that shows the secret made for a batch's own webhook."""
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=GuardedRoute)
