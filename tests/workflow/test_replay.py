@@ -10,6 +10,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from tests.support.batch_scenarios import SCENARIOS
+from tests.support.delivery_scenarios import DELIVERY_SCENARIOS, play_delivery
 from tests.support.fingerprints import fingerprint, play, without_repeats
 from tests.support.places_scenarios import PLACES_SCENARIOS, play_places
 from workflows.batch import BatchWorkflow
@@ -69,6 +70,12 @@ async def test_a_scenario_makes_the_commands_it_was_recorded_with(name, address)
 async def test_a_scenario_of_the_line_makes_the_commands_it_was_recorded_with(name, client):
     """The same for the waiting line of a tenant."""
     _assert_same_commands(name, await play_places(client, PLACES_SCENARIOS[name]))
+
+
+@pytest.mark.parametrize("name", DELIVERY_SCENARIOS)
+async def test_a_delivery_makes_the_commands_it_was_recorded_with(name, client):
+    """The same for an event on its way to an endpoint."""
+    _assert_same_commands(name, await play_delivery(client, DELIVERY_SCENARIOS[name]()))
 
 
 def _assert_same_commands(name: str, histories: list[WorkflowHistory], *, is_exact: bool = True) -> None:
