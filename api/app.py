@@ -238,6 +238,7 @@ def build_app(
     problems.install(app, {contract.router.prefix: contract.envelope for contract in CONTRACTS})
     for routes in (*BATCH_ROUTES, *ACCOUNT_ROUTES, service_info):
         app.include_router(routes.router)
+    app.webhooks.post("event")(webhooks.describe_event)
     for contract in CONTRACTS:
         app.include_router(contract.router)
     app.include_router(source_jobs.health_router)
@@ -278,6 +279,7 @@ def build_parts(
         box,
         build_webhook_sender(settings),
         engine,
+        gate.tenants,
         most=limits.max_webhooks,
         rotation_overlap=settings.webhooks.rotation_overlap,
     )

@@ -18,6 +18,7 @@ from ingather.adapters.sources.opener import SourceOpener
 from ingather.adapters.sources.patience import FOR_BATCHES, Patience
 from ingather.adapters.sql.catalog import SqlCatalog
 from ingather.adapters.sql.migrate import migrate as migrate_catalog
+from ingather.adapters.webhook_http import HttpWebhookSender
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.models.archive import ArchiveLimits
 from ingather.models.errors import ConfigurationError
@@ -187,9 +188,6 @@ def build_sources(settings: Settings, box: SecretBox, *, patience: Patience = FO
 
 def build_webhook_sender(settings: Settings) -> WebhookSender:
     """Carries events to endpoints, within what this deployment allows."""
-    # With it comes an HTTP client, which most workers have no use for.
-    from ingather.adapters.webhook_http import HttpWebhookSender  # noqa: PLC0415
-
     webhooks = settings.webhooks
     return HttpWebhookSender(allow_private=webhooks.allow_private, timeout=webhooks.timeout)
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Body, Depends, Header, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
@@ -12,6 +12,7 @@ from api.access import GuardedRoute
 from api.dependencies import CurrentCaller, IdempotencyKey, PageSize, Parts, Tenant, require_json
 from api.service.webhooks import MadeWebhook
 from ingather.domain.identifiers import as_uuid
+from ingather.models.batch import BatchState, Counts
 from ingather.models.errors import InvalidCursorError
 from ingather.models.webhook import (
     DeliveryAttempt,
@@ -131,6 +132,46 @@ class WebhookTest(BaseModel):
     """What is wrong, in words."""
     took_ms: float
     delivery_id: str
+
+
+class EventData(BaseModel):
+    """What an event tells. Open to additions; a `webhook.test` has `tenant_id` and `webhook_id` alone."""
+
+    tenant_id: str
+    status: BatchState
+    version: int
+    """Rises with every change of the batch: orders events that arrive in another order."""
+    retry_round: int
+    progress: float
+    counts: Counts
+    failures_by_code: dict[str, int]
+    problem: dict[str, str] | None
+    """`code` and `action`, where the batch could not run."""
+    links: dict[str, str]
+    """`batch`, `documents`, `report`, `events`."""
+
+
+class WebhookEvent(BaseModel):
+    """What is sent to an endpoint."""
+
+    id: str
+    """The same in every attempt and redelivery."""
+    type: WebhookEventType
+    time: AwareDatetime
+    batch_id: str
+    data: EventData
+
+
+def describe_event(
+    *,
+    _body: Annotated[WebhookEvent, Body()],
+    _webhook_id: Annotated[str, Header(alias="webhook-id", description="The event's `id`.")],
+    _webhook_timestamp: Annotated[int, Header(alias="webhook-timestamp", description="When it was signed.")],
+    _webhook_signature: Annotated[
+        str, Header(alias="webhook-signature", description="Standard Webhooks 1.0.0; two of them after a rotation.")
+    ],
+) -> None:
+    """What an endpoint is sent. It answers 2xx; 410 where it wants no more."""
 
 
 @router.post("", status_code=201, response_model=WebhookWithSecret, dependencies=[Depends(require_json)])

@@ -13,6 +13,7 @@ from activities.webhooks import attempt_of, disable_gone, redelivery, signing_se
 from api.access import Caller
 from api.idempotency import check_key
 from api.problems import invalid
+from api.service.tenants import TenantBook
 from ingather.domain.audit import account_event
 from ingather.domain.webhooks import (
     body_of,
@@ -81,8 +82,9 @@ class WebhookService:
     box: SecretBox
     sender: WebhookSender
     engine: DeliveryEngine
+    tenants: TenantBook
     most: int = 20
-    """Endpoints of a tenant, those of single batches not counted."""
+    """Endpoints of a tenant that has no limit of its own, those of single batches not counted."""
     rotation_overlap: timedelta = timedelta(hours=24)
 
     async def create(
@@ -116,7 +118,8 @@ class WebhookService:
             secret,
         )
         event = account_event(AuditType.WEBHOOK_CREATED, wanted, caller.actor, wanted.created_at)
-        there, is_new = await self.webhooks.add_webhook(wanted, [event], most=self.most)
+        own = (await self.tenants.get(caller.tenant_id)).limits.max_webhooks
+        there, is_new = await self.webhooks.add_webhook(wanted, [event], most=own or self.most)
         if is_new:
             log.info("webhook.created", webhook_id=there.webhook_id)
             return MadeWebhook(there, secret)

@@ -4,6 +4,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from ingather.domain.webhooks import new_secret
+from ingather.models.accounts import TenantLimits
 from ingather.models.audit import AuditType
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.webhook import DeliveryStatus
@@ -98,6 +99,15 @@ async def test_a_tenant_has_so_many_webhooks_and_no_more():
         refused = await api.http.post("/v1/webhooks", json=HOOK)
         assert (refused.status_code, refused.json()["code"]) == (409, "too_many_webhooks")
         assert (await api.http.get("/v1/limits")).json()["max_webhooks"] == 1
+        own = TenantLimits(max_webhooks=2).model_dump(exclude_none=True)
+        await api.http.patch(f"/v1/tenants/{DEFAULT_TENANT_ID}", json={"limits": own})
+        await create(api)
+
+
+async def test_what_is_sent_is_described(api):
+    """In the OpenAPI document, as a webhook."""
+    described = (await api.http.get("/openapi.json")).json()
+    assert described["webhooks"]["event"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
 
 
 async def test_without_a_key_nothing_can_be_signed():
