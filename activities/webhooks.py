@@ -49,7 +49,7 @@ _TENANT_ID = SearchAttributeKey.for_keyword("TenantId")
 class DeliveryStarter(Protocol):
     """Sees to it that a delivery is made."""
 
-    async def start(self, delivery: DeliveryInput, summary: str) -> None:
+    async def start_delivery(self, delivery: DeliveryInput, summary: str) -> None:
         """Safe to repeat. Raises ``EngineUnavailableError``."""
         ...
 
@@ -64,7 +64,7 @@ class TemporalDeliveryStarter:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def start(self, delivery: DeliveryInput, summary: str) -> None:
+    async def start_delivery(self, delivery: DeliveryInput, summary: str) -> None:
         try:
             await self._client.start_workflow(
                 WEBHOOK_DELIVERY_WORKFLOW,
@@ -113,7 +113,7 @@ class Newsroom:
             for delivery in deliveries:
                 there = await self._webhooks.get_delivery(tenant_id, delivery.delivery_id)
                 if there is not None and there.status is DeliveryStatus.PENDING:
-                    await self._starter.start(_input_of(delivery), each.kind.value)
+                    await self._starter.start_delivery(_input_of(delivery), each.kind.value)
 
 
 class WebhookActivities:

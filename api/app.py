@@ -19,6 +19,7 @@ from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from activities.webhooks import Newsroom
 from api import problems
 from api.access import Gate, admitted
 from api.contracts import document_upload, job_body, source_job_body, source_job_socket, source_jobs, tenant_jobs
@@ -260,7 +261,8 @@ def build_parts(
     """Services over ports, with the limits of the settings."""
     limits = settings.limits
     has_provider = settings.embedder.kind == "openai"
-    batch_service = BatchService(stores.catalog, engine, reader, has_provider=has_provider)
+    newsroom = Newsroom(stores.catalog.webhooks, engine, settings.api.public_url or "")
+    batch_service = BatchService(stores.catalog, engine, reader, has_provider=has_provider, newsroom=newsroom)
     gate = build_gate(settings, stores, limiter or LimitsRateLimiter.in_memory())
     receiving = Receiving(
         stores.blobs,

@@ -142,7 +142,7 @@ class BatchEngine:
     async def start_delivery(self, delivery: DeliveryInput, summary: str) -> None:
         """Send an event to an endpoint; one that is under way, or was, is left alone."""
         async with _translated():
-            await self._deliveries.start(delivery, summary)
+            await self._deliveries.start_delivery(delivery, summary)
 
     async def send(self, batch_id: str, name: str, request: ControlRequest) -> ControlAnswer | None:
         """Send an update; None where it had to go as a signal, with the same request id.

@@ -4,12 +4,12 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 import uuid_utils
 
-from activities.webhooks import attempt_of, disable_gone, redelivery, signing_secrets
+from activities.webhooks import DeliveryStarter, attempt_of, disable_gone, redelivery, signing_secrets
 from api.access import Caller
 from api.idempotency import check_key
 from api.problems import invalid
@@ -55,14 +55,6 @@ _TRIES = 5
 _RENEWED_AT_ONCE = 100
 
 
-class DeliveryEngine(Protocol):
-    """What the workflow engine does for deliveries."""
-
-    async def start_delivery(self, delivery: DeliveryInput, summary: str) -> None:
-        """Safe to repeat. Raises ``EngineUnavailableError``."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class MadeWebhook:
     """An endpoint that was registered, or had been by the same request before."""
@@ -81,7 +73,7 @@ class WebhookService:
     audit: AuditLog
     box: SecretBox
     sender: WebhookSender
-    engine: DeliveryEngine
+    engine: DeliveryStarter
     tenants: TenantBook
     most: int = 20
     """Endpoints of a tenant that has no limit of its own, those of single batches not counted."""

@@ -83,7 +83,7 @@ class StarterStandIn:
     dies_before: int | None = None
     """The call at which the process goes away."""
 
-    async def start(self, delivery: DeliveryInput, _summary: str) -> None:
+    async def start_delivery(self, delivery: DeliveryInput, _summary: str) -> None:
         self.calls += 1
         if self.calls == self.dies_before:
             raise ConnectionError("killed")

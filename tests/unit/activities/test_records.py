@@ -80,7 +80,7 @@ async def test_webhooks_hear_of_an_end_once_it_is_on_record(workshop):
     seen = []
 
     class Starter:
-        async def start(self, delivery, summary):
+        async def start_delivery(self, delivery, summary):
             record = await workshop.catalog.get_batch(batch_id)
             seen.append((summary, record.state, delivery.delivery_id))
 

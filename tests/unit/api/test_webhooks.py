@@ -3,6 +3,7 @@
 import pytest
 from cryptography.fernet import Fernet
 
+from api.engine import EngineStatus, Presence
 from ingather.domain.webhooks import new_secret
 from ingather.models.accounts import TenantLimits
 from ingather.models.audit import AuditType
@@ -251,3 +252,20 @@ async def test_secrets_are_encrypted_anew_under_a_new_key(api):
     kept = await api.catalog.webhooks.get_webhook(DEFAULT_TENANT_ID, made["webhook_id"])
     async with api_in_process(settings(keys=newer)) as other:
         assert other.parts.webhooks.box.open(kept.sealed, kept.owner)["secret"] == made["secret"]
+
+
+async def test_a_batch_that_was_ended_from_outside_is_told_too(api):
+    """It has no last activity of its own: whoever writes its end down tells it, once."""
+    webhook = await create(api, {"url": HOOK["url"]})
+    batch = await api.submit()
+    progress = api.engine.open.pop(batch["id"])
+
+    async def status(_batch_id):
+        return EngineStatus(Presence.CLOSED, progress, was_terminated=True)
+
+    api.engine.status = status
+    for _ in range(2):
+        assert (await api.http.get(f"/v1/batches/{batch['id']}")).json()["status"] == "failed"
+    [delivery] = (await api.http.get(f"/v1/webhooks/{webhook['webhook_id']}/deliveries")).json()["data"]
+    assert (delivery["event_type"], delivery["payload"]["data"]["problem"]["code"]) == ("batch.failed", "terminated")
+    assert list(api.engine.deliveries) == [delivery["delivery_id"]]
