@@ -38,6 +38,7 @@ from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
+from activities.webhooks import Newsroom, TemporalDeliveryStarter, WebhookActivities
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.parsers.limits import ParseLimits
@@ -48,6 +49,7 @@ from ingather.bootstrap import (
     archive_limits,
     build_secret_box,
     build_sources,
+    build_webhook_sender,
     connect,
     open_ports,
     prepare_storage,
@@ -61,16 +63,19 @@ from ingather.models.engine import (
     MANIFEST_QUEUE,
     ROLES,
     SOURCE_QUEUE,
+    WEBHOOK_QUEUE,
     WORKFLOW_QUEUE,
 )
 from ingather.models.errors import ConfigurationError, EngineUnavailableError, IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import PlaceLimits
+from ingather.ports.webhook_sender import WebhookSender
 from ingather.settings import MIB, Settings
 from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
 from workflows.places import PlacesWorkflow
 from workflows.runner import require_no_context, sandboxed_runner
+from workflows.webhook_delivery import WebhookDeliveryWorkflow
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +101,10 @@ MANIFESTS_PER_CORE = 8
 """One unpacks while the others read and write; without archives they take milliseconds."""
 USUAL_MANIFEST_BYTES = 32 * MIB
 """What a manifest takes while it unpacks an archive: its head, a pack on its way, a page."""
+WEBHOOKS_PER_CORE = 25
+"""Each waits for its receiver, up to the whole time-out for one that hangs."""
+USUAL_WEBHOOK_BYTES = 2 * MIB
+"""A connection with its encryption, and a body of a kilobyte."""
 FEWEST_AT_ONCE = 4
 """On the smallest machine too, a few are under way: one that takes long is not waited for by all."""
 
@@ -104,6 +113,8 @@ SMALLEST_BUDGET_BYTES = 256 * MIB
 
 USUAL_PARSER_BYTES = 512 * MIB
 """What a parser process takes with a document of some size; few come near their limit."""
+
+WORKFLOWS = (BatchWorkflow, ChunkWorkflow, PlacesWorkflow, WebhookDeliveryWorkflow)
 
 STICKY_TIMEOUT = timedelta(seconds=1)
 """How long a workflow's next task waits for the worker that has it in its cache. Workers pick tasks up within
@@ -143,6 +154,7 @@ def slots_of(queue: str, settings: Settings) -> int:
         IO_QUEUE: (IO_PER_CORE, USUAL_IO_BYTES),
         MANIFEST_QUEUE: (MANIFESTS_PER_CORE, USUAL_MANIFEST_BYTES),
         SOURCE_QUEUE: (FETCHES_PER_CORE, USUAL_FETCH_BYTES),
+        WEBHOOK_QUEUE: (WEBHOOKS_PER_CORE, USUAL_WEBHOOK_BYTES),
     }[queue]
     return max(FEWEST_AT_ONCE, min(per_core * usable_cores(), usable_memory_bytes() // 4 // each_bytes))
 
@@ -169,7 +181,7 @@ def build_worker(client: Client, queue: str, activities: Sequence[Callable[..., 
     return Worker(
         client,
         task_queue=queue,
-        workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow] if queue == WORKFLOW_QUEUE else [],
+        workflows=WORKFLOWS if queue == WORKFLOW_QUEUE else [],
         activities=activities,
         workflow_runner=sandboxed_runner(),
         interceptors=[LogContext()],
@@ -216,7 +228,10 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         client = await _reach_engine(settings)
         sources = OpenSources(ports.catalog.connections, build_sources(settings, build_secret_box(settings)))
         stack.push_async_callback(sources.close)
-        activities = build_activities(_activity_classes(client, ports, preparer, sources, settings))
+        sender = build_webhook_sender(settings)
+        stack.push_async_callback(sender.close)
+        classes = _activity_classes(client, ports, preparer, sources, sender=sender, settings=settings)
+        activities = build_activities(classes)
         queues = [queue for role in roles for queue in ROLES[role]]
         workers = [build_worker(client, queue, activities.get(queue, []), settings) for queue in queues]
         if settings.worker.build_id is not None and settings.worker.make_current:
@@ -304,13 +319,21 @@ async def succeeds(prepare: Callable[[], Awaitable[object]]) -> bool:
 
 
 def _activity_classes(
-    client: Client, ports: Ports, preparer: SupervisedPreparer, sources: OpenSources, settings: Settings
+    client: Client,
+    ports: Ports,
+    preparer: SupervisedPreparer,
+    sources: OpenSources,
+    *,
+    sender: WebhookSender,
+    settings: Settings,
 ) -> ActivityClasses:
     manifest = ManifestReader(ports.blobs)
     ingesting = (ports.blobs, ports.catalog, preparer, manifest)
     budget = document_budget(settings)
     fetcher = Fetcher(ports.blobs, sources, fetch_budget(settings), settings.limits.max_file_bytes)
     at_once = slots_of(CPU_QUEUE, settings)
+    webhooks = ports.catalog.webhooks
+    newsroom = Newsroom(webhooks, TemporalDeliveryStarter(client), settings.api.public_url or "")
     shared: Any = {"budget": budget, "same_content": KeyedLocks()}
     return ActivityClasses(
         ingest=IngestActivities(*ingesting, **shared, fetcher=fetcher, fetched_at_once=at_once),
@@ -319,7 +342,10 @@ def _activity_classes(
         handoff=HandoffActivities(ports.blobs, ports.catalog, ports.handoff, manifest, budget=budget, fetcher=fetcher),
         manifest=ManifestActivities(ports.blobs, ports.catalog, ZipArchiveReader(), archive_limits(settings)),
         index=IndexActivities(ports.blobs, ports.catalog, ports.index),
-        records=RecordActivities(ports.blobs, ports.catalog),
+        records=RecordActivities(ports.blobs, ports.catalog, newsroom),
+        webhooks=WebhookActivities(
+            webhooks, newsroom, build_secret_box(settings), sender, settings.webhooks.keep_deliveries
+        ),
         places=PlaceActivities(
             client,
             PlaceLimits(max_jobs=settings.limits.max_concurrent_jobs, max_bytes=settings.limits.max_concurrent_bytes),

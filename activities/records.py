@@ -9,6 +9,7 @@ from temporalio import activity
 
 from activities.failures import translate_errors
 from activities.heartbeats import beating_plainly
+from activities.webhooks import Newsroom
 from ingather.domain.audit import batch_ended, batch_event
 from ingather.domain.bitmap import decode_bitmap
 from ingather.domain.keys import (
@@ -20,6 +21,7 @@ from ingather.domain.keys import (
     upload_prefix,
 )
 from ingather.domain.ledger import Ledger
+from ingather.domain.webhooks import end_news
 from ingather.models.batch import BatchState, BatchSummary
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, IngatherError, InvalidStateError, error_classes
@@ -43,9 +45,18 @@ log = structlog.get_logger(__name__)
 
 
 class RecordActivities:
-    def __init__(self, blobs: BlobStore, catalog: Catalog) -> None:
+    """Last words.
+
+    Args:
+        blobs: where reports and summaries are kept.
+        catalog: the batches' records.
+        newsroom: tells webhooks how a batch ended; nobody is told without it.
+    """
+
+    def __init__(self, blobs: BlobStore, catalog: Catalog, newsroom: Newsroom | None = None) -> None:
         self._blobs = blobs
         self._catalog = catalog
+        self._newsroom = newsroom
 
     @activity.defn(name="finish_batch")
     @translate_errors
@@ -68,6 +79,9 @@ class RecordActivities:
             await self._blobs.put(summary_key(*end), closed.model_dump_json().encode())
             await self._catalog.finish_batch(summary, [batch_ended(request.tenant_id, summary, datetime.now(UTC))])
             await self._raise_if_outlived(summary)
+            if self._newsroom is not None:
+                # The catalog has its last word by now: whoever asks when the event comes is answered the same.
+                await self._newsroom.tell(request.tenant_id, request.batch_id, [end_news(summary)])
             await self._remove_earlier_ends(*end)
             if summary.counts.failed == summary.counts.cancelled == 0:
                 await self._remove_uploads(request.tenant_id, request.batch_id, report.used_uploads)

@@ -12,7 +12,8 @@ from activities.manifest import ManifestActivities
 from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_QUEUE
+from activities.webhooks import WebhookActivities
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_QUEUE, WEBHOOK_QUEUE
 
 Activity = Callable[..., Any]
 
@@ -29,6 +30,7 @@ class ActivityClasses:
     index: IndexActivities
     records: RecordActivities
     places: PlaceActivities
+    webhooks: WebhookActivities
 
 
 def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
@@ -59,5 +61,7 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.records.record_controls,
             classes.places.request_place,
             classes.places.check_holders,
+            classes.webhooks.tell_news,
         ],
+        WEBHOOK_QUEUE: [classes.webhooks.attempt_delivery],
     }

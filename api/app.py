@@ -19,6 +19,7 @@ from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from activities.webhooks import Newsroom
 from api import problems
 from api.access import Gate, admitted
 from api.contracts import document_upload, job_body, source_job_body, source_job_socket, source_jobs, tenant_jobs
@@ -48,6 +49,7 @@ from api.routes import (
     submissions,
     tenants,
     users,
+    webhooks,
 )
 from api.routes import audit as audit_routes
 from api.routes import search as search_routes
@@ -69,6 +71,7 @@ from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
 from api.service.submission import SubmissionService
 from api.service.tenants import TenantBook
+from api.service.webhooks import WebhookService
 from api.streams import EventStreams, ProgressReader
 from api.streams.meters import StreamMeters
 from api.streams.origins import origin_of
@@ -85,6 +88,7 @@ from ingather.bootstrap import (
     build_embedder,
     build_secret_box,
     build_sources,
+    build_webhook_sender,
     connect,
     migrate,
     open_stores,
@@ -104,7 +108,7 @@ MAX_BODY_BYTES = 1024 * 1024
 CACHE_BYTES = 1024 * 1024
 """Objects kept in memory: little, because this process writes uploads once and seldom reads them."""
 
-BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections)
+BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections, webhooks)
 ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
 CONTRACTS = (tenant_jobs, document_upload, source_jobs)
 
@@ -186,6 +190,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             if settings.auth.first_key is not None:
                 await parts.accounts.register_first_key(settings.auth.first_key)
             await parts.connections.renew_all()
+            stack.push_async_callback(parts.webhooks.close)
+            await parts.webhooks.renew_all()
             streams = EventStreams(
                 client,
                 stores.events,
@@ -240,6 +246,7 @@ def build_app(
     problems.install(app, {contract.router.prefix: contract.envelope for contract in CONTRACTS})
     for routes in (*BATCH_ROUTES, *ACCOUNT_ROUTES, service_info):
         app.include_router(routes.router)
+    app.webhooks.post("event")(webhooks.describe_event)
     for contract in CONTRACTS:
         app.include_router(contract.router)
     app.include_router(source_jobs.health_router)
@@ -262,7 +269,8 @@ def build_parts(
     """Services over ports, with the limits of the settings."""
     limits = settings.limits
     has_provider = settings.embedder.kind == "openai"
-    batch_service = BatchService(stores.catalog, engine, reader, has_provider=has_provider)
+    newsroom = Newsroom(stores.catalog.webhooks, engine, settings.api.public_url or "")
+    batch_service = BatchService(stores.catalog, engine, reader, has_provider=has_provider, newsroom=newsroom)
     gate = build_gate(settings, stores, limiter or LimitsRateLimiter.in_memory())
     receiving = Receiving(
         stores.blobs,
@@ -275,6 +283,16 @@ def build_parts(
     )
     box = build_secret_box(settings)
     secret, audit = settings.api.cursor_secret, AuditService(stores.catalog.audit)
+    webhook_service = WebhookService(
+        stores.catalog.webhooks,
+        stores.catalog.audit,
+        box,
+        build_webhook_sender(settings),
+        engine,
+        gate.tenants,
+        most=limits.max_webhooks,
+        rotation_overlap=settings.webhooks.rotation_overlap,
+    )
     return ApiParts(
         batches=batch_service,
         control=ControlService(batch_service, engine, stores.blobs, audit),
@@ -285,6 +303,7 @@ def build_parts(
             batch_service,
             receiving,
             gate.tenants,
+            webhook_service,
             parser_seconds=limits.parser_seconds,
             max_parser_seconds=limits.max_parser_seconds,
             children_at_once=settings.engine.children_at_once,
@@ -298,6 +317,7 @@ def build_parts(
         connections=ConnectionService(
             stores.catalog.connections, box, build_sources(settings, box, patience=FOR_PEOPLE)
         ),
+        webhooks=webhook_service,
         jobs=JobService(stores.catalog, batch_service, memory or InMemoryShortMemory()),
         capacity=Capacity(stores.catalog, batch_service),
         catalog=stores.catalog,

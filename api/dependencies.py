@@ -27,6 +27,7 @@ from api.service.jobs import JobService
 from api.service.open_batches import OpenBatches
 from api.service.search import SearchService
 from api.service.submission import SubmissionService
+from api.service.webhooks import WebhookService
 from ingather.domain.identifiers import as_uuid
 from ingather.models.errors import BatchNotFoundError, DependencyError, UnauthorizedError, UnsupportedMediaTypeError
 from ingather.ports.catalog import Catalog
@@ -64,6 +65,7 @@ class ApiParts:
     audit: AuditService
     handoff: HandoffService
     connections: ConnectionService
+    webhooks: WebhookService
     jobs: JobService
     open_jobs: OpenBatches
     catalog: Catalog

@@ -28,6 +28,7 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.webhooks import TemporalDeliveryStarter
 from api.engine_calls import READ_TIMEOUT, reached
 from api.engine_waits import EngineWaits
 from api.problems import error_from_code
@@ -40,6 +41,7 @@ from ingather.models.messages import (
     BatchInput,
     ControlAnswer,
     ControlRequest,
+    DeliveryInput,
     DocumentHeartbeat,
     PackHeartbeat,
     RetryRequest,
@@ -102,6 +104,7 @@ class BatchEngine:
         self._client = client
         self._update_timeout = update_timeout
         self._read_timeout = read_timeout
+        self._deliveries = TemporalDeliveryStarter(client)
         self.waits = EngineWaits(client, timeout=read_timeout)
         """Why a batch stands still."""
 
@@ -136,6 +139,11 @@ class BatchEngine:
                 )
         except WorkflowAlreadyStartedError:
             log.info("batch.found_closed", batch_id=spec.batch_id)
+
+    async def start_delivery(self, delivery: DeliveryInput, summary: str) -> None:
+        """Send an event to an endpoint; one that is under way, or was, is left alone."""
+        async with _translated():
+            await self._deliveries.start_delivery(delivery, summary)
 
     async def send(self, batch_id: str, name: str, request: ControlRequest) -> ControlAnswer | None:
         """Send an update; None where it had to go as a signal, with the same request id.

@@ -23,6 +23,7 @@ from ingather.models.batch import DEFAULT_COLLECTION, CollectionName, Processing
 from ingather.models.document import DocumentFailure, Submitted
 from ingather.models.errors import MetadataInvalidError
 from ingather.models.source import SourceRef
+from ingather.models.webhook import WebhookSecret, WebhookUrl
 
 _64_BITS = (1 << 64) - 1
 
@@ -45,6 +46,10 @@ class SubmissionSpec(BaseModel):
     """What each document runs through: ``ingest``, or ``handoff``; the tenant's own when left out."""
     options: ProcessingOptions = ProcessingOptions()
     metadata: dict[str, Any] = Field(default_factory=dict)
+    webhook_url: WebhookUrl | None = None
+    """Hears of this batch alone, beside the tenant's webhooks."""
+    webhook_secret: WebhookSecret | None = Field(default=None, repr=False)
+    """Signs what is sent there, ``whsec_…``; made, and shown once, when left out."""
 
 
 Feed = Callable[["Reception"], Awaitable[SubmissionSpec | None]]

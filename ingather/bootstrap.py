@@ -18,6 +18,7 @@ from ingather.adapters.sources.opener import SourceOpener
 from ingather.adapters.sources.patience import FOR_BATCHES, Patience
 from ingather.adapters.sql.catalog import SqlCatalog
 from ingather.adapters.sql.migrate import migrate as migrate_catalog
+from ingather.adapters.webhook_http import HttpWebhookSender
 from ingather.models.archive import ArchiveLimits
 from ingather.models.errors import ConfigurationError
 from ingather.ports.blob_store import BlobStore
@@ -27,6 +28,7 @@ from ingather.ports.event_log import EventLog
 from ingather.ports.handoff_queue import HandoffQueue
 from ingather.ports.secret_box import SecretBox
 from ingather.ports.source import SourceFactory
+from ingather.ports.webhook_sender import WebhookSender
 from ingather.settings import MIB, Settings
 
 if TYPE_CHECKING:
@@ -191,6 +193,12 @@ def build_sources(settings: Settings, box: SecretBox, *, patience: Patience = FO
         allow_private=settings.sources.allow_private,
         patience=patience,
     )
+
+
+def build_webhook_sender(settings: Settings) -> WebhookSender:
+    """Carries events to endpoints, within what this deployment allows."""
+    webhooks = settings.webhooks
+    return HttpWebhookSender(allow_private=webhooks.allow_private, timeout=webhooks.timeout)
 
 
 def migrate(settings: Settings) -> None:

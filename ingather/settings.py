@@ -96,7 +96,7 @@ class SourceSettings(BaseModel):
     roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """Folders that `local_directory` and `local_zip` connections may lead into, as a path list (`/srv/in:/mnt/scans`) or a JSON array; none when empty. `{tenant_id}` in a path stands for the connection's tenant; without it every tenant may read all of the folder."""
     keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Keys that credentials of connections are encrypted with, newest first, separated by commas or as a JSON array; `ingather connections new-key` makes one. Without any, a connection with credentials is refused."""
+    """Keys that credentials of connections and secrets of webhooks are encrypted with, newest first, separated by commas or as a JSON array; `ingather connections new-key` makes one. Without any, a webhook or a connection with credentials is refused."""
     allow_private: bool = False
     """Let connections lead to addresses that are not on the public Internet: for development, and for an object storage or web server in a network of your own."""
 
@@ -123,6 +123,17 @@ def _listed(value: object, separator: str) -> object:
     if value.lstrip().startswith("["):
         return json.loads(value)
     return [each.strip() for each in value.split(separator) if each.strip()]
+
+
+class WebhookSettings(BaseModel):
+    allow_private: bool = False
+    """Let webhooks lead to addresses that are not on the public Internet: for development, and for receivers in a network of your own."""
+    timeout: timedelta = Field(default=timedelta(seconds=20), gt=timedelta(), le=timedelta(minutes=2))
+    """How long a receiver may take to answer; an attempt that takes longer has failed."""
+    rotation_overlap: timedelta = Field(default=timedelta(hours=24), ge=timedelta())
+    """How long after a rotation the old secret signs too."""
+    keep_deliveries: timedelta = Field(default=timedelta(days=30), ge=timedelta(hours=1))
+    """How long deliveries that ended stay in the log."""
 
 
 class TemporalUiSettings(BaseModel):
@@ -200,6 +211,8 @@ class Limits(BaseModel):
     max_concurrent_bytes: int = Field(default=5 * GIB, ge=1)
     """Submitted bytes of one tenant's running batches; one that is larger by itself runs alone.
     ``/api/v1/documents/ingest/batch`` refuses uploads beyond it, where ``/v1/batches`` lets them wait in line."""
+    max_webhooks: int = Field(default=20, ge=1, le=1_000)
+    """Webhooks of one tenant, those of single batches not counted."""
     streams_per_client: int = Field(default=500, ge=1)
     """Event streams open at one time from one tenant."""
     streams_per_key: int = Field(default=20, ge=1)
@@ -256,6 +269,7 @@ class Settings(BaseSettings):
     index: IndexSettings = IndexSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     sources: SourceSettings = SourceSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     temporal_ui: TemporalUiSettings = TemporalUiSettings()
     engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()

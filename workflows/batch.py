@@ -251,8 +251,10 @@ class BatchWorkflow:
         return closed.summary.model_copy(update={"report_key": output.report_key})
 
     async def _messages_settled(self) -> None:
-        """Every message that was taken is carried out and on record."""
-        await workflow.wait_condition(lambda: workflow.all_handlers_finished() and self._trail.is_written)
+        """Every message that was taken is carried out and on record, and what came of it is told."""
+        await workflow.wait_condition(
+            lambda: workflow.all_handlers_finished() and self._trail.is_written and self._book.news.is_told
+        )
 
     async def _cancel(self, batch: BatchInput) -> BatchSummary:
         """Stop what runs, keep what is finished, count the rest as cancelled, write the report."""
@@ -272,7 +274,7 @@ class BatchWorkflow:
         if book.documents is not None:
             await book.documents.flush()
         summary = await self._close()
-        await workflow.wait_condition(lambda: self._trail.is_written)
+        await workflow.wait_condition(lambda: self._trail.is_written and self._book.news.is_told)
         return summary
 
     # --- Queries --------------------------------------------------------------------------

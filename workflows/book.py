@@ -36,6 +36,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.children import ChildRun
     from workflows.documents import DocumentRun, Share
     from workflows.journal import Journal
+    from workflows.news import News
     from workflows.packs import PackPlan, pack_limit
     from workflows.pipelines import PIPELINES
     from workflows.place import Place
@@ -56,6 +57,7 @@ class BatchBook:
         self.spec: BatchSpec = batch.spec
         self.ledger = Ledger(batch.spec.submitted_count)
         self.journal = Journal()
+        self.news = News(batch.spec)
         self.documents: DocumentRun | ChildRun | None = None
         """Set once the manifest is known."""
         self.sources: tuple[SourceSlice, ...] = ()
@@ -135,7 +137,8 @@ class BatchBook:
         self._version += 1
         state = self.state
         if state is not self._noted_state:
-            self._noted_state = state
+            previous, self._noted_state = self._noted_state, state
+            self.news.note(previous, self.progress(), self.journal.next)
             self.journal.state(state)
         self._visibility.publish(self.progress())
         documents = self.documents

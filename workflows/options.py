@@ -19,6 +19,7 @@ from ingather.models.engine import (
     MANIFEST_QUEUE,
     PACK_DOCUMENTS,
     SOURCE_QUEUE,
+    WEBHOOK_QUEUE,
 )
 
 
@@ -136,6 +137,22 @@ AUDIT = ActivityOptions(
     task_queue=IO_QUEUE,
     # One short write: no beat is needed to notice a dead worker.
     start_to_close_timeout=timedelta(seconds=30),
+    retry_policy=_ENDLESS,
+)
+
+NEWS = ActivityOptions(
+    task_queue=IO_QUEUE,
+    start_to_close_timeout=timedelta(minutes=2),
+    heartbeat_timeout=HEARTBEAT_TIMEOUT,
+    retry_policy=_ENDLESS,
+)
+
+DELIVERY = ActivityOptions(
+    task_queue=WEBHOOK_QUEUE,
+    # Longer than any receiver is given; heartbeats notice a dead worker long before this.
+    start_to_close_timeout=timedelta(minutes=5),
+    heartbeat_timeout=HEARTBEAT_TIMEOUT,
+    # For what is ours: a receiver that fails is an answer, and has its own schedule.
     retry_policy=_ENDLESS,
 )
 

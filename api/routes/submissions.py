@@ -34,6 +34,9 @@ from api.routes.batches import batch_response
 from ingather.models.errors import RequestError, UnsupportedMediaTypeError
 from ingather.models.source import FileSelection, SourceType
 
+SECRET_HEADER = "Ingather-Webhook-Secret"  # noqa: S105  # a name, not a secret
+"""Header of the one answer that shows the secret made for a batch's own webhook."""
+
 router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=GuardedRoute)
 
 
@@ -82,7 +85,7 @@ def _body_schema(json_model: type[BaseModel], *, makes_batch: bool) -> dict[str,
         fields["spec"] = {
             "type": "string",
             "contentMediaType": "application/json",
-            "description": "JSON object: name, collection, priority, hold, open, options, metadata.",
+            "description": "JSON object: name, collection, priority, hold, open, options, metadata, webhook_url, webhook_secret.",
         }
         spec_line = ' The first line may be the batch\'s spec: `{"spec": {…}}`.'
     lines = "A document a line: `{filename, content (base64) or text, metadata}`." + spec_line
@@ -125,6 +128,8 @@ async def submit_batch(
             tenant, idempotency_key, feed, created_by=caller.user, by=caller.actor
         )
     headers = {"Idempotency-Replayed": "true"} if accepted.was_replayed else {}
+    if accepted.webhook_secret is not None:
+        headers |= {SECRET_HEADER: accepted.webhook_secret, "Cache-Control": "no-store"}
     if not accepted.was_replayed:
         parts.metrics.submitted(accepted.file_count, accepted.upload_bytes)
     snapshot = accepted.snapshot

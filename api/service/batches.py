@@ -11,12 +11,14 @@ from typing import Protocol
 
 import structlog
 
+from activities.webhooks import Newsroom
 from api.engine import MOST_LISTED, BatchEngine, EngineStatus, Presence
 from api.engine_calls import READ_TIMEOUT, SILENT_SECONDS
 from api.recent import Recent
 from api.resources import BatchSnapshot
 from api.service.waiting import MAX_WEIGHED, Waiting
 from ingather.domain.audit import batch_ended
+from ingather.domain.webhooks import end_news
 from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchProblem, BatchProgress, BatchRecord, BatchState, BatchSummary, Counts
 from ingather.models.document import DocumentRecord, DocumentStatus
@@ -80,7 +82,10 @@ class BatchService:
         *,
         has_provider: bool = False,
         timeout: timedelta = READ_TIMEOUT,
+        newsroom: Newsroom | None = None,
     ) -> None:
+        self._newsroom = newsroom
+        """Tells webhooks of batches that were ended from outside; their own last activity tells of all others."""
         self._catalog = catalog
         self._engine = engine
         self._reader = reader
@@ -316,6 +321,9 @@ class BatchService:
             started_at=record.started_at,
             ended_at=now,
         )
+        if self._newsroom is not None and problem.code != NOT_STARTED:
+            # First: the next look does both again, under the same ids, where this process dies in between.
+            await self._newsroom.tell(record.tenant_id, record.batch_id, [end_news(summary)])
         await self._catalog.finish_batch(summary, [batch_ended(record.tenant_id, summary, now)])
 
 

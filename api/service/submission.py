@@ -22,6 +22,7 @@ from api.service.batches import NOT_STARTED, BatchService
 from api.service.metadata_rules import RulesOf, no_rules
 from api.service.receiving import Receiving
 from api.service.tenants import TenantBook
+from api.service.webhooks import MadeWebhook, WebhookService
 from ingather.domain.audit import batch_submitted
 from ingather.domain.filenames import normalise_filename
 from ingather.domain.keys import metadata_rules_key
@@ -60,6 +61,8 @@ class Accepted:
     was_replayed: bool
     upload_bytes: int
     file_count: int
+    webhook_secret: str | None = None
+    """What signs events to the batch's own webhook, where it was made just now: shown once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class _Received:
     part: SubmissionPart | None
     """None for an open batch that begins empty."""
     reception: Reception
+    webhook: MadeWebhook | None = None
+    """The endpoint that the batch names; registered when it begins."""
 
 
 @dataclass(slots=True)
@@ -94,6 +99,7 @@ class SubmissionService:
     batches: BatchService
     receiving: Receiving
     tenants: TenantBook
+    webhooks: WebhookService
     parser_seconds: float = 60.0
     """Wall clock of a parse where a batch does not say."""
     max_parser_seconds: float = 300.0
@@ -130,7 +136,9 @@ class SubmissionService:
         else:
             there = await self._begin(there, received, is_new=is_new)
         snapshot = await self._snapshot(there, is_replay=is_replay)
-        return Accepted(snapshot, is_replay, reception.tally.size_bytes, reception.tally.document_count)
+        secret = None if is_replay or received.webhook is None else received.webhook.secret
+        tally = reception.tally
+        return Accepted(snapshot, is_replay, tally.size_bytes, tally.document_count, webhook_secret=secret)
 
     async def preview(self, tenant_id: str, feed: Feed) -> SubmissionPreview:
         """Read a submission and keep nothing."""
@@ -163,7 +171,10 @@ class SubmissionService:
             raise EmptyBatchError("The request holds no document.")
         rules_key = None if claim.is_begun else await self._keep_rules(claim.tenant_id, spec.collection)
         tenant = await self.tenants.get(claim.tenant_id)
+        webhook = self._webhook(claim, spec)
+        is_heard = webhook is not None or await self.webhooks.is_heard(claim.tenant_id)
         batch = self._batch_spec(claim, spec, reception.tally, tenant, rules_key)
+        batch = batch.model_copy(update={"is_heard": is_heard})
         await reception.finish()
         part = None
         if reception.tally.document_count:
@@ -173,6 +184,14 @@ class SubmissionService:
             _record(batch, reception.tally.fingerprint(spec), selected(reception.tally.sources.slices())),
             part,
             reception,
+            webhook,
+        )
+
+    def _webhook(self, claim: _Claim, spec: SubmissionSpec) -> MadeWebhook | None:
+        if spec.webhook_url is None:
+            return None
+        return self.webhooks.for_batch(
+            claim.tenant_id, claim.batch_id, spec.webhook_url, spec.webhook_secret, created_by=claim.created_by
         )
 
     async def _keep_rules(self, tenant_id: str, collection: str) -> str | None:
@@ -244,6 +263,8 @@ class SubmissionService:
         try:
             if not is_new:
                 record = await self._take_over(record, received)
+            if received.webhook is not None:
+                await self.webhooks.register(received.webhook)
             await self.engine.start(record.spec, record.created_at)
         except DependencyError:
             await self._clean_up(record, received)

@@ -135,6 +135,14 @@ MENU = {
             _ADMINISTRATION,
             "connections_app",
         ),
+        Entry(
+            "webhooks",
+            f"{_COMMANDS}.webhooks",
+            "webhooks",
+            "Create, test, rotate and delete webhooks; show and repeat deliveries.",
+            _ADMINISTRATION,
+            "webhooks_app",
+        ),
         Entry("audit", f"{_COMMANDS}.audit", "audit", "Show who did what, newest first.", _ADMINISTRATION),
         Entry(
             "handoff",

@@ -38,6 +38,7 @@ from ingather.client.models import (
     Batch,
     Connection,
     ConnectionTest,
+    Delivery,
     Document,
     DocumentCounts,
     EventPage,
@@ -56,6 +57,8 @@ from ingather.client.models import (
     Tenant,
     Token,
     User,
+    Webhook,
+    WebhookTest,
 )
 from ingather.client.sync import IngatherClient
 
@@ -77,6 +80,7 @@ __all__ = [
     "Connection",
     "ConnectionLostError",
     "ConnectionTest",
+    "Delivery",
     "Document",
     "DocumentCounts",
     "EventPage",
@@ -112,6 +116,8 @@ __all__ = [
     "UploadFile",
     "UploadStream",
     "User",
+    "Webhook",
+    "WebhookTest",
 ]
 
 

@@ -68,6 +68,18 @@ class AsyncIngatherClient:
     connection_files = AsyncLists(calls.connection_files)
     delete_connection = AsyncSends(calls.delete_connection)
 
+    # Webhooks
+    webhooks = AsyncLists(calls.webhooks)
+    create_webhook = AsyncSends(calls.create_webhook)
+    webhook = AsyncSends(calls.webhook)
+    edit_webhook = AsyncSends(calls.edit_webhook)
+    rotate_webhook = AsyncSends(calls.rotate_webhook)
+    test_webhook = AsyncSends(calls.test_webhook)
+    delete_webhook = AsyncSends(calls.delete_webhook)
+    deliveries = AsyncLists(calls.deliveries)
+    delivery = AsyncSends(calls.delivery)
+    redeliver = AsyncSends(calls.redeliver)
+
     # Jobs over sources
     create_job = AsyncSends(calls.create_job)
     job = AsyncSends(calls.job)

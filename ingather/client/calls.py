@@ -31,6 +31,7 @@ from ingather.client.models import (
     Batch,
     Connection,
     ConnectionTest,
+    Delivery,
     Document,
     EventPage,
     Hit,
@@ -43,6 +44,8 @@ from ingather.client.models import (
     Tenant,
     Token,
     User,
+    Webhook,
+    WebhookTest,
 )
 
 ANSWER_TIMEOUT = 30.0
@@ -160,6 +163,10 @@ class Spec(TypedDict, total=False):
     """Processing options, such as ``chunk_size``."""
     batch_metadata: Mapping[str, Any]
     """Of the batch itself; ``metadata`` is that of its documents."""
+    webhook_url: str
+    """Hears of this batch alone, beside the tenant's webhooks."""
+    webhook_secret: str
+    """``whsec_…``: what signs the events that are sent there."""
 
 
 # --- Submitting -----------------------------------------------------------------------------
@@ -526,6 +533,90 @@ def delete_connection(connection_id: str) -> Call[None]:
     return _deletion("/v1/connections", connection_id)
 
 
+# --- Webhooks -------------------------------------------------------------------------------
+
+
+def webhooks(*, batch_id: str | None = None) -> Listing[Webhook]:
+    """Webhooks, newest first: those of all batches, or the one that a batch named. Their secrets are not told."""
+    return _pages("/v1/webhooks", Webhook.from_json, batch_id=batch_id)
+
+
+def create_webhook(
+    url: str,
+    *,
+    event_types: Iterable[str] = (),
+    description: str | None = None,
+    idempotency_key: str | None = None,
+) -> Call[Webhook]:
+    """Register where events of batches are sent. The answer holds its ``secret``, and no later one does.
+
+    Args:
+        url: http or https, on the public Internet.
+        event_types: what it hears of, such as ``batch.completed``; everything when left out.
+        description: for people.
+        idempotency_key: one is made up where none is given.
+
+    Raises:
+        ConflictError: the tenant has as many as it may.
+        InvalidRequestError: the address leads where this deployment sends nothing.
+    """
+    body = {"url": url, "event_types": list(event_types), **_given(description=description)}
+    return _creation("/v1/webhooks", body, Webhook.from_json, idempotency_key)
+
+
+def webhook(webhook_id: str) -> Call[Webhook]:
+    """One webhook."""
+    return Call("GET", _webhook(webhook_id), _read(Webhook.from_json))
+
+
+def edit_webhook(
+    webhook_id: str,
+    *,
+    url: str | None = None,
+    event_types: Iterable[str] | None = None,
+    description: str | None = None,
+    is_enabled: bool | None = None,
+) -> Call[Webhook]:
+    """Change what is named; ``is_enabled`` switches it off, and on again."""
+    wanted = None if event_types is None else list(event_types)
+    changes = _given(url=url, event_types=wanted, description=description, is_enabled=is_enabled)
+    return Call("PATCH", _webhook(webhook_id), _read(Webhook.from_json), json=changes)
+
+
+def rotate_webhook(webhook_id: str) -> Call[Webhook]:
+    """Give it a new ``secret``, which the answer holds; for a day the one before signs too."""
+    return Call("POST", f"{_webhook(webhook_id)}/rotate", _read(Webhook.from_json))
+
+
+def test_webhook(webhook_id: str) -> Call[WebhookTest]:
+    """Send it a test event now. That it does not work is an answer, no error."""
+    return Call("POST", f"{_webhook(webhook_id)}/test", _read(WebhookTest.from_json))
+
+
+def delete_webhook(webhook_id: str) -> Call[None]:
+    """Forget it, its secret and its log. What is on its way to it is given up."""
+    return _deletion("/v1/webhooks", webhook_id)
+
+
+def deliveries(
+    webhook_id: str, *, status: str | None = None, event_type: str | None = None, limit: int | None = None
+) -> Listing[Delivery]:
+    """What was sent to a webhook, newest first."""
+    path = f"{_webhook(webhook_id)}/deliveries"
+    return _pages(path, Delivery.from_json, limit, status=status, event_type=event_type)
+
+
+def delivery(webhook_id: str, delivery_id: str) -> Call[Delivery]:
+    """One delivery, with every attempt."""
+    return Call("GET", _delivery(webhook_id, delivery_id), _read(Delivery.from_json))
+
+
+def redeliver(webhook_id: str, delivery_id: str, *, idempotency_key: str | None = None) -> Call[Delivery]:
+    """Send an event again, under its own event id; answers the new delivery."""
+    path = f"{_delivery(webhook_id, delivery_id)}/redeliver"
+    return Call("POST", path, _read(Delivery.from_json), headers=_key(idempotency_key))
+
+
 # --- Jobs over sources ----------------------------------------------------------------------
 
 
@@ -809,6 +900,14 @@ def _batch(batch_id: str) -> str:
 
 def _connection(connection_id: str) -> str:
     return f"/v1/connections/{_segment(connection_id)}"
+
+
+def _webhook(webhook_id: str) -> str:
+    return f"/v1/webhooks/{_segment(webhook_id)}"
+
+
+def _delivery(webhook_id: str, delivery_id: str) -> str:
+    return f"{_webhook(webhook_id)}/deliveries/{_segment(delivery_id)}"
 
 
 def _job(job_id: str) -> str:

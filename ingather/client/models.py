@@ -312,6 +312,96 @@ class ConnectionTest:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where events of batches are sent."""
+
+    id: str
+    url: str
+    event_types: tuple[str, ...]
+    """What it hears of; everything when empty."""
+    description: str
+    batch_id: str | None
+    """The one batch whose events it gets; None for those of all."""
+    is_enabled: bool
+    disabled_reason: str | None
+    """``gone`` where it answered 410."""
+    secret: str | None = field(repr=False)
+    """What signs its events: known when it was made just now, or rotated."""
+    created_at: datetime | None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            id=str(raw["webhook_id"]),
+            url=str(raw.get("url") or ""),
+            event_types=tuple(map(str, raw.get("event_types") or ())),
+            description=str(raw.get("description") or ""),
+            batch_id=_text(raw.get("batch_id")),
+            is_enabled=bool(raw.get("is_enabled")),
+            disabled_reason=_text(raw.get("disabled_reason")),
+            secret=_text(raw.get("secret")),
+            created_at=parse_time(raw.get("created_at")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTest:
+    """What came of sending a test event."""
+
+    ok: bool
+    status_code: int | None
+    """None where there was no answer."""
+    message: str
+    """What is wrong, in words."""
+    took_ms: float
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            ok=bool(raw.get("ok")),
+            status_code=_integer(raw.get("status_code")),
+            message=str(raw.get("message") or ""),
+            took_ms=float(raw.get("took_ms") or 0.0),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event on its way to one webhook."""
+
+    id: str
+    event_id: str
+    """The same in every attempt and redelivery."""
+    event_type: str
+    batch_id: str | None
+    status: str
+    """``pending``, ``succeeded`` or ``failed``."""
+    attempts: tuple[Mapping[str, Any], ...]
+    """Each with ``number``, ``at``, ``status_code``, ``error`` and ``took_ms``."""
+    next_attempt_at: datetime | None
+    created_at: datetime | None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(
+            id=str(raw["delivery_id"]),
+            event_id=str(raw.get("event_id") or ""),
+            event_type=str(raw.get("event_type") or ""),
+            batch_id=_text(raw.get("batch_id")),
+            status=str(raw.get("status") or ""),
+            attempts=tuple(map(_mapping, raw.get("attempts") or ())),
+            next_attempt_at=parse_time(raw.get("next_attempt_at")),
+            created_at=parse_time(raw.get("created_at")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file of a source, or a folder."""
 

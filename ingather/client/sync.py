@@ -80,6 +80,18 @@ class IngatherClient:
     connection_files = Lists(calls.connection_files)
     delete_connection = Sends(calls.delete_connection)
 
+    # Webhooks
+    webhooks = Lists(calls.webhooks)
+    create_webhook = Sends(calls.create_webhook)
+    webhook = Sends(calls.webhook)
+    edit_webhook = Sends(calls.edit_webhook)
+    rotate_webhook = Sends(calls.rotate_webhook)
+    test_webhook = Sends(calls.test_webhook)
+    delete_webhook = Sends(calls.delete_webhook)
+    deliveries = Lists(calls.deliveries)
+    delivery = Sends(calls.delivery)
+    redeliver = Sends(calls.redeliver)
+
     # Jobs over sources
     create_job = Sends(calls.create_job)
     job = Sends(calls.job)

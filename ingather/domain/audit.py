@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from ingather.models.accounts import ApiKey, Tenant, User
 from ingather.models.audit import SYSTEM, SYSTEM_NAME, Actor, AuditEvent, AuditType, ResourceType
@@ -12,6 +13,7 @@ from ingather.models.batch import BatchRecord, BatchSummary
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.messages import RetryRequest, SealRequest
 from ingather.models.source import Connection
+from ingather.models.webhook import Webhook
 
 
 def document_event_id(batch_id: str, ordinal: int) -> str:
@@ -115,9 +117,9 @@ def batch_ended(tenant_id: str, summary: BatchSummary, at: datetime) -> AuditEve
 
 
 def account_event(
-    kind: AuditType, thing: Tenant | User | ApiKey | Connection, by: Actor, at: datetime, **details: Any
+    kind: AuditType, thing: Tenant | User | ApiKey | Connection | Webhook, by: Actor, at: datetime, **details: Any
 ) -> AuditEvent:
-    """Something happened to a tenant, user, key or connection. It is written with the change itself, so its id may be any."""
+    """Something happened to a tenant, user, key, connection or webhook. It is written with the change itself, so its id may be any."""
     resource_type, resource_id, name = _named(thing)
     return AuditEvent(
         event_id=str(uuid.uuid4()),
@@ -131,13 +133,16 @@ def account_event(
     )
 
 
-def _named(thing: Tenant | User | ApiKey | Connection) -> tuple[ResourceType, str, str]:
+def _named(thing: Tenant | User | ApiKey | Connection | Webhook) -> tuple[ResourceType, str, str]:
     if isinstance(thing, Tenant):
         return ResourceType.TENANT, thing.tenant_id, thing.name
     if isinstance(thing, User):
         return ResourceType.USER, thing.user_id, thing.username
     if isinstance(thing, Connection):
         return ResourceType.CONNECTION, thing.connection_id, thing.connection_id
+    if isinstance(thing, Webhook):
+        # Its address may hold a word that lets one in there.
+        return ResourceType.WEBHOOK, thing.webhook_id, urlsplit(thing.url).hostname or ""
     return ResourceType.API_KEY, thing.key_id, thing.name
 
 

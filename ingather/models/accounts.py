@@ -48,6 +48,7 @@ class TenantLimits(BaseModel):
     jobs_per_user_per_minute: int | None = Field(default=None, ge=1)
     streams_per_key: int | None = Field(default=None, ge=1)
     """Open at one time."""
+    max_webhooks: int | None = Field(default=None, ge=1, le=1_000)
 
     def over(self, published: Mapping[str, Any]) -> dict[str, Any]:
         """The deployment's limits with this tenant's in their place."""

@@ -44,6 +44,15 @@ class AuditType(StrEnum):
 
     CONNECTION_CREATED = "CONNECTION_CREATED"
     CONNECTION_DELETED = "CONNECTION_DELETED"
+    WEBHOOK_CREATED = "WEBHOOK_CREATED"
+    WEBHOOK_CHANGED = "WEBHOOK_CHANGED"
+    WEBHOOK_ROTATED = "WEBHOOK_ROTATED"
+    """It has a new secret."""
+    WEBHOOK_DISABLED = "WEBHOOK_DISABLED"
+    """By the system: it answered 410."""
+    WEBHOOK_DELETED = "WEBHOOK_DELETED"
+    WEBHOOK_REDELIVERED = "WEBHOOK_REDELIVERED"
+    """Somebody had an event sent to it again."""
 
 
 class ResourceType(StrEnum):
@@ -55,6 +64,7 @@ class ResourceType(StrEnum):
     USER = "user"
     API_KEY = "api_key"
     CONNECTION = "connection"
+    WEBHOOK = "webhook"
 
 
 class Actor(BaseModel):

@@ -177,6 +177,9 @@ class BatchSpec(BaseModel):
     """Its tenant's share of the workers beside other tenants'."""
     metadata_rules_key: str | None = None
     """Object with the ``MetadataRules`` it was submitted under; None where its tenant had none."""
+    is_heard: bool = False
+    """Webhooks are told of each change of its state; without it, of its end alone. Set where somebody listened when it was
+    submitted."""
 
 
 class SourceSlice(BaseModel):

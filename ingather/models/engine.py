@@ -6,13 +6,15 @@ WORKFLOW_QUEUE = "ingather-workflows"
 IO_QUEUE = "ingather-io"
 MANIFEST_QUEUE = "ingather-manifests"
 """Unpacking archives may take hours: on a queue of their own, manifests hold up no index, report or place."""
+WEBHOOK_QUEUE = "ingather-webhooks"
+"""Requests to receivers that may take their time: on a queue of their own, they hold up nothing."""
 CPU_QUEUE = "ingather-cpu"
 SOURCE_QUEUE = "ingather-sources"
 """Documents that are fetched first: one that waits for a slow source keeps no slot of those whose bytes are here."""
 
 ROLES: dict[str, tuple[str, ...]] = {
     "workflows": (WORKFLOW_QUEUE,),
-    "io": (IO_QUEUE, MANIFEST_QUEUE),
+    "io": (IO_QUEUE, MANIFEST_QUEUE, WEBHOOK_QUEUE),
     "cpu": (CPU_QUEUE, SOURCE_QUEUE),
 }
 """The task queues of each role a worker process may take."""
@@ -30,6 +32,9 @@ PLACES_RELEASE = "release"
 """Signals to the line."""
 PLACE_GRANTED = "place_granted"
 """Signal to a batch."""
+
+WEBHOOK_DELIVERY_WORKFLOW = "WebhookDeliveryWorkflow"
+"""One event on its way to one endpoint."""
 
 MEMO_PROGRESS = "progress"
 """Memo field: a ``BatchProgress`` without its in-flight list, for ``describe()`` when no worker answers."""

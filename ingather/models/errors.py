@@ -331,6 +331,27 @@ class ConnectionNotFoundError(RequestError):
     advice = "Check the id; list connections with GET /v1/connections."
 
 
+class WebhookNotFoundError(RequestError):
+    code = "webhook_not_found"
+    title = "No such webhook"
+    http_status = 404
+    advice = "Check the id; list webhooks with GET /v1/webhooks."
+
+
+class DeliveryNotFoundError(RequestError):
+    code = "delivery_not_found"
+    title = "No such delivery"
+    http_status = 404
+    advice = "Check the id; list deliveries with GET /v1/webhooks/{id}/deliveries. Old ones are removed."
+
+
+class TooManyWebhooksError(RequestError):
+    code = "too_many_webhooks"
+    title = "Too many webhooks"
+    http_status = 409
+    advice = "Delete one that is not needed any more; the limit is max_webhooks at GET /v1/limits."
+
+
 class UnknownConnectionError(RequestError):
     """A selection names a connection that its tenant does not have."""
 
@@ -559,7 +580,7 @@ class EngineUnavailableError(DependencyError):
 
 
 class CredentialKeyMissingError(IngatherError):
-    """Credentials of connections cannot be encrypted or read: there is no key, or not the one they were sealed with."""
+    """Credentials of connections, or secrets of webhooks, cannot be encrypted or read: there is no key, or not the one they were sealed with."""
 
     code = "credential_key_missing"
     title = "Key for credentials is missing"

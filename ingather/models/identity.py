@@ -61,6 +61,11 @@ def places_workflow_id_for(tenant_id: str) -> str:
     return f"places/{tenant_id}"
 
 
+def delivery_workflow_id_for(delivery_id: str) -> str:
+    """Workflow id of one event on its way to one endpoint."""
+    return f"webhook/{delivery_id}"
+
+
 def activity_id_for(ordinal: int, retry_round: int) -> str:
     """Activity id of one document, as shown in the Temporal UI (``doc-0000042``, ``doc-0000042-r1``)."""
     suffix = f"-r{retry_round}" if retry_round else ""

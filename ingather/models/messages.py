@@ -11,10 +11,20 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ingather.models.audit import SYSTEM_NAME, Actor, AuditType
-from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, ProcessingOptions, SourceSlice
+from ingather.models.batch import (
+    BatchProblem,
+    BatchProgress,
+    BatchSpec,
+    BatchState,
+    BatchSummary,
+    Counts,
+    ProcessingOptions,
+    SourceSlice,
+)
 from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
 from ingather.models.identity import BatchId, TenantId
+from ingather.models.webhook import DeliveryStatus, WebhookEventType
 
 MAX_WAITING = 2_000
 """Batches of one tenant in its waiting line, 200 bytes each; those beyond ask again later."""
@@ -376,6 +386,30 @@ class RecordControlsInput(Message):
     notes: tuple[ControlNote, ...] = Field(max_length=MAX_NOTES)
 
 
+class BatchNews(Message):
+    """One thing that happened to a batch, for its tenant's webhooks."""
+
+    kind: WebhookEventType
+    which: str
+    """Tells it from others of its kind: with the batch and the kind it makes the event's id."""
+    at: datetime | None
+    state: BatchState
+    version: int
+    """Of the batch when it happened: orders events that arrive in another order."""
+    counts: Counts
+    failures_by_code: dict[str, int] = Field(default_factory=dict)
+    retry_round: int = 0
+    problem: BatchProblem | None = None
+
+
+class TellNewsInput(Message):
+    """Send what happened to a batch to everybody who hears of it, where that is not under way already."""
+
+    tenant_id: TenantId
+    batch_id: BatchId
+    news: tuple[BatchNews, ...] = Field(max_length=MAX_NOTES)
+
+
 class ReopenBatchInput(Message):
     tenant_id: TenantId
     batch_id: BatchId
@@ -490,3 +524,31 @@ class CheckHoldersOutput(Message):
     """Those whose workflow is over or missing, or lives another life."""
     limits: PlaceLimits
     """As they are set now."""
+
+
+# --- Webhooks -------------------------------------------------------------------------------
+
+
+class DeliveryInput(Message):
+    """Input of ``WebhookDeliveryWorkflow``. What is sent, and where, the catalog knows: history holds ids alone."""
+
+    tenant_id: TenantId
+    webhook_id: str
+    delivery_id: str
+    redelivery_of: str | None = None
+    """The delivery whose event is sent again."""
+
+
+class AttemptDeliveryInput(Message):
+    """Send an event once. The same number again changes nothing where it is on record."""
+
+    delivery: DeliveryInput
+    number: int = Field(ge=1)
+    pause_seconds: float | None
+    """Until the next attempt, should this one fail and the receiver not ask for more; None where it is the last."""
+
+
+class AttemptDeliveryOutput(Message):
+    status: DeliveryStatus
+    pause_seconds: float | None = None
+    """Until the next attempt; None where there is none."""

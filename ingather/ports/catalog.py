@@ -11,6 +11,7 @@ from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.ports.accounts import Accounts
 from ingather.ports.audit import AuditLog
 from ingather.ports.connections import Connections
+from ingather.ports.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,11 @@ class Catalog(Protocol):
     @property
     def connections(self) -> Connections:
         """Ways to sources."""
+        ...
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """Where events of batches are sent, and what became of them."""
         ...
 
     @property

@@ -11,10 +11,11 @@ from tests.support.running_stack import RunningStack, Visitor, running_stack
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """`ingather up`, ready. Whoever breaks something takes a stack of their own.
 
-    Connections may lead into the folder beside its data directory, and to servers of this machine.
+    Connections may lead into the folder beside its data directory, and they and webhooks to servers of this machine.
     """
     home = tmp_path_factory.mktemp("stack")
-    allowed = {"INGATHER_SOURCES__ROOTS": str(home / "shelf"), "INGATHER_SOURCES__ALLOW_PRIVATE": "true"}
+    private = dict.fromkeys(("INGATHER_SOURCES__ALLOW_PRIVATE", "INGATHER_WEBHOOKS__ALLOW_PRIVATE"), "true")
+    allowed = {"INGATHER_SOURCES__ROOTS": str(home / "shelf"), **private}
     with running_stack(home / ".ingather", **allowed) as stack:
         yield stack
 

@@ -31,6 +31,7 @@ from ingather.models.messages import (
     ClosedBatch,
     ControlAnswer,
     ControlRequest,
+    DeliveryInput,
     DocumentHeartbeat,
     PlacesLine,
     RetryRequest,
@@ -85,6 +86,8 @@ class EngineStandIn:
     specs: dict[str, BatchSpec] = field(default_factory=dict)
     messages: list[tuple[str, str, ControlRequest | None]] = field(default_factory=list)
     signals: list[tuple[str, str, int]] = field(default_factory=list)
+    deliveries: dict[str, DeliveryInput] = field(default_factory=dict)
+    """Those that were started, by id."""
     beats: dict[int, DocumentHeartbeat] = field(default_factory=dict)
     is_down: bool = False
     fails_to_start: bool = False
@@ -115,6 +118,10 @@ class EngineStandIn:
                 started_at=None if is_waiting else datetime.now(UTC),
             ),
         )
+
+    async def start_delivery(self, delivery: DeliveryInput, summary: str) -> None:
+        await self.check()
+        self.deliveries.setdefault(delivery.delivery_id, delivery)
 
     async def send(self, batch_id: str, name: str, request: ControlRequest) -> ControlAnswer | None:
         await self.check()

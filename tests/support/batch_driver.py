@@ -21,6 +21,7 @@ from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
 from workflows.places import PlacesWorkflow
 from workflows.runner import sandboxed_runner
+from workflows.webhook_delivery import WebhookDeliveryWorkflow
 
 HEARD_WITHIN = timedelta(seconds=0.2)
 """Cancellation travels with heartbeats."""
@@ -113,7 +114,7 @@ async def workers(
             Worker(
                 client,
                 task_queue=WORKFLOW_QUEUE,
-                workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow],
+                workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow, WebhookDeliveryWorkflow],
                 workflow_runner=runner,
             ),
             Worker(

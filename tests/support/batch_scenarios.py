@@ -65,6 +65,23 @@ async def pause_resume(driver: BatchDriver) -> None:
     await handle.result()
 
 
+async def heard(driver: BatchDriver) -> None:
+    """Paused, resumed, ended, and opened again, while webhooks listen."""
+    handle = await driver.start(options=ONE_AT_A_TIME, is_heard=True)
+    await until(lambda: driver.world.waiting == 1)
+    await _under_way(driver, "ingest_document")
+    await handle.execute_update(BatchWorkflow.pause, request())
+    await _under_way(driver, "ingest_document")
+    driver.world.gate.set()
+    await until(lambda: len(driver.world.news) == 2)
+    # The one before is known to be told, so that the next is not kept until then.
+    await _under_way(driver)
+    await handle.execute_update(BatchWorkflow.resume, request())
+    await handle.result()
+    await driver.reopen(retry(), options=ONE_AT_A_TIME, is_heard=True)
+    await driver.handle.result()
+
+
 async def cancel(driver: BatchDriver) -> None:
     handle = await driver.start(options=ONE_AT_A_TIME)
     await until(lambda: driver.world.waiting == 1)
@@ -254,6 +271,7 @@ SCENARIOS = {
     "held": Scenario(held),
     "pause_resume": Scenario(pause_resume, _gated),
     "cancel": Scenario(cancel, _gated),
+    "heard": Scenario(heard, lambda: World(gate=asyncio.Event(), open_for=1, outcome=_first_round_fails(1))),
     "retry": Scenario(retry_running, lambda: World(gate=asyncio.Event(), open_for=1, outcome=_first_round_fails(0))),
     "reopen": Scenario(reopen, lambda: World(outcome=_first_round_fails(1))),
     "cancelled_early": Scenario(cancelled_early, lambda: World(manifest_gate=asyncio.Event())),

@@ -12,6 +12,7 @@ from temporalio.exceptions import ApplicationError
 from ingather.domain.bitmap import decode_bitmap, encode_bitmap
 from ingather.models.document import DocumentStatus
 from ingather.models.messages import (
+    BatchNews,
     BuildManifestInput,
     BuildManifestOutput,
     ClosedBatch,
@@ -30,6 +31,7 @@ from ingather.models.messages import (
     ReopenBatchInput,
     ResetDocumentsInput,
     SourceSlice,
+    TellNewsInput,
 )
 
 DONE = IngestDocumentOutput(status=DocumentStatus.DONE, chunk_count=1)
@@ -95,6 +97,10 @@ class World:
     """While set and not open, what was done to the batch is being recorded."""
     notes: list[ControlNote] = field(default_factory=list)
     """What was recorded, in that order."""
+    news: list[BatchNews] = field(default_factory=list)
+    """What webhooks were told, in that order."""
+    news_gate: asyncio.Event | None = None
+    """While set and not open, webhooks are being told."""
     closed: ClosedBatch | None = None
     in_flight: int = 0
     most_in_flight: int = 0
@@ -227,6 +233,12 @@ class World:
         await _opened(self.audit_gate)
         self.notes += request.notes
 
+    @activity.defn(name="tell_news")
+    async def tell_news(self, request: TellNewsInput) -> None:
+        self.calls["tell_news"] += 1
+        await _opened(self.news_gate)
+        self.news += request.news
+
     def io_activities(self) -> list[Callable[..., Any]]:
         return [
             self.build_manifest,
@@ -236,6 +248,7 @@ class World:
             self.reopen_batch,
             self.reset_documents,
             self.record_controls,
+            self.tell_news,
         ]
 
     def cpu_activities(self) -> list[Callable[..., Any]]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 import numpy as np
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
 
 from api.streams.clients import OpenStreams, StreamClient
 from api.streams.wording import Wording
@@ -24,7 +26,8 @@ from ingather.models.content import ParsedDocument
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.identity import file_id_for
 from ingather.models.source import Connection, SourceType
-from ingather.settings import AuthSettings, Settings
+from ingather.models.webhook import DeliveryStatus, WebhookDelivery
+from ingather.settings import AuthSettings, Settings, SourceSettings
 from tests.support.api import ApiInProcess, api_in_process
 
 OWNER, STRANGER = "11111111-1111-7111-8111-111111111111", "22222222-2222-7222-8222-222222222222"
@@ -75,7 +78,9 @@ class TwoTenants:
 @asynccontextmanager
 async def two_tenants() -> AsyncIterator[TwoTenants]:
     """Everything in memory, in this process."""
-    async with api_in_process(Settings(auth=AuthSettings(mode="required"))) as api:
+    keys = (SecretStr(Fernet.generate_key().decode()),)
+    settings = Settings(auth=AuthSettings(mode="required"), sources=SourceSettings(keys=keys))
+    async with api_in_process(settings) as api:
         world = TwoTenants(api)
         api.app.state.streams = world.streams
         for tenant_id, who in ((OWNER, "owner"), (STRANGER, "stranger")):
@@ -119,12 +124,34 @@ async def _furnish(world: TwoTenants) -> None:
         "user_id": user.user_id,
         "connection_id": "shelf-1",
     }
+    await _make_webhooks(world)
     await _make_source_job(world)
     page = await world.call("owner", "GET", "/v1/batches", params={"limit": 1})
     world.cursors["/v1/batches"] = page.json()["next_cursor"]
-    for path in ("/v1/audit", "/v1/users", "/v1/api-keys", "/v1/connections"):
+    for path in ("/v1/audit", "/v1/users", "/v1/api-keys", "/v1/connections", "/v1/webhooks"):
         page = await world.call("owner", "GET", path, params={"limit": 1})
         world.cursors[path] = page.json()["next_cursor"]
+
+
+async def _make_webhooks(world: TwoTenants) -> None:
+    """Two endpoints; what was sent to the second is in its log."""
+    for _ in range(2):
+        body = {"url": f"https://{SECRET_WORD}.example/hook", "description": SECRET_WORD}
+        webhook = (await world.call("owner", "POST", "/v1/webhooks", json=body)).json()
+    now = datetime.now(UTC)
+    delivery = WebhookDelivery(
+        delivery_id=str(uuid.uuid4()),
+        tenant_id=OWNER,
+        webhook_id=webhook["webhook_id"],
+        event_id=f"evt_{SECRET_WORD}",
+        event_type="batch.completed",
+        payload={"type": SECRET_WORD},
+        status=DeliveryStatus.FAILED,
+        created_at=now,
+        ended_at=now,
+    )
+    await world.api.catalog.webhooks.add_deliveries([delivery])
+    world.ids |= {"webhook_id": webhook["webhook_id"], "delivery_id": delivery.delivery_id}
 
 
 async def _make_source_job(world: TwoTenants) -> None:

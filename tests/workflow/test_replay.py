@@ -10,12 +10,14 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from tests.support.batch_scenarios import SCENARIOS
+from tests.support.delivery_scenarios import DELIVERY_SCENARIOS, play_delivery
 from tests.support.fingerprints import fingerprint, play, without_repeats
 from tests.support.places_scenarios import PLACES_SCENARIOS, play_places
 from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
 from workflows.places import PlacesWorkflow
 from workflows.runner import sandboxed_runner
+from workflows.webhook_delivery import WebhookDeliveryWorkflow
 
 HISTORIES = Path(__file__).parent.parent / "histories"
 FINGERPRINTS = HISTORIES / "fingerprints.json"
@@ -36,7 +38,7 @@ def recorded_histories() -> list[Path]:
 async def test_a_recorded_history_replays_without_a_difference(path):
     """The code of today makes the same commands, in the same order, from the history of yesterday."""
     replayer = Replayer(
-        workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow],
+        workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow, WebhookDeliveryWorkflow],
         workflow_runner=sandboxed_runner(),
         data_converter=pydantic_data_converter,
     )
@@ -68,6 +70,12 @@ async def test_a_scenario_makes_the_commands_it_was_recorded_with(name, address)
 async def test_a_scenario_of_the_line_makes_the_commands_it_was_recorded_with(name, client):
     """The same for the waiting line of a tenant."""
     _assert_same_commands(name, await play_places(client, PLACES_SCENARIOS[name]))
+
+
+@pytest.mark.parametrize("name", DELIVERY_SCENARIOS)
+async def test_a_delivery_makes_the_commands_it_was_recorded_with(name, client):
+    """The same for an event on its way to an endpoint."""
+    _assert_same_commands(name, await play_delivery(client, DELIVERY_SCENARIOS[name]()))
 
 
 def _assert_same_commands(name: str, histories: list[WorkflowHistory], *, is_exact: bool = True) -> None:

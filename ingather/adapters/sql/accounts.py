@@ -9,7 +9,15 @@ from sqlalchemy import Column, Connection, RowMapping, Select, and_, delete, or_
 
 from ingather.adapters.sql.audit import noting
 from ingather.adapters.sql.statements import Run, insert_into
-from ingather.adapters.sql.tables import api_keys, connections, opened_tickets, tenants, users
+from ingather.adapters.sql.tables import (
+    api_keys,
+    connections,
+    opened_tickets,
+    tenants,
+    users,
+    webhook_deliveries,
+    webhooks,
+)
 from ingather.models.accounts import ApiKey, Tenant, User
 from ingather.models.audit import AuditEvent
 from ingather.models.errors import (
@@ -165,6 +173,8 @@ def _delete_tenant(tenant_id: str, at: datetime, connection: Connection) -> bool
     _revoke_where(api_keys.c.tenant_id == tenant_id, at, connection)
     connection.execute(delete(users).where(users.c.tenant_id == tenant_id))
     connection.execute(delete(connections).where(connections.c.tenant_id == tenant_id))
+    connection.execute(delete(webhook_deliveries).where(webhook_deliveries.c.tenant_id == tenant_id))
+    connection.execute(delete(webhooks).where(webhooks.c.tenant_id == tenant_id))
     return True
 
 

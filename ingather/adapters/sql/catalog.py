@@ -18,6 +18,7 @@ from ingather.adapters.sql.connections import SqlConnections
 from ingather.adapters.sql.engine import WRITES, open_engine, unavailable
 from ingather.adapters.sql.group_commit import GroupCommit
 from ingather.adapters.sql.tables import tenants
+from ingather.adapters.sql.webhooks import SqlWebhooks
 from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
@@ -66,6 +67,7 @@ class SqlCatalog:
         self.accounts = SqlAccounts(self._read, self._write)
         self.audit = SqlAuditLog(self._read, self._write)
         self.connections = SqlConnections(self._read, self._write)
+        self.webhooks = SqlWebhooks(self._read, self._write)
 
     async def __aenter__(self) -> Self:
         return self

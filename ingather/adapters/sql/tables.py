@@ -96,6 +96,45 @@ connections: Final = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
+webhooks: Final = Table(
+    "webhooks",
+    metadata,
+    Column("webhook_id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), nullable=False),
+    Column("url", ForeignText, nullable=False),
+    Column("description", ForeignText, nullable=False),
+    Column("event_types", Json, nullable=False),
+    # No foreign key: it is named before its batch is on record.
+    Column("batch_id", Text),
+    Column("sealed", Text, nullable=False),
+    Column("previous_until", UtcDateTime),
+    Column("disabled_reason", Text),
+    Column("version", Integer, nullable=False),
+    Column("created_by", ForeignText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "tenant_id", "batch_id", "created_at", "webhook_id"),
+)
+
+webhook_deliveries: Final = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("delivery_id", Text, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    # No foreign key: an endpoint may be deleted while something is on its way to it.
+    Column("webhook_id", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("batch_id", Text),
+    Column("payload", Json, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("attempts", Json, nullable=False),
+    Column("next_attempt_at", UtcDateTime),
+    Column("redelivery_of", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Index(None, "webhook_id", "created_at", "delivery_id"),
+)
+
 batches: Final = Table(
     "batches",
     metadata,

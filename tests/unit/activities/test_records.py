@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import uuid
 from datetime import UTC, datetime
 
 import pytest
 from temporalio.exceptions import ApplicationError
 
+from activities.records import RecordActivities
+from activities.webhooks import Newsroom
 from ingather.domain.audit import batch_event
 from ingather.domain.batch_state import final_state
 from ingather.domain.bitmap import encode_bitmap
@@ -31,7 +34,9 @@ from ingather.models.messages import (
     ReopenBatchInput,
     ResetDocumentsInput,
 )
+from ingather.models.webhook import Webhook
 from ingather.ports.audit import AuditFilter
+from ingather.ports.webhooks import DeliveryFilter
 from tests.support.catalog_records import batch_record
 from tests.support.ingesting import TENANT, activity_environment, run_activity
 
@@ -67,6 +72,40 @@ async def ingested(workshop, count=3):
     for ordinal in range(count):
         await workshop.ingest(batch_id, ordinal)
     return batch_id
+
+
+async def test_webhooks_hear_of_an_end_once_it_is_on_record(workshop):
+    """Whoever asks when the event comes finds the batch ended; a repeated attempt tells nothing new."""
+    batch_id = await ingested(workshop)
+    seen = []
+
+    class Starter:
+        async def start_delivery(self, delivery, summary):
+            record = await workshop.catalog.get_batch(batch_id)
+            seen.append((summary, record.state, delivery.delivery_id))
+
+    hook = webhook(batch_id=batch_id, event_types=("batch.completed",))
+    await workshop.catalog.webhooks.add_webhook(hook)
+    records = RecordActivities(workshop.blobs, workshop.catalog, Newsroom(workshop.catalog.webhooks, Starter()))
+    closed = closed_batch(batch_id, d0="done", d1="done", d2="failed:encrypted")
+    request = FinishBatchInput(tenant_id=TENANT, batch_id=batch_id, closed=closed)
+    for _ in range(2):
+        await run_activity(records.finish_batch, request)
+    assert len(set(seen)) == 1
+    assert seen[0][:2] == ("batch.completed", BatchState.COMPLETED_WITH_FAILURES)
+    [delivery] = await workshop.catalog.webhooks.list_deliveries(DeliveryFilter(TENANT, hook.webhook_id), 9)
+    assert delivery.payload["data"]["failures_by_code"] == {"encrypted": 1}
+
+
+def webhook(**facts):
+    return Webhook(
+        webhook_id=str(uuid.uuid4()),
+        tenant_id=TENANT,
+        url="https://hooks.example.org/",
+        sealed="gAAA",
+        created_at=datetime.now(UTC),
+        **facts,
+    )
 
 
 async def uploads(workshop, batch_id):

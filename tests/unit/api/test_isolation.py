@@ -82,16 +82,26 @@ async def test_another_tenants_ids_are_answered_like_made_up_ones(world, who):
 async def test_the_owner_finds_all_of_it(world):
     """The walk asks for things that are there, in a way that would find them."""
     for operation in walked(world):
-        async with two_tenants() as fresh:
-            request = operation.request(fresh.ids)
-            who = "owner_admin" if ADMINISTRATION in operation.described.get("tags", ()) else "owner"
-            response = await fresh.call(who, **request)
-            assert response.status_code != 404, f"{operation} {response.text}"
+        who = "owner_admin" if ADMINISTRATION in operation.described.get("tags", ()) else "owner"
+        if operation.method == "GET":
+            response = await world.call(who, **operation.request(world.ids))
+        else:  # it may take away what others ask for
+            async with two_tenants() as fresh:
+                response = await fresh.call(who, **operation.request(fresh.ids))
+        assert response.status_code != 404, f"{operation} {response.text}"
 
 
 async def test_lists_hold_ones_own_alone(world):
     """What a stranger lists or searches holds nothing of the owner's, and the owner's lists do."""
-    for path in ("/v1/batches", "/v1/users", "/v1/api-keys", "/v1/tenants", "/v1/audit", "/v1/connections"):
+    for path in (
+        "/v1/batches",
+        "/v1/users",
+        "/v1/api-keys",
+        "/v1/tenants",
+        "/v1/audit",
+        "/v1/connections",
+        "/v1/webhooks",
+    ):
         assert SECRET_WORD in (await world.call("owner", "GET", path)).text, path
         assert SECRET_WORD not in (await world.call("stranger", "GET", path)).text, path
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 
 from ingather.client import (
     AsyncIngatherClient,
@@ -20,7 +21,7 @@ from ingather.client import (
 )
 from ingather.models.batch import BatchState
 from ingather.models.document import DocumentStatus
-from ingather.settings import Settings, SourceSettings
+from ingather.settings import Settings, SourceSettings, WebhookSettings
 from tests.support.api import ApiInProcess, api_in_process
 from tests.support.listening import listening
 from tests.support.source_jobs import DRIVE, connect
@@ -49,7 +50,11 @@ def shelf(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def world(shelf: Path) -> AsyncIterator[World]:
-    async with api_in_process(Settings(sources=SourceSettings(roots=(shelf,)))) as api:
+    settings = Settings(
+        sources=SourceSettings(roots=(shelf,), keys=Fernet.generate_key().decode()),
+        webhooks=WebhookSettings(allow_private=True),
+    )
+    async with api_in_process(settings) as api:
         transport = httpx.ASGITransport(api.app)
         async with AsyncIngatherClient("http://api.test", transport=transport) as client:
             yield World(api, client)
@@ -158,6 +163,27 @@ async def test_limits_are_known_before_a_byte_is_sent(world: World) -> None:
     limits = await world.client.limits()
     assert limits.max_documents_per_batch == 1_000_000
     assert "max_concurrent_jobs" in limits.raw
+
+
+async def test_webhooks_are_made_tried_and_their_log_is_read(world: World) -> None:
+    """The secret comes once; what was sent is listed, and sent again."""
+    client = world.client
+    made = await client.create_webhook("http://127.0.0.1:9/", event_types=["batch.failed"], description="ops")
+    assert made.secret is not None
+    assert (made.event_types, made.is_enabled, made.batch_id) == (("batch.failed",), True, None)
+    assert [(each.id, each.secret) async for each in client.webhooks()] == [(made.id, None)]
+    changed = await client.edit_webhook(made.id, event_types=[], is_enabled=True)
+    assert changed == await client.webhook(made.id)
+    assert (await client.rotate_webhook(made.id)).secret not in {None, made.secret}
+    tested = await client.test_webhook(made.id)
+    assert (tested.ok, tested.status_code) == (False, None)
+    [sent] = [each async for each in client.deliveries(made.id, status="failed")]
+    assert (sent.event_type, len(sent.attempts)) == ("webhook.test", 1)
+    again = await client.redeliver(made.id, sent.id)
+    assert (await client.delivery(made.id, again.id)).event_id == sent.event_id
+    await client.delete_webhook(made.id)
+    with pytest.raises(NotFoundError):
+        await client.webhook(made.id)
 
 
 async def test_a_source_is_connected_tried_and_browsed(world: World, shelf: Path) -> None:

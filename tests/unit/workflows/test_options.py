@@ -14,6 +14,7 @@ from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
+from activities.webhooks import WebhookActivities
 from ingather.models.batch import ProcessingOptions
 from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, SOURCE_QUEUE
 from worker import DOCUMENTS_PER_PARSER
@@ -91,4 +92,5 @@ def activity_classes():
         index=IndexActivities(None, None, None),
         records=RecordActivities(None, None),
         places=PlaceActivities(None, None),
+        webhooks=WebhookActivities(None, None, None, None),
     )
