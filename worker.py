@@ -38,6 +38,7 @@ from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
+from activities.texts import TextActivities
 from activities.webhooks import Newsroom, TemporalDeliveryStarter, WebhookActivities
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.parser_processes import SupervisedPreparer
@@ -49,6 +50,7 @@ from ingather.bootstrap import (
     archive_limits,
     build_secret_box,
     build_sources,
+    build_text_processor,
     build_webhook_sender,
     connect,
     open_ports,
@@ -62,12 +64,14 @@ from ingather.models.engine import (
     IO_QUEUE,
     MANIFEST_QUEUE,
     ROLES,
+    TEXT_QUEUE,
     WEBHOOK_QUEUE,
     WORKFLOW_QUEUE,
 )
 from ingather.models.errors import ConfigurationError, EngineUnavailableError, IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import PlaceLimits
+from ingather.ports.text_processor import TextProcessor
 from ingather.ports.webhook_sender import WebhookSender
 from ingather.settings import MIB, Settings
 from workflows.batch import BatchWorkflow
@@ -99,6 +103,8 @@ WEBHOOKS_PER_CORE = 25
 """Each waits for its receiver, up to the whole time-out for one that hangs."""
 USUAL_WEBHOOK_BYTES = 2 * MIB
 """A connection with its encryption, and a body of a kilobyte."""
+TEXTS_AT_ONCE = 200
+"""Texts wait for a language model and hold next to nothing meanwhile."""
 FEWEST_AT_ONCE = 4
 """On the smallest machine too, a few are under way: one that takes long is not waited for by all."""
 
@@ -139,6 +145,8 @@ def slots_of(queue: str, settings: Settings) -> int:
     """Activities of a queue at one time: by cores, as far as memory goes. I/O and manifests may have a quarter of it each."""
     if queue == CPU_QUEUE:
         return parser_process_count(settings) * DOCUMENTS_PER_PARSER
+    if queue == TEXT_QUEUE:
+        return TEXTS_AT_ONCE
     per_core, each_bytes = {
         IO_QUEUE: (IO_PER_CORE, USUAL_IO_BYTES),
         MANIFEST_QUEUE: (MANIFESTS_PER_CORE, USUAL_MANIFEST_BYTES),
@@ -218,7 +226,9 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         stack.push_async_callback(sources.close)
         sender = build_webhook_sender(settings)
         stack.push_async_callback(sender.close)
-        classes = _activity_classes(client, ports, preparer, sources, sender=sender, settings=settings)
+        texts = build_text_processor(settings)
+        stack.push_async_callback(texts.close)
+        classes = _activity_classes(client, ports, preparer, sources, sender=sender, texts=texts, settings=settings)
         activities = build_activities(classes)
         queues = [queue for role in roles for queue in ROLES[role]]
         workers = [build_worker(client, queue, activities.get(queue, []), settings) for queue in queues]
@@ -314,6 +324,7 @@ def _activity_classes(
     *,
     sender: WebhookSender,
     settings: Settings,
+    texts: TextProcessor,
 ) -> ActivityClasses:
     manifest = ManifestReader(ports.blobs)
     ingesting = (ports.blobs, ports.catalog, preparer, manifest)
@@ -338,6 +349,7 @@ def _activity_classes(
             PlaceLimits(max_jobs=settings.limits.max_concurrent_jobs, max_bytes=settings.limits.max_concurrent_bytes),
             ports.catalog.accounts,
         ),
+        texts=TextActivities(ports.blobs, ports.catalog, texts, manifest),
     )
 
 

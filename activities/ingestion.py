@@ -152,6 +152,14 @@ class Ingestion:
         """Done without anything to show for it."""
         self._outcome = {"status": DocumentStatus.DONE, "chunk_count": 0}
 
+    def answered(self, answer: StoredBytes, made_for: str) -> None:
+        """Done: a text's answer lies there. One that was made for another document came out of the cache."""
+        self._outcome = {
+            "status": DocumentStatus.DONE,
+            "artifact_key": answer.key,
+            "duplicate_of": None if made_for == self.file_id else made_for,
+        }
+
     def borrow(self, earlier: DocumentRecord) -> None:
         """Done with the artifacts of another collection: only index rows are new."""
         shared = {name: getattr(earlier, name) for name in ("artifact_key", "artifact_offset", "artifact_bytes")}

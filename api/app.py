@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from api import problems
 from api.access import Gate, admitted
-from api.contracts import document_upload, job_body, source_job_body, source_job_socket, source_jobs, tenant_jobs
+from api.contracts import document_upload, job_body, source_job_body, source_job_socket, source_jobs, tenant_jobs, texts
 from api.contracts.job_events import JobAnnouncer
 from api.credentials import Authenticator
 from api.cursors import CursorCodec
@@ -70,6 +70,7 @@ from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
 from api.service.submission import SubmissionService
 from api.service.tenants import TenantBook
+from api.service.texts import TextLimits, TextService
 from api.service.webhooks import WebhookService
 from api.streams import EventStreams, ProgressReader
 from api.streams.meters import StreamMeters
@@ -106,7 +107,7 @@ CACHE_BYTES = 1024 * 1024
 
 BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections, webhooks)
 ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
-CONTRACTS = (tenant_jobs, document_upload, source_jobs)
+CONTRACTS = (tenant_jobs, document_upload, source_jobs, texts)
 
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
 
@@ -235,12 +236,14 @@ def build_app(
     host = urlsplit(public_url or "").hostname
     hosts = frozenset({host} if host else ())
     app = IngatherApi(metrics=metrics, public_hosts=hosts, lifespan=open_parts, is_open=is_open)
-    problems.install(app, {contract.router.prefix: contract.envelope for contract in CONTRACTS})
+    envelopes = {contract.router.prefix: contract.envelope for contract in CONTRACTS}
+    problems.install(app, envelopes | {texts.status_router.prefix: texts.envelope})
     for routes in (*BATCH_ROUTES, *ACCOUNT_ROUTES, service_info):
         app.include_router(routes.router)
     for contract in CONTRACTS:
         app.include_router(contract.router)
     app.include_router(source_jobs.health_router)
+    app.include_router(texts.status_router)
     app.include_router(source_job_socket.router)
     app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
     return app
@@ -307,6 +310,18 @@ def build_parts(
         ),
         webhooks=webhook_service,
         jobs=JobService(stores.catalog, batch_service),
+        texts=TextService(
+            stores.catalog,
+            stores.blobs,
+            engine,
+            batch_service,
+            TextLimits(
+                max_requests=limits.max_batch_requests,
+                concurrency=limits.text_concurrency,
+                max_retries=settings.llm.max_retries,
+                answer_seconds=limits.text_answer_seconds,
+            ),
+        ),
         capacity=Capacity(stores.catalog, batch_service),
         catalog=stores.catalog,
         events=stores.events,

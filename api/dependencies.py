@@ -27,6 +27,7 @@ from api.service.jobs import JobService
 from api.service.open_batches import OpenBatches
 from api.service.search import SearchService
 from api.service.submission import SubmissionService
+from api.service.texts import TextService
 from api.service.webhooks import WebhookService
 from ingather.domain.identifiers import as_uuid
 from ingather.models.errors import BatchNotFoundError, DependencyError, UnauthorizedError, UnsupportedMediaTypeError
@@ -67,6 +68,7 @@ class ApiParts:
     connections: ConnectionService
     webhooks: WebhookService
     jobs: JobService
+    texts: TextService
     open_jobs: OpenBatches
     catalog: Catalog
     events: EventLog

@@ -10,8 +10,10 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile
 
 from ingather.adapters.cached_blob_store import CachedBlobStore
+from ingather.adapters.extractive_texts import ExtractiveTexts
 from ingather.adapters.fernet_box import FernetBox
 from ingather.adapters.openai_embedder import OpenAiEmbedder
+from ingather.adapters.openai_texts import OpenAiTexts
 from ingather.adapters.redis_handoff_queue import RedisHandoffQueue
 from ingather.adapters.s3.blob_store import S3BlobStore
 from ingather.adapters.sources.opener import SourceOpener
@@ -28,6 +30,7 @@ from ingather.ports.event_log import EventLog
 from ingather.ports.handoff_queue import HandoffQueue
 from ingather.ports.secret_box import SecretBox
 from ingather.ports.source import SourceFactory
+from ingather.ports.text_processor import TextProcessor
 from ingather.ports.webhook_sender import WebhookSender
 from ingather.settings import MIB, Settings
 
@@ -154,6 +157,25 @@ def build_embedder(settings: Settings) -> WordLlamaEmbedder | OpenAiEmbedder:
         model=embedder.model,
         api_key=embedder.api_key.get_secret_value() if embedder.api_key else None,
         dimensions=embedder.dimensions,
+    )
+
+
+def build_text_processor(settings: Settings) -> TextProcessor:
+    """The language model that texts go to, or what answers without one. Raises ``ConfigurationError`` for half a setting."""
+    llm = settings.llm
+    if llm.base_url is None and llm.model is None:
+        return ExtractiveTexts(WordLlamaEmbedder())
+    if llm.base_url is None or llm.model is None:
+        raise ConfigurationError(
+            "A language model is half configured: its base URL or its name is missing.",
+            action="Set both INGATHER_LLM__BASE_URL and INGATHER_LLM__MODEL, or neither.",
+        )
+    return OpenAiTexts(
+        base_url=llm.base_url,
+        model=llm.model,
+        api_key=llm.api_key.get_secret_value() if llm.api_key else None,
+        timeout=llm.timeout,
+        structured_outputs=llm.structured_outputs,
     )
 
 

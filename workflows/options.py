@@ -16,8 +16,11 @@ from ingather.models.engine import (
     FETCH_SECONDS,
     HEARTBEAT_TIMEOUT,
     IO_QUEUE,
+    LONGEST_MODEL_SECONDS,
     MANIFEST_QUEUE,
     PACK_DOCUMENTS,
+    TEXT_CALLS,
+    TEXT_QUEUE,
     WEBHOOK_QUEUE,
 )
 
@@ -68,6 +71,14 @@ def ingest_options(options: ProcessingOptions) -> ActivityOptions:
         retry_policy=_PATIENT,
         # Anything less leaves a zombie writing while the batch closes.
         cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
+
+
+def text_options(options: ProcessingOptions) -> ActivityOptions:
+    """One text. Requests to the model have a time-out of their own; this is for what would hang beyond it."""
+    return ingest_options(options) | ActivityOptions(
+        task_queue=TEXT_QUEUE,
+        start_to_close_timeout=timedelta(seconds=TEXT_CALLS * LONGEST_MODEL_SECONDS + _STORE_AND_WRITE_SECONDS),
     )
 
 

@@ -62,6 +62,8 @@ class Stage(StrEnum):
     EMBEDDING = "embedding"
     WRITING = "writing"
     EXPANDING = "expanding"
+    ANSWERING = "answering"
+    """A text is with the language model, or with what answers in its place."""
     HANDING_ON = "handing_on"
     """On its way into the next stage's list."""
 

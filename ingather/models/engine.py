@@ -9,10 +9,12 @@ MANIFEST_QUEUE = "ingather-manifests"
 WEBHOOK_QUEUE = "ingather-webhooks"
 """Requests to receivers that may take their time: on a queue of their own, they hold up nothing."""
 CPU_QUEUE = "ingather-cpu"
+TEXT_QUEUE = "ingather-texts"
+"""A language model is waited for, a minute and longer: on a queue of its own, texts hold up no document."""
 
 ROLES: dict[str, tuple[str, ...]] = {
     "workflows": (WORKFLOW_QUEUE,),
-    "io": (IO_QUEUE, MANIFEST_QUEUE, WEBHOOK_QUEUE),
+    "io": (IO_QUEUE, MANIFEST_QUEUE, WEBHOOK_QUEUE, TEXT_QUEUE),
     "cpu": (CPU_QUEUE,),
 }
 """The task queues of each role a worker process may take."""
@@ -67,3 +69,8 @@ HEARTBEAT_THROTTLE = timedelta(seconds=1)
 
 FETCH_SECONDS = 540
 """What a connected source may take for one file."""
+
+LONGEST_MODEL_SECONDS = 600
+"""What a language model may be given for one answer."""
+TEXT_CALLS = 2
+"""Requests to a model in one attempt at a text: the second where the answer to the first has to be put right."""

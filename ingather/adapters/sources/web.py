@@ -4,13 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import httpx
 import structlog
 
 from ingather.adapters.guarded_http import AddressRefusedError, guarded_client
+from ingather.adapters.retry_after import seconds_asked
 from ingather.adapters.sources.patience import Patience
 from ingather.models.errors import DocumentError, SourceAccessDeniedError, SourceUnavailableError
 
@@ -112,28 +111,10 @@ def passing(who: str, response: httpx.Response, reason: str = "") -> SourceUnava
     words = f"{response.status_code}, {reason}" if reason else str(response.status_code)
     return SourceUnavailableError(
         f"{who} answered with an error that may pass ({words}).",
-        retry_after_seconds=retry_after(response),
+        retry_after_seconds=seconds_asked(response.headers.get("Retry-After")),
         status=response.status_code,
         is_limit=response.status_code == 429 or "limit" in reason.lower(),
     )
-
-
-def retry_after(response: httpx.Response) -> float | None:
-    """Seconds the service asks to wait, given as a number or as a date; None where it does not ask."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isdecimal():
-        return float(value[:9])
-    at = moment(value)
-    return None if at is None else max(0.0, (at - datetime.now(UTC)).total_seconds())
-
-
-def moment(value: str) -> datetime | None:
-    """A header's date in UTC; None for what is none, or lies beyond all calendars."""
-    try:
-        at = parsedate_to_datetime(value)
-        return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 async def read_bounded(response: httpx.Response, who: str) -> bytes:
