@@ -73,11 +73,11 @@ class _Claim:
     contract: str
     batch_id: str
     created_by: str
-    options: ProcessingOptions | None = None
-    """What its door settles, whatever the client says."""
     existing: BatchRecord | None = None
     is_begun: bool = False
     """The existing batch has its workflow: the request is a mere replay."""
+    options: ProcessingOptions | None = None
+    """What its door settles, whatever the client says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,13 +118,10 @@ class OpenAiTexts:
         client = await self._open_client()
         import openai  # noqa: PLC0415  # it is loaded by now
 
+        create: Any = client.chat.completions.create  # messages are plain objects here, as the protocol has them
         wanted = {"response_format": response_format} if response_format else {}
         try:
-            completion: ChatCompletion = await client.chat.completions.create(
-                model=self._model,
-                messages=list(messages),  # type: ignore[arg-type]  # plain objects, as the protocol has them
-                **wanted,  # type: ignore[arg-type]  # as above
-            )
+            completion: ChatCompletion = await create(model=self._model, messages=list(messages), **wanted)
         except openai.APIStatusError as error:
             raise self._refused(error.status_code, error.response.headers.get("Retry-After")) from None
         except openai.APITimeoutError:
