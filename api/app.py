@@ -261,7 +261,7 @@ def build_parts(
 ) -> ApiParts:
     """Services over ports, with the limits of the settings."""
     limits = settings.limits
-    has_provider = settings.embedder.kind == "openai"
+    has_provider = settings.embedder.kind == "openai" or settings.llm.base_url is not None
     batch_service = BatchService(stores.catalog, engine, reader, has_provider=has_provider)
     gate = build_gate(settings, stores, limiter or LimitsRateLimiter.in_memory())
     receiving = Receiving(

@@ -23,11 +23,12 @@ from ingather.domain.workload import DocumentWork, Workload
 from ingather.models.batch import BatchProgress, BatchState
 from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE, WORKFLOW_QUEUE
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, TEXT_QUEUE, WORKFLOW_QUEUE
 from ingather.models.errors import CatalogUnavailableError, EngineUnavailableError
 from ingather.models.identity import child_workflow_id_for, workflow_id_for
 from ingather.models.messages import PlacesLine
 from ingather.ports.catalog import DocumentCost
+from workflows.pipelines import TEXT
 
 NO_WORKER = "no worker"
 SILENT_SECONDS = 10.0
@@ -127,7 +128,7 @@ class Waiting:
         if progress.state is BatchState.QUEUED or (progress.state in _WORKING and not progress.counts.in_flight):
             queue = IO_QUEUE  # its request, its manifest
         elif progress.state in _WORKING:
-            queue = CPU_QUEUE
+            queue = TEXT_QUEUE if snapshot.record.spec.pipeline == TEXT else CPU_QUEUE
         else:
             return False
         if not await self._is_silent(queue):

@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PROVIDER = "openai"
-LIMIT_REACHED = "status 429"
-"""Reason of an error where the service asked to be left alone."""
-
 StructuredOutputs = Literal["json_schema", "json_object", "off"]
 
 _PASSING_STATUSES = frozenset({408, 409, 425, 429, 529})
