@@ -43,11 +43,13 @@ from activities.webhooks import Newsroom, TemporalDeliveryStarter, WebhookActivi
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.parsers.limits import ParseLimits
+from ingather.adapters.read_by_model import ReadByModel
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.adapters.zip_archive import ZipArchiveReader
 from ingather.bootstrap import (
     Ports,
     archive_limits,
+    build_reader,
     build_secret_box,
     build_sources,
     build_text_processor,
@@ -71,6 +73,7 @@ from ingather.models.engine import (
 from ingather.models.errors import ConfigurationError, EngineUnavailableError, IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import PlaceLimits
+from ingather.ports.document_preparer import DocumentPreparer
 from ingather.ports.text_processor import TextProcessor
 from ingather.ports.webhook_sender import WebhookSender
 from ingather.settings import MIB, Settings
@@ -217,7 +220,8 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(open_ports(settings))
         preparer = build_preparer(ports.embedder, settings)
-        stack.push_async_callback(preparer.close)
+        documents = ReadByModel(preparer, build_reader(settings))
+        stack.push_async_callback(documents.close)
         ahead = asyncio.ensure_future(_prepare_ahead(roles, ports, preparer, settings))
         ahead.add_done_callback(lambda _: leave_out_what_stays())
         stack.callback(ahead.cancel)
@@ -228,7 +232,7 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         stack.push_async_callback(sender.close)
         texts = build_text_processor(settings)
         stack.push_async_callback(texts.close)
-        classes = _activity_classes(client, ports, preparer, sources, sender=sender, texts=texts, settings=settings)
+        classes = _activity_classes(client, ports, documents, sources, sender=sender, texts=texts, settings=settings)
         activities = build_activities(classes)
         queues = [queue for role in roles for queue in ROLES[role]]
         workers = [build_worker(client, queue, activities.get(queue, []), settings) for queue in queues]
@@ -319,7 +323,7 @@ async def succeeds(prepare: Callable[[], Awaitable[object]]) -> bool:
 def _activity_classes(
     client: Client,
     ports: Ports,
-    preparer: SupervisedPreparer,
+    preparer: DocumentPreparer,
     sources: OpenSources,
     *,
     sender: WebhookSender,

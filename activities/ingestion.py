@@ -107,6 +107,7 @@ class Ingestion:
             quality_threshold=options.quality_threshold,
             preserve_structure=options.preserve_structure,
             extract_math=options.extract_math,
+            parsing_model=options.parsing_model,
             timeout_seconds=options.timeout_seconds,
             kills=self.request.kills,
         )

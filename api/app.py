@@ -84,6 +84,7 @@ from ingather.adapters.sources.patience import FOR_PEOPLE
 from ingather.bootstrap import (
     Stores,
     build_embedder,
+    build_reader,
     build_secret_box,
     build_sources,
     build_webhook_sender,
@@ -297,6 +298,7 @@ def build_parts(
             webhook_service,
             parser_seconds=limits.parser_seconds,
             max_parser_seconds=limits.max_parser_seconds,
+            parsing_model=_parsing_model(settings),
             children_at_once=settings.engine.children_at_once,
             pipelines=tuple(PIPELINES) if settings.engine.allow_noop else OFFERED_PIPELINES,
             rules=rules_in(gate.tenants.find),
@@ -356,6 +358,12 @@ def build_parts(
         ),
         open_jobs=OpenBatches(stores.catalog, batch_service, source_job_body.CONTRACT),
     )
+
+
+def _parsing_model(settings: Settings) -> str | None:
+    """What the language model is called that documents may be read by. Opens nothing."""
+    reader = build_reader(settings)
+    return reader.name if reader else None
 
 
 def _embedding_models(settings: Settings) -> frozenset[str]:

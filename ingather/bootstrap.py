@@ -13,6 +13,7 @@ from ingather.adapters.cached_blob_store import CachedBlobStore
 from ingather.adapters.extractive_texts import ExtractiveTexts
 from ingather.adapters.fernet_box import FernetBox
 from ingather.adapters.openai_embedder import OpenAiEmbedder
+from ingather.adapters.openai_reader import OpenAiReader
 from ingather.adapters.openai_texts import OpenAiTexts
 from ingather.adapters.redis_handoff_queue import RedisHandoffQueue
 from ingather.adapters.s3.blob_store import S3BlobStore
@@ -162,9 +163,22 @@ def build_embedder(settings: Settings) -> WordLlamaEmbedder | OpenAiEmbedder:
 
 def build_text_processor(settings: Settings) -> TextProcessor:
     """The language model that texts go to, or what answers without one. Raises ``ConfigurationError`` for half a setting."""
+    return _language_model(settings) or ExtractiveTexts(WordLlamaEmbedder())
+
+
+def build_reader(settings: Settings) -> OpenAiReader | None:
+    """The language model that reads documents; None without one. Raises ``ConfigurationError`` for half a setting."""
+    text = _language_model(settings)
+    if text is None:
+        return None
+    vision = settings.llm.vision_model
+    return OpenAiReader(text, _language_model(settings, vision) if vision else None)
+
+
+def _language_model(settings: Settings, model: str | None = None) -> OpenAiTexts | None:
     llm = settings.llm
     if llm.base_url is None and llm.model is None:
-        return ExtractiveTexts(WordLlamaEmbedder())
+        return None
     if llm.base_url is None or llm.model is None:
         raise ConfigurationError(
             "A language model is half configured: its base URL or its name is missing.",
@@ -172,7 +186,7 @@ def build_text_processor(settings: Settings) -> TextProcessor:
         )
     return OpenAiTexts(
         base_url=llm.base_url,
-        model=llm.model,
+        model=model or llm.model,
         api_key=llm.api_key.get_secret_value() if llm.api_key else None,
         timeout=llm.timeout,
         structured_outputs=llm.structured_outputs,

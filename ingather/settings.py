@@ -100,6 +100,8 @@ class LlmSettings(BaseModel):
     """Address of an OpenAI-compatible service, up to and including the version; without it `/batch_process` answers without a language model, out of the texts' own words."""
     model: str | None = None
     """Name of that service's model."""
+    vision_model: str | None = None
+    """Name of a model of that service that sees: for pictures in jobs with `use_llm_parsing`. Without it they have no text."""
     api_key: SecretStr | None = None
     timeout: timedelta = Field(
         default=timedelta(seconds=60), gt=timedelta(), le=timedelta(seconds=LONGEST_MODEL_SECONDS)
@@ -110,7 +112,7 @@ class LlmSettings(BaseModel):
     max_retries: int = Field(default=5, ge=0, le=20)
     """How often a text is tried again whose model did not answer."""
 
-    @field_validator("base_url", "model", "api_key", mode="before")
+    @field_validator("base_url", "model", "vision_model", "api_key", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         """A compose file passes a variable on that may be empty."""

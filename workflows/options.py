@@ -55,6 +55,9 @@ _ENDLESS = RetryPolicy(
 _STORE_AND_WRITE_SECONDS = 240
 """What one attempt may take beside parsing: store, embed, write; and get the bytes, where they were handed in."""
 
+_READ_SECONDS = 2 * 3_600
+"""And where a language model reads it: some hundred requests, and the parse of what it wrote."""
+
 _PARSES_AN_ATTEMPT = 8
 """A crashed parser gets a second chance inside the attempt, and a document may wait in line behind others that take
 all the time they have. Heartbeats notice a dead worker long before this."""
@@ -65,7 +68,10 @@ def ingest_options(options: ProcessingOptions) -> ActivityOptions:
     return ActivityOptions(
         task_queue=CPU_QUEUE,
         start_to_close_timeout=timedelta(
-            seconds=_PARSES_AN_ATTEMPT * options.timeout_seconds + _STORE_AND_WRITE_SECONDS + FETCH_SECONDS
+            seconds=_PARSES_AN_ATTEMPT * options.timeout_seconds
+            + _STORE_AND_WRITE_SECONDS
+            + FETCH_SECONDS
+            + (_READ_SECONDS if options.parsing_model else 0)
         ),
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
         retry_policy=_PATIENT,

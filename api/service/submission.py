@@ -106,6 +106,8 @@ class SubmissionService:
     """Wall clock of a parse where a batch does not say."""
     max_parser_seconds: float = 300.0
     """The most it may ask for."""
+    parsing_model: str | None = None
+    """The language model that documents may be read by; None without one."""
     children_at_once: int = 8
     pipelines: tuple[str, ...] = OFFERED_PIPELINES
     """Those that batches may have."""
@@ -260,6 +262,9 @@ class SubmissionService:
 
     def _options(self, wanted: ProcessingOptions) -> ProcessingOptions:
         """The options as the batch keeps them. Raises ``ValidationFailedError`` for one over its limit."""
+        if wanted.parsing_model not in {None, self.parsing_model}:
+            known = f"The model here is {self.parsing_model}." if self.parsing_model else "There is none here."
+            raise ValidationFailedError(f"The option parsing_model names no language model of this deployment. {known}")
         if "timeout_seconds" not in wanted.model_fields_set:
             return wanted.model_copy(update={"timeout_seconds": self.parser_seconds})
         if wanted.timeout_seconds > self.max_parser_seconds:

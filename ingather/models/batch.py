@@ -110,6 +110,8 @@ class ProcessingOptions(BaseModel):
     """
     extract_math: bool = False
     """Never cut a formula in LaTeX that fits into a chunk, and keep each chunk's formulas as its metadata."""
+    parsing_model: str | None = Field(default=None, max_length=255)
+    """The deployment's language model, where it shall read what the parsers found and write it as Markdown."""
     pack_small: bool = False
     """Let up to 16 documents under 64 KB share an activity, also in a batch of 1,000 documents or fewer."""
     timeout_seconds: float = Field(default=60.0, gt=0, le=3_600)
@@ -123,7 +125,7 @@ class ProcessingOptions(BaseModel):
     @property
     def packs_documents(self) -> bool:
         """Whether small documents may share an activity: in one they are on their way together."""
-        return self.parallel_processing
+        return self.parallel_processing and self.parsing_model is None
 
     @property
     def retries(self) -> int:

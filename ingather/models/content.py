@@ -62,6 +62,8 @@ class Stage(StrEnum):
     EMBEDDING = "embedding"
     WRITING = "writing"
     EXPANDING = "expanding"
+    READING = "reading"
+    """A language model reads what the parser found."""
     ANSWERING = "answering"
     """A text is with the language model, or with what answers in its place."""
     HANDING_ON = "handing_on"
@@ -134,6 +136,8 @@ class PrepareRequest:
     """Let chunks break at headings and pages first, and keep both as chunk metadata."""
     extract_math: bool = False
     """Keep formulas whole, and list them as chunk metadata."""
+    parsing_model: str | None = None
+    """The language model that reads what the parser found; None for the parser alone."""
     timeout_seconds: float = 60.0
     """Wall clock for the parser process."""
     kills: int = 0

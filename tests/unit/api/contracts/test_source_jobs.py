@@ -9,7 +9,7 @@ from ingather.models.batch import BatchState, Counts
 from ingather.models.content import Stage
 from ingather.models.document import DocumentFailure, DocumentStatus
 from ingather.models.messages import DocumentHeartbeat
-from ingather.settings import AuthSettings, EmbedderSettings, Limits, Settings
+from ingather.settings import AuthSettings, EmbedderSettings, Limits, LlmSettings, Settings
 from tests.support.api import api_in_process
 from tests.support.callers import key_of
 from tests.support.source_jobs import (
@@ -160,6 +160,16 @@ async def test_the_model_that_is_there_may_be_preferred():
         ({"file_selections": [selection("drive", DRIVE, "a")] * 21}, "file_selections"),
     ],
 )
+async def test_a_language_model_reads_the_files_where_a_job_asks_for_it():
+    """The job's batch names it; without being asked, none does."""
+    llm = LlmSettings(base_url="http://127.0.0.1:9/v1", model="reads", vision_model="sees")
+    async with connected(llm=llm) as api:
+        asked = await create(api, processing_options={"use_llm_parsing": True})
+        plain = await create(api)
+    assert api.engine.specs[asked["job_id"]].options.parsing_model == "reads+sees"
+    assert api.engine.specs[plain["job_id"]].options.parsing_model is None
+
+
 async def test_a_job_that_cannot_be_made_is_400(api, body, said):
     """With one sentence in ``detail`` that names the place; this contract has no 422."""
     response = await api.http.post("/batch/jobs", json=job_body() | body)
