@@ -40,6 +40,7 @@ from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
 from activities.texts import TextActivities
 from activities.webhooks import Newsroom, TemporalDeliveryStarter, WebhookActivities
+from ingather.adapters.embed_by_name import EmbedByName
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.parsers.limits import ParseLimits
@@ -49,6 +50,7 @@ from ingather.adapters.zip_archive import ZipArchiveReader
 from ingather.bootstrap import (
     Ports,
     archive_limits,
+    build_other_embedders,
     build_reader,
     build_secret_box,
     build_sources,
@@ -220,7 +222,7 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(open_ports(settings))
         preparer = build_preparer(ports.embedder, settings)
-        documents = ReadByModel(preparer, build_reader(settings))
+        documents = EmbedByName(ReadByModel(preparer, build_reader(settings)), build_other_embedders(settings))
         stack.push_async_callback(documents.close)
         ahead = asyncio.ensure_future(_prepare_ahead(roles, ports, preparer, settings))
         ahead.add_done_callback(lambda _: leave_out_what_stays())

@@ -108,6 +108,7 @@ class Ingestion:
             preserve_structure=options.preserve_structure,
             extract_math=options.extract_math,
             parsing_model=options.parsing_model,
+            embedding_model=options.embedding_model,
             timeout_seconds=options.timeout_seconds,
             kills=self.request.kills,
         )

@@ -84,11 +84,13 @@ from ingather.adapters.sources.patience import FOR_PEOPLE
 from ingather.bootstrap import (
     Stores,
     build_embedder,
+    build_other_embedders,
     build_reader,
     build_secret_box,
     build_sources,
     build_webhook_sender,
     connect,
+    embedding_models,
     migrate,
     open_stores,
 )
@@ -221,13 +223,9 @@ async def _open_search(settings: Settings) -> AsyncIterator[SearchService]:
         backend = SearchProcess(settings, open_local_backend)
         stack.push_async_callback(backend.close)
         backend.warm_up()
-        if settings.embedder.kind == "wordllama":
-            yield SearchService(backend)
-            return
-        embedder = remote_or_none(build_embedder(settings))
-        if embedder is not None:
-            stack.push_async_callback(embedder.close)
-        yield SearchService(backend, embedder)
+        search = SearchService(backend, remote_or_none(build_embedder(settings)), build_other_embedders(settings))
+        stack.push_async_callback(search.close)
+        yield search
 
 
 def build_app(
@@ -274,7 +272,7 @@ def build_parts(
         ),
         gate.tenants,
     )
-    box = build_secret_box(settings)
+    box, known_models = build_secret_box(settings), embedding_models(settings)
     secret, audit = settings.api.cursor_secret, AuditService(stores.catalog.audit)
     webhook_service = WebhookService(
         stores.catalog.webhooks,
@@ -298,6 +296,7 @@ def build_parts(
             webhook_service,
             parser_seconds=limits.parser_seconds,
             max_parser_seconds=limits.max_parser_seconds,
+            embedding_models=known_models,
             parsing_model=_parsing_model(settings),
             children_at_once=settings.engine.children_at_once,
             pipelines=tuple(PIPELINES) if settings.engine.allow_noop else OFFERED_PIPELINES,
@@ -352,7 +351,7 @@ def build_parts(
         public_url=settings.api.public_url,
         temporal_ui_url=settings.temporal_ui.url,
         temporal_namespace=engine.namespace,
-        embedding_models=_embedding_models(settings),
+        embedding_models=frozenset(known_models),
         allowed_origins=frozenset(
             map(origin_of, filter(None, (*settings.api.allowed_origins, settings.api.public_url)))
         ),
@@ -364,12 +363,6 @@ def _parsing_model(settings: Settings) -> str | None:
     """What the language model is called that documents may be read by. Opens nothing."""
     reader = build_reader(settings)
     return reader.name if reader else None
-
-
-def _embedding_models(settings: Settings) -> frozenset[str]:
-    """What a client may call the model that documents are embedded with."""
-    embedder = settings.embedder
-    return frozenset({"wordllama"} if embedder.kind == "wordllama" else {embedder.model} if embedder.model else ())
 
 
 def build_gate(settings: Settings, stores: Stores, limiter: RateLimiter) -> Gate:

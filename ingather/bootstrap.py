@@ -1,5 +1,7 @@
 """Ports from settings, shared by every composition root: workers, API, stack, bench."""
 
+import hashlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from temporalio.envconfig import ClientConfigProfile
 from ingather.adapters.cached_blob_store import CachedBlobStore
 from ingather.adapters.extractive_texts import ExtractiveTexts
 from ingather.adapters.fernet_box import FernetBox
+from ingather.adapters.index_by_model import IndexByModel
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.openai_reader import OpenAiReader
 from ingather.adapters.openai_texts import OpenAiTexts
@@ -33,7 +36,7 @@ from ingather.ports.secret_box import SecretBox
 from ingather.ports.source import SourceFactory
 from ingather.ports.text_processor import TextProcessor
 from ingather.ports.webhook_sender import WebhookSender
-from ingather.settings import MIB, Settings
+from ingather.settings import MIB, OtherEmbedder, Settings
 
 CACHE_BYTES = 128 * MIB
 """Packs, manifest pages and fresh artifacts kept in a process."""
@@ -123,11 +126,22 @@ def build_index(settings: Settings) -> ChunkIndex:
     # Arrow comes with it: 25 MB that a process without an index does not need.
     from ingather.adapters.lancedb_index import LanceDbChunkIndex  # noqa: PLC0415  # LanceDB takes a second to import, and the API has no use for it
 
-    return LanceDbChunkIndex(
-        settings.index.uri,
-        dimensions=build_embedder(settings).dimensions,
-        storage_options=_lance_storage(settings) if urlsplit(settings.index.uri).scheme == "s3" else None,
-    )
+    uri = settings.index.uri
+    storage = _lance_storage(settings) if urlsplit(uri).scheme == "s3" else None
+    usual = LanceDbChunkIndex(uri, dimensions=build_embedder(settings).dimensions, storage_options=storage)
+    others = {
+        name: LanceDbChunkIndex(
+            f"{uri.rstrip('/')}/models/{_folder_of(name)}", dimensions=embedder.dimensions, storage_options=storage
+        )
+        for name, embedder in build_other_embedders(settings).items()
+    }
+    return IndexByModel(usual, others) if others else usual
+
+
+def _folder_of(model: str) -> str:
+    """A folder for a model's name, which may hold anything: readable, and no other's."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", model)[:80]
+    return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 
 
 def _lance_storage(settings: Settings) -> dict[str, str]:
@@ -190,6 +204,39 @@ def _language_model(settings: Settings, model: str | None = None) -> OpenAiTexts
         api_key=llm.api_key.get_secret_value() if llm.api_key else None,
         timeout=llm.timeout,
         structured_outputs=llm.structured_outputs,
+    )
+
+
+def build_other_embedders(settings: Settings) -> dict[str, WordLlamaEmbedder | OpenAiEmbedder]:
+    """Further models that batches may name, by their full names. Raises ``ConfigurationError`` for one named twice."""
+    usual, found = build_embedder(settings).name, dict[str, WordLlamaEmbedder | OpenAiEmbedder]()
+    for other in settings.embedder.others:
+        embedder = WordLlamaEmbedder() if other.kind == "wordllama" else _openai_embedder(other)
+        if embedder.name in {usual, *found}:
+            raise ConfigurationError(
+                f"INGATHER_EMBEDDER__OTHERS names {embedder.name} a second time.", action="Leave it out."
+            )
+        found[embedder.name] = embedder
+    return found
+
+
+def embedding_models(settings: Settings) -> dict[str, str | None]:
+    """What clients may call each model that documents can be embedded by, and its full name; None for the usual one."""
+    usual = build_embedder(settings)
+    short = settings.embedder.model if settings.embedder.kind == "openai" else "wordllama"
+    names: dict[str, str | None] = {other.model: None for other in settings.embedder.others}
+    for other, full in zip(settings.embedder.others, build_other_embedders(settings), strict=True):
+        names |= {other.model: full, full: full}
+    return names | {short or usual.name: None, usual.name: None}
+
+
+def _openai_embedder(other: OtherEmbedder) -> OpenAiEmbedder:
+    assert other.base_url is not None  # the settings have seen to it
+    return OpenAiEmbedder(
+        base_url=other.base_url,
+        model=other.model,
+        api_key=other.api_key.get_secret_value() if other.api_key else None,
+        dimensions=other.dimensions,
     )
 
 

@@ -83,6 +83,20 @@ class IndexSettings(BaseModel):
     """A folder, or ``s3://bucket/prefix`` (then with the S3 settings)."""
 
 
+class OtherEmbedder(BaseModel):
+    kind: Literal["wordllama", "openai"] = "openai"
+    base_url: str | None = None
+    model: str = "wordllama"
+    api_key: SecretStr | None = None
+    dimensions: int = Field(default=256, ge=8, le=4_096)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.kind == "openai" and (self.base_url is None or "model" not in self.model_fields_set):
+            raise ValueError("a further embedding model of the kind openai needs base_url, model and dimensions")
+        return self
+
+
 class EmbedderSettings(BaseModel):
     kind: Literal["wordllama", "openai"] = "wordllama"
     """``wordllama`` runs here without a network; ``openai`` is any OpenAI-compatible endpoint."""
@@ -93,6 +107,8 @@ class EmbedderSettings(BaseModel):
     api_key: SecretStr | None = None
     dimensions: int = Field(default=256, ge=8, le=4_096)
     """Length of the remote model's vectors."""
+    others: tuple[OtherEmbedder, ...] = ()
+    """Further models that batches may name, each with an index of its own: a JSON array of `{"model", "base_url", "api_key", "dimensions"}`, or `{"kind": "wordllama"}`."""
 
 
 class LlmSettings(BaseModel):

@@ -51,7 +51,7 @@ class JobOptions(BaseModel):
     use_llm_parsing: bool = False
     """Let the deployment's language model read what the parsers found."""
     embedding_model_preference: str | None = Field(default=None, max_length=255)
-    """The model that this deployment embeds with, or none."""
+    """A model that this deployment embeds with, or none."""
     chunk_size: int = Field(default=1_000, ge=50, le=20_000)
     """Characters."""
     chunk_overlap: int = Field(default=200, ge=0)
@@ -91,7 +91,7 @@ class SourceJobFeed:
 
     Args:
         max_parser_seconds: the longest that a parse may take here.
-        embedding_models: names of the model that this deployment embeds with.
+        embedding_models: names of the models that this deployment embeds with.
         parsing_model: the language model that it reads documents with; None without one.
     """
 
@@ -141,6 +141,7 @@ class SourceJobFeed:
             **{name: getattr(wanted, name) for name in _SHARED},
             timeout_seconds=self._timeout_seconds(wanted),
             parsing_model=self._parsing_model if wanted.use_llm_parsing else None,
+            embedding_model=wanted.embedding_model_preference,
         )
 
     def _timeout_seconds(self, wanted: JobOptions) -> float:

@@ -7,7 +7,8 @@ with the replay's own objects.
 """
 
 import contextlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -106,6 +107,8 @@ class SubmissionService:
     """Wall clock of a parse where a batch does not say."""
     max_parser_seconds: float = 300.0
     """The most it may ask for."""
+    embedding_models: Mapping[str, str | None] = field(default_factory=dict)
+    """What clients may call each model, and its full name; None for the deployment's own."""
     parsing_model: str | None = None
     """The language model that documents may be read by; None without one."""
     children_at_once: int = 8
@@ -265,6 +268,11 @@ class SubmissionService:
         if wanted.parsing_model not in {None, self.parsing_model}:
             known = f"The model here is {self.parsing_model}." if self.parsing_model else "There is none here."
             raise ValidationFailedError(f"The option parsing_model names no language model of this deployment. {known}")
+        if wanted.embedding_model is not None:
+            if wanted.embedding_model not in self.embedding_models:
+                known = ", ".join(sorted(self.embedding_models)) or "none can be named"
+                raise ValidationFailedError(f"The option embedding_model names no model of this deployment: {known}.")
+            wanted = wanted.model_copy(update={"embedding_model": self.embedding_models[wanted.embedding_model]})
         if "timeout_seconds" not in wanted.model_fields_set:
             return wanted.model_copy(update={"timeout_seconds": self.parser_seconds})
         if wanted.timeout_seconds > self.max_parser_seconds:

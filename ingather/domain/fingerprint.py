@@ -25,6 +25,8 @@ def pipeline_fingerprint(description: dict[str, str], options: ProcessingOptions
     chosen |= {name: _ADDED_OPTIONS[name] for name in _ADDED_OPTIONS if getattr(options, name)}
     if options.parsing_model is not None:
         chosen["parsing_model"] = f"{options.parsing_model}/{_READING}"
+    if options.embedding_model is not None:
+        chosen["embedding_model"] = options.embedding_model
     basis = {"code": description, "options": chosen}
     canonical = json.dumps(basis, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

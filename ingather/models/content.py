@@ -138,6 +138,8 @@ class PrepareRequest:
     """Keep formulas whole, and list them as chunk metadata."""
     parsing_model: str | None = None
     """The language model that reads what the parser found; None for the parser alone."""
+    embedding_model: str | None = None
+    """The model that the chunks are embedded by; None for the deployment's own."""
     timeout_seconds: float = 60.0
     """Wall clock for the parser process."""
     kills: int = 0

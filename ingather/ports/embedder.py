@@ -4,6 +4,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import TypeIs
 
 Vectors = npt.NDArray[np.float32]
 """Shape ``(n, dimensions)``, rows of length 1."""
@@ -39,3 +40,8 @@ class RemoteEmbedder(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def is_remote(embedder: Embedder | RemoteEmbedder) -> TypeIs[RemoteEmbedder]:
+    """Whether the model is one behind HTTP."""
+    return hasattr(embedder, "embed_remote")
