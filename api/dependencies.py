@@ -35,6 +35,8 @@ from ingather.ports.catalog import Catalog
 from ingather.ports.event_log import EventLog
 
 MAX_WAIT_SECONDS = 60.0
+SECRET_HEADER = "Ingather-Webhook-Secret"  # noqa: S105  # a name, not a secret
+"""Header of the one answer that shows the secret made for a batch's own webhook."""
 
 
 @dataclass(frozen=True, slots=True)

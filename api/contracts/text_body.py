@@ -11,6 +11,7 @@ from api.reception import Reception, SubmissionSpec
 from api.service.texts import OPERATION, USER_METADATA
 from ingather.models.errors import TooManyTextsError
 from ingather.models.text import TextOptions, TextTask
+from ingather.models.webhook import WebhookSecret, WebhookUrl
 from workflows.pipelines import TEXT
 
 CONTRACT = "texts"
@@ -52,6 +53,10 @@ class NewTextBatch(BaseModel):
     requests: list[TextRequest] = Field(min_length=1)
     batch_id: ClientBatchId | None = None
     """Makes a repeated request the same batch."""
+    webhook_url: WebhookUrl | None = None
+    """Hears of this batch alone, beside the tenant's webhooks."""
+    webhook_secret: WebhookSecret | None = Field(default=None, repr=False)
+    """Signs what is sent there, `whsec_…`; made, and shown once in a header, when left out."""
 
 
 class SentBatch(BaseModel):
@@ -61,6 +66,8 @@ class SentBatch(BaseModel):
 
     requests: list[Any] = Field(min_length=1, repr=False)
     batch_id: ClientBatchId | None = None
+    webhook_url: WebhookUrl | None = None
+    webhook_secret: WebhookSecret | None = Field(default=None, repr=False)
 
     def checked(self, max_requests: int) -> NewTextBatch:
         """Raises ``TooManyTextsError``, and ``ValidationFailedError`` for texts that do not fit."""
@@ -73,7 +80,12 @@ class SentBatch(BaseModel):
         except ValidationError as error:
             problems = field_problems(error, "#/requests")
             raise request_invalid("The request does not fit the schema; see errors.", problems) from None
-        return NewTextBatch.model_construct(requests=requests, batch_id=self.batch_id)
+        return NewTextBatch.model_construct(
+            requests=requests,
+            batch_id=self.batch_id,
+            webhook_url=self.webhook_url,
+            webhook_secret=self.webhook_secret,
+        )
 
 
 _REQUESTS = TypeAdapter(list[TextRequest])
@@ -95,4 +107,10 @@ class TextFeed:
             await take_bytes(f"{number:03}-{request.operation}.json", content, metadata, reception)
         own = {} if self._batch.batch_id is None else {CLIENT_BATCH_ID: self._batch.batch_id}
         count = len(self._batch.requests)
-        return SubmissionSpec(name=f"{count} text{'s' if count != 1 else ''}", pipeline=TEXT, metadata=own)
+        return SubmissionSpec(
+            name=f"{count} text{'s' if count != 1 else ''}",
+            pipeline=TEXT,
+            metadata=own,
+            webhook_url=self._batch.webhook_url,
+            webhook_secret=self._batch.webhook_secret,
+        )

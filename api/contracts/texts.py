@@ -20,6 +20,7 @@ from api.body import UNLIMITED_BODY, RequestBody
 from api.contracts.errors import answering_with, places_of
 from api.contracts.text_body import CLIENT_BATCH_ID, CONTRACT, NewTextBatch, SentBatch, TextFeed
 from api.dependencies import (
+    SECRET_HEADER,
     ApiParts,
     CurrentCaller,
     IdempotencyKey,
@@ -205,6 +206,8 @@ async def process_batch(
         parts.metrics.submitted(accepted.file_count, accepted.upload_bytes)
     record = accepted.snapshot.record
     headers = {"Idempotency-Replayed": "true"} if accepted.was_replayed else {}
+    if accepted.webhook_secret is not None:
+        headers |= {SECRET_HEADER: accepted.webhook_secret, "Cache-Control": "no-store"}
     seconds = _seconds_to_wait(prefer, limits.answer_seconds)
 
     async def is_wanted() -> bool:

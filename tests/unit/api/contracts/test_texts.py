@@ -4,13 +4,14 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
+from cryptography.fernet import Fernet
 
 from ingather.domain.keys import text_result_key
 from ingather.models.batch import BatchState, Counts
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentStatus, Submitted
 from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for
 from ingather.models.text import TextAnswer, TextResult
-from ingather.settings import AuthSettings, Limits, LlmSettings, Settings
+from ingather.settings import AuthSettings, Limits, LlmSettings, Settings, SourceSettings
 from tests.support.api import api_in_process
 from tests.support.callers import key_of, new_tenant
 
@@ -206,6 +207,20 @@ async def test_an_idempotency_key_does_the_same_without_a_name(api):
     batch_id, _ = await batch_of(api)
     assert [answer.json()["batch_id"] for answer in answers] == [batch_id, batch_id]
     assert (await api.http.get("/batch_status/k")).status_code == 404
+
+
+async def test_a_batch_may_name_a_webhook_of_its_own():
+    """It is registered for this batch alone; a secret that is made is shown once, in a header."""
+    sources = SourceSettings(keys=Fernet.generate_key().decode())
+    async with api_in_process(Settings(sources=sources)) as api:
+        body = {"batch_id": "heard", "requests": requests("summarize"), "webhook_url": "https://example.com/hook"}
+        made = await post(api, body)
+        assert made.headers["ingather-webhook-secret"].startswith("whsec_")
+        assert "ingather-webhook-secret" not in (await post(api, body)).headers
+        batch_id, spec = await batch_of(api)
+        [hook] = (await api.http.get("/v1/webhooks", params={"batch_id": batch_id})).json()["data"]
+        assert (hook["url"], spec.is_heard) == ("https://example.com/hook", True)
+        assert (await post(api, body | {"webhook_url": "ftp://example.com"})).status_code == 422
 
 
 @pytest.mark.parametrize(
