@@ -226,12 +226,12 @@ async def process_batch(
 BatchName = Annotated[str, Path(description="The batch's id, or the client's own.")]
 
 
-@status_router.get("/{batch_id}", response_model=TextBatchStatus)
+@status_router.get("/{batch_name}", response_model=TextBatchStatus)
 async def read_status(
-    *, parts: Parts, caller: CurrentCaller, _tenant_id: TenantHeader = None, batch_id: BatchName
+    *, parts: Parts, caller: CurrentCaller, _tenant_id: TenantHeader = None, batch_name: BatchName
 ) -> Response:
     """How far a batch is, with what came of its texts so far."""
-    record = await _record(parts, caller, batch_id)
+    record = await _record(parts, caller, batch_name)
     snapshot = await parts.batches.snapshot(record.tenant_id, record.batch_id)
     return _json(_status(snapshot, await parts.texts.outcomes(snapshot)))
 

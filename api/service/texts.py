@@ -23,10 +23,11 @@ OPERATION = "operation"
 USER_METADATA = "user_metadata"
 """Keys in the metadata of a text's document."""
 
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 3.0
 """Between two looks at whether a client that waits is still there."""
 _PATIENCE_SECONDS = 20.0
 """How long an engine may be away while a client waits for it."""
+_LEAST_SECONDS = 0.05
 _READ_AT_ONCE = 10
 _CANCELLED = "Cancelled before it was processed."
 _NOT_KEPT = "The answer is no longer stored."
@@ -86,17 +87,23 @@ class TextService:
         """
         deadline, heard_at = time.monotonic() + seconds, time.monotonic()
         while True:
-            left = deadline - time.monotonic()
+            left, is_closed = deadline - time.monotonic(), False
             try:
-                await self.engine.until_closed(batch_id, timedelta(seconds=max(0.05, min(left, LOOK_SECONDS))))
+                within = timedelta(seconds=max(_LEAST_SECONDS, min(left, LOOK_SECONDS)))
+                is_closed = await self.engine.until_closed(batch_id, within)
                 heard_at = time.monotonic()
             except EngineUnavailableError:
                 if time.monotonic() - heard_at > _PATIENCE_SECONDS:
                     raise
                 await asyncio.sleep(1)
-            snapshot = await self.batches.snapshot(tenant_id, batch_id)
-            if snapshot.is_final or time.monotonic() >= deadline or not await is_wanted():
-                return snapshot
+            if is_closed or time.monotonic() >= deadline or not await is_wanted():
+                snapshot = await self.batches.snapshot(tenant_id, batch_id)
+                if snapshot.is_final or not is_closed:
+                    return snapshot
+                # Its workflow is over and the catalog has no last word: that is settled elsewhere, and soon.
+                if time.monotonic() >= deadline:
+                    return snapshot
+                await asyncio.sleep(1)
 
     async def outcomes(self, snapshot: BatchSnapshot) -> list[TextOutcome]:
         """What came of each text so far, in the order of the request. Of a batch that has ended, all of them."""

@@ -1,5 +1,6 @@
 """The API in this process: memory adapters behind it, and a stand-in for the workflow engine that keeps its rules."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -158,6 +159,7 @@ class EngineStandIn:
         await self.check()
         if self.on_wait is not None:
             await self.on_wait(batch_id)
+        await asyncio.sleep(0.01)
         return batch_id not in self.open
 
     async def reopen(self, spec: BatchSpec, created_at: datetime, request: RetryRequest) -> ControlAnswer | None:

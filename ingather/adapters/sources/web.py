@@ -111,10 +111,15 @@ def passing(who: str, response: httpx.Response, reason: str = "") -> SourceUnava
     words = f"{response.status_code}, {reason}" if reason else str(response.status_code)
     return SourceUnavailableError(
         f"{who} answered with an error that may pass ({words}).",
-        retry_after_seconds=seconds_asked(response.headers.get("Retry-After")),
+        retry_after_seconds=retry_after(response),
         status=response.status_code,
         is_limit=response.status_code == 429 or "limit" in reason.lower(),
     )
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds the service asks to wait; None where it does not ask."""
+    return seconds_asked(response.headers.get("Retry-After"))
 
 
 async def read_bounded(response: httpx.Response, who: str) -> bytes:
