@@ -34,6 +34,7 @@ OWNER, STRANGER = "11111111-1111-7111-8111-111111111111", "22222222-2222-7222-82
 SECRET_WORD = "quetzalcoatl"
 """In every name and text of the owner's: nobody else may ever read it."""
 MADE_UP = {
+    "batch_name": "01900000-0000-7000-8000-0000000000e5",
     "uuid": "99999999-9999-7999-8999-999999999999",
     "key_id": "zzzzzzzz",
 }
@@ -176,7 +177,7 @@ async def _make_texts(world: TwoTenants) -> None:
     batch_id = batch_id_for(OWNER, "texts", SECRET_WORD)
     answer = await world.call("owner", "POST", "/batch_process", json=body)
     assert answer.status_code == 202, answer.text
-    world.ids["texts/batch_name"] = batch_id
+    world.ids["batch_name"] = batch_id
 
 
 async def _store_document(world: TwoTenants, batch_id: str, file_id: str) -> None:
