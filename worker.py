@@ -38,17 +38,23 @@ from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
+from activities.texts import TextActivities
 from activities.webhooks import Newsroom, TemporalDeliveryStarter, WebhookActivities
+from ingather.adapters.embed_by_name import EmbedByName
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.parsers.limits import ParseLimits
+from ingather.adapters.read_by_model import ReadByModel
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.adapters.zip_archive import ZipArchiveReader
 from ingather.bootstrap import (
     Ports,
     archive_limits,
+    build_other_embedders,
+    build_reader,
     build_secret_box,
     build_sources,
+    build_text_processor,
     build_webhook_sender,
     connect,
     open_ports,
@@ -63,12 +69,15 @@ from ingather.models.engine import (
     MANIFEST_QUEUE,
     ROLES,
     SOURCE_QUEUE,
+    TEXT_QUEUE,
     WEBHOOK_QUEUE,
     WORKFLOW_QUEUE,
 )
 from ingather.models.errors import ConfigurationError, EngineUnavailableError, IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import PlaceLimits
+from ingather.ports.document_preparer import DocumentPreparer
+from ingather.ports.text_processor import TextProcessor
 from ingather.ports.webhook_sender import WebhookSender
 from ingather.settings import MIB, Settings
 from workflows.batch import BatchWorkflow
@@ -105,6 +114,8 @@ WEBHOOKS_PER_CORE = 25
 """Each waits for its receiver, up to the whole time-out for one that hangs."""
 USUAL_WEBHOOK_BYTES = 2 * MIB
 """A connection with its encryption, and a body of a kilobyte."""
+TEXTS_AT_ONCE = 200
+"""Texts wait for a language model and hold next to nothing meanwhile."""
 FEWEST_AT_ONCE = 4
 """On the smallest machine too, a few are under way: one that takes long is not waited for by all."""
 
@@ -150,6 +161,8 @@ def slots_of(queue: str, settings: Settings) -> int:
     """Activities of a queue at one time: by cores, as far as memory goes, of which all but documents may have a quarter each."""
     if queue == CPU_QUEUE:
         return parser_process_count(settings) * DOCUMENTS_PER_PARSER
+    if queue == TEXT_QUEUE:
+        return TEXTS_AT_ONCE
     per_core, each_bytes = {
         IO_QUEUE: (IO_PER_CORE, USUAL_IO_BYTES),
         MANIFEST_QUEUE: (MANIFESTS_PER_CORE, USUAL_MANIFEST_BYTES),
@@ -221,7 +234,8 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(open_ports(settings))
         preparer = build_preparer(ports.embedder, settings)
-        stack.push_async_callback(preparer.close)
+        documents = EmbedByName(ReadByModel(preparer, build_reader(settings)), build_other_embedders(settings))
+        stack.push_async_callback(documents.close)
         ahead = asyncio.ensure_future(_prepare_ahead(roles, ports, preparer, settings))
         ahead.add_done_callback(lambda _: leave_out_what_stays())
         stack.callback(ahead.cancel)
@@ -230,7 +244,9 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         stack.push_async_callback(sources.close)
         sender = build_webhook_sender(settings)
         stack.push_async_callback(sender.close)
-        classes = _activity_classes(client, ports, preparer, sources, sender=sender, settings=settings)
+        texts = build_text_processor(settings)
+        stack.push_async_callback(texts.close)
+        classes = _activity_classes(client, ports, documents, sources, sender=sender, texts=texts, settings=settings)
         activities = build_activities(classes)
         queues = [queue for role in roles for queue in ROLES[role]]
         workers = [build_worker(client, queue, activities.get(queue, []), settings) for queue in queues]
@@ -321,11 +337,12 @@ async def succeeds(prepare: Callable[[], Awaitable[object]]) -> bool:
 def _activity_classes(
     client: Client,
     ports: Ports,
-    preparer: SupervisedPreparer,
+    preparer: DocumentPreparer,
     sources: OpenSources,
     *,
     sender: WebhookSender,
     settings: Settings,
+    texts: TextProcessor,
 ) -> ActivityClasses:
     manifest = ManifestReader(ports.blobs)
     ingesting = (ports.blobs, ports.catalog, preparer, manifest)
@@ -352,6 +369,7 @@ def _activity_classes(
             ports.catalog.accounts,
             ports.catalog,
         ),
+        texts=TextActivities(ports.blobs, ports.catalog, texts, manifest),
     )
 
 

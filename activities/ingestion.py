@@ -111,6 +111,8 @@ class Ingestion:
             quality_threshold=options.quality_threshold,
             preserve_structure=options.preserve_structure,
             extract_math=options.extract_math,
+            parsing_model=options.parsing_model,
+            embedding_model=options.embedding_model,
             timeout_seconds=options.timeout_seconds if left is None else min(options.timeout_seconds, left),
             kills=self.request.kills,
         )
@@ -156,6 +158,14 @@ class Ingestion:
     def accounted_for(self) -> None:
         """Done without anything to show for it."""
         self._outcome = {"status": DocumentStatus.DONE, "chunk_count": 0}
+
+    def answered(self, answer: StoredBytes, made_for: str) -> None:
+        """Done: a text's answer lies there. One that was made for another document came out of the cache."""
+        self._outcome = {
+            "status": DocumentStatus.DONE,
+            "artifact_key": answer.key,
+            "duplicate_of": None if made_for == self.file_id else made_for,
+        }
 
     def borrow(self, earlier: DocumentRecord) -> None:
         """Done with the artifacts of another collection: only index rows are new."""

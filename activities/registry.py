@@ -12,8 +12,9 @@ from activities.manifest import ManifestActivities
 from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
+from activities.texts import TextActivities
 from activities.webhooks import WebhookActivities
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_QUEUE, WEBHOOK_QUEUE
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_QUEUE, TEXT_QUEUE, WEBHOOK_QUEUE
 
 Activity = Callable[..., Any]
 
@@ -31,6 +32,7 @@ class ActivityClasses:
     records: RecordActivities
     places: PlaceActivities
     webhooks: WebhookActivities
+    texts: TextActivities
 
 
 def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
@@ -49,6 +51,7 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.accounting.account_for_document,
             classes.handoff.hand_on_document,
         ],
+        TEXT_QUEUE: [classes.texts.process_text],
         MANIFEST_QUEUE: [classes.manifest.build_manifest],
         IO_QUEUE: [
             # Scheduled here by versions before there was a queue for it.

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from activities.webhooks import Newsroom
 from api import problems
 from api.access import Gate, admitted
-from api.contracts import document_upload, job_body, source_job_body, source_job_socket, source_jobs, tenant_jobs
+from api.contracts import document_upload, job_body, source_job_body, source_job_socket, source_jobs, tenant_jobs, texts
 from api.contracts.job_events import JobAnnouncer
 from api.credentials import Authenticator
 from api.cursors import CursorCodec
@@ -71,6 +71,7 @@ from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
 from api.service.submission import SubmissionService
 from api.service.tenants import TenantBook
+from api.service.texts import TextLimits, TextService
 from api.service.webhooks import WebhookService
 from api.streams import EventStreams, ProgressReader
 from api.streams.meters import StreamMeters
@@ -86,10 +87,13 @@ from ingather.adapters.sources.patience import FOR_PEOPLE
 from ingather.bootstrap import (
     Stores,
     build_embedder,
+    build_other_embedders,
+    build_reader,
     build_secret_box,
     build_sources,
     build_webhook_sender,
     connect,
+    embedding_models,
     migrate,
     open_stores,
 )
@@ -110,7 +114,7 @@ CACHE_BYTES = 1024 * 1024
 
 BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections, webhooks)
 ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
-CONTRACTS = (tenant_jobs, document_upload, source_jobs)
+CONTRACTS = (tenant_jobs, document_upload, source_jobs, texts)
 
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
 
@@ -227,13 +231,9 @@ async def _open_search(settings: Settings) -> AsyncIterator[SearchService]:
         backend = SearchProcess(settings, open_local_backend)
         stack.push_async_callback(backend.close)
         backend.warm_up()
-        if settings.embedder.kind == "wordllama":
-            yield SearchService(backend)
-            return
-        embedder = remote_or_none(build_embedder(settings))
-        if embedder is not None:
-            stack.push_async_callback(embedder.close)
-        yield SearchService(backend, embedder)
+        search = SearchService(backend, remote_or_none(build_embedder(settings)), build_other_embedders(settings))
+        stack.push_async_callback(search.close)
+        yield search
 
 
 def build_app(
@@ -243,13 +243,15 @@ def build_app(
     host = urlsplit(public_url or "").hostname
     hosts = frozenset({host} if host else ())
     app = IngatherApi(metrics=metrics, public_hosts=hosts, lifespan=open_parts, is_open=is_open)
-    problems.install(app, {contract.router.prefix: contract.envelope for contract in CONTRACTS})
+    envelopes = {contract.router.prefix: contract.envelope for contract in CONTRACTS}
+    problems.install(app, envelopes | {texts.status_router.prefix: texts.envelope})
     for routes in (*BATCH_ROUTES, *ACCOUNT_ROUTES, service_info):
         app.include_router(routes.router)
     app.webhooks.post("event")(webhooks.describe_event)
     for contract in CONTRACTS:
         app.include_router(contract.router)
     app.include_router(source_jobs.health_router)
+    app.include_router(texts.status_router)
     app.include_router(source_job_socket.router)
     app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
     return app
@@ -268,7 +270,7 @@ def build_parts(
 ) -> ApiParts:
     """Services over ports, with the limits of the settings."""
     limits = settings.limits
-    has_provider = settings.embedder.kind == "openai"
+    has_provider = settings.embedder.kind == "openai" or settings.llm.base_url is not None
     newsroom = Newsroom(stores.catalog.webhooks, engine, settings.api.public_url or "")
     batch_service = BatchService(stores.catalog, engine, reader, has_provider=has_provider, newsroom=newsroom)
     gate = build_gate(settings, stores, limiter or LimitsRateLimiter.in_memory())
@@ -281,7 +283,7 @@ def build_parts(
         ),
         gate.tenants,
     )
-    box = build_secret_box(settings)
+    box, known_models = build_secret_box(settings), embedding_models(settings)
     secret, audit = settings.api.cursor_secret, AuditService(stores.catalog.audit)
     webhook_service = WebhookService(
         stores.catalog.webhooks,
@@ -306,6 +308,8 @@ def build_parts(
             webhook_service,
             parser_seconds=limits.parser_seconds,
             max_parser_seconds=limits.max_parser_seconds,
+            embedding_models=known_models,
+            parsing_model=_parsing_model(settings),
             children_at_once=settings.engine.children_at_once,
             pipelines=tuple(PIPELINES) if settings.engine.allow_noop else OFFERED_PIPELINES,
             rules=rules_in(gate.tenants.find),
@@ -319,6 +323,18 @@ def build_parts(
         ),
         webhooks=webhook_service,
         jobs=JobService(stores.catalog, batch_service, memory or InMemoryShortMemory()),
+        texts=TextService(
+            stores.catalog,
+            stores.blobs,
+            engine,
+            batch_service,
+            TextLimits(
+                max_requests=limits.max_batch_requests,
+                concurrency=limits.text_concurrency,
+                max_retries=settings.llm.max_retries,
+                answer_seconds=limits.text_answer_seconds,
+            ),
+        ),
         capacity=Capacity(stores.catalog, batch_service),
         catalog=stores.catalog,
         events=stores.events,
@@ -349,7 +365,7 @@ def build_parts(
         public_url=settings.api.public_url,
         temporal_ui_url=settings.temporal_ui.url,
         temporal_namespace=engine.namespace,
-        embedding_models=_embedding_models(settings),
+        embedding_models=frozenset(known_models),
         allowed_origins=frozenset(
             map(origin_of, filter(None, (*settings.api.allowed_origins, settings.api.public_url)))
         ),
@@ -357,10 +373,10 @@ def build_parts(
     )
 
 
-def _embedding_models(settings: Settings) -> frozenset[str]:
-    """What a client may call the model that documents are embedded with."""
-    embedder = settings.embedder
-    return frozenset({"wordllama"} if embedder.kind == "wordllama" else {embedder.model} if embedder.model else ())
+def _parsing_model(settings: Settings) -> str | None:
+    """What the language model is called that documents may be read by. Opens nothing."""
+    reader = build_reader(settings)
+    return reader.name if reader else None
 
 
 def build_gate(settings: Settings, stores: Stores, limiter: RateLimiter) -> Gate:

@@ -27,6 +27,7 @@ from api.service.jobs import JobService
 from api.service.open_batches import OpenBatches
 from api.service.search import SearchService
 from api.service.submission import SubmissionService
+from api.service.texts import TextService
 from api.service.webhooks import WebhookService
 from ingather.domain.identifiers import as_uuid
 from ingather.models.errors import BatchNotFoundError, DependencyError, UnauthorizedError, UnsupportedMediaTypeError
@@ -34,6 +35,8 @@ from ingather.ports.catalog import Catalog
 from ingather.ports.event_log import EventLog
 
 MAX_WAIT_SECONDS = 60.0
+SECRET_HEADER = "Ingather-Webhook-Secret"  # noqa: S105  # a name, not a secret
+"""Header of the one answer that shows the secret made for a batch's own webhook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class ApiParts:
     connections: ConnectionService
     webhooks: WebhookService
     jobs: JobService
+    texts: TextService
     open_jobs: OpenBatches
     catalog: Catalog
     events: EventLog

@@ -14,6 +14,7 @@ from temporalio.client import (
     WithStartWorkflowOperation,
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
+    WorkflowFailureError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
@@ -188,6 +189,26 @@ class BatchEngine:
             await self._client.get_workflow_handle(workflow_id_for(batch_id)).cancel(
                 reason=request.model_dump_json(), rpc_timeout=RPC_TIMEOUT
             )
+
+    async def until_closed(self, batch_id: str, within: timedelta) -> bool:
+        """Whether the workflow closed within that time.
+
+        A long poll: the engine answers when it is over, and is asked nothing meanwhile.
+        """
+        handle = self._client.get_workflow_handle(workflow_id_for(batch_id))
+        try:
+            async with (
+                asyncio.timeout(within.total_seconds()) as waiting,
+                _translated(2 * within, closed_is_known=True),
+            ):
+                await handle.result()
+        except (WorkflowFailureError, BatchClosedError):
+            return True  # cancelled, terminated, or no longer remembered
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            return False
+        return True
 
     async def reopen(self, spec: BatchSpec, created_at: datetime, request: RetryRequest) -> ControlAnswer | None:
         """Start a closed batch again for a retry; None when the answer did not come in time.

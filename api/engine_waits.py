@@ -22,7 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from api.engine_calls import READ_TIMEOUT, SILENT_SECONDS, reached
 from api.recent import Recent
 from ingather.models.engine import MEMO_LINE, WORKFLOW_QUEUE
-from ingather.models.errors import EmbedderUnavailableError, EngineUnavailableError
+from ingather.models.errors import EmbedderUnavailableError, EngineUnavailableError, ModelUnavailableError
 from ingather.models.identity import places_workflow_id_for
 from ingather.models.messages import PlacesLine
 
@@ -31,6 +31,7 @@ POLLS_SECONDS = 2.0
 """How long an answer is shared."""
 
 LIMIT_REACHED = "status 429"
+_PROVIDERS = frozenset({EmbedderUnavailableError.code, ModelUnavailableError.code})
 """How an embedding service's refusal reads in the facts of the failure."""
 
 _LINE_BYTES = 16
@@ -134,7 +135,7 @@ class EngineWaits:
 
     async def _met_a_limit(self, activity: PendingActivityInfo) -> bool:
         info = activity.last_failure.application_failure_info
-        if info.type != EmbedderUnavailableError.code or not activity.HasField("next_attempt_schedule_time"):
+        if info.type not in _PROVIDERS or not activity.HasField("next_attempt_schedule_time"):
             return False
         [facts, *_] = await self._client.data_converter.decode_wrapper(info.details) or [{}]
         return isinstance(facts, dict) and facts.get("reason") == LIMIT_REACHED

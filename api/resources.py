@@ -125,7 +125,7 @@ class Document(Resource):
     quality: float | None = None
     warnings: list[str] = Field(default_factory=list)
     duplicate_of: str | None = None
-    """For a skipped document: the one that was ingested first."""
+    """For a skipped document: the one that was ingested first. For a text: the one its answer was made for before."""
     raw_key: str | None = None
     """Object key of its stored bytes."""
     source: DocumentSource | None = None

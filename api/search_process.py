@@ -18,7 +18,7 @@ import structlog
 
 from activities.failures import described
 from api.service.search import LocalSearch, SearchBackend, local_or_none
-from ingather.bootstrap import build_embedder, build_index
+from ingather.bootstrap import build_embedder, build_index, build_other_embedders
 from ingather.logging import configure_logging
 from ingather.models.errors import IndexUnavailableError, IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
@@ -146,7 +146,8 @@ class SearchProcess:
 
 def open_local_backend(settings: Settings) -> SearchBackend:
     """Index and model of the settings, in this process. A model behind HTTP stays with the caller."""
-    return LocalSearch(build_index(settings), local_or_none(build_embedder(settings)))
+    others = {name: local for name, each in build_other_embedders(settings).items() if (local := local_or_none(each))}
+    return LocalSearch(build_index(settings), local_or_none(build_embedder(settings)), others)
 
 
 def serve(pipe: Connection, settings: Settings, open_backend: Callable[[Settings], SearchBackend]) -> None:

@@ -1,9 +1,10 @@
 """Ports from settings, shared by every composition root: workers, API, stack, bench."""
 
+import hashlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from temporalio.client import Client
@@ -12,6 +13,10 @@ from temporalio.envconfig import ClientConfigProfile
 
 from ingather.adapters.cached_blob_store import CachedBlobStore
 from ingather.adapters.fernet_box import FernetBox
+from ingather.adapters.index_by_model import IndexByModel
+from ingather.adapters.openai_embedder import OpenAiEmbedder
+from ingather.adapters.openai_reader import OpenAiReader
+from ingather.adapters.openai_texts import OpenAiTexts
 from ingather.adapters.redis_handoff_queue import RedisHandoffQueue
 from ingather.adapters.s3.blob_store import S3BlobStore
 from ingather.adapters.sources.opener import SourceOpener
@@ -19,6 +24,7 @@ from ingather.adapters.sources.patience import FOR_BATCHES, Patience
 from ingather.adapters.sql.catalog import SqlCatalog
 from ingather.adapters.sql.migrate import migrate as migrate_catalog
 from ingather.adapters.webhook_http import HttpWebhookSender
+from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.models.archive import ArchiveLimits
 from ingather.models.errors import ConfigurationError
 from ingather.ports.blob_store import BlobStore
@@ -28,12 +34,9 @@ from ingather.ports.event_log import EventLog
 from ingather.ports.handoff_queue import HandoffQueue
 from ingather.ports.secret_box import SecretBox
 from ingather.ports.source import SourceFactory
+from ingather.ports.text_processor import TextProcessor
 from ingather.ports.webhook_sender import WebhookSender
-from ingather.settings import MIB, Settings
-
-if TYPE_CHECKING:
-    from ingather.adapters.openai_embedder import OpenAiEmbedder
-    from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
+from ingather.settings import MIB, OtherEmbedder, Settings
 
 CACHE_BYTES = 128 * MIB
 """Packs, manifest pages and fresh artifacts kept in a process."""
@@ -46,7 +49,7 @@ class Ports:
     blobs: BlobStore
     catalog: Catalog
     index: ChunkIndex
-    embedder: "WordLlamaEmbedder | OpenAiEmbedder"
+    embedder: WordLlamaEmbedder | OpenAiEmbedder
     handoff: HandoffQueue
 
 
@@ -63,8 +66,6 @@ class Stores:
 @asynccontextmanager
 async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
     """Open every port; all are closed when the block ends. Nothing connects before it is used."""
-    from ingather.adapters.openai_embedder import OpenAiEmbedder  # noqa: PLC0415 - as in build_embedder
-
     async with AsyncExitStack() as stack:
         blobs, catalog = build_blob_store(settings), SqlCatalog(settings.catalog.url.get_secret_value())
         index, embedder = build_index(settings), build_embedder(settings)
@@ -125,11 +126,22 @@ def build_index(settings: Settings) -> ChunkIndex:
     # Arrow comes with it: 25 MB that a process without an index does not need.
     from ingather.adapters.lancedb_index import LanceDbChunkIndex  # noqa: PLC0415  # LanceDB takes a second to import, and the API has no use for it
 
-    return LanceDbChunkIndex(
-        settings.index.uri,
-        dimensions=build_embedder(settings).dimensions,
-        storage_options=_lance_storage(settings) if urlsplit(settings.index.uri).scheme == "s3" else None,
-    )
+    uri = settings.index.uri
+    storage = _lance_storage(settings) if urlsplit(uri).scheme == "s3" else None
+    usual = LanceDbChunkIndex(uri, dimensions=build_embedder(settings).dimensions, storage_options=storage)
+    others = {
+        name: LanceDbChunkIndex(
+            f"{uri.rstrip('/')}/models/{_folder_of(name)}", dimensions=embedder.dimensions, storage_options=storage
+        )
+        for name, embedder in build_other_embedders(settings).items()
+    }
+    return IndexByModel(usual, others) if others else usual
+
+
+def _folder_of(model: str) -> str:
+    """A folder for a model's name, which may hold anything: readable, and no other's."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", model)[:80]
+    return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 
 
 def _lance_storage(settings: Settings) -> dict[str, str]:
@@ -145,12 +157,8 @@ def _lance_storage(settings: Settings) -> dict[str, str]:
     return options
 
 
-def build_embedder(settings: Settings) -> "WordLlamaEmbedder | OpenAiEmbedder":
+def build_embedder(settings: Settings) -> WordLlamaEmbedder | OpenAiEmbedder:
     """The model that turns texts into vectors: from the wheel, or behind an OpenAI-compatible endpoint."""
-    # Both need numpy: 13 MB for a process that embeds nothing.
-    from ingather.adapters.openai_embedder import OpenAiEmbedder  # noqa: PLC0415
-    from ingather.adapters.wordllama_embedder import WordLlamaEmbedder  # noqa: PLC0415
-
     embedder = settings.embedder
     if embedder.kind == "wordllama":
         return WordLlamaEmbedder()
@@ -164,6 +172,74 @@ def build_embedder(settings: Settings) -> "WordLlamaEmbedder | OpenAiEmbedder":
         model=embedder.model,
         api_key=embedder.api_key.get_secret_value() if embedder.api_key else None,
         dimensions=embedder.dimensions,
+    )
+
+
+def build_text_processor(settings: Settings) -> TextProcessor:
+    """The language model that texts go to, or what answers without one. Raises ``ConfigurationError`` for half a setting."""
+    # With it comes numpy: 13 MB that the API has no use for.
+    from ingather.adapters.extractive_texts import ExtractiveTexts  # noqa: PLC0415
+
+    return _language_model(settings) or ExtractiveTexts(WordLlamaEmbedder())
+
+
+def build_reader(settings: Settings) -> OpenAiReader | None:
+    """The language model that reads documents; None without one. Raises ``ConfigurationError`` for half a setting."""
+    text = _language_model(settings)
+    if text is None:
+        return None
+    vision = settings.llm.vision_model
+    return OpenAiReader(text, _language_model(settings, vision) if vision else None)
+
+
+def _language_model(settings: Settings, model: str | None = None) -> OpenAiTexts | None:
+    llm = settings.llm
+    if llm.base_url is None and llm.model is None:
+        return None
+    if llm.base_url is None or llm.model is None:
+        raise ConfigurationError(
+            "A language model is half configured: its base URL or its name is missing.",
+            action="Set both INGATHER_LLM__BASE_URL and INGATHER_LLM__MODEL, or neither.",
+        )
+    return OpenAiTexts(
+        base_url=llm.base_url,
+        model=model or llm.model,
+        api_key=llm.api_key.get_secret_value() if llm.api_key else None,
+        timeout=llm.timeout,
+        structured_outputs=llm.structured_outputs,
+    )
+
+
+def build_other_embedders(settings: Settings) -> dict[str, WordLlamaEmbedder | OpenAiEmbedder]:
+    """Further models that batches may name, by their full names. Raises ``ConfigurationError`` for one named twice."""
+    usual, found = build_embedder(settings).name, dict[str, WordLlamaEmbedder | OpenAiEmbedder]()
+    for other in settings.embedder.others:
+        embedder = WordLlamaEmbedder() if other.kind == "wordllama" else _openai_embedder(other)
+        if embedder.name in {usual, *found}:
+            raise ConfigurationError(
+                f"INGATHER_EMBEDDER__OTHERS names {embedder.name} a second time.", action="Leave it out."
+            )
+        found[embedder.name] = embedder
+    return found
+
+
+def embedding_models(settings: Settings) -> dict[str, str | None]:
+    """What clients may call each model that documents can be embedded by, and its full name; None for the usual one."""
+    usual = build_embedder(settings)
+    short = settings.embedder.model if settings.embedder.kind == "openai" else "wordllama"
+    names: dict[str, str | None] = {other.model: None for other in settings.embedder.others}
+    for other, full in zip(settings.embedder.others, build_other_embedders(settings), strict=True):
+        names |= {other.model: full, full: full}
+    return names | {short or usual.name: None, usual.name: None}
+
+
+def _openai_embedder(other: OtherEmbedder) -> OpenAiEmbedder:
+    assert other.base_url is not None  # the settings have seen to it
+    return OpenAiEmbedder(
+        base_url=other.base_url,
+        model=other.model,
+        api_key=other.api_key.get_secret_value() if other.api_key else None,
+        dimensions=other.dimensions,
     )
 
 

@@ -13,6 +13,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from ingather.models.engine import LONGEST_MODEL_SECONDS
+from ingather.models.text import MOST_TEXTS
+
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
@@ -80,6 +83,20 @@ class IndexSettings(BaseModel):
     """A folder, or ``s3://bucket/prefix`` (then with the S3 settings)."""
 
 
+class OtherEmbedder(BaseModel):
+    kind: Literal["wordllama", "openai"] = "openai"
+    base_url: str | None = None
+    model: str = "wordllama"
+    api_key: SecretStr | None = None
+    dimensions: int = Field(default=256, ge=8, le=4_096)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.kind == "openai" and (self.base_url is None or "model" not in self.model_fields_set):
+            raise ValueError("a further embedding model of the kind openai needs base_url, model and dimensions")
+        return self
+
+
 class EmbedderSettings(BaseModel):
     kind: Literal["wordllama", "openai"] = "wordllama"
     """``wordllama`` runs here without a network; ``openai`` is any OpenAI-compatible endpoint."""
@@ -90,6 +107,32 @@ class EmbedderSettings(BaseModel):
     api_key: SecretStr | None = None
     dimensions: int = Field(default=256, ge=8, le=4_096)
     """Length of the remote model's vectors."""
+    others: tuple[OtherEmbedder, ...] = ()
+    """Further models that batches may name, each with an index of its own: a JSON array of `{"model", "base_url", "api_key", "dimensions"}`, or `{"kind": "wordllama"}`."""
+
+
+class LlmSettings(BaseModel):
+    base_url: str | None = None
+    """Address of an OpenAI-compatible service, up to and including the version; without it `/batch_process` answers without a language model, out of the texts' own words."""
+    model: str | None = None
+    """Name of that service's model."""
+    vision_model: str | None = None
+    """Name of a model of that service that sees: for pictures in jobs with `use_llm_parsing`. Without it they have no text."""
+    api_key: SecretStr | None = None
+    timeout: timedelta = Field(
+        default=timedelta(seconds=60), gt=timedelta(), le=timedelta(seconds=LONGEST_MODEL_SECONDS)
+    )
+    """For one request to it."""
+    structured_outputs: Literal["json_schema", "json_object", "off"] = "json_schema"
+    """How the service is asked for JSON: by its schema, as any JSON, or in words alone. What it answers is held to the schema in any case."""
+    max_retries: int = Field(default=5, ge=0, le=20)
+    """How often a text is tried again whose model did not answer."""
+
+    @field_validator("base_url", "model", "vision_model", "api_key", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        """A compose file passes a variable on that may be empty."""
+        return value or None
 
 
 class SourceSettings(BaseModel):
@@ -217,6 +260,12 @@ class Limits(BaseModel):
     """Event streams open at one time from one tenant."""
     streams_per_key: int = Field(default=20, ge=1)
     """Event streams open at one time with one key, or of one user."""
+    max_batch_requests: int = Field(default=50, ge=1, le=MOST_TEXTS)
+    """Texts of one ``/batch_process``."""
+    text_concurrency: int = Field(default=5, ge=1, le=48)
+    """Texts of one batch that are with the language model at one time."""
+    text_answer_seconds: float = Field(default=600.0, gt=0, le=86_400)
+    """How long ``/batch_process`` waits for its batch before it answers 202."""
     requests_per_minute: int = Field(default=600, ge=1)
     """Of one key or user; uploads and opened streams are counted by themselves."""
     anonymous_requests_per_minute: int = Field(default=60_000, ge=1)
@@ -268,6 +317,7 @@ class Settings(BaseSettings):
     catalog: CatalogSettings = CatalogSettings()
     index: IndexSettings = IndexSettings()
     embedder: EmbedderSettings = EmbedderSettings()
+    llm: LlmSettings = LlmSettings()
     sources: SourceSettings = SourceSettings()
     webhooks: WebhookSettings = WebhookSettings()
     temporal_ui: TemporalUiSettings = TemporalUiSettings()

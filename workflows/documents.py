@@ -30,7 +30,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.indexing import INDEX_BATCH_SIZE, PACKED_INDEX_BATCH_SIZE, IndexQueue
     from workflows.journal import Journal
-    from workflows.options import fetch_options, ingest_options, pack_options
+    from workflows.options import fetched, pack_options
     from workflows.outcomes import has_answer, outcome_of, was_cancelled
     from workflows.packs import PackPlan
     from workflows.pipelines import PIPELINES
@@ -89,8 +89,8 @@ class DocumentRun:
         self._journal = journal
         self._on_change = on_change
         self._pipeline = PIPELINES[spec.pipeline]
-        self._options = ingest_options(spec.options)
-        self._fetch_options = fetch_options(spec.options)
+        self._options = self._pipeline.options(spec.options)
+        self._fetch_options = fetched(self._options)
         self._pack_options = pack_options(spec.options)
         self._window = Window(share.plan.window(share.window))
         self._index = IndexQueue(

@@ -16,9 +16,12 @@ from ingather.models.engine import (
     FETCH_SECONDS,
     HEARTBEAT_TIMEOUT,
     IO_QUEUE,
+    LONGEST_MODEL_SECONDS,
     MANIFEST_QUEUE,
     PACK_DOCUMENTS,
     SOURCE_QUEUE,
+    TEXT_CALLS,
+    TEXT_QUEUE,
     WEBHOOK_QUEUE,
 )
 
@@ -53,6 +56,9 @@ _ENDLESS = RetryPolicy(
 _STORE_AND_WRITE_SECONDS = 240
 """What one attempt may take beside parsing: store, embed, write; and get the bytes, where they were handed in."""
 
+_READ_SECONDS = 2 * 3_600
+"""And where a language model reads it: some hundred requests, and the parse of what it wrote."""
+
 _PARSES_AN_ATTEMPT = 8
 """A crashed parser gets a second chance inside the attempt, and a document may wait in line behind others that take
 all the time they have. Heartbeats notice a dead worker long before this."""
@@ -63,7 +69,10 @@ def ingest_options(options: ProcessingOptions) -> ActivityOptions:
     return ActivityOptions(
         task_queue=CPU_QUEUE,
         start_to_close_timeout=timedelta(
-            seconds=_PARSES_AN_ATTEMPT * options.timeout_seconds + _STORE_AND_WRITE_SECONDS + FETCH_SECONDS
+            seconds=_PARSES_AN_ATTEMPT * options.timeout_seconds
+            + _STORE_AND_WRITE_SECONDS
+            + FETCH_SECONDS
+            + (_READ_SECONDS if options.parsing_model else 0)
         ),
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
         retry_policy=_PATIENT,
@@ -72,9 +81,17 @@ def ingest_options(options: ProcessingOptions) -> ActivityOptions:
     )
 
 
-def fetch_options(options: ProcessingOptions) -> ActivityOptions:
-    """One document that is fetched from its source first."""
-    return ingest_options(options) | ActivityOptions(task_queue=SOURCE_QUEUE)
+def fetched(options: ActivityOptions) -> ActivityOptions:
+    """The same for a document that is fetched from its source first."""
+    return options | ActivityOptions(task_queue=SOURCE_QUEUE)
+
+
+def text_options(options: ProcessingOptions) -> ActivityOptions:
+    """One text. Requests to the model have a time-out of their own; this is for what would hang beyond it."""
+    return ingest_options(options) | ActivityOptions(
+        task_queue=TEXT_QUEUE,
+        start_to_close_timeout=timedelta(seconds=TEXT_CALLS * LONGEST_MODEL_SECONDS + _STORE_AND_WRITE_SECONDS),
+    )
 
 
 _BRIEF = RetryPolicy(

@@ -11,7 +11,10 @@ with workflow.unsafe.imports_passed_through():
     from activities.handoff import HandoffActivities
     from activities.ingest import IngestActivities
     from activities.pack import PackActivities
+    from activities.texts import TextActivities
+    from ingather.models.batch import ProcessingOptions
     from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput, IngestPackInput, IngestPackOutput
+    from workflows.options import ActivityOptions, ingest_options, text_options
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,28 @@ class Pipeline:
     """Whether clients are told of it, and tenants may be set to it."""
     takes_place: bool = True
     """Whether its batches wait in the tenant's line for a place."""
+    options: Callable[[ProcessingOptions], ActivityOptions] = ingest_options
+    """Queue, timeouts and retries of one document."""
+    contract: str | None = None
+    """The one door whose batches run through it; None where clients choose it."""
 
 
 HANDOFF = "handoff"
 """Documents go to workers that are not ours."""
+TEXT = "text"
+"""Documents are short texts, each with what a language model is to do with it."""
 
 PIPELINES = {
     "ingest": Pipeline(IngestActivities.ingest_document, indexed=True, process_pack=PackActivities.ingest_pack),
     HANDOFF: Pipeline(HandoffActivities.hand_on_document, indexed=False, process_pack=HandoffActivities.hand_on_pack),
+    TEXT: Pipeline(
+        TextActivities.process_text,
+        indexed=False,
+        is_offered=False,  # its documents are written by its own door
+        takes_place=False,  # a client waits for its few texts, and hours of documents are no reason to
+        options=text_options,
+        contract="texts",
+    ),
     "noop": Pipeline(
         AccountingActivities.account_for_document,
         indexed=False,

@@ -50,6 +50,19 @@ def answering_with(answer: Answer) -> type[APIRoute]:
     return ContractRoute
 
 
+def places_of(error: IngatherError) -> list[dict[str, Any]]:
+    """What does not fit and where, as FastAPI's clients know it: a list of ``{loc, msg, type}``."""
+    found = [(each.pointer, each.detail, each.code) for each in error.facts.get("errors", ())]
+    places = found or [("#", error.message, error.code)]
+    return [{"loc": _location(pointer), "msg": message, "type": code} for pointer, message, code in places]
+
+
+def _location(pointer: str) -> list[str | int]:
+    """Where in the request: ``#/documents/0/filename`` is ``["body", "documents", 0, "filename"]``."""
+    steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.removeprefix("#").split("/")[1:]]
+    return ["body", *(int(step) if step.isdecimal() else step for step in steps)]
+
+
 def _as_ours(error: Exception) -> IngatherError:
     match error:
         case IngatherError():

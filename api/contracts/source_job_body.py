@@ -49,8 +49,9 @@ class JobOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     use_llm_parsing: bool = False
+    """Let the deployment's language model read what the parsers found."""
     embedding_model_preference: str | None = Field(default=None, max_length=255)
-    """The model that this deployment embeds with, or none."""
+    """A model that this deployment embeds with, or none."""
     chunk_size: int = Field(default=1_000, ge=50, le=20_000)
     """Characters."""
     chunk_overlap: int = Field(default=200, ge=0)
@@ -90,12 +91,20 @@ class SourceJobFeed:
 
     Args:
         max_parser_seconds: the longest that a parse may take here.
-        embedding_models: names of the model that this deployment embeds with.
+        embedding_models: names of the models that this deployment embeds with.
+        parsing_model: the language model that it reads documents with; None without one.
     """
 
     def __init__(
-        self, job: NewSourceJob, check: SelectionCheck, *, max_parser_seconds: float, embedding_models: frozenset[str]
+        self,
+        job: NewSourceJob,
+        check: SelectionCheck,
+        *,
+        max_parser_seconds: float,
+        embedding_models: frozenset[str],
+        parsing_model: str | None = None,
     ) -> None:
+        self._parsing_model = parsing_model
         self._job = job
         self._check = check
         self._max_parser_seconds = max_parser_seconds
@@ -118,7 +127,7 @@ class SourceJobFeed:
         return spec
 
     def _options(self, wanted: JobOptions) -> ProcessingOptions:
-        if wanted.use_llm_parsing:
+        if wanted.use_llm_parsing and self._parsing_model is None:
             raise _unserved("use_llm_parsing", "This deployment has no language model to parse with.")
         model = wanted.embedding_model_preference
         if model is not None and model not in self._embedding_models:
@@ -132,6 +141,8 @@ class SourceJobFeed:
             **{name: getattr(wanted, name) for name in _SHARED},
             timeout_seconds=self._timeout_seconds(wanted),
             timeout_bounds_attempt=True,
+            parsing_model=self._parsing_model if wanted.use_llm_parsing else None,
+            embedding_model=wanted.embedding_model_preference,
         )
 
     def _timeout_seconds(self, wanted: JobOptions) -> float:

@@ -61,6 +61,8 @@ _STEP_OF: dict[Stage | None, tuple[FileStatus, int]] = {
     Stage.EXPANDING: ("parsing", 35),
     Stage.DETECTING: ("parsing", 35),
     Stage.PARSING: ("parsing", 40),
+    Stage.READING: ("parsing", 50),
+    Stage.ANSWERING: ("parsing", 50),
     Stage.CHUNKING: ("chunking", 60),
     Stage.EMBEDDING: ("embedding", 75),
     Stage.WRITING: ("storing", 90),

@@ -165,6 +165,7 @@ async def create_job(
             partial(parts.connections.check_selections, caller.tenant_id),
             max_parser_seconds=float(parts.published_limits["max_parser_seconds"]),
             embedding_models=parts.embedding_models,
+            parsing_model=parts.submissions.parsing_model,
         )
         accepted = await parts.submissions.submit(
             caller.tenant_id,

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.access import Caller, TicketParameter, access
 from api.body import UNLIMITED_BODY, RequestBody
-from api.contracts.errors import answering_with
+from api.contracts.errors import answering_with, places_of
 from api.contracts.job_body import CONTRACT, JobDocument, JobFeed, NewJob, priority_of
 from api.contracts.job_events import JobStatus, final_status
 from api.contracts.job_stream import JobWording
@@ -86,9 +86,7 @@ class Cancelled(BaseModel):
 def _answer(error: IngatherError, status: int, headers: Mapping[str, str]) -> Response:
     detail: Any = _TEXTS.get(type(error), error.message)
     if status == 422:
-        found = [(each.pointer, each.detail, each.code) for each in error.facts.get("errors", ())]
-        places = found or [("#", error.message, error.code)]
-        detail = [{"loc": _location(pointer), "msg": message, "type": code} for pointer, message, code in places]
+        detail = places_of(error)
     return _refused(detail, status, headers)
 
 
@@ -279,9 +277,3 @@ async def _updated_at(snapshot: BatchSnapshot, events: EventLog) -> datetime:
     except EventLogUnavailableError:
         last = []
     return max(known, datetime.fromisoformat(orjson.loads(last[0].body)["time"])) if last else known
-
-
-def _location(pointer: str) -> list[str | int]:
-    """Where in the request: ``#/documents/0/filename`` is ``["body", "documents", 0, "filename"]``."""
-    steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.removeprefix("#").split("/")[1:]]
-    return ["body", *(int(step) if step.isdecimal() else step for step in steps)]

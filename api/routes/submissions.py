@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from api.access import GuardedRoute, access
 from api.body import UNLIMITED_BODY, RequestBody
 from api.dependencies import (
+    SECRET_HEADER,
     ApiParts,
     BatchIdPath,
     BatchTenant,
@@ -33,9 +34,6 @@ from api.resources import Batch
 from api.routes.batches import batch_response
 from ingather.models.errors import RequestError, UnsupportedMediaTypeError
 from ingather.models.source import FileSelection, SourceType
-
-SECRET_HEADER = "Ingather-Webhook-Secret"  # noqa: S105  # a name, not a secret
-"""Header of the one answer that shows the secret made for a batch's own webhook."""
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=GuardedRoute)
 

@@ -1,13 +1,17 @@
 """Answering questions from the index."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Protocol
 
-from typing_extensions import TypeIs
+import structlog
 
+from ingather.models.errors import EmbedderUnavailableError
 from ingather.models.search import SearchHit, SearchQuery
 from ingather.ports.chunk_index import ChunkIndex
-from ingather.ports.embedder import Embedder, RemoteEmbedder, Vectors
+from ingather.ports.embedder import Embedder, RemoteEmbedder, Vectors, is_remote
+
+log = structlog.get_logger(__name__)
 
 
 class SearchBackend(Protocol):
@@ -31,13 +35,18 @@ class SearchBackend(Protocol):
 class LocalSearch:
     """Index and model in this process."""
 
-    def __init__(self, index: ChunkIndex, embedder: Embedder | None) -> None:
+    def __init__(
+        self, index: ChunkIndex, embedder: Embedder | None, others: Mapping[str, Embedder] | None = None
+    ) -> None:
         self._index = index
-        self._embedder = embedder
+        self._embedders: dict[str | None, Embedder] = {**(others or {})}
+        if embedder is not None:
+            self._embedders[None] = embedder
 
     async def search(self, query: SearchQuery, vector: Vectors | None) -> list[SearchHit]:
-        if vector is None and self._embedder is not None:
-            vector = await asyncio.to_thread(self._embedder.embed, [query.text])
+        embedder = self._embedders.get(query.model)
+        if vector is None and embedder is not None:
+            vector = await asyncio.to_thread(embedder.embed, [query.text])
         return await self._index.search(query, vector)
 
     async def count(self, tenant_id: str) -> int:
@@ -56,14 +65,45 @@ class LocalSearch:
 class SearchService:
     """Hybrid search within one tenant. Raises ``IndexUnavailableError`` or ``EmbedderUnavailableError``."""
 
-    def __init__(self, backend: SearchBackend, embedder: RemoteEmbedder | None = None) -> None:
+    def __init__(
+        self,
+        backend: SearchBackend,
+        embedder: RemoteEmbedder | None = None,
+        others: Mapping[str, Embedder | RemoteEmbedder] | None = None,
+    ) -> None:
         self._backend = backend
         self._embedder = embedder
+        self._others = others or {}
+        """Further models that batches may name: each has an index of its own."""
 
     async def search(self, query: SearchQuery) -> list[SearchHit]:
-        """Best chunks first."""
+        """Best chunks first, out of every model's index."""
         vector = await self._embedder.embed_remote([query.text]) if self._embedder else None
+        hits = await self._backend.search(query, vector)
+        if not self._others:
+            return hits
+        for name, embedder in self._others.items():
+            hits += await self._of_other(query.model_copy(update={"model": name}), embedder)
+        # Each index ranks for itself; what leads by words and by meaning leads everywhere. The same piece of a
+        # document that was taken in twice, for two models, is one answer.
+        best = {(hit.collection, hit.filename, hit.chunk_ordinal, hit.text): hit for hit in sorted(hits, key=_score)}
+        return sorted(best.values(), key=_score, reverse=True)[: query.limit]
+
+    async def _of_other(self, query: SearchQuery, embedder: Embedder | RemoteEmbedder) -> list[SearchHit]:
+        vector = None
+        if is_remote(embedder):
+            try:
+                vector = await embedder.embed_remote([query.text])
+            except EmbedderUnavailableError as error:
+                # Its documents are still found by their words.
+                log.warning("search.without_vectors", model=query.model, reason=error.message)
         return await self._backend.search(query, vector)
+
+    async def close(self) -> None:
+        """Let go of models behind HTTP."""
+        for embedder in (self._embedder, *self._others.values()):
+            if embedder is not None and is_remote(embedder):
+                await embedder.close()
 
     async def count(self, tenant_id: str) -> int:
         """Searchable chunks."""
@@ -77,15 +117,15 @@ class SearchService:
         await self._backend.check()
 
 
+def _score(hit: SearchHit) -> float:
+    return hit.score
+
+
 def remote_or_none(embedder: Embedder | RemoteEmbedder) -> RemoteEmbedder | None:
     """The model, when it is one behind HTTP."""
-    return embedder if _is_remote(embedder) else None
+    return embedder if is_remote(embedder) else None
 
 
 def local_or_none(embedder: Embedder | RemoteEmbedder) -> Embedder | None:
     """The model, when it is one that computes here."""
-    return None if _is_remote(embedder) else embedder
-
-
-def _is_remote(embedder: Embedder | RemoteEmbedder) -> TypeIs[RemoteEmbedder]:
-    return hasattr(embedder, "embed_remote")
+    return None if is_remote(embedder) else embedder

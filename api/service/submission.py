@@ -7,7 +7,8 @@ with the replay's own objects.
 """
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -46,7 +47,7 @@ from ingather.models.errors import (
 )
 from ingather.models.identity import batch_id_for
 from ingather.ports.catalog import Catalog
-from workflows.pipelines import OFFERED_PIPELINES
+from workflows.pipelines import OFFERED_PIPELINES, PIPELINES
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +77,8 @@ class _Claim:
     existing: BatchRecord | None = None
     is_begun: bool = False
     """The existing batch has its workflow: the request is a mere replay."""
+    options: ProcessingOptions | None = None
+    """What its door settles, whatever the client says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,10 @@ class SubmissionService:
     """Wall clock of a parse where a batch does not say."""
     max_parser_seconds: float = 300.0
     """The most it may ask for."""
+    embedding_models: Mapping[str, str | None] = field(default_factory=dict)
+    """What clients may call each model, and its full name; None for the deployment's own."""
+    parsing_model: str | None = None
+    """The language model that documents may be read by; None without one."""
     children_at_once: int = 8
     pipelines: tuple[str, ...] = OFFERED_PIPELINES
     """Those that batches may have."""
@@ -118,9 +125,15 @@ class SubmissionService:
         contract: str = CONTRACT,
         created_by: str = "anonymous",
         by: Actor | None = None,
+        options: ProcessingOptions | None = None,
     ) -> Accepted:
-        """Take a batch in; it is durable and started when this returns. ``by`` says with which credential, for the audit."""
+        """Take a batch in; it is durable and started when this returns. ``by`` says with which credential, for the audit.
+
+        ``options`` are the door's own, where its clients have no say in them: the same request is the same batch also
+        after they were set otherwise.
+        """
         claim = await self._claim(tenant_id, contract, check_key(key), created_by)
+        claim = replace(claim, options=options)
         structlog.contextvars.bind_contextvars(batch_id=claim.batch_id)
         if not claim.is_begun:
             await self.engine.check()  # before gigabytes are uploaded for nothing
@@ -169,7 +182,8 @@ class SubmissionService:
         spec = await feed(reception) or SubmissionSpec()
         if not reception.tally.document_count and not spec.open:
             raise EmptyBatchError("The request holds no document.")
-        rules_key = None if claim.is_begun else await self._keep_rules(claim.tenant_id, spec.collection)
+        is_ruled = not claim.is_begun and not _is_of_a_door(spec.pipeline)
+        rules_key = await self._keep_rules(claim.tenant_id, spec.collection) if is_ruled else None
         tenant = await self.tenants.get(claim.tenant_id)
         webhook = self._webhook(claim, spec)
         is_heard = webhook is not None or await self.webhooks.is_heard(claim.tenant_id)
@@ -227,10 +241,10 @@ class SubmissionService:
             name=spec.name or _default_name(tally),
             created_by=claim.created_by,
             contract=claim.contract,
-            pipeline=self._pipeline(spec.pipeline or tenant.pipeline),
+            pipeline=self._pipeline(spec.pipeline or tenant.pipeline, claim.contract),
             collection=spec.collection,
             priority=spec.priority,
-            options=self._options(spec.options),
+            options=self._options(claim.options or spec.options),
             metadata=spec.metadata,
             submitted_count=tally.document_count,
             submitted_bytes=tally.size_bytes,
@@ -243,13 +257,22 @@ class SubmissionService:
             metadata_rules_key=rules_key,
         )
 
-    def _pipeline(self, wanted: str) -> str:
-        if wanted not in self.pipelines:
+    def _pipeline(self, wanted: str, contract: str) -> str:
+        is_own = wanted in PIPELINES and PIPELINES[wanted].contract == contract
+        if wanted not in self.pipelines and not is_own:
             raise ValidationFailedError(f"There is no pipeline {wanted!r}: choose from {', '.join(OFFERED_PIPELINES)}.")
         return wanted
 
     def _options(self, wanted: ProcessingOptions) -> ProcessingOptions:
         """The options as the batch keeps them. Raises ``ValidationFailedError`` for one over its limit."""
+        if wanted.parsing_model not in {None, self.parsing_model}:
+            known = f"The model here is {self.parsing_model}." if self.parsing_model else "There is none here."
+            raise ValidationFailedError(f"The option parsing_model names no language model of this deployment. {known}")
+        if wanted.embedding_model is not None:
+            if wanted.embedding_model not in self.embedding_models:
+                known = ", ".join(sorted(self.embedding_models)) or "none can be named"
+                raise ValidationFailedError(f"The option embedding_model names no model of this deployment: {known}.")
+            wanted = wanted.model_copy(update={"embedding_model": self.embedding_models[wanted.embedding_model]})
         if "timeout_seconds" not in wanted.model_fields_set:
             return wanted.model_copy(update={"timeout_seconds": self.parser_seconds})
         if wanted.timeout_seconds > self.max_parser_seconds:
@@ -323,6 +346,11 @@ def _record(spec: BatchSpec, fingerprint: str, sources: tuple[SourceProgress, ..
 
 def _first_state(spec: BatchSpec) -> BatchState:
     return BatchState.PENDING if spec.hold or spec.open else BatchState.QUEUED
+
+
+def _is_of_a_door(pipeline: str | None) -> bool:
+    """Its door writes the documents itself, and their metadata: the tenant's rules are for those of others."""
+    return pipeline in PIPELINES and PIPELINES[pipeline].contract is not None
 
 
 def _default_name(tally: Tally) -> str:

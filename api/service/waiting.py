@@ -23,11 +23,12 @@ from ingather.domain.workload import DocumentWork, Workload
 from ingather.models.batch import BatchProgress, BatchState
 from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE, SOURCE_QUEUE, WORKFLOW_QUEUE
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, SOURCE_QUEUE, TEXT_QUEUE, WORKFLOW_QUEUE
 from ingather.models.errors import CatalogUnavailableError, EngineUnavailableError
 from ingather.models.identity import child_workflow_id_for, workflow_id_for
 from ingather.models.messages import PlacesLine
 from ingather.ports.catalog import DocumentCost
+from workflows.pipelines import TEXT
 
 NO_WORKER = "no worker"
 SILENT_SECONDS = 10.0
@@ -127,9 +128,7 @@ class Waiting:
         if progress.state is BatchState.QUEUED or (progress.state in _WORKING and not progress.counts.in_flight):
             queues = [IO_QUEUE]  # its request, its manifest
         elif progress.state in _WORKING:
-            # Workers of an older version may serve the one and not the other.
-            is_fetched = any(source.connection_id is not None for source in progress.sources)
-            queues = [CPU_QUEUE, SOURCE_QUEUE] if is_fetched else [CPU_QUEUE]
+            queues = _queues_of_documents(snapshot)
         else:
             return False
         if not [queue for queue in queues if await self._is_silent(queue)]:
@@ -211,6 +210,14 @@ def _since_start(progress: BatchProgress, now: datetime) -> float | None:
         return None
     seconds = (now - progress.started_at).total_seconds()
     return ended / seconds if seconds > 0 else None
+
+
+def _queues_of_documents(snapshot: BatchSnapshot) -> list[str]:
+    """Where documents wait for a worker. (Workers of an older version may serve the one and not the other.)"""
+    if snapshot.record.spec.pipeline == TEXT:
+        return [TEXT_QUEUE]
+    is_fetched = any(source.connection_id is not None for source in snapshot.progress.sources)
+    return [CPU_QUEUE, SOURCE_QUEUE] if is_fetched else [CPU_QUEUE]
 
 
 class _Moving(Pace):

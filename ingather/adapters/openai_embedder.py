@@ -2,14 +2,13 @@
 
 import asyncio
 import random
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from typing import Any
 
 import httpx
-import numpy as np
 import structlog
 
+from ingather.adapters.retry_after import seconds_asked
 from ingather.domain.metadata_pairs import well_formed
 from ingather.models.errors import ConfigurationError, EmbedderUnavailableError
 from ingather.ports.embedder import Vectors
@@ -80,6 +79,8 @@ class OpenAiEmbedder:
             EmbedderUnavailableError: the service did not answer, or not with what was asked for.
             ConfigurationError: it refuses the key, the model or the request, or its vectors are of another length.
         """
+        import numpy as np  # noqa: PLC0415 - whoever names models only has no use for it
+
         tasks = [asyncio.create_task(self._embed_batch(batch)) for batch in _batches(texts)]
         try:
             vectors = await asyncio.gather(*tasks)
@@ -117,7 +118,7 @@ class OpenAiEmbedder:
                 reason = f"status {response.status_code}"
                 if response.status_code not in _PASSING_STATUSES:
                     raise self._refused(response.status_code)
-                asked_wait = _retry_after(response)
+                asked_wait = seconds_asked(response.headers.get("Retry-After"))
             if attempt == _ATTEMPTS or (asked_wait or 0.0) > _LONGEST_WAIT_SECONDS:
                 break
             wait = asked_wait or self._first_wait_seconds * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
@@ -146,6 +147,8 @@ class OpenAiEmbedder:
         )
 
     def _read_vectors(self, response: httpx.Response, count: int) -> Vectors:
+        import numpy as np  # noqa: PLC0415 - as above
+
         try:
             data = sorted(response.json()["data"], key=lambda item: item["index"])
             in_order = [item["index"] for item in data] == list(range(count))
@@ -193,14 +196,3 @@ def _batches(texts: list[str]) -> list[list[str]]:
         batches[-1].append(text)
         characters += len(text)
     return batches
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds the service asks to wait, given as a number or as a date; None where it does not ask."""
-    value = response.headers.get("Retry-After", "")
-    if value.isdecimal():
-        return float(value)
-    try:
-        return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
-    except (TypeError, ValueError):
-        return None

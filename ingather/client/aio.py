@@ -80,6 +80,10 @@ class AsyncIngatherClient:
     delivery = AsyncSends(calls.delivery)
     redeliver = AsyncSends(calls.redeliver)
 
+    # Texts
+    process_texts = AsyncSends(calls.process_texts)
+    text_batch = AsyncSends(calls.text_batch)
+
     # Jobs over sources
     create_job = AsyncSends(calls.create_job)
     job = AsyncSends(calls.job)

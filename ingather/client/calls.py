@@ -42,6 +42,7 @@ from ingather.client.models import (
     SourceFile,
     StreamTicket,
     Tenant,
+    TextBatch,
     Token,
     User,
     Webhook,
@@ -615,6 +616,42 @@ def redeliver(webhook_id: str, delivery_id: str, *, idempotency_key: str | None 
     """Send an event again, under its own event id; answers the new delivery."""
     path = f"{_delivery(webhook_id, delivery_id)}/redeliver"
     return Call("POST", path, _read(Delivery.from_json), headers=_key(idempotency_key))
+
+
+# --- Texts ----------------------------------------------------------------------------------
+
+
+def process_texts(
+    requests: Iterable[Mapping[str, Any]],
+    *,
+    batch_id: str | None = None,
+    wait: float | None = LONGEST_WAIT,
+    webhook_url: str | None = None,
+    idempotency_key: str | None = None,
+) -> Call[TextBatch]:
+    """Have short texts summarized, judged, boiled down, asked about, or turned into questions.
+
+    Args:
+        requests: a mapping a text: ``text``, ``operation``, and where wanted ``question``, ``options``, ``user_metadata``.
+        batch_id: a name of one's own; the same with the same requests is the same batch.
+        wait: answer when all have ended, or after so many seconds (60 at the most); at once when 0 or None.
+        webhook_url: hears of this batch alone.
+        idempotency_key: one is made up where none is given; of no use beside a ``batch_id``.
+
+    Raises:
+        InvalidRequestError: too many, or one that does not fit.
+        ConflictError: the ``batch_id`` stands for other requests.
+    """
+    body = {"requests": [dict(each) for each in requests], **_given(batch_id=batch_id, webhook_url=webhook_url)}
+    prefer = _prefer(wait) or {"Prefer": "respond-async"}
+    headers = {**_key(idempotency_key), **prefer}
+    seconds = ANSWER_TIMEOUT + (wait or 0.0)
+    return Call("POST", "/batch_process", _read(TextBatch.from_json), json=body, headers=headers, timeout=seconds)
+
+
+def text_batch(batch_id: str) -> Call[TextBatch]:
+    """How far a batch of texts is, by its id or by the name it was given."""
+    return Call("GET", f"/batch_status/{_segment(batch_id)}", _read(TextBatch.from_json))
 
 
 # --- Jobs over sources ----------------------------------------------------------------------

@@ -593,6 +593,84 @@ class JobStatistics:
         )
 
 
+# --- Texts ----------------------------------------------------------------------------------
+
+ENDED_TEXTS = frozenset({"completed", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class TextOutcome:
+    """What came of one text."""
+
+    index: int
+    """0-based place in the request."""
+    status: str
+    """``completed`` or ``failed``."""
+    result: str | None
+    """Of ``summarize`` and ``qa``."""
+    sentiment: Mapping[str, Any] | None
+    """``sentiment``, ``confidence`` and ``explanation``."""
+    key_points: tuple[str, ...]
+    questions: tuple[str, ...]
+    error: str | None
+    cache_hit: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """``provider``, ``model``, and the client's own ``user_metadata``."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        response = _mapping(raw.get("response"))
+        return cls(
+            index=_integer(raw.get("request_index")) or 0,
+            status=str(raw.get("status", "")),
+            result=_text(response.get("result")),
+            sentiment=_mapping(response["sentiment"]) if "sentiment" in response else None,
+            key_points=tuple(map(str, response.get("key_points") or ())),
+            questions=tuple(map(str, response.get("questions") or ())),
+            error=_text(raw.get("error")),
+            cache_hit=response.get("cache_hit") is True,
+            metadata=_mapping(response.get("metadata")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TextBatch:
+    """A batch of texts at one moment. It is a batch, too."""
+
+    id: str
+    """Its own, or the one that was chosen for it."""
+    status: str
+    """``pending``, ``processing``, ``completed``, ``failed``."""
+    message: str
+    total: int
+    completed: int
+    failed: int
+    results: tuple[TextOutcome, ...]
+    """Of the texts that have ended, in the order of the request."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in ENDED_TEXTS
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        total, failed = _integer(raw.get("total_requests")) or 0, _integer(raw.get("failed")) or 0
+        return cls(
+            id=str(raw.get("batch_id", "")),
+            # The answer to a batch that has ended says no status: it has counts.
+            status=str(raw.get("status") or ("failed" if total and failed == total else "completed")),
+            message=str(raw.get("message", "")),
+            total=total,
+            completed=_integer(raw.get("completed")) or 0,
+            failed=failed,
+            results=tuple(TextOutcome.from_json(each) for each in raw.get("results") or ()),
+            raw=raw,
+        )
+
+
 # --- Streams --------------------------------------------------------------------------------
 
 

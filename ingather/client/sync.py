@@ -92,6 +92,10 @@ class IngatherClient:
     delivery = Sends(calls.delivery)
     redeliver = Sends(calls.redeliver)
 
+    # Texts
+    process_texts = Sends(calls.process_texts)
+    text_batch = Sends(calls.text_batch)
+
     # Jobs over sources
     create_job = Sends(calls.create_job)
     job = Sends(calls.job)

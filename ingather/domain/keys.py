@@ -25,6 +25,11 @@ def parsed_key(tenant_id: str, sha256: str, fingerprint: str) -> str:
     return f"derived/{tenant_id}/{sha256}/{fingerprint}/parsed.arrow"
 
 
+def text_result_key(tenant_id: str, digest: str) -> str:
+    """What came of a text, for all of the tenant's that ask the same of the same (``ingather.domain.texts``)."""
+    return f"texts/{tenant_id}/{digest}.json"
+
+
 def upload_key(tenant_id: str, upload_id: str, part: str) -> str:
     """Bytes as they came in: a large file of its own, or a pack of small ones (``pack-00001``)."""
     return f"uploads/{tenant_id}/{upload_id}/{part}"

@@ -110,6 +110,10 @@ class ProcessingOptions(BaseModel):
     """
     extract_math: bool = False
     """Never cut a formula in LaTeX that fits into a chunk, and keep each chunk's formulas as its metadata."""
+    parsing_model: str | None = Field(default=None, max_length=255)
+    """The deployment's language model, where it shall read what the parsers found and write it as Markdown."""
+    embedding_model: str | None = Field(default=None, max_length=500)
+    """A further model of the deployment that the documents are embedded by, and found by in its own index."""
     pack_small: bool = False
     """Let up to 16 documents under 64 KB share an activity, also in a batch of 1,000 documents or fewer."""
     timeout_seconds: float = Field(default=60.0, gt=0, le=3_600)
@@ -128,7 +132,8 @@ class ProcessingOptions(BaseModel):
     @property
     def packs_documents(self) -> bool:
         """Whether small documents may share an activity: in one they are on their way together."""
-        return self.parallel_processing and not self.timeout_bounds_attempt
+        alone = self.timeout_bounds_attempt or self.parsing_model is not None or self.embedding_model is not None
+        return self.parallel_processing and not alone
 
     @property
     def retries(self) -> int:

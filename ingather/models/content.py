@@ -62,6 +62,10 @@ class Stage(StrEnum):
     EMBEDDING = "embedding"
     WRITING = "writing"
     EXPANDING = "expanding"
+    READING = "reading"
+    """A language model reads what the parser found."""
+    ANSWERING = "answering"
+    """A text is with the language model, or with what answers in its place."""
     HANDING_ON = "handing_on"
     """On its way into the next stage's list."""
 
@@ -132,6 +136,10 @@ class PrepareRequest:
     """Let chunks break at headings and pages first, and keep both as chunk metadata."""
     extract_math: bool = False
     """Keep formulas whole, and list them as chunk metadata."""
+    parsing_model: str | None = None
+    """The language model that reads what the parser found; None for the parser alone."""
+    embedding_model: str | None = None
+    """The model that the chunks are embedded by; None for the deployment's own."""
     timeout_seconds: float = 60.0
     """Wall clock for the parser process."""
     kills: int = 0

@@ -111,7 +111,7 @@ class DocumentRecord(BaseModel):
     artifact_bytes: int | None = None
     """Length of its artifact in that object."""
     duplicate_of: FileId | None = None
-    """For a skipped document: the one that was ingested first."""
+    """For a skipped document: the one that was ingested first. For a text: the one its answer was made for before."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
     indexed_at: datetime | None = None

@@ -11,10 +11,12 @@ WEBHOOK_QUEUE = "ingather-webhooks"
 CPU_QUEUE = "ingather-cpu"
 SOURCE_QUEUE = "ingather-sources"
 """Documents that are fetched first: one that waits for a slow source keeps no slot of those whose bytes are here."""
+TEXT_QUEUE = "ingather-texts"
+"""A language model is waited for, a minute and longer: on a queue of its own, texts hold up no document."""
 
 ROLES: dict[str, tuple[str, ...]] = {
     "workflows": (WORKFLOW_QUEUE,),
-    "io": (IO_QUEUE, MANIFEST_QUEUE, WEBHOOK_QUEUE),
+    "io": (IO_QUEUE, MANIFEST_QUEUE, WEBHOOK_QUEUE, TEXT_QUEUE),
     "cpu": (CPU_QUEUE, SOURCE_QUEUE),
 }
 """The task queues of each role a worker process may take."""
@@ -69,3 +71,8 @@ HEARTBEAT_THROTTLE = timedelta(seconds=1)
 
 FETCH_SECONDS = 540
 """What a connected source may take for one file."""
+
+LONGEST_MODEL_SECONDS = 600
+"""What a language model may be given for one answer."""
+TEXT_CALLS = 2
+"""Requests to a model in one attempt at a text: the second where the answer to the first has to be put right."""

@@ -203,6 +203,49 @@ class DocumentTimeoutError(DocumentError):
     )
 
 
+class ModelUnavailableError(DocumentError):
+    """The language model's service did not answer, or answered with an error that may pass.
+
+    Tried again a few times, after ``facts['retry_after_seconds']`` where it asked for that; then it is the text's
+    outcome, and ``retry`` by this code tries once more.
+    """
+
+    code = "model_unavailable"
+    title = "Language model did not answer"
+    retryable = True
+    actor = Actor.OPERATOR
+    http_status = 502
+    advice = "Check that the service at INGATHER_LLM__BASE_URL answers, then retry this code."
+
+
+class ModelRefusedError(DocumentError):
+    """The model declined, or its service's filter cut its answer."""
+
+    code = "model_refused"
+    title = "Language model declined"
+    advice = "Send another text, or ask another model."
+
+
+class ModelAnswerInvalidError(DocumentError):
+    """The model's answer has not the shape it was asked for, also after it was told so once."""
+
+    code = "model_answer_invalid"
+    title = "Language model answered in another shape"
+    actor = Actor.OPERATOR
+    http_status = 502
+    advice = "Retry this code, or set INGATHER_LLM__MODEL to a model that keeps to a schema."
+
+
+class ModelRequestRefusedError(DocumentError):
+    """The service takes no such request: a wrong key, an unknown model, a text that is too long for it."""
+
+    code = "model_request_refused"
+    title = "Language model's service refused the request"
+    actor = Actor.OPERATOR
+    http_status = 502
+    advice = "Check INGATHER_LLM__BASE_URL, __MODEL and __API_KEY, then retry this code."
+
+
 class ArchiveError(DocumentError):
     """A ZIP, or one entry of it, was refused; safe entries go on."""
 
@@ -437,6 +480,12 @@ class BatchTooLargeError(RequestError):
     title = "Batch has too many documents"
     http_status = 413
     advice = "Split the batch; the limit is listed at GET /v1/limits."
+
+
+class TooManyTextsError(RequestError):
+    code = "too_many_texts"
+    title = "Batch has too many texts"
+    advice = "Send them in several batches; the limit is max_batch_requests at GET /v1/limits."
 
 
 class PayloadTooLargeError(RequestError):

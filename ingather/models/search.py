@@ -19,6 +19,8 @@ class SearchQuery(BaseModel):
     metadata: dict[str, str] = Field(default_factory=dict, max_length=20)
     """Every pair must equal the document's metadata (values compared as text)."""
     limit: int = Field(default=10, ge=1, le=100)
+    model: str | None = None
+    """Whose index is asked: a further model's, by its name; None for the deployment's own."""
 
 
 class SearchHit(BaseModel):

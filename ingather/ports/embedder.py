@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from typing_extensions import TypeIs
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -42,3 +44,8 @@ class RemoteEmbedder(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def is_remote(embedder: Embedder | RemoteEmbedder) -> TypeIs[RemoteEmbedder]:
+    """Whether the model is one behind HTTP."""
+    return hasattr(embedder, "embed_remote")

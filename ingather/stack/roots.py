@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_QUEUE, WORKFLOW_QUEUE
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_QUEUE, TEXT_QUEUE, WORKFLOW_QUEUE
 from ingather.stack.ports import LOOPBACK
 from ingather.stack.probes import http_get, http_json, until
 from ingather.stack.process import Command
@@ -22,6 +22,7 @@ QUEUE_KINDS = {
     WORKFLOW_QUEUE: "TASK_QUEUE_TYPE_WORKFLOW",
     IO_QUEUE: "TASK_QUEUE_TYPE_ACTIVITY",
     MANIFEST_QUEUE: "TASK_QUEUE_TYPE_ACTIVITY",
+    TEXT_QUEUE: "TASK_QUEUE_TYPE_ACTIVITY",
     CPU_QUEUE: "TASK_QUEUE_TYPE_ACTIVITY",
     SOURCE_QUEUE: "TASK_QUEUE_TYPE_ACTIVITY",
 }

@@ -1,9 +1,10 @@
 """The API in this process: memory adapters behind it, and a stand-in for the workflow engine that keeps its rules."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -94,6 +95,8 @@ class EngineStandIn:
     answers_late: bool = False
     namespace: str = "default"
     waits: WaitsStandIn = field(default_factory=WaitsStandIn)
+    on_wait: Callable[[str], Awaitable[None]] | None = None
+    """What happens while somebody waits for a batch's end."""
 
     async def check(self) -> None:
         if self.is_down:
@@ -151,6 +154,13 @@ class EngineStandIn:
         await self.check()
         self._open(batch_id)
         self.messages.append((batch_id, "cancel", request))
+
+    async def until_closed(self, batch_id: str, within: timedelta) -> bool:
+        await self.check()
+        if self.on_wait is not None:
+            await self.on_wait(batch_id)
+        await asyncio.sleep(0.01)
+        return batch_id not in self.open
 
     async def reopen(self, spec: BatchSpec, created_at: datetime, request: RetryRequest) -> ControlAnswer | None:
         self.messages.append((spec.batch_id, "reopen", request))

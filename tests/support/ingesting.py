@@ -21,6 +21,7 @@ from activities.manifest import ManifestReader
 from activities.open_sources import OpenSources
 from activities.pack import PackActivities
 from activities.records import RecordActivities
+from activities.texts import TextActivities
 from ingather.adapters.memory.blob_store import InMemoryBlobStore
 from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.memory.chunk_index import InMemoryChunkIndex
@@ -52,6 +53,7 @@ from ingather.ports.chunk_index import ChunkIndex
 from ingather.ports.document_preparer import DocumentPreparer
 from tests.support.catalog_records import NOON
 from tests.support.sources import SourcesStandIn
+from tests.support.texts import TextsStandIn
 
 Answer = TypeVar("Answer")
 
@@ -231,6 +233,8 @@ class Workshop:
         )
         self.index_activities = IndexActivities(self.blobs, self.catalog, self.index)
         self.record_activities = RecordActivities(self.blobs, self.catalog)
+        self.text_processor = TextsStandIn()
+        self.text_activities = TextActivities(self.blobs, self.catalog, self.text_processor, manifest)
 
     # --- Batches ------------------------------------------------------------------------------
 

@@ -24,16 +24,17 @@ from ingather.models.accounts import ApiKey, Scope, Tenant, User
 from ingather.models.batch import BatchRecord
 from ingather.models.content import ParsedDocument
 from ingather.models.document import DocumentRecord, DocumentStatus
-from ingather.models.identity import file_id_for
+from ingather.models.identity import batch_id_for, file_id_for
 from ingather.models.source import Connection, SourceType
 from ingather.models.webhook import DeliveryStatus, WebhookDelivery
-from ingather.settings import AuthSettings, Settings, SourceSettings
+from ingather.settings import AuthSettings, Limits, Settings, SourceSettings
 from tests.support.api import ApiInProcess, api_in_process
 
 OWNER, STRANGER = "11111111-1111-7111-8111-111111111111", "22222222-2222-7222-8222-222222222222"
 SECRET_WORD = "quetzalcoatl"
 """In every name and text of the owner's: nobody else may ever read it."""
 MADE_UP = {
+    "batch_name": "01900000-0000-7000-8000-0000000000e5",
     "uuid": "99999999-9999-7999-8999-999999999999",
     "key_id": "zzzzzzzz",
 }
@@ -79,7 +80,9 @@ class TwoTenants:
 async def two_tenants() -> AsyncIterator[TwoTenants]:
     """Everything in memory, in this process."""
     keys = (SecretStr(Fernet.generate_key().decode()),)
-    settings = Settings(auth=AuthSettings(mode="required"), sources=SourceSettings(keys=keys))
+    # Nothing ends here by itself, so nobody waits for it.
+    limits = Limits(text_answer_seconds=0.01)
+    settings = Settings(auth=AuthSettings(mode="required"), sources=SourceSettings(keys=keys), limits=limits)
     async with api_in_process(settings) as api:
         world = TwoTenants(api)
         api.app.state.streams = world.streams
@@ -126,6 +129,7 @@ async def _furnish(world: TwoTenants) -> None:
     }
     await _make_webhooks(world)
     await _make_source_job(world)
+    await _make_texts(world)
     page = await world.call("owner", "GET", "/v1/batches", params={"limit": 1})
     world.cursors["/v1/batches"] = page.json()["next_cursor"]
     for path in ("/v1/audit", "/v1/users", "/v1/api-keys", "/v1/connections", "/v1/webhooks"):
@@ -165,6 +169,15 @@ async def _make_source_job(world: TwoTenants) -> None:
     body = {"user_id": user, "name": f"{SECRET_WORD} job", "file_selections": [selection]}
     job = (await world.call("owner", "POST", "/batch/jobs", json=body)).json()
     world.ids |= {"source jobs/user_id": user, "source jobs/job_id": job["job_id"]}
+
+
+async def _make_texts(world: TwoTenants) -> None:
+    """A batch of one text, under a name of its owner's."""
+    body = {"requests": [{"operation": "sentiment", "text": f"{SECRET_WORD} is a word."}], "batch_id": SECRET_WORD}
+    batch_id = batch_id_for(OWNER, "texts", SECRET_WORD)
+    answer = await world.call("owner", "POST", "/batch_process", json=body)
+    assert answer.status_code == 202, answer.text
+    world.ids["batch_name"] = batch_id
 
 
 async def _store_document(world: TwoTenants, batch_id: str, file_id: str) -> None:

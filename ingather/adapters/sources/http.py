@@ -8,12 +8,12 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 import httpx
 
 from ingather.adapters.guarded_http import AddressRefusedError, check_url
+from ingather.adapters.retry_after import moment
 from ingather.adapters.sources.patience import Patience
 from ingather.adapters.sources.web import (
     PASSING_STATUSES,
     WebSource,
     announced_bytes,
-    moment,
     passing,
     whole_body,
 )

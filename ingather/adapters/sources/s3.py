@@ -10,13 +10,13 @@ from xml.etree import ElementTree as ET
 import httpx
 
 from ingather.adapters.guarded_http import AddressRefusedError, check_url
+from ingather.adapters.retry_after import moment
 from ingather.adapters.sources.patience import Patience
 from ingather.adapters.sources.web import (
     PASSING_STATUSES,
     Build,
     WebSource,
     announced_bytes,
-    moment,
     passing,
     read_bounded,
     whole_body,

@@ -4,13 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import httpx
 import structlog
 
 from ingather.adapters.guarded_http import AddressRefusedError, guarded_client
+from ingather.adapters.retry_after import seconds_asked
 from ingather.adapters.sources.patience import Patience
 from ingather.models.errors import DocumentError, SourceAccessDeniedError, SourceUnavailableError
 
@@ -119,21 +118,8 @@ def passing(who: str, response: httpx.Response, reason: str = "") -> SourceUnava
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Seconds the service asks to wait, given as a number or as a date; None where it does not ask."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isdecimal():
-        return float(value[:9])
-    at = moment(value)
-    return None if at is None else max(0.0, (at - datetime.now(UTC)).total_seconds())
-
-
-def moment(value: str) -> datetime | None:
-    """A header's date in UTC; None for what is none, or lies beyond all calendars."""
-    try:
-        at = parsedate_to_datetime(value)
-        return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+    """Seconds the service asks to wait; None where it does not ask."""
+    return seconds_asked(response.headers.get("Retry-After"))
 
 
 async def read_bounded(response: httpx.Response, who: str) -> bytes:

@@ -56,6 +56,7 @@ def test_an_instance_may_know_better_what_to_do():
 
 _CURED_BY_WAITING = {
     "source_unavailable",
+    "model_unavailable",
     "document_timeout",
     "too_many_streams",
     "rate_limited",

@@ -14,15 +14,23 @@ from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
+from activities.texts import TextActivities
 from activities.webhooks import WebhookActivities
 from ingather.models.batch import ProcessingOptions
-from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, SOURCE_QUEUE
+from ingather.models.engine import HEARTBEAT_THROTTLE, LONGEST_MODEL_SECONDS, TEXT_CALLS
 from worker import DOCUMENTS_PER_PARSER
-from workflows.options import INDEX, MANIFEST, PAGE, RECORDS, fetch_options, ingest_options
+from workflows.options import INDEX, MANIFEST, PAGE, RECORDS, fetched, ingest_options, text_options
 from workflows.pipelines import PIPELINES
 
 INGEST = ingest_options(ProcessingOptions())
-ALL = {"ingest": INGEST, "index": INDEX, "manifest": MANIFEST, "page": PAGE, "records": RECORDS}
+ALL = {
+    "ingest": INGEST,
+    "text": text_options(ProcessingOptions()),
+    "index": INDEX,
+    "manifest": MANIFEST,
+    "page": PAGE,
+    "records": RECORDS,
+}
 
 
 def patience(policy):
@@ -62,6 +70,12 @@ def test_time_in_line_for_a_parser_does_not_eat_the_attempt(timeout_seconds):
     assert options["start_to_close_timeout"].total_seconds() > (ahead + 2) * timeout_seconds
 
 
+def test_an_attempt_at_a_text_outlives_the_models_own_time_out():
+    """Also where the answer has to be put right once, and both take all the time a deployment may give them."""
+    seconds = text_options(ProcessingOptions())["start_to_close_timeout"].total_seconds()
+    assert seconds > TEXT_CALLS * LONGEST_MODEL_SECONDS
+
+
 @pytest.mark.parametrize("name", sorted(ALL.keys() - {"page"}))
 def test_what_writes_settles_before_a_cancel_is_answered(name):
     """Anything less leaves a zombie writing while the report is made; a page is only read."""
@@ -70,13 +84,13 @@ def test_what_writes_settles_before_a_cancel_is_answered(name):
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_every_pipeline_runs_an_activity_that_workers_serve(name, activity_classes):
-    """On the queues its options send it to: one for documents that are here, one for those in a source."""
-    assert INGEST["task_queue"] == CPU_QUEUE
-    assert fetch_options(ProcessingOptions()) == INGEST | {"task_queue": SOURCE_QUEUE}
-    served = [method.__name__ for method in build_activities(activity_classes)[CPU_QUEUE]]
-    fetched = [method.__name__ for method in build_activities(activity_classes)[SOURCE_QUEUE]]
-    assert PIPELINES[name].process_document.__name__ in served
-    assert PIPELINES[name].process_document.__name__ in fetched
+    """On the queues its options send it to: one for documents that are here, and one for those in a source."""
+    options = PIPELINES[name].options(ProcessingOptions())
+    queues = {options["task_queue"]}
+    if PIPELINES[name].is_offered:
+        queues.add(fetched(options)["task_queue"])
+    served = [method.__name__ for queue in queues for method in build_activities(activity_classes)[queue]]
+    assert served.count(PIPELINES[name].process_document.__name__) == len(queues)
     if (process_pack := PIPELINES[name].process_pack) is not None:
         assert process_pack.__name__ in served
 
@@ -93,4 +107,5 @@ def activity_classes():
         records=RecordActivities(None, None),
         places=PlaceActivities(None, None),
         webhooks=WebhookActivities(None, None, None, None),
+        texts=TextActivities(None, None, None, None),
     )

@@ -9,7 +9,7 @@ from ingather.models.batch import BatchState, Counts
 from ingather.models.content import Stage
 from ingather.models.document import DocumentFailure, DocumentStatus
 from ingather.models.messages import DocumentHeartbeat
-from ingather.settings import AuthSettings, EmbedderSettings, Limits, Settings
+from ingather.settings import AuthSettings, EmbedderSettings, Limits, LlmSettings, OtherEmbedder, Settings
 from tests.support.api import api_in_process
 from tests.support.callers import key_of
 from tests.support.source_jobs import (
@@ -146,6 +146,32 @@ async def test_the_model_that_is_there_may_be_preferred():
     embedder = EmbedderSettings(kind="openai", base_url="http://127.0.0.1:9", model="large-9")
     async with connected(embedder=embedder) as api:
         await create(api, processing_options={"embedding_model_preference": "large-9"})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "full"), [("large-9", "large-9@models.test-64"), ("large-9@models.test-64", "large-9@models.test-64"), ("wordllama", None)]
+)  # fmt: skip
+async def test_a_further_model_is_the_batchs_by_its_full_name(wanted, full):
+    """The deployment's own needs no name; one that is not there is a 400 that says which are."""
+    other = OtherEmbedder(model="large-9", base_url="http://models.test/v1", dimensions=64)
+    async with connected(embedder=EmbedderSettings(others=(other,))) as api:
+        job = await create(api, processing_options={"embedding_model_preference": wanted})
+        refused = await api.http.post(
+            "/batch/jobs", json=job_body(processing_options={"embedding_model_preference": "x"})
+        )
+    assert api.engine.specs[job["job_id"]].options.embedding_model == full
+    assert refused.status_code == 400
+    assert "large-9" in refused.json()["detail"]
+
+
+async def test_a_language_model_reads_the_files_where_a_job_asks_for_it():
+    """The job's batch names it; without being asked, none does."""
+    llm = LlmSettings(base_url="http://127.0.0.1:9/v1", model="reads", vision_model="sees")
+    async with connected(llm=llm) as api:
+        asked = await create(api, processing_options={"use_llm_parsing": True})
+        plain = await create(api)
+    assert api.engine.specs[asked["job_id"]].options.parsing_model == "reads+sees"
+    assert api.engine.specs[plain["job_id"]].options.parsing_model is None
 
 
 @pytest.mark.parametrize(
