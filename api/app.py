@@ -67,6 +67,7 @@ from api.service.metadata_rules import rules_in
 from api.service.open_batches import OpenBatches
 from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
+from api.service.sheets import SheetService
 from api.service.submission import SubmissionService
 from api.service.tenants import TenantBook
 from api.streams import EventStreams, ProgressReader
@@ -324,6 +325,15 @@ def build_parts(
             map(origin_of, filter(None, (*settings.api.allowed_origins, settings.api.public_url)))
         ),
         open_jobs=OpenBatches(stores.catalog, batch_service, source_job_body.CONTRACT),
+        sheets=SheetService(
+            stores.catalog,
+            stores.blobs,
+            engine,
+            gate.tenants,
+            parser_seconds=limits.parser_seconds,
+            children_at_once=settings.engine.children_at_once,
+        ),
+        sheet_progress=stores.sheet_progress,
     )
 
 

@@ -26,11 +26,13 @@ from api.service.handoff import HandoffService
 from api.service.jobs import JobService
 from api.service.open_batches import OpenBatches
 from api.service.search import SearchService
+from api.service.sheets import SheetService
 from api.service.submission import SubmissionService
 from ingather.domain.identifiers import as_uuid
 from ingather.models.errors import BatchNotFoundError, DependencyError, UnauthorizedError, UnsupportedMediaTypeError
 from ingather.ports.catalog import Catalog
 from ingather.ports.event_log import EventLog
+from ingather.ports.sheet_progress import SheetProgress
 
 MAX_WAIT_SECONDS = 60.0
 
@@ -66,6 +68,8 @@ class ApiParts:
     connections: ConnectionService
     jobs: JobService
     open_jobs: OpenBatches
+    sheets: SheetService
+    sheet_progress: SheetProgress
     catalog: Catalog
     events: EventLog
     gate: Gate

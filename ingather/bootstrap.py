@@ -13,6 +13,7 @@ from ingather.adapters.cached_blob_store import CachedBlobStore
 from ingather.adapters.fernet_box import FernetBox
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.redis_handoff_queue import RedisHandoffQueue
+from ingather.adapters.redis_sheet_progress import RedisSheetProgress
 from ingather.adapters.s3.blob_store import S3BlobStore
 from ingather.adapters.sources.opener import SourceOpener
 from ingather.adapters.sources.patience import FOR_BATCHES, Patience
@@ -27,6 +28,7 @@ from ingather.ports.chunk_index import ChunkIndex
 from ingather.ports.event_log import EventLog
 from ingather.ports.handoff_queue import HandoffQueue
 from ingather.ports.secret_box import SecretBox
+from ingather.ports.sheet_progress import SheetProgress
 from ingather.ports.source import SourceFactory
 from ingather.settings import MIB, Settings
 
@@ -43,6 +45,7 @@ class Ports:
     index: ChunkIndex
     embedder: WordLlamaEmbedder | OpenAiEmbedder
     handoff: HandoffQueue
+    sheet_progress: SheetProgress
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Stores:
     catalog: Catalog
     events: EventLog
     handoff: HandoffQueue
+    sheet_progress: SheetProgress
 
 
 @asynccontextmanager
@@ -62,11 +66,19 @@ async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
         blobs, catalog = build_blob_store(settings), SqlCatalog(settings.catalog.url.get_secret_value())
         index, embedder = build_index(settings), build_embedder(settings)
         handoff = RedisHandoffQueue(settings.redis.url.get_secret_value())
-        for port in (blobs, catalog, index, handoff):
+        sheet_progress = RedisSheetProgress(settings.redis.url.get_secret_value())
+        for port in (blobs, catalog, index, handoff, sheet_progress):
             stack.push_async_callback(port.close)
         if isinstance(embedder, OpenAiEmbedder):
             stack.push_async_callback(embedder.close)
-        yield Ports(blobs=blobs, catalog=catalog, index=index, embedder=embedder, handoff=handoff)
+        yield Ports(
+            blobs=blobs,
+            catalog=catalog,
+            index=index,
+            embedder=embedder,
+            handoff=handoff,
+            sheet_progress=sheet_progress,
+        )
 
 
 @asynccontextmanager
@@ -81,8 +93,9 @@ async def open_stores(settings: Settings, *, cache_bytes: int = CACHE_BYTES) -> 
             catalog=SqlCatalog(settings.catalog.url.get_secret_value()),
             events=RedisEventLog(settings.redis.url.get_secret_value()),
             handoff=RedisHandoffQueue(settings.redis.url.get_secret_value()),
+            sheet_progress=RedisSheetProgress(settings.redis.url.get_secret_value()),
         )
-        for store in (stores.blobs, stores.catalog, stores.events, stores.handoff):
+        for store in (stores.blobs, stores.catalog, stores.events, stores.handoff, stores.sheet_progress):
             stack.push_async_callback(store.close)
         yield stores
 

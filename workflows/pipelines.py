@@ -30,6 +30,8 @@ class Pipeline:
 
 HANDOFF = "handoff"
 """Documents go to workers that are not ours."""
+SHEETS = "sheets"
+"""Scanned sheets: grouped by their QR codes, and collected into one table."""
 
 PIPELINES = {
     "ingest": Pipeline(IngestActivities.ingest_document, indexed=True, process_pack=PackActivities.ingest_pack),

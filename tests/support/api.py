@@ -21,6 +21,7 @@ from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.memory.chunk_index import InMemoryChunkIndex
 from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.adapters.memory.handoff_queue import InMemoryHandoffQueue
+from ingather.adapters.memory.sheet_progress import InMemorySheetProgress
 from ingather.bootstrap import Stores
 from ingather.domain.keys import summary_key
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, ChildProgress, Counts
@@ -250,7 +251,9 @@ async def api_in_process(settings: Settings | None = None) -> AsyncIterator[ApiI
     settings = settings or Settings()
     blobs, catalog, index = InMemoryBlobStore(), InMemoryCatalog(), InMemoryChunkIndex()
     engine, metrics, handoff = EngineStandIn(catalog), ApiMetrics(), InMemoryHandoffQueue()
-    stores = Stores(blobs=blobs, catalog=catalog, events=InMemoryEventLog(), handoff=handoff)
+    stores = Stores(
+        blobs=blobs, catalog=catalog, events=InMemoryEventLog(), handoff=handoff, sheet_progress=InMemorySheetProgress()
+    )
     search = SearchService(LocalSearch(index, TwoNumberEmbedder()))
     parts = build_parts(settings, stores, engine, engine, metrics, search=search)
 
