@@ -38,6 +38,7 @@ from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
+from activities.sheets import SheetActivities
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.parsers.limits import ParseLimits
@@ -137,7 +138,7 @@ def build_preparer(embedder: WordLlamaEmbedder | OpenAiEmbedder, settings: Setti
         recycle_after=settings.worker.parser_recycle_after,
         embedder=local,
         remote_embedder=remote,
-        limits=ParseLimits(max_pages=settings.limits.parser_pages),
+        limits=ParseLimits(max_pages=settings.limits.parser_pages, max_pixels=settings.limits.parser_pixels),
     )
 
 
@@ -304,6 +305,14 @@ def _activity_classes(
             client,
             PlaceLimits(max_jobs=settings.limits.max_concurrent_jobs, max_bytes=settings.limits.max_concurrent_bytes),
             ports.catalog.accounts,
+        ),
+        sheets=SheetActivities(
+            *ingesting,
+            archives=ZipArchiveReader(),
+            limits=archive_limits(settings),
+            progress=ports.sheet_progress,
+            budget=budget,
+            ocr=settings.sheets.ocr,
         ),
     )
 

@@ -12,6 +12,7 @@ from activities.manifest import ManifestActivities
 from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
+from activities.sheets import SheetActivities
 from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE
 
 Activity = Callable[..., Any]
@@ -29,6 +30,7 @@ class ActivityClasses:
     index: IndexActivities
     records: RecordActivities
     places: PlaceActivities
+    sheets: SheetActivities
 
 
 def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
@@ -41,8 +43,14 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.accounting.account_for_pack,
             classes.handoff.hand_on_document,
             classes.handoff.hand_on_pack,
+            classes.sheets.read_sheet_codes,
+            classes.sheets.process_sheet,
         ],
-        MANIFEST_QUEUE: [classes.manifest.build_manifest],
+        MANIFEST_QUEUE: [
+            classes.manifest.build_manifest,
+            classes.sheets.extract_sheets,
+            classes.sheets.organize_sheets,
+        ],
         IO_QUEUE: [
             # Scheduled here by versions before there was a queue for it.
             classes.manifest.build_manifest,
@@ -52,6 +60,11 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.records.reopen_batch,
             classes.records.reset_documents,
             classes.records.record_controls,
+            classes.sheets.collect_sheets,
+            classes.sheets.write_sheet_csv,
+            classes.sheets.load_sheets,
+            classes.sheets.clean_up_sheets,
+            classes.sheets.conclude_sheets,
             classes.places.request_place,
             classes.places.check_holders,
         ],

@@ -21,7 +21,15 @@ from starlette.types import ASGIApp
 
 from api import problems
 from api.access import Gate, admitted
-from api.contracts import document_upload, job_body, source_job_body, source_job_socket, source_jobs, tenant_jobs
+from api.contracts import (
+    document_upload,
+    job_body,
+    sheets,
+    source_job_body,
+    source_job_socket,
+    source_jobs,
+    tenant_jobs,
+)
 from api.contracts.job_events import JobAnnouncer
 from api.credentials import Authenticator
 from api.cursors import CursorCodec
@@ -73,6 +81,7 @@ from api.service.tenants import TenantBook
 from api.streams import EventStreams, ProgressReader
 from api.streams.meters import StreamMeters
 from api.streams.origins import origin_of
+from api.streams.sheet_feed import SheetFeed
 from api.termination import on_termination
 from api.tickets import StreamTickets
 from api.tokens import Tokens
@@ -104,7 +113,7 @@ CACHE_BYTES = 1024 * 1024
 
 BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections)
 ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
-CONTRACTS = (tenant_jobs, document_upload, source_jobs)
+CONTRACTS = (tenant_jobs, document_upload, source_jobs, sheets)
 
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
 
@@ -190,17 +199,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 announcers={job_body.CONTRACT: JobAnnouncer},
             )
             app.state.streams = await stack.enter_async_context(streams)
+            app.state.sheet_feed = SheetFeed(stores.sheet_progress)
+            app.state.sheet_feed.start()
+            stack.push_async_callback(app.state.sheet_feed.close)
             metrics.registry.register(StreamMeters(streams))
             parts.attend = streams.attend
             parts.readiness.drains_with(lambda: streams.draining)
             stack.push_async_callback(parts.open_jobs.close)
             on_termination(streams.hub.drain)
+            on_termination(app.state.sheet_feed.drain)
             spare_the_collector_what_stays()
             log.info("api.opened", namespace=engine.namespace, auth=settings.auth.mode)
             try:
                 yield parts
             finally:
                 await parts.additions.signals.close()
+                app.state.sheet_feed.drain()
                 await streams.drain()
                 log.info("api.closed")
 

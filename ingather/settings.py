@@ -130,6 +130,11 @@ class TemporalUiSettings(BaseModel):
     """Base URL of the Temporal Web UI, for links; no links when None."""
 
 
+class SheetSettings(BaseModel):
+    ocr: bool = False
+    """Read what scanned sheets say, too: into the results and the index. Needs the extra `ingather[ocr]`, which brings the models along, and a second of a core for each sheet."""
+
+
 class EngineSettings(BaseModel):
     children_at_once: int = Field(default=8, ge=1, le=20)
     """Children of a large batch that run at one time, up to 1,000 documents each; a running batch keeps what it began with."""
@@ -195,6 +200,8 @@ class Limits(BaseModel):
     """Memory of one parser process."""
     parser_pages: int = Field(default=20_000, ge=1)
     """Pages of one document; more is `too_large`."""
+    parser_pixels: int = Field(default=50_000_000, ge=1_000_000)
+    """Pixels of one page of a scanned sheet; more is `too_large`, and a page of a PDF is drawn smaller."""
     max_concurrent_jobs: int = Field(default=4, ge=1, le=200)
     """Batches of one tenant that run at one time; the others wait in line."""
     max_concurrent_bytes: int = Field(default=5 * GIB, ge=1)
@@ -258,6 +265,7 @@ class Settings(BaseSettings):
     sources: SourceSettings = SourceSettings()
     temporal_ui: TemporalUiSettings = TemporalUiSettings()
     engine: EngineSettings = EngineSettings()
+    sheets: SheetSettings = SheetSettings()
     worker: WorkerSettings = WorkerSettings()
     limits: Limits = Limits()
     log: LogSettings = LogSettings()

@@ -90,6 +90,21 @@ MANIFEST = ActivityOptions(
 )
 """Expanding archives can take long and must settle before a cancel is answered."""
 
+_FILES_A_PAGE_SECONDS = 1_800
+"""What looking at 250 files may take in all; heartbeats notice a dead worker long before."""
+
+
+def read_codes_options(options: ProcessingOptions) -> ActivityOptions:
+    """Some files of sheets, looked at one after the other."""
+    return ActivityOptions(
+        task_queue=CPU_QUEUE,
+        start_to_close_timeout=timedelta(seconds=_FILES_A_PAGE_SECONDS + 10 * options.timeout_seconds),
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        retry_policy=_PATIENT,
+        cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
+
+
 PAGE = ActivityOptions(
     task_queue=IO_QUEUE,
     start_to_close_timeout=timedelta(seconds=60),
@@ -118,6 +133,13 @@ RECORDS = ActivityOptions(
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
 """The catalog's last word and the report: a batch does not end without them."""
+
+CONCLUDE = ActivityOptions(
+    task_queue=IO_QUEUE,
+    # One short write: no beat is needed to notice a dead worker.
+    start_to_close_timeout=timedelta(seconds=30),
+    retry_policy=_ENDLESS,
+)
 
 AUDIT = ActivityOptions(
     task_queue=IO_QUEUE,

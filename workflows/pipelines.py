@@ -11,7 +11,9 @@ with workflow.unsafe.imports_passed_through():
     from activities.handoff import HandoffActivities
     from activities.ingest import IngestActivities
     from activities.pack import PackActivities
+    from activities.sheets import SheetActivities
     from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput, IngestPackInput, IngestPackOutput
+    from workflows.sheets import SheetStages
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class Pipeline:
     """Whether clients are told of it, and tenants may be set to it."""
     takes_place: bool = True
     """Whether its batches wait in the tenant's line for a place."""
+    indexes_blank: bool = True
+    """Whether documents without text are taken to the index too, where earlier text of theirs may be."""
+    stages: SheetStages | None = None
+    """What is done before and after the documents, where that is not the ordinary."""
 
 
 HANDOFF = "handoff"
@@ -36,6 +42,13 @@ SHEETS = "sheets"
 PIPELINES = {
     "ingest": Pipeline(IngestActivities.ingest_document, indexed=True, process_pack=PackActivities.ingest_pack),
     HANDOFF: Pipeline(HandoffActivities.hand_on_document, indexed=False, process_pack=HandoffActivities.hand_on_pack),
+    SHEETS: Pipeline(
+        SheetActivities.process_sheet,
+        indexed=True,
+        indexes_blank=False,
+        is_offered=False,  # its batches are uploads, which only their own door takes in
+        stages=SheetStages(),
+    ),
     "noop": Pipeline(
         AccountingActivities.account_for_document,
         indexed=False,

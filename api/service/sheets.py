@@ -1,5 +1,6 @@
 """A complete upload of scanned sheets becomes a batch."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -89,6 +90,11 @@ class SheetService:
             await self.engine.start(there.spec, there.created_at)
         log.info("batch.accepted", batch_id=upload.batch_id, file_count=len(upload.objects), was_replayed=not is_new)
         return there
+
+    async def stored(self, key: str) -> tuple[AsyncIterator[bytes], int] | None:
+        """An object as a stream, with its size; None where there is none."""
+        stat = await self.blobs.stat(key)
+        return None if stat is None else (self.blobs.stream(key), stat.size_bytes)
 
 
 def _metadata(upload: SheetUpload) -> dict[str, object]:

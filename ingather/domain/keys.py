@@ -70,6 +70,36 @@ def summary_key(tenant_id: str, batch_id: str, version: int) -> str:
     return f"{end_prefix(tenant_id, batch_id, version)}summary.json"
 
 
+def sheets_prefix(tenant_id: str, batch_id: str) -> str:
+    """What a batch of sheets notes on its way to its manifest."""
+    return f"batches/{tenant_id}/{batch_id}/sheets/"
+
+
+def sheet_files_key(tenant_id: str, batch_id: str, page: int) -> str:
+    """Up to 250 ``SheetFile`` lines: the files that came out of an upload, in their order."""
+    return f"{sheets_prefix(tenant_id, batch_id)}files/{page}.jsonl"
+
+
+def sheet_readings_key(tenant_id: str, batch_id: str, page: int) -> str:
+    """What was read on the files of that page: the same lines, with their readings."""
+    return f"{sheets_prefix(tenant_id, batch_id)}readings/{page}.jsonl"
+
+
+def skipped_files_key(tenant_id: str, batch_id: str) -> str:
+    """One line for each file of an upload that is no sheet: its name, and why it was passed over."""
+    return f"{sheets_prefix(tenant_id, batch_id)}skipped.jsonl"
+
+
+def sheet_rows_key(tenant_id: str, batch_id: str, version: int) -> str:
+    """One ``SheetRow`` a line, in the order of the sheets."""
+    return f"{end_prefix(tenant_id, batch_id, version)}results.jsonl"
+
+
+def sheet_csv_key(tenant_id: str, batch_id: str, version: int) -> str:
+    """The same as a table."""
+    return f"{end_prefix(tenant_id, batch_id, version)}results.csv"
+
+
 def upload_prefix(tenant_id: str, upload_id: str) -> str:
     """All that came in under one upload."""
     return f"uploads/{tenant_id}/{upload_id}/"

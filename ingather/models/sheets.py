@@ -6,13 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ingather.models.document import DocumentStatus
+from ingather.models.content import BlobRef, SheetReading
+from ingather.models.document import DocumentFailure, DocumentStatus
 from ingather.models.identity import BatchId, FileId, Sha256, TenantId
 
 TaskId = Annotated[str, StringConstraints(pattern=r"^[0-9]{8}$")]
 """Eight digits."""
-SheetCode = Annotated[str, StringConstraints(max_length=500)]
-"""What a QR code says, with no control characters."""
 
 MAX_OBJECTS = 20_000
 """Stored objects of one upload."""
@@ -121,19 +120,23 @@ class ToldEvent(SheetModel):
     """The JSON object, exactly as listeners get it, on one line."""
 
 
-class SheetReading(SheetModel):
-    """What is on a file of sheets, as a parser process saw it."""
+class SheetFile(SheetModel):
+    """One file of an upload that is a sheet, or may be a cover."""
 
-    width: int = Field(ge=0)
-    """Pixels of the first page."""
-    height: int = Field(ge=0)
-    page_count: int = Field(ge=1)
-    codes: tuple[SheetCode, ...] = Field(default=(), max_length=1_000)
-    """Every different QR code, first the first page's, those of a page from top to bottom."""
-    is_cover: bool = False
-    """Its first page is a code and next to nothing else."""
-    picture: str = ""
-    """Perceptual hash of the first page, 128 hexadecimal digits; empty where the page is blank."""
+    name: str
+    """As it was sent, with its path in the archive."""
+    blob: BlobRef | None = None
+    refused: DocumentFailure | None = None
+    """Why its bytes were not taken."""
+    reading: SheetReading | None = None
+    """What is on it; None before it was looked at, and where it cannot be read."""
+
+
+class SkippedFile(SheetModel):
+    """One file of an upload that is no sheet."""
+
+    name: str
+    reason: str
 
 
 class SheetRow(SheetModel):

@@ -11,6 +11,7 @@ from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.ports.accounts import Accounts
 from ingather.ports.audit import AuditLog
 from ingather.ports.connections import Connections
+from ingather.ports.sheet_rows import SheetRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,11 @@ class Catalog(Protocol):
     @property
     def connections(self) -> Connections:
         """Ways to sources."""
+        ...
+
+    @property
+    def sheets(self) -> SheetRows:
+        """Results of scanned sheets."""
         ...
 
     @property
@@ -216,6 +222,10 @@ class Catalog(Protocol):
         Raises ``BatchNotFoundError``, ``EmptyBatchError`` where nothing was handed in, and
         ``InvalidStateError`` for a batch that ended unsealed.
         """
+        ...
+
+    async def count_documents(self, batch_id: str) -> Counts:
+        """Where its documents stand by their rows: none is in flight there. All zero for an unknown batch."""
         ...
 
     async def add_documents(self, records: Sequence[DocumentRecord]) -> None:

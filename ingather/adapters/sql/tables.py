@@ -272,3 +272,30 @@ Index(
     sqlite_where=audit_events.c.resource_type != "document",
     postgresql_where=audit_events.c.resource_type != "document",
 )
+
+sheets: Final = Table(
+    "sheets",
+    metadata,
+    Column("file_id", Text, primary_key=True),
+    Column("batch_id", Text, ForeignKey("batches.batch_id"), nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("filename", ForeignText, nullable=False),
+    Column("original_filename", ForeignText),
+    Column("group_code", ForeignText),
+    Column("status", Text, nullable=False),
+    Column("error_code", Text),
+    Column("error_message", ForeignText),
+    Column("sha256", Text),
+    Column("size_bytes", BigInteger),
+    Column("media_type", Text),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("page_count", Integer),
+    Column("codes", Json, nullable=False),
+    Column("picture_duplicate_of", Text),
+    Column("text", ForeignText),
+    Column("version", Integer, nullable=False),  # of the batch's end that the row tells of
+    Index("uq_sheets_batch_id_ordinal", "batch_id", "ordinal", unique=True),
+)
+"""What a batch of scanned sheets came to."""

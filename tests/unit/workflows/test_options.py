@@ -14,6 +14,7 @@ from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
+from activities.sheets import SheetActivities
 from ingather.models.batch import ProcessingOptions
 from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE
 from worker import DOCUMENTS_PER_PARSER
@@ -88,4 +89,5 @@ def activity_classes():
         index=IndexActivities(None, None, None),
         records=RecordActivities(None, None),
         places=PlaceActivities(None, None),
+        sheets=SheetActivities(None, None, None, None, archives=None, limits=None, progress=None),
     )
