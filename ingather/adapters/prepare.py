@@ -24,7 +24,7 @@ from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.parsers.pdf import parse_pdf
 from ingather.adapters.parsers.pptx import parse_pptx
 from ingather.adapters.parsers.rtf import parse_rtf
-from ingather.adapters.parsers.sheets import read_sheet
+from ingather.adapters.parsers.sheets import read_sheet, sheet_media_type
 from ingather.adapters.parsers.text import parse_csv, parse_markdown, parse_text
 from ingather.adapters.parsers.xlsx import parse_xlsx
 from ingather.domain import artifact
@@ -86,7 +86,10 @@ def _prepare(
     request: PrepareRequest, embedder: Embedder | None, limits: ParseLimits, clock: "_StageClock"
 ) -> PreparedDocument:
     clock.begin(Stage.DETECTING)
-    media_type = detect_media_type(request.content, request.filename)
+    if request.is_sheet:
+        media_type = sheet_media_type(request.content)
+    else:
+        media_type = detect_media_type(request.content, request.filename)
     clock.begin(Stage.PARSING)
     sheet: SheetReading | None = None
     if request.is_sheet:

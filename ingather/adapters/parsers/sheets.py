@@ -19,11 +19,11 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.domain.sheet_codes import printable_code
+from ingather.domain.sheet_groups import is_picture
 from ingather.models.content import MediaType, SheetReading
 from ingather.models.errors import (
     DocumentCorruptError,
     DocumentEncryptedError,
-    UnsupportedTypeError,
 )
 
 Pixels = npt.NDArray[np.uint8]
@@ -32,6 +32,7 @@ COVER_INK: Final = 0.05
 """A page with a code of which less than this share is written on, the code left out, is a cover."""
 COVER_CODE: Final = 0.25
 """So is one whose code is at least this wide, measured by the page's shorter side."""
+_HEAD_BYTES: Final = 1_024
 _PDF_DPI: Final = 150
 _MOST_CODES: Final = 1_000
 _CELLS: Final = 96
@@ -50,19 +51,22 @@ class _Code:
     """Left, top, right, bottom in pixels of the half-sized page."""
 
 
+def sheet_media_type(content: bytes) -> MediaType:
+    """Image or PDF, by its first bytes. Raises ``DocumentCorruptError`` for what is neither, whatever it is called."""
+    head = content[:_HEAD_BYTES]
+    if b"%PDF-" in head:
+        return MediaType.PDF
+    if is_picture(head):
+        return MediaType.IMAGE
+    raise DocumentCorruptError("the file is called a sheet, and is neither an image nor a PDF")
+
+
 def read_sheet(content: bytes, media_type: MediaType, limits: ParseLimits) -> tuple[SheetReading, Image.Image]:
     """What is on a file of sheets, and its first page as a picture.
 
-    Raises ``UnsupportedTypeError`` for a file that is neither image nor PDF, ``DocumentCorruptError``,
-    ``DocumentEncryptedError`` and ``DocumentTooLargeError``.
+    Raises ``DocumentCorruptError``, ``DocumentEncryptedError`` and ``DocumentTooLargeError``.
     """
-    match media_type:
-        case MediaType.IMAGE:
-            pages = _image_pages(content, limits)
-        case MediaType.PDF:
-            pages = _pdf_pages(content, limits)
-        case _:
-            raise UnsupportedTypeError(f"{media_type.value} is no sheet: images and PDFs are")
+    pages = _pdf_pages(content, limits) if media_type is MediaType.PDF else _image_pages(content, limits)
     return _reading(pages, media_type)
 
 
