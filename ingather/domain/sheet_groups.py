@@ -33,14 +33,14 @@ class GroupedSheet:
     group_code: str | None
 
 
-def name_order(name: str) -> tuple[tuple[int, int, str], ...]:
+def name_order(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Sort key: as people count, ``page 2`` comes before ``page 10``."""
-    parts = _NUMBER.split(name)
-    return tuple(
-        (0, int(part[:_LONGEST_NUMBER]), part) if part.isdecimal() and part.isascii() else (1, 0, part.casefold())
-        for part in parts
+    parts = tuple(
+        (0, int(part[:_LONGEST_NUMBER]), "") if part.isdecimal() and part.isascii() else (1, 0, part.casefold())
+        for part in _NUMBER.split(name)
         if part
     )
+    return parts, name
 
 
 def in_name_order(files: Iterable[SheetFile]) -> list[SheetFile]:
