@@ -223,24 +223,31 @@ class SheetActivities:
         return output_of(record)
 
     async def _process(self, ingestion: Ingestion) -> None:
+        reading = ingestion.document.sheet
+        # What was extracted stays where it is and is the sheet's own from here on.
+        ingestion.raw = ingestion.upload
+        if reading is not None and ingestion.raw is not None and not self._ocr:
+            prepared = _as_read_before(reading)
+        else:
+            prepared = await self._read(ingestion)
+        assert prepared.sheet is not None  # it was asked for
+        ingestion.note_sheet(prepared.sheet)
+        ingestion.done(prepared)
+
+    async def _read(self, ingestion: Ingestion) -> PreparedDocument:
         blob = ingestion.document.blob
         async with self._budget.hold(blob.size_bytes if blob else 0):
             ingestion.enter(Stage.FETCHING)
             content = await fetch_content(ingestion, self._blobs)
-            ingestion.enter(Stage.STORING)
-            await store_content(ingestion, self._blobs, content)
-            reading = ingestion.document.sheet
-            if reading is not None and not self._ocr:
-                prepared = _as_read_before(reading)
-            else:
-                ingestion.enter(Stage.WAITING)
-                asked = replace(ingestion.prepare_request(content), is_sheet=True, ocr=self._ocr)
-                prepared = await self._preparer.prepare(asked, ingestion.enter)
+            if ingestion.raw is None:
+                ingestion.enter(Stage.STORING)
+                await store_content(ingestion, self._blobs, content)
+            ingestion.enter(Stage.WAITING)
+            asked = replace(ingestion.prepare_request(content), is_sheet=True, ocr=self._ocr)
+            prepared = await self._preparer.prepare(asked, ingestion.enter)
             if prepared.chunk_count:
                 prepared = await self._with_artifact(ingestion, prepared)
-        assert prepared.sheet is not None  # it was asked for
-        ingestion.note_sheet(prepared.sheet)
-        ingestion.done(prepared)
+        return prepared
 
     async def _with_artifact(self, ingestion: Ingestion, prepared: PreparedDocument) -> PreparedDocument:
         if not prepared.embedded:
@@ -314,7 +321,7 @@ class SheetActivities:
     @activity.defn(name="clean_up_sheets")
     @translate_errors
     async def clean_up_sheets(self, request: FinishSheetsInput) -> FinishSheetsOutput:
-        """Remove the upload and what was extracted, but for what a retry of failed sheets would need."""
+        """Remove the upload and what was extracted, but for sheets' own bytes and what a retry would need."""
         tenant_id, batch_id = request.tenant_id, request.batch_id
         async with beating_plainly():
             teller = await self._finishing(request, SheetStage.CLEANUP)
@@ -459,14 +466,15 @@ class SheetActivities:
         return sheet_rows_key(request.tenant_id, request.batch_id, request.summary.version)
 
     async def _still_needed(self, request: FinishSheetsInput) -> set[str]:
-        """Objects of sheets that a retry may run again."""
+        """Objects in which sheets' own bytes lie, and those of sheets that a retry may run again."""
         needed: set[str] = set()
-        async for ordinal, status in self._catalog.iterate_statuses(request.batch_id):
-            if status in {DocumentStatus.DONE, DocumentStatus.SKIPPED}:
-                continue
-            document = await self._manifest.document(request.tenant_id, request.batch_id, ordinal)
-            if document.blob is not None:
-                needed.add(document.blob.key)
+        async for record in self._catalog.iterate_documents(request.batch_id):
+            if record.raw_key is not None:
+                needed.add(record.raw_key)
+            if record.status not in {DocumentStatus.DONE, DocumentStatus.SKIPPED}:
+                document = await self._manifest.document(request.tenant_id, request.batch_id, record.ordinal)
+                if document.blob is not None:
+                    needed.add(document.blob.key)
         return needed
 
     async def _began_at(self, batch_id: str) -> datetime:

@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 
+from bench.meters import cpu_seconds
 from bench.sheet_desk import open_desk
 from bench.sheet_pages import cover, encoded, made_sheets, rough, scanned, sheet
 from ingather.adapters.parsers.limits import ParseLimits
@@ -55,9 +56,11 @@ async def measure_rate(groups: int, sheets_a_group: int, workers: int) -> dict[s
             facts = stack.describe()
             async with open_desk(facts) as desk:
                 batch_id = await desk.hand_in([(upload.name, upload)])
+                used = cpu_seconds(facts["pids"])
                 begun = time.monotonic()
                 stages = await _watched(facts["api"]["url"], batch_id)
                 seconds = time.monotonic() - begun
+                spent = {part: round(cpu - used.get(part, 0.0), 1) for part, cpu in cpu_seconds(facts["pids"]).items()}
     sheets = groups * sheets_a_group
     return {
         "sheets": sheets,
@@ -66,6 +69,8 @@ async def measure_rate(groups: int, sheets_a_group: int, workers: int) -> dict[s
         "seconds": round(seconds, 2),
         "sheets_per_second": round(sheets / seconds, 1),
         "seconds_by_stage": stages,
+        "cpu_seconds": spent,
+        "cpu_ms_a_sheet": round(1_000 * sum(spent.values()) / sheets, 1),
     }
 
 

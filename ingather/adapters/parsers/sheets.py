@@ -1,9 +1,10 @@
 """Scanned sheets: what is on an image or on the pages of a PDF, by its pixels.
 
 Codes are read by zxing, as printed first, and where nothing is found once more with the noise smoothed away. What
-else is on the page decides whether it is a cover, and gives the hash that sheets which look the same share.
+else is on the page decides whether it is a cover, and by a coarse picture of it sheets that look the same are found.
 """
 
+import base64
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -35,13 +36,13 @@ COVER_CODE: Final = 0.25
 _HEAD_BYTES: Final = 1_024
 _PDF_DPI: Final = 150
 _MOST_CODES: Final = 1_000
+_ROUNDED_UP: Final = 0.995
+"""A page is drawn in whole pixels, and none is left out."""
 _CELLS: Final = 96
 """Cells on the shorter side of the grid that ink is counted in."""
 _INKY: Final = 24
 """Grey levels darker than the paper, averaged over a cell."""
-_HASH_ROWS, _HASH_COLUMNS = 16, 32
-_HASH_STEP: Final = 4.0
-"""Grey levels between neighbours that count: less is the scanner's noise."""
+_PICTURE_ROWS, _PICTURE_COLUMNS = 24, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def _drawn(pdf: Any, index: int, limits: ParseLimits) -> Image.Image:
             scale = _PDF_DPI / 72
             pixels = width * height * scale * scale
             if pixels > limits.max_pixels:
-                scale *= (limits.max_pixels / pixels) ** 0.5
+                scale *= (limits.max_pixels / pixels) ** 0.5 * _ROUNDED_UP
             with closing(page.render(scale=scale, grayscale=True)) as bitmap:
                 return bitmap.to_pil().convert("L").copy()
     except pdfium.PdfiumError as error:
@@ -167,7 +168,7 @@ def _codes(page: Image.Image, half: Image.Image) -> list[_Code]:
 
 
 def _read(pixels: Pixels, scale: float) -> list[_Code]:
-    barcodes = zxingcpp.read_barcodes(pixels, formats=zxingcpp.BarcodeFormat.QRCode)
+    barcodes = zxingcpp.read_barcodes(pixels, formats=zxingcpp.BarcodeFormat.QRCode, text_mode=zxingcpp.TextMode.Plain)
     found = [_Code(printable_code(barcode.text), _box(barcode.position, scale)) for barcode in barcodes]
     return sorted((code for code in found if code.text), key=lambda code: (code.box[1], code.box[0]))
 
@@ -197,8 +198,8 @@ def _is_cover(half: Image.Image, codes: list[_Code]) -> bool:
 
 
 def _picture(half: Image.Image) -> str:
-    """Where it grows darker from one cell to the next; empty for a page on which it does so nowhere."""
-    small = half.resize((_HASH_COLUMNS + 1, _HASH_ROWS), Image.Resampling.BOX)
+    """How dark each of 384 cells is beside the paper, in steps of four grey levels; empty where none is."""
+    small = half.resize((_PICTURE_COLUMNS, _PICTURE_ROWS), Image.Resampling.BOX)
     cells = np.asarray(small, dtype=np.float32)
-    steps = cells[:, :-1] - cells[:, 1:] > _HASH_STEP
-    return np.packbits(steps).tobytes().hex() if steps.any() else ""
+    darkness = np.clip((np.percentile(cells, 90) - cells) / 4, 0, 63).round().astype(np.uint8)
+    return base64.b64encode(darkness.tobytes()).decode() if darkness.max() > 1 else ""
