@@ -41,6 +41,7 @@ from activities.registry import ActivityClasses, build_activities
 from activities.sheets import SheetActivities
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.parser_processes import SupervisedPreparer
+from ingather.adapters.parsers import ocr
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.adapters.zip_archive import ZipArchiveReader
@@ -188,6 +189,7 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    require_ocr(settings)
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(open_ports(settings))
         preparer = build_preparer(ports.embedder, settings)
@@ -206,6 +208,15 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
             stack.callback(current.cancel)
         await serve(workers, stop)
     log.info("worker.stopped", roles=list(roles))
+
+
+def require_ocr(settings: Settings) -> None:
+    """Raises ``ConfigurationError`` where texts of sheets are asked for and cannot be read."""
+    if settings.sheets.ocr and not ocr.is_available():
+        raise ConfigurationError(
+            "INGATHER_SHEETS__OCR is set, and RapidOCR is not installed.",
+            action="Install ingather[ocr], or unset INGATHER_SHEETS__OCR.",
+        )
 
 
 async def _reach_engine(settings: Settings) -> Client:

@@ -132,7 +132,7 @@ class TemporalUiSettings(BaseModel):
 
 class SheetSettings(BaseModel):
     ocr: bool = False
-    """Read what scanned sheets say, too: into the results and the index. Needs the extra `ingather[ocr]`, which brings the models along, and a second of a core for each sheet."""
+    """Read what scanned sheets say, too: into the results and the index. Needs the extra `ingather[ocr]`, which brings the models along, some seconds of a core for each sheet, and 700 MB in each parser process: set `INGATHER_LIMITS__PARSER_MEMORY_BYTES` to 4 GiB, so that none is replaced after every sheet."""
 
 
 class EngineSettings(BaseModel):
