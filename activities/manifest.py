@@ -310,7 +310,10 @@ class _SignatureReader:
 
 
 def _is_packable(ref: DocumentRef) -> bool:
-    return ref.refused is None and ref.blob is not None and ref.blob.size_bytes <= PACKABLE_BYTES
+    if ref.refused is not None or ref.blob is None or ref.alone:
+        return False
+    # A sheet that was read before has nothing left to be read.
+    return ref.sheet is not None or ref.blob.size_bytes <= PACKABLE_BYTES
 
 
 def _row(request: BuildManifestInput, ref: DocumentRef) -> DocumentRecord:

@@ -45,6 +45,7 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.handoff.hand_on_pack,
             classes.sheets.read_sheet_codes,
             classes.sheets.process_sheet,
+            classes.sheets.process_sheet_pack,
         ],
         MANIFEST_QUEUE: [
             classes.manifest.build_manifest,

@@ -6,9 +6,10 @@ batch that is too large, costs the batch.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import orjson
 import structlog
@@ -20,11 +21,13 @@ from activities.failures import translate_errors, translate_errors_and_give_up
 from activities.heartbeats import StageHeartbeat, beating_plainly
 from activities.ingestion import Ingestion, fetch_content, log_end, log_start, output_of, store_content
 from activities.manifest import ManifestReader
+from activities.pack_progress import PackHeartbeats, PackProgress
 from activities.packing import Packer
 from activities.records import reconcile
 from activities.sheet_events import SheetCounts, StageTeller, processing_event, tell
 from activities.sheet_extraction import SheetExtraction
 from ingather.domain.audit import batch_event, documents_ingested
+from ingather.domain.bitmap import decode_bitmap
 from ingather.domain.filenames import FilenameRegistry, stored_original
 from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.domain.keys import (
@@ -66,6 +69,8 @@ from ingather.models.messages import (
     FinishSheetsOutput,
     IngestDocumentInput,
     IngestDocumentOutput,
+    IngestPackInput,
+    IngestPackOutput,
     OrganizeSheetsInput,
     ReadSheetCodesInput,
 )
@@ -209,18 +214,42 @@ class SheetActivities:
         async with StageHeartbeat().beating() as heartbeat:
             document = await self._manifest.document(request.tenant_id, request.batch_id, request.ordinal)
             heartbeat.filename = document.filename
-            fingerprint = pipeline_fingerprint({**self._preparer.description, "sheets": "1"}, request.options)
-            ingestion = Ingestion(request, document, activity.info().attempt, fingerprint, heartbeat.enter)
-            log_start(ingestion)
-            failure = document.refused or await failure_of(ingestion, self._process(ingestion))
-            if failure is not None:
-                ingestion.fail(failure)
-            record = ingestion.record()
+            record = await self._ended(request, document, heartbeat.enter)
             events = documents_ingested([record], request.actor)
             await to_its_end(self._catalog.save_outcome(record, events))
             await self._counts.sheet_ended(request.batch_id, request.retry_round)
         log_end(record)
         return output_of(record)
+
+    @activity.defn(name="process_sheet_pack")
+    @translate_errors_and_give_up
+    async def process_sheet_pack(self, request: IngestPackInput) -> IngestPackOutput:
+        """The same for several sheets that were looked at before: little is left to do, and one transaction does it."""
+        progress = PackProgress(list(decode_bitmap(request.ordinals)))
+        async with PackHeartbeats(progress).beating() as heartbeats:
+            shared = request.model_dump(exclude={"ordinals"})
+            records = []
+            for ordinal in progress.open_ordinals:
+                document = await self._manifest.document(request.tenant_id, request.batch_id, ordinal)
+                one = IngestDocumentInput(ordinal=ordinal, **shared)
+                records.append(await self._ended(one, document, partial(heartbeats.under_way, document)))
+            await to_its_end(self._catalog.save_outcomes(records, documents_ingested(records, request.actor)))
+            for record in records:
+                progress.ended(record)
+                log_end(record)
+            await self._counts.sheet_ended(request.batch_id, 0)
+        return progress.output()
+
+    async def _ended(
+        self, request: IngestDocumentInput, document: DocumentRef, on_stage: Callable[[Stage], None]
+    ) -> DocumentRecord:
+        fingerprint = pipeline_fingerprint({**self._preparer.description, "sheets": "1"}, request.options)
+        ingestion = Ingestion(request, document, activity.info().attempt, fingerprint, on_stage)
+        log_start(ingestion)
+        failure = document.refused or await failure_of(ingestion, self._process(ingestion))
+        if failure is not None:
+            ingestion.fail(failure)
+        return ingestion.record()
 
     async def _process(self, ingestion: Ingestion) -> None:
         reading = ingestion.document.sheet
@@ -419,8 +448,9 @@ class SheetActivities:
                     blob=file.blob,
                     refused=file.refused,
                     metadata={"sheet": {"group": sheet.group_code}},
-                    sheet=file.reading,
+                    sheet=None if self._ocr else file.reading,
                     group_code=sheet.group_code,
+                    alone=self._ocr or file.reading is None,
                 )
             )
         pages = range(0, len(refs), MANIFEST_PAGE_SIZE)

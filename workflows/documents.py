@@ -300,7 +300,7 @@ class DocumentRun:
             if status is None:
                 self._run_alone(position, kills=int(letter == PACK_KILLED))
             else:
-                self._end(position, status, codes.get(place))
+                self._end(position, status, codes.get(place), is_blank=not self._pipeline.indexes_blank)
 
     def _run_alone(self, position: int, *, kills: int = 0) -> None:
         self._share.plan.run_alone(position, kills=kills)

@@ -45,6 +45,7 @@ PIPELINES = {
     SHEETS: Pipeline(
         SheetActivities.process_sheet,
         indexed=True,
+        process_pack=SheetActivities.process_sheet_pack,  # of sheets that were looked at before: they have no text
         indexes_blank=False,
         is_offered=False,  # its batches are uploads, which only their own door takes in
         stages=SheetStages(),

@@ -72,7 +72,7 @@ class SheetService:
             contract=CONTRACT,
             pipeline=SHEETS,
             # A form that looks like another one is another one: each is read, whatever was read before.
-            options=ProcessingOptions(skip_existing=False, timeout_seconds=self.parser_seconds),
+            options=ProcessingOptions(skip_existing=False, pack_small=True, timeout_seconds=self.parser_seconds),
             metadata=_metadata(upload),
             submitted_count=len(upload.objects),
             submitted_bytes=size_bytes,

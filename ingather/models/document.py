@@ -73,6 +73,8 @@ class DocumentRef(BaseModel):
     """What was read on a scanned sheet before it ran."""
     group_code: str | None = None
     """What a scanned sheet belongs to."""
+    alone: bool = False
+    """It has an activity of its own, however small it is."""
 
 
 class DocumentRecord(BaseModel):

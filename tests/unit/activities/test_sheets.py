@@ -18,6 +18,7 @@ from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.memory.sheet_progress import InMemorySheetProgress
 from ingather.adapters.prepare import InProcessPreparer
 from ingather.adapters.zip_archive import ZipArchiveReader
+from ingather.domain.bitmap import encode_bitmap
 from ingather.domain.keys import (
     sheet_csv_key,
     skipped_files_key,
@@ -53,6 +54,7 @@ from ingather.models.messages import (
     ExtractSheetsInput,
     FinishSheetsInput,
     IngestDocumentInput,
+    IngestPackInput,
     OrganizeSheetsInput,
     ReadSheetCodesInput,
 )
@@ -362,6 +364,28 @@ async def test_images_are_taken_as_they_were_uploaded(room):
         ("b.png", "done", None),
         ("empty.png", "failed", "empty"),
     ]
+
+
+async def test_sheets_that_were_looked_at_share_an_activity(room):
+    """All in one transaction, each with what was seen on it; one that could not be read before runs alone."""
+    await room.hand_in(("scan.zip", zip_of(UPLOAD)))
+    await room.make_manifest()
+    manifest = ManifestReader(room.blobs)
+    alone = [(await manifest.document(TENANT, room.batch_id, ordinal)).alone for ordinal in range(5)]
+    assert alone == [False, False, False, True, False]
+
+    request = IngestPackInput(
+        tenant_id=TENANT,
+        batch_id=room.batch_id,
+        ordinals=encode_bitmap([0, 1, 2, 4]),
+        collection="default",
+        options=ProcessingOptions(skip_existing=False),
+    )
+    answer = await run_activity(room.activities.process_sheet_pack, request)
+
+    assert (answer.statuses, answer.failures) == ("dddd", {})
+    assert [record.status.value for record in await room.rows()] == ["done", "done", "done", "pending", "done"]
+    assert (await room.rows())[0].metadata["sheet"]["width"] == SMALL[0]
 
 
 async def test_sheets_of_several_archives_are_one_batch(room):
