@@ -12,6 +12,7 @@ from ingather.ports.accounts import Accounts
 from ingather.ports.audit import AuditLog
 from ingather.ports.connections import Connections
 from ingather.ports.sheet_rows import SheetRows
+from ingather.ports.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,11 @@ class Catalog(Protocol):
     @property
     def sheets(self) -> SheetRows:
         """Results of scanned sheets."""
+        ...
+
+    @property
+    def uploads(self) -> Uploads:
+        """Files that come in pieces."""
         ...
 
     @property

@@ -10,6 +10,7 @@ from ingather.adapters.memory.accounts import InMemoryAccounts
 from ingather.adapters.memory.audit import InMemoryAuditLog
 from ingather.adapters.memory.connections import InMemoryConnections
 from ingather.adapters.memory.sheet_rows import InMemorySheetRows
+from ingather.adapters.memory.uploads import InMemoryUploads
 from ingather.domain.batch_sums import documents_by_source, ran_ms
 from ingather.domain.submission_parts import check_room, check_sealable, check_takes_more
 from ingather.models.accounts import Tenant
@@ -30,6 +31,7 @@ class InMemoryCatalog:
         self.accounts = InMemoryAccounts(self.audit)
         self.connections = InMemoryConnections(self.accounts, self.audit)
         self.sheets = InMemorySheetRows()
+        self.uploads = InMemoryUploads(self.accounts)
         self._batches: dict[str, BatchRecord] = {}
         self._documents: dict[str, DocumentRecord] = {}
         self._ordinals: dict[str, dict[int, str]] = {}

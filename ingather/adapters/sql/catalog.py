@@ -19,6 +19,7 @@ from ingather.adapters.sql.engine import WRITES, open_engine, unavailable
 from ingather.adapters.sql.group_commit import GroupCommit
 from ingather.adapters.sql.sheet_rows import SqlSheetRows
 from ingather.adapters.sql.tables import tenants
+from ingather.adapters.sql.uploads import SqlUploads
 from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
@@ -68,6 +69,7 @@ class SqlCatalog:
         self.audit = SqlAuditLog(self._read, self._write)
         self.connections = SqlConnections(self._read, self._write)
         self.sheets = SqlSheetRows(self._read, self._write)
+        self.uploads = SqlUploads(self._read, self._write)
 
     async def __aenter__(self) -> Self:
         return self

@@ -96,6 +96,49 @@ connections: Final = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
+uploads: Final = Table(
+    "uploads",
+    metadata,
+    Column("upload_id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("created_by", ForeignText, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("filename", ForeignText, nullable=False),
+    Column("batch_id", Text),  # no foreign key: given out before there is such a batch
+    Column("total_chunks", Integer),
+    Column("length", BigInteger),
+    Column("chunk_bytes", BigInteger, nullable=False),
+    Column("first_sha256", Text),
+    Column("received_count", Integer, nullable=False),
+    Column("received_bytes", BigInteger, nullable=False),
+    Column("tail_key", Text),
+    Column("tail_bytes", BigInteger, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("multipart_id", Text),
+    Column("whole_key", Text),
+    Column("sha256", Text),
+    Column("details", Json, nullable=False),
+    Column("used_by", Json, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("stored_at", UtcDateTime),
+    Index("ix_uploads_first", "tenant_id", "first_sha256", "created_at"),  # a first chunk that was sent again
+    Index(None, "expires_at"),
+)
+
+upload_pieces: Final = Table(
+    "upload_pieces",
+    metadata,
+    Column("upload_id", Text, ForeignKey("uploads.upload_id"), primary_key=True),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", Text),
+    Column("key", Text),
+    Column("etag", Text),
+)
+
 batches: Final = Table(
     "batches",
     metadata,
