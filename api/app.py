@@ -10,6 +10,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,8 @@ from api.contracts import (
     document_upload,
     job_body,
     sheets,
+    sheet_login,
+    sheet_uploads,
     source_job_body,
     source_job_socket,
     source_jobs,
@@ -66,6 +69,7 @@ from api.service.additions import AdditionService
 from api.service.audit import AuditService
 from api.service.batches import BatchService
 from api.service.capacity import Capacity
+from api.service.chunked_uploads import ChunkedUploads, UploadLimits
 from api.service.connections import ConnectionService
 from api.service.control import ControlService
 from api.service.documents import DocumentService
@@ -113,7 +117,7 @@ CACHE_BYTES = 1024 * 1024
 
 BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections)
 ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
-CONTRACTS = (tenant_jobs, document_upload, source_jobs, sheets)
+CONTRACTS = (tenant_jobs, document_upload, source_jobs, sheets, sheet_login, sheet_uploads)
 
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
 
@@ -281,6 +285,14 @@ def build_parts(
         gate.tenants,
     )
     box = build_secret_box(settings)
+    sheets = SheetService(
+        stores.catalog,
+        stores.blobs,
+        engine,
+        gate.tenants,
+        parser_seconds=limits.parser_seconds,
+        children_at_once=settings.engine.children_at_once,
+    )
     secret, audit = settings.api.cursor_secret, AuditService(stores.catalog.audit)
     return ApiParts(
         batches=batch_service,
@@ -339,15 +351,27 @@ def build_parts(
             map(origin_of, filter(None, (*settings.api.allowed_origins, settings.api.public_url)))
         ),
         open_jobs=OpenBatches(stores.catalog, batch_service, source_job_body.CONTRACT),
-        sheets=SheetService(
-            stores.catalog,
-            stores.blobs,
-            engine,
-            gate.tenants,
-            parser_seconds=limits.parser_seconds,
-            children_at_once=settings.engine.children_at_once,
-        ),
+        sheets=sheets,
         sheet_progress=stores.sheet_progress,
+        chunked_uploads=ChunkedUploads(
+            stores.blobs,
+            stores.parted,
+            stores.catalog.uploads,
+            sheets,
+            stores.sheet_progress,
+            upload_limits(limits),
+            receiving.large_file_turns,
+        ),
+    )
+
+
+def upload_limits(limits: Limits) -> UploadLimits:
+    """What uploads in pieces may be."""
+    return UploadLimits(
+        max_chunk_bytes=limits.max_chunk_bytes,
+        max_upload_bytes=limits.max_upload_bytes,
+        max_upload_chunks=limits.max_upload_chunks,
+        lifetime=timedelta(hours=limits.upload_lifetime_hours),
     )
 
 

@@ -19,6 +19,7 @@ from api.service.additions import AdditionService
 from api.service.audit import AuditService
 from api.service.batches import BatchService
 from api.service.capacity import Capacity
+from api.service.chunked_uploads import ChunkedUploads
 from api.service.connections import ConnectionService
 from api.service.control import ControlService
 from api.service.documents import DocumentService
@@ -70,6 +71,7 @@ class ApiParts:
     open_jobs: OpenBatches
     sheets: SheetService
     sheet_progress: SheetProgress
+    chunked_uploads: ChunkedUploads
     catalog: Catalog
     events: EventLog
     gate: Gate

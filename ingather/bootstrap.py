@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from temporalio.client import Client
@@ -27,6 +28,7 @@ from ingather.ports.catalog import Catalog
 from ingather.ports.chunk_index import ChunkIndex
 from ingather.ports.event_log import EventLog
 from ingather.ports.handoff_queue import HandoffQueue
+from ingather.ports.parted_objects import PartedObjects
 from ingather.ports.secret_box import SecretBox
 from ingather.ports.sheet_progress import SheetProgress
 from ingather.ports.source import SourceFactory
@@ -57,6 +59,7 @@ class Stores:
     events: EventLog
     handoff: HandoffQueue
     sheet_progress: SheetProgress
+    parted: PartedObjects
 
 
 @asynccontextmanager
@@ -88,8 +91,10 @@ async def open_stores(settings: Settings, *, cache_bytes: int = CACHE_BYTES) -> 
     from ingather.adapters.redis_event_log import RedisEventLog  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
+        s3 = build_s3(settings)
         stores = Stores(
-            blobs=build_blob_store(settings, cache_bytes=cache_bytes),
+            blobs=CachedBlobStore(s3, max_bytes=cache_bytes),
+            parted=s3.parted,
             catalog=SqlCatalog(settings.catalog.url.get_secret_value()),
             events=RedisEventLog(settings.redis.url.get_secret_value()),
             handoff=RedisHandoffQueue(settings.redis.url.get_secret_value()),
@@ -121,7 +126,9 @@ async def prepare_storage(settings: Settings) -> None:
     """Make the bucket where it is missing, and drop parts that killed uploads left behind."""
     store = build_s3(settings)
     try:
-        await store.ensure_bucket()
+        # An upload's parts are given up with it, an hour before this would.
+        hours = max(24.0, settings.limits.upload_lifetime_hours + 1)
+        await store.ensure_bucket(abandoned_after=timedelta(hours=hours))
     finally:
         await store.close()
 

@@ -184,6 +184,14 @@ class Limits(BaseModel):
     """One line of an NDJSON request, a document with its base64."""
     max_metadata_bytes: int = Field(default=64 * 1024, ge=1)
     """Metadata of one document or batch, as JSON."""
+    max_chunk_bytes: int = Field(default=100 * MIB, ge=5 * MIB, le=4 * GIB)
+    """One chunk of an upload through ``/api/batches/upload-chunk``, or all of one through ``/api/batches/upload``."""
+    max_upload_bytes: int = Field(default=64 * GIB, ge=1, le=64 * GIB)
+    """One file that is uploaded in chunks, or over tus."""
+    max_upload_chunks: int = Field(default=100_000, ge=1, le=1_000_000)
+    """Chunks of one upload."""
+    upload_lifetime_hours: float = Field(default=24.0, gt=0, le=168)
+    """How long an upload may take, and how long one over tus that is finished may wait to be named in a batch; then it is removed."""
     zip_entries: int = Field(default=20_000, ge=1)
     """Entries of one ZIP."""
     zip_unpacked_bytes: int = Field(default=20 * GIB, ge=1)

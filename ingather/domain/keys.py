@@ -30,6 +30,16 @@ def upload_key(tenant_id: str, upload_id: str, part: str) -> str:
     return f"uploads/{tenant_id}/{upload_id}/{part}"
 
 
+def incoming_key(tenant_id: str, object_id: str) -> str:
+    """A piece of an upload, until it is part of the whole. The id, a UUID of version 7, says since when it lies there."""
+    return f"{incoming_prefix(tenant_id)}{object_id}"
+
+
+def incoming_prefix(tenant_id: str) -> str:
+    """Pieces of a tenant's uploads."""
+    return f"uploads/{tenant_id}/incoming/"
+
+
 def submission_part_key(tenant_id: str, batch_id: str, upload_id: str) -> str:
     """What one request handed in, one ``Submitted`` a line; the catalog knows which of them make the batch."""
     return f"{submission_prefix(tenant_id, batch_id)}{upload_id}.jsonl"

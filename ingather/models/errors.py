@@ -355,7 +355,9 @@ class UploadNotFoundError(RequestError):
     code = "upload_not_found"
     title = "Upload not found"
     http_status = 404
-    advice = "Start the upload again; one that is not finished is kept as long as upload_lifetime at GET /v1/limits says."
+    advice = (
+        "Start the upload again; one that is not finished is kept as long as upload_lifetime at GET /v1/limits says."
+    )
 
 
 class UploadChunkInvalidError(RequestError):

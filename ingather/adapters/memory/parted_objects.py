@@ -44,7 +44,7 @@ class InMemoryPartedObjects:
         found = await self._blobs.stat(key)
         if multipart_id not in self._open and found is not None and found.size_bytes == size:
             return
-        held = self._parts(key, multipart_id)
+        held = self._open.get(multipart_id, {})
         wanted = sorted(parts)
         pieces = [held.get(number, b"") for number, _ in wanted]
         is_whole = all(number in held and _tag(held[number]) == etag for number, etag in wanted)

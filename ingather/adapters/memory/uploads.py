@@ -28,7 +28,9 @@ class InMemoryUploads:
         for known in self._uploads.values():
             if known.created_at >= since and _first(known) == _first(upload, first.sha256):
                 return known, False
-        await self.open_upload(upload.model_copy(update={"first_sha256": first.sha256, "chunk_bytes": first.size_bytes}))
+        await self.open_upload(
+            upload.model_copy(update={"first_sha256": first.sha256, "chunk_bytes": first.size_bytes})
+        )
         counted, _ = await self.add_piece(upload.upload_id, first, upload.changed_at)
         assert counted is not None
         return counted, True

@@ -34,7 +34,9 @@ class S3PartedObjects:
     async def copy_part(self, key: str, multipart_id: str, number: int, source_key: str) -> str:
         source: Any = {"Bucket": self._bucket, "Key": source_key}
         part: Any = {**self._where(key, multipart_id), "PartNumber": number, "CopySource": source}
-        return await self._boto.call("copy", source_key, lambda s3: s3.upload_part_copy(**part)["CopyPartResult"]["ETag"])
+        return await self._boto.call(
+            "copy", source_key, lambda s3: s3.upload_part_copy(**part)["CopyPartResult"]["ETag"]
+        )
 
     async def complete_parts(self, key: str, multipart_id: str, parts: Sequence[tuple[int, str]], size: int) -> None:
         listed = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(parts)]

@@ -52,7 +52,8 @@ class SqlUploads:
         expires_at: datetime,
     ) -> Upload | None:
         return await self._write(
-            "count bytes of an upload", partial(_advance, upload_id, offset, pieces, tail, at, expires_at)
+            "count bytes of an upload",
+            partial(_advance, upload_id, offset, pieces, tail=tail, at=at, expires_at=expires_at),
         )
 
     async def edit_upload(self, upload_id: str, changes: Mapping[str, Any]) -> Upload | None:
@@ -89,9 +90,7 @@ def _open(upload: Upload, database: Connection) -> Upload:
     return upload
 
 
-def _open_chunked(
-    upload: Upload, first: UploadPiece, since: datetime, database: Connection
-) -> tuple[Upload, bool]:
+def _open_chunked(upload: Upload, first: UploadPiece, since: datetime, database: Connection) -> tuple[Upload, bool]:
     # The tenant's row, held until the end: of two first chunks of one file the second finds the first.
     database.execute(select(tenants.c.tenant_id).where(tenants.c.tenant_id == upload.tenant_id).with_for_update())
     query = select(uploads).where(
@@ -126,9 +125,7 @@ def _get(upload_id: str, tenant_id: str | None, database: Connection) -> Upload 
     return found[0] if found else None
 
 
-def _add_piece(
-    upload_id: str, piece: UploadPiece, at: datetime, database: Connection
-) -> tuple[Upload | None, bool]:
+def _add_piece(upload_id: str, piece: UploadPiece, at: datetime, database: Connection) -> tuple[Upload | None, bool]:
     upload = _locked(upload_id, database)
     if upload is None:
         return None, False
@@ -171,10 +168,11 @@ def _advance(
     upload_id: str,
     offset: int,
     pieces: Sequence[UploadPiece],
+    database: Connection,
+    *,
     tail: tuple[str, int] | None,
     at: datetime,
     expires_at: datetime,
-    database: Connection,
 ) -> Upload | None:
     upload = _locked(upload_id, database)
     if upload is None or upload.received_bytes != offset:
