@@ -58,6 +58,7 @@ from api.routes import (
     stream_tickets,
     submissions,
     tenants,
+    tus,
     users,
 )
 from api.routes import audit as audit_routes
@@ -82,6 +83,7 @@ from api.service.search import SearchService, remote_or_none
 from api.service.sheets import SheetService
 from api.service.submission import SubmissionService
 from api.service.tenants import TenantBook
+from api.service.tus_uploads import TusUploads
 from api.streams import EventStreams, ProgressReader
 from api.streams.meters import StreamMeters
 from api.streams.origins import origin_of
@@ -115,7 +117,7 @@ MAX_BODY_BYTES = 1024 * 1024
 CACHE_BYTES = 1024 * 1024
 """Objects kept in memory: little, because this process writes uploads once and seldom reads them."""
 
-BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections)
+BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections, tus)
 ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
 CONTRACTS = (tenant_jobs, document_upload, source_jobs, sheets, sheet_login, sheet_uploads)
 
@@ -293,6 +295,9 @@ def build_parts(
         parser_seconds=limits.parser_seconds,
         children_at_once=settings.engine.children_at_once,
     )
+    tus_uploads = TusUploads(
+        stores.blobs, stores.parted, stores.catalog.uploads, upload_limits(limits), receiving.large_file_turns
+    )
     secret, audit = settings.api.cursor_secret, AuditService(stores.catalog.audit)
     return ApiParts(
         batches=batch_service,
@@ -353,6 +358,7 @@ def build_parts(
         open_jobs=OpenBatches(stores.catalog, batch_service, source_job_body.CONTRACT),
         sheets=sheets,
         sheet_progress=stores.sheet_progress,
+        tus_uploads=tus_uploads,
         chunked_uploads=ChunkedUploads(
             stores.blobs,
             stores.parted,

@@ -29,6 +29,7 @@ from api.service.open_batches import OpenBatches
 from api.service.search import SearchService
 from api.service.sheets import SheetService
 from api.service.submission import SubmissionService
+from api.service.tus_uploads import TusUploads
 from ingather.domain.identifiers import as_uuid
 from ingather.models.errors import BatchNotFoundError, DependencyError, UnauthorizedError, UnsupportedMediaTypeError
 from ingather.ports.catalog import Catalog
@@ -72,6 +73,7 @@ class ApiParts:
     sheets: SheetService
     sheet_progress: SheetProgress
     chunked_uploads: ChunkedUploads
+    tus_uploads: TusUploads
     catalog: Catalog
     events: EventLog
     gate: Gate

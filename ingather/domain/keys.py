@@ -3,6 +3,9 @@
 import hashlib
 from collections.abc import Iterable
 
+INCOMING = "incoming/"
+"""Pieces of uploads, of all tenants: what is left behind there is found in one go."""
+
 
 def raw_key(tenant_id: str, file_id: str, sha256: str) -> str:
     """A document's own bytes."""
@@ -32,12 +35,7 @@ def upload_key(tenant_id: str, upload_id: str, part: str) -> str:
 
 def incoming_key(tenant_id: str, object_id: str) -> str:
     """A piece of an upload, until it is part of the whole. The id, a UUID of version 7, says since when it lies there."""
-    return f"{incoming_prefix(tenant_id)}{object_id}"
-
-
-def incoming_prefix(tenant_id: str) -> str:
-    """Pieces of a tenant's uploads."""
-    return f"uploads/{tenant_id}/incoming/"
+    return f"{INCOMING}{tenant_id}/{object_id}"
 
 
 def submission_part_key(tenant_id: str, batch_id: str, upload_id: str) -> str:

@@ -33,6 +33,11 @@ def chunks_of(sizes):
     return [os.urandom(size) for size in sizes]
 
 
+async def stored_keys(api) -> list[str]:
+    """All that uploads and their pieces take up."""
+    return [*await api.keys("incoming/"), *await api.keys("uploads/")]
+
+
 async def submitted(api, batch_id) -> SheetUpload:
     key = (await api.catalog.list_parts(batch_id))[0].key
     return SheetUpload.model_validate_json(await api.blobs.get(key))
@@ -68,7 +73,7 @@ async def test_chunks_in_any_order_become_the_file(api, sizes):
     assert (last["status"], last["message"]) == ("uploaded", "Batch uploaded successfully")
     assert await whole_of(api, last["batch_id"]) == b"".join(client.chunks)
     [stored] = (await submitted(api, last["batch_id"])).objects
-    assert await api.keys("uploads/") == [stored.key]
+    assert await stored_keys(api) == [stored.key]
     assert stored.key.startswith(f"uploads/{DEFAULT_TENANT_ID}/{last['batch_id']}/")
     assert (stored.filename, stored.size_bytes) == ("forms.zip", sum(map(len, client.chunks)))
     assert api.parts.chunked_uploads.parted.open_count == 0
@@ -131,7 +136,7 @@ async def test_a_chunk_sent_again_changes_nothing(api):
         assert (again["batch_id"], again["is_complete"], again["chunks_received"]) == (batch_id, True, 3)
     assert await whole_of(api, batch_id) == b"".join(client.chunks)
     assert len(api.engine.specs) == 1
-    assert len(await api.keys("uploads/")) == 1
+    assert len(await stored_keys(api)) == 1
 
 
 async def test_a_first_chunk_sent_again_is_the_same_upload(api):
@@ -156,7 +161,7 @@ async def test_everything_at_once_and_twice_is_one_batch(api):
     assert any(answer["is_complete"] for answer in answers)
     assert await whole_of(api, ended[0]["batch_id"]) == b"".join(client.chunks)
     assert len(api.engine.specs) == 1
-    assert len(await api.keys("uploads/")) == 1
+    assert len(await stored_keys(api)) == 1
 
 
 async def test_of_two_different_chunks_with_one_number_the_first_is_kept(api):
@@ -221,7 +226,7 @@ async def test_what_does_not_fit_is_refused_in_the_contracts_words(api, chunk_fi
     client = ChunkClient(api.http, chunks_of([10] * 4), chunk_first=chunk_first)
     await client.taken(0)
     unknown = "99999999-9999-7999-8999-999999999999"
-    known = await api.keys("uploads/")
+    known = await stored_keys(api)
     assert refused(await client.send(5)) == (400, "Invalid chunk_index 5 (total: 4)")
     assert refused(await client.send(-1)) == (400, "Invalid chunk_index -1 (total: 4)")
     assert refused(await client.send(0, total_chunks=0, upload_id=None)) == (400, "Invalid chunk_index 0 (total: 0)")
@@ -241,7 +246,7 @@ async def test_what_does_not_fit_is_refused_in_the_contracts_words(api, chunk_fi
         assert status == 422, wrong
         assert list(wrong)[-1] in text or "task_id" in text
         assert "quetzal" not in text
-    assert await api.keys("uploads/") == known
+    assert await stored_keys(api) == known
 
 
 async def test_a_chunk_over_the_limit_is_refused_by_its_size():
@@ -252,7 +257,7 @@ async def test_a_chunk_over_the_limit_is_refused_by_its_size():
             client = ChunkClient(api.http, chunks_of([5 * MIB + 7, 5 * MIB]), chunk_first=chunk_first)
             answer = (413, f"Chunk size {5 * MIB + 7} exceeds maximum {5 * MIB}")
             assert refused(await client.send(0)) == answer
-        assert await api.keys("uploads/") == []
+        assert await stored_keys(api) == []
         client = ChunkClient(api.http, chunks_of([5 * MIB, 2 * MIB]))
         await client.taken(0)
         status, text = refused(await client.send(1))
@@ -281,7 +286,7 @@ async def test_a_form_that_is_none_is_refused(api):
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     broken = b'--b\r\nContent-Disposition: form-data; name="chunk"; filename="x"\r\n\r\n' + bytes(2 * MIB)
     assert refused(await api.http.post(CHUNK_PATH, content=broken, headers=headers))[0] == 400
-    assert await api.keys("uploads/") == []
+    assert await stored_keys(api) == []
 
 
 # In one request
@@ -294,7 +299,7 @@ async def test_a_zip_in_one_request_is_a_batch(api):
     assert response.status_code == 202, response.text
     batch_id = response.json()["batch_id"]
     assert await whole_of(api, batch_id) == b"PK..."
-    assert (await api.keys("uploads/"))[0].startswith(f"uploads/{DEFAULT_TENANT_ID}/{batch_id}/")
+    assert (await stored_keys(api))[0].startswith(f"uploads/{DEFAULT_TENANT_ID}/{batch_id}/")
 
 
 async def test_images_in_one_request_are_a_batch(api):
@@ -315,7 +320,7 @@ async def test_the_same_key_is_the_same_batch(api):
     again = await api.http.post(UPLOAD_PATH, **form, headers=headers)
     assert first.json() == again.json()
     assert again.headers["Idempotency-Replayed"] == "true"
-    assert len(await api.keys("uploads/")) == 1
+    assert len(await stored_keys(api)) == 1
 
 
 async def test_one_request_has_limits_of_its_own():
@@ -328,5 +333,5 @@ async def test_one_request_has_limits_of_its_own():
         assert answer == (413, f"Upload size {6 * MIB} exceeds maximum {5 * MIB}")
         del data["task_id"]
         assert refused(await api.http.post(UPLOAD_PATH, data=data, files=two[:1]))[0] == 422
-        assert await api.keys("uploads/") == []
+        assert await stored_keys(api) == []
         assert api.engine.specs == {}
