@@ -309,6 +309,7 @@ def build_parts(
             batch_service,
             receiving,
             gate.tenants,
+            tus_uploads,
             parser_seconds=limits.parser_seconds,
             max_parser_seconds=limits.max_parser_seconds,
             children_at_once=settings.engine.children_at_once,

@@ -33,11 +33,12 @@ class SheetFields(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     upload_type: UploadType
-    """`zip_with_qr`, `zip_no_qr` or `images`."""
-    task_id: Annotated[TaskId | None, BeforeValidator(_none)] = None
-    """Eight digits; required for `zip_no_qr` and `images`."""
-    notes: Annotated[str | None, BeforeValidator(_none)] = Field(default=None, max_length=10_000)
-    """Kept with the batch, as the next two."""
+    task_id: Annotated[TaskId | None, BeforeValidator(_none)] = Field(
+        default=None, description="Eight digits; required for `zip_no_qr` and `images`."
+    )
+    notes: Annotated[str | None, BeforeValidator(_none)] = Field(
+        default=None, max_length=10_000, description="Kept with the batch, as the next two."
+    )
     profile_id: Annotated[str | None, BeforeValidator(_none)] = Field(default=None, max_length=255)
     alignment_mode: Annotated[str | None, BeforeValidator(_none)] = Field(default=None, max_length=255)
 
@@ -51,15 +52,16 @@ class SheetFields(BaseModel):
 class ChunkFields(SheetFields):
     """The same with a chunk's place in its upload."""
 
-    chunk_index: int
-    """From 0 on."""
-    total_chunks: int
-    filename: str = Field(min_length=1, max_length=10_000)
-    """The whole file's name."""
-    upload_id: Annotated[str | None, BeforeValidator(_none)] = Field(default=None, max_length=255)
-    """Left out with chunk 0, whose answer gives it."""
-    is_final_chunk: Annotated[bool, BeforeValidator(lambda value: value or False)] = False
-    """`true` with the last index. The upload is complete when all chunks are there, whichever came last."""
+    chunk_index: int = Field(description="From 0 on.", examples=[0])
+    total_chunks: int = Field(description="How many chunks the file has.", examples=[2])
+    filename: str = Field(min_length=1, max_length=10_000, description="The whole file's name.")
+    upload_id: Annotated[str | None, BeforeValidator(_none)] = Field(
+        default=None, max_length=255, description="Left out with chunk 0, whose answer gives it."
+    )
+    is_final_chunk: Annotated[bool, BeforeValidator(lambda value: value or False)] = Field(
+        default=False,
+        description="`true` with the last index. All chunks being there is what counts, whichever came last.",
+    )
 
 
 def fields_of(model: type[SheetFields], values: Mapping[str, str]) -> Any:

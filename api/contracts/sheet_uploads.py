@@ -73,6 +73,7 @@ def _form_schema(model: type[SheetFields], content: dict[str, Any]) -> dict[str,
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     own = schema.pop("$defs")
     schema["properties"] = content | schema["properties"]
+    schema["required"] += [name for name in content if name == CHUNK]
     schema["properties"]["upload_type"] = own["UploadType"]
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 

@@ -57,7 +57,9 @@ class TusRoute(GuardedRoute):
 router = APIRouter(prefix="/v1/tus", tags=["uploads"], route_class=TusRoute)
 
 UploadId = Annotated[str, Path(description="The upload's id, from the `Location` of its creation.")]
-Resumable = Annotated[str | None, Header(alias="Tus-Resumable", description="`1.0.0`.", examples=[VERSION])]
+Resumable = Annotated[
+    str | None, Header(alias="Tus-Resumable", description="`1.0.0`.", json_schema_extra={"example": VERSION})
+]
 ChecksumHeader = Annotated[
     str | None,
     Header(alias="Upload-Checksum", description=f"Algorithm ({', '.join(ALGORITHMS)}) and checksum in base64."),
@@ -91,10 +93,21 @@ async def create_upload(
     _tenant_id: TenantHeader = None,
     _resumable: Resumable = None,
     upload_length: Annotated[
-        int | None, Header(ge=0, description="Bytes of the whole file; it must be known.", examples=[1])
+        int | None,
+        Header(
+            alias="Upload-Length",
+            ge=0,
+            description="Bytes of the whole file; it must be known.",
+            json_schema_extra={"example": 1},
+        ),
     ] = None,
     upload_metadata: Annotated[
-        str | None, Header(max_length=MAX_METADATA_BYTES, description="Pairs of key and base64; `filename` names it.")
+        str | None,
+        Header(
+            alias="Upload-Metadata",
+            max_length=MAX_METADATA_BYTES,
+            description="Pairs of key and base64; `filename` names it.",
+        ),
     ] = None,
     upload_checksum: ChecksumHeader = None,
 ) -> Response:
@@ -144,7 +157,13 @@ async def append_bytes(
     _tenant_id: TenantHeader = None,
     _resumable: Resumable = None,
     upload_offset: Annotated[
-        int | None, Header(ge=0, description="Where the bytes begin: where the upload ends so far.", examples=[0])
+        int | None,
+        Header(
+            alias="Upload-Offset",
+            ge=0,
+            description="Where the bytes begin: where the upload ends so far.",
+            json_schema_extra={"example": 0},
+        ),
     ] = None,
     upload_checksum: ChecksumHeader = None,
 ) -> Response:
@@ -176,8 +195,10 @@ async def with_another_method(
     upload_id: UploadId,
     _tenant_id: TenantHeader = None,
     _resumable: Resumable = None,
-    x_http_method_override: Annotated[str | None, Header(description="`PATCH` or `DELETE`.")] = None,
-    upload_offset: Annotated[int | None, Header(ge=0)] = None,
+    x_http_method_override: Annotated[
+        str | None, Header(alias="X-HTTP-Method-Override", description="`PATCH` or `DELETE`.")
+    ] = None,
+    upload_offset: Annotated[int | None, Header(alias="Upload-Offset", ge=0)] = None,
     upload_checksum: ChecksumHeader = None,
 ) -> Response:
     """For clients whose network lets no `PATCH` or `DELETE` through."""

@@ -7,7 +7,8 @@ with the replay's own objects.
 """
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -22,6 +23,8 @@ from api.service.batches import NOT_STARTED, BatchService
 from api.service.metadata_rules import RulesOf, no_rules
 from api.service.receiving import Receiving
 from api.service.tenants import TenantBook
+from api.service.tus_uploads import TusUploads
+from api.uploads import Taken
 from ingather.domain.audit import batch_submitted
 from ingather.domain.filenames import normalise_filename
 from ingather.domain.keys import metadata_rules_key
@@ -94,6 +97,7 @@ class SubmissionService:
     batches: BatchService
     receiving: Receiving
     tenants: TenantBook
+    uploads: TusUploads
     parser_seconds: float = 60.0
     """Wall clock of a parse where a batch does not say."""
     max_parser_seconds: float = 300.0
@@ -137,7 +141,13 @@ class SubmissionService:
         limits = await self.receiving.limits_for(tenant_id)
         intake, lines = PreviewIntake(limits), PreviewLines()
         reception = Reception(intake, lines, limits)
-        await feed(reception)
+        spec = await feed(reception)
+        for upload_id in spec.uploads if spec else ():
+            upload = await self.uploads.finished(upload_id, tenant_id)
+            await intake.begin(upload.filename)
+            await intake.write(await self.uploads.head_of(upload))
+            looked_at = await intake.end()
+            await reception.attach(replace(looked_at, size_bytes=upload.received_bytes, sha256=upload.sha256 or ""))
         await reception.finish()
         tally = reception.tally
         if not tally.document_count:
@@ -159,6 +169,7 @@ class SubmissionService:
     async def _take(self, claim: _Claim, feed: Feed, reception: Reception) -> _Received:
         """Read and store the body."""
         spec = await feed(reception) or SubmissionSpec()
+        await self._take_uploads(claim, spec.uploads, reception)
         if not reception.tally.document_count and not spec.open:
             raise EmptyBatchError("The request holds no document.")
         rules_key = None if claim.is_begun else await self._keep_rules(claim.tenant_id, spec.collection)
@@ -174,6 +185,15 @@ class SubmissionService:
             part,
             reception,
         )
+
+    async def _take_uploads(self, claim: _Claim, upload_ids: Sequence[str], reception: Reception) -> None:
+        """What was uploaded before. A replay does not look at it: it may be gone, and the batch is what it was."""
+        for upload_id in upload_ids:
+            if reception.is_replay:
+                await reception.attach(Taken("", 0, ""))
+                continue
+            upload = await self.uploads.use(upload_id, claim.tenant_id, claim.batch_id)
+            await reception.attach(await self.uploads.taken(upload, reception.limits))
 
     async def _keep_rules(self, tenant_id: str, collection: str) -> str | None:
         """The rules as they are now, in an object that all batches under the same ones share."""

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -20,10 +20,12 @@ from starlette.requests import ClientDisconnect
 from activities.upload_assembly import UploadAssembly
 from api.service.chunked_uploads import UploadLimits
 from api.shared_budget import SharedBudget
+from api.uploads import IntakeLimits, Taken, taken
+from ingather.domain.archives import is_archive
 from ingather.domain.identifiers import as_uuid
 from ingather.domain.keys import incoming_key, upload_key
 from ingather.domain.upload_parts import PART_BYTES
-from ingather.models.content import SMALL_UPLOAD_BYTES
+from ingather.models.content import SMALL_UPLOAD_BYTES, BlobRef
 from ingather.models.errors import (
     InvalidStateError,
     PayloadTooLargeError,
@@ -39,6 +41,10 @@ from ingather.ports.parted_objects import PartedObjects
 from ingather.ports.uploads import Uploads
 
 log = structlog.get_logger(__name__)
+
+_GONE = "There is no such upload, or its time is over."
+_USED_AT_LEAST = timedelta(hours=1)
+_SIGNATURE_BYTES = 4
 
 ALGORITHMS = ("sha1", "sha256", "sha512", "md5")
 """Of checksums, by their names in tus."""
@@ -96,7 +102,7 @@ class TusUploads:
         wanted = as_uuid(upload_id)
         upload = await self.uploads.get_upload(wanted, tenant_id) if wanted else None
         if upload is None or upload.kind is not UploadKind.TUS or upload.expires_at < datetime.now(UTC):
-            raise UploadNotFoundError("There is no such upload, or its time is over.")
+            raise UploadNotFoundError(_GONE)
         return upload
 
     async def append(
@@ -137,32 +143,52 @@ class TusUploads:
             )
         await UploadAssembly(self.blobs, self.parted, self.uploads).discard(upload)
 
-    async def use(self, upload_id: str, tenant_id: str, batch_id: str) -> Upload:
-        """A finished one, kept from now on as long as the batch needs it.
-
-        Raises ``UploadNotFoundError``, ``UploadIncompleteError``.
-        """
+    async def finished(self, upload_id: str, tenant_id: str) -> Upload:
+        """One that has all its bytes, in one object. Raises ``UploadNotFoundError``, ``UploadIncompleteError``."""
         upload = await self.find(upload_id, tenant_id)
         if not upload.has_all:
             raise UploadIncompleteError(
                 f"Of upload {upload.upload_id}, {upload.received_bytes:,} of {upload.length:,} bytes are there.",
                 upload_id=upload.upload_id,
             )
-        upload = await self._settled(upload)
+        return await self._settled(upload)
+
+    async def use(self, upload_id: str, tenant_id: str, batch_id: str) -> Upload:
+        """The same, kept from now on as long as the batch needs it."""
+        upload = await self.finished(upload_id, tenant_id)
         noted = await self.uploads.note_use(upload.upload_id, tenant_id, batch_id)
         if noted is None:
-            raise UploadNotFoundError("There is no such upload, or its time is over.")
-        return noted
+            raise UploadNotFoundError(_GONE)
+        # Its time may be nearly over, and the batch is not on record yet.
+        until = max(noted.expires_at, datetime.now(UTC) + _USED_AT_LEAST)
+        return await self.uploads.edit_upload(upload.upload_id, {"expires_at": until}) or noted
 
-    async def hash_of(self, upload: Upload) -> str:
-        """SHA-256 of all of it; worked out once."""
-        if upload.sha256 is not None:
-            return upload.sha256
+    async def head_of(self, upload: Upload, size: int = SMALL_UPLOAD_BYTES) -> bytes:
+        """Its first bytes."""
+        return await self.blobs.get(upload.whole_key or "", size=size)
+
+    async def taken(self, upload: Upload, limits: IntakeLimits) -> Taken:
+        """As something that was handed in. An archive may be larger than a document may."""
+        size, key = upload.received_bytes, upload.whole_key or ""
+        if size > limits.max_file_bytes and not is_archive(await self.head_of(upload, _SIGNATURE_BYTES)):
+            return taken(upload.filename, size, "", limits)
+        sha256 = upload.sha256
+        if sha256 is None:
+            # An archive is never compared by its content, and hashing a large one would hold the request up for minutes.
+            sha256 = await (self._hash_of(upload) if size <= limits.max_file_bytes else self._hash_of_parts(upload))
+        return Taken(upload.filename, size, sha256, BlobRef(key=key, size_bytes=size, sha256=sha256))
+
+    async def _hash_of(self, upload: Upload) -> str:
+        """Worked out once."""
         digest = hashlib.sha256()
         async for piece in self.blobs.stream(upload.whole_key or ""):
             await asyncio.to_thread(digest.update, piece)
         await self.uploads.edit_upload(upload.upload_id, {"sha256": digest.hexdigest()})
         return digest.hexdigest()
+
+    async def _hash_of_parts(self, upload: Upload) -> str:
+        pieces = await self.uploads.list_pieces(upload.upload_id)
+        return hashlib.sha256("".join(piece.etag or "" for piece in pieces).encode()).hexdigest()
 
     async def _settled(self, upload: Upload) -> Upload:
         """One object, where all bytes are there; from now on its time to be used begins."""
