@@ -39,6 +39,7 @@ from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
 from activities.sheets import SheetActivities
+from activities.uploads import Finish, UploadActivities
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.parsers import ocr
@@ -60,11 +61,13 @@ from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE, IO_QUEUE, MANI
 from ingather.models.errors import ConfigurationError, EngineUnavailableError, IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import PlaceLimits
+from ingather.models.upload import Upload
 from ingather.settings import MIB, Settings
 from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
 from workflows.places import PlacesWorkflow
 from workflows.runner import require_no_context, sandboxed_runner
+from workflows.upload_cleaning import UploadCleaningWorkflow, keep_schedule
 
 log = structlog.get_logger(__name__)
 
@@ -152,7 +155,9 @@ def build_worker(client: Client, queue: str, activities: Sequence[Callable[..., 
     return Worker(
         client,
         task_queue=queue,
-        workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow] if queue == WORKFLOW_QUEUE else [],
+        workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow, UploadCleaningWorkflow]
+        if queue == WORKFLOW_QUEUE
+        else [],
         activities=activities,
         workflow_runner=sandboxed_runner(),
         interceptors=[LogContext()],
@@ -203,6 +208,9 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         activities = build_activities(_activity_classes(client, ports, preparer, sources, settings))
         queues = [queue for role in roles for queue in ROLES[role]]
         workers = [build_worker(client, queue, activities.get(queue, []), settings) for queue in queues]
+        if "workflows" in roles:
+            scheduling = asyncio.ensure_future(until_it_succeeds(partial(keep_schedule, client)))
+            stack.callback(scheduling.cancel)
         if settings.worker.build_id is not None and settings.worker.make_current:
             current = asyncio.ensure_future(make_current(client, settings))
             stack.callback(current.cancel)
@@ -317,6 +325,13 @@ def _activity_classes(
             PlaceLimits(max_jobs=settings.limits.max_concurrent_jobs, max_bytes=settings.limits.max_concurrent_bytes),
             ports.catalog.accounts,
         ),
+        uploads=UploadActivities(
+            ports.blobs,
+            ports.parted,
+            ports.catalog,
+            lifetime=timedelta(hours=settings.limits.upload_lifetime_hours),
+            finish=_finisher(client, ports, settings),
+        ),
         sheets=SheetActivities(
             *ingesting,
             archives=ZipArchiveReader(),
@@ -326,6 +341,49 @@ def _activity_classes(
             ocr=settings.sheets.ocr,
         ),
     )
+
+
+def _finisher(client: Client, ports: Ports, settings: Settings) -> Finish:
+    """Begins batches whose API process died, as the API would have done. What that takes is loaded when it is needed."""
+    made: list[Finish] = []
+
+    def make() -> Finish:
+        from api.engine import BatchEngine  # noqa: PLC0415  # the API's libraries: next to never needed here
+        from api.service.chunked_uploads import ChunkedUploads, UploadLimits  # noqa: PLC0415
+        from api.service.sheets import SheetService  # noqa: PLC0415
+        from api.service.tenants import TenantBook  # noqa: PLC0415
+        from api.uploads import large_file_turns  # noqa: PLC0415
+
+        limits, tenants = settings.limits, TenantBook(ports.catalog.accounts)
+        sheets = SheetService(
+            ports.catalog,
+            ports.blobs,
+            BatchEngine(client),
+            tenants,
+            parser_seconds=limits.parser_seconds,
+            children_at_once=settings.engine.children_at_once,
+        )
+        return ChunkedUploads(
+            ports.blobs,
+            ports.parted,
+            ports.catalog.uploads,
+            sheets,
+            ports.sheet_progress,
+            UploadLimits(
+                max_chunk_bytes=limits.max_chunk_bytes,
+                max_upload_bytes=limits.max_upload_bytes,
+                max_upload_chunks=limits.max_upload_chunks,
+                lifetime=timedelta(hours=limits.upload_lifetime_hours),
+            ),
+            large_file_turns(),
+        ).finish
+
+    async def finish(upload: Upload) -> None:
+        if not made:
+            made.append(await asyncio.to_thread(make))
+        await made[0](upload)
+
+    return finish
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.sheets import SheetActivities
+from activities.uploads import UploadActivities
 from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE
 
 Activity = Callable[..., Any]
@@ -30,6 +31,7 @@ class ActivityClasses:
     index: IndexActivities
     records: RecordActivities
     places: PlaceActivities
+    uploads: UploadActivities
     sheets: SheetActivities
 
 
@@ -68,5 +70,6 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.sheets.conclude_sheets,
             classes.places.request_place,
             classes.places.check_holders,
+            classes.uploads.clean_uploads,
         ],
     }

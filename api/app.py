@@ -25,9 +25,9 @@ from api.access import Gate, admitted
 from api.contracts import (
     document_upload,
     job_body,
-    sheets,
     sheet_login,
     sheet_uploads,
+    sheets,
     source_job_body,
     source_job_socket,
     source_jobs,
@@ -287,7 +287,7 @@ def build_parts(
         gate.tenants,
     )
     box = build_secret_box(settings)
-    sheets = SheetService(
+    sheet_service = SheetService(
         stores.catalog,
         stores.blobs,
         engine,
@@ -357,14 +357,14 @@ def build_parts(
             map(origin_of, filter(None, (*settings.api.allowed_origins, settings.api.public_url)))
         ),
         open_jobs=OpenBatches(stores.catalog, batch_service, source_job_body.CONTRACT),
-        sheets=sheets,
+        sheets=sheet_service,
         sheet_progress=stores.sheet_progress,
         tus_uploads=tus_uploads,
         chunked_uploads=ChunkedUploads(
             stores.blobs,
             stores.parted,
             stores.catalog.uploads,
-            sheets,
+            sheet_service,
             stores.sheet_progress,
             upload_limits(limits),
             receiving.large_file_turns,

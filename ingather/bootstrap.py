@@ -48,6 +48,7 @@ class Ports:
     embedder: WordLlamaEmbedder | OpenAiEmbedder
     handoff: HandoffQueue
     sheet_progress: SheetProgress
+    parted: PartedObjects
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Stores:
 async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
     """Open every port; all are closed when the block ends. Nothing connects before it is used."""
     async with AsyncExitStack() as stack:
-        blobs, catalog = build_blob_store(settings), SqlCatalog(settings.catalog.url.get_secret_value())
+        s3 = build_s3(settings)
+        blobs, catalog = CachedBlobStore(s3, CACHE_BYTES), SqlCatalog(settings.catalog.url.get_secret_value())
         index, embedder = build_index(settings), build_embedder(settings)
         handoff = RedisHandoffQueue(settings.redis.url.get_secret_value())
         sheet_progress = RedisSheetProgress(settings.redis.url.get_secret_value())
@@ -81,6 +83,7 @@ async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
             embedder=embedder,
             handoff=handoff,
             sheet_progress=sheet_progress,
+            parted=s3.parted,
         )
 
 

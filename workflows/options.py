@@ -164,3 +164,12 @@ CHECK_PLACES = ActivityOptions(
     schedule_to_close_timeout=timedelta(seconds=30),
     retry_policy=_ENDLESS,
 )
+
+CLEAN_UPLOADS = ActivityOptions(
+    task_queue=IO_QUEUE,
+    start_to_close_timeout=timedelta(minutes=30),
+    heartbeat_timeout=HEARTBEAT_TIMEOUT,
+    # The next run by the schedule does what this one could not.
+    schedule_to_close_timeout=timedelta(hours=1),
+    retry_policy=_BRIEF,
+)

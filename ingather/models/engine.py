@@ -29,6 +29,9 @@ PLACES_RELEASE = "release"
 PLACE_GRANTED = "place_granted"
 """Signal to a batch."""
 
+UPLOAD_CLEANING_WORKFLOW = "UploadCleaningWorkflow"
+"""Started by a schedule."""
+
 MEMO_PROGRESS = "progress"
 """Memo field: a ``BatchProgress`` without its in-flight list, for ``describe()`` when no worker answers."""
 MEMO_LINE = "line"

@@ -545,3 +545,14 @@ class CheckHoldersOutput(Message):
     """Those whose workflow is over or missing, or lives another life."""
     limits: PlaceLimits
     """As they are set now."""
+
+
+class CleanUploadsOutput(Message):
+    """Result of ``clean_uploads``."""
+
+    begun: int = 0
+    """Batches whose uploads had been complete."""
+    removed: int = 0
+    """Uploads whose time was over."""
+    swept: int = 0
+    """Objects that belonged to none."""

@@ -15,6 +15,8 @@ from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
 from activities.sheets import SheetActivities
+from activities.uploads import UploadActivities
+from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.models.batch import ProcessingOptions
 from ingather.models.engine import CPU_QUEUE, HEARTBEAT_THROTTLE
 from worker import DOCUMENTS_PER_PARSER
@@ -89,5 +91,6 @@ def activity_classes():
         index=IndexActivities(None, None, None),
         records=RecordActivities(None, None),
         places=PlaceActivities(None, None),
+        uploads=UploadActivities(None, None, InMemoryCatalog(), lifetime=timedelta(hours=24), finish=None),
         sheets=SheetActivities(None, None, None, None, archives=None, limits=None, progress=None),
     )
