@@ -168,7 +168,7 @@ async def upload_sheets(
         if len(keys) >= MAX_OBJECTS:
             raise PayloadTooLargeError(f"An upload holds at most {MAX_OBJECTS:,} files.")
         keys.append(upload_key(tenant_id, f"{batch_id}/{attempt}", f"file-{len(keys):05d}"))
-        return ChunkSink(parts.chunked_uploads.blobs, tenant_id, keys[-1], most, parts.chunked_uploads.turns)
+        return parts.chunked_uploads.sink_to(keys[-1], tenant_id)
 
     async with _form_of(request, parts, FILES, open_file) as form:
         if not is_replay:

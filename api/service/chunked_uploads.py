@@ -78,8 +78,12 @@ class ChunkedUploads:
 
     def sink(self, tenant_id: str) -> ChunkSink:
         """Where a chunk's bytes go, whatever number it has."""
-        key = incoming_key(tenant_id, str(uuid_utils.uuid7()))
-        return ChunkSink(self.blobs, tenant_id, key, self.limits.max_chunk_bytes, self.turns)
+        return self.sink_to(incoming_key(tenant_id, str(uuid_utils.uuid7())), tenant_id)
+
+    def sink_to(self, key: str, tenant_id: str) -> ChunkSink:
+        """The same for a file that has its place."""
+        most = self.limits.max_chunk_bytes
+        return ChunkSink(self.blobs, self.parted, tenant_id, key, most=most, turns=self.turns)
 
     async def check(self, chunk: ChunkFacts, tenant_id: str | None) -> Upload | None:
         """Whether a chunk may come; its upload, or None where it begins one. Looked for in any tenant where none is named.

@@ -226,15 +226,17 @@ class _Appending:
     async def take(self, content: bytes) -> None:
         if self._check is not None:
             self._check.update(content)
-        held = await self._buffer()
-        held += content
-        while len(held) >= PART_BYTES:
-            with memoryview(held) as view:
-                part = bytes(view[:PART_BYTES])
-            del held[:PART_BYTES]
-            await self._send(part)
-            if self._checksum is None:
-                await self._count(tail=None, but_last=True)
+        view = memoryview(content)
+        while view:
+            held = await self._buffer()
+            room = PART_BYTES - len(held)
+            held += view[:room]
+            view = view[room:]
+            if len(held) == PART_BYTES:
+                self._held = bytearray()
+                await self._send(held)
+                if self._checksum is None:
+                    await self._count(tail=None, but_last=True)
 
     async def end(self) -> Upload:
         """All that came is stored and counted when this returns."""
@@ -246,9 +248,10 @@ class _Appending:
         await self._wait()
         done = self._upload.received_bytes - self._upload.tail_bytes + sum(piece.size_bytes for piece in self._sent)
         if held and done + len(held) == self._upload.length:
-            await self._send(bytes(held))
+            self._held = bytearray()
+            await self._send(held)
             await self._wait()
-            held.clear()
+            held = self._held
         tail = None
         if held:
             key = incoming_key(self._upload.tenant_id, str(uuid_utils.uuid7()))
@@ -263,9 +266,7 @@ class _Appending:
     async def close(self) -> None:
         """Let nothing go on behind the request."""
         if self._sending is not None:
-            self._sending.cancel()
-            with contextlib.suppress(BaseException):
-                await self._sending
+            await asyncio.gather(self._sending, return_exceptions=True)
             self._sending = None
 
     async def _buffer(self) -> bytearray:
@@ -275,12 +276,12 @@ class _Appending:
             self._held = bytearray(await self._service.blobs.get(key)) if key else bytearray()
         return self._held
 
-    async def _send(self, part: bytes) -> None:
+    async def _send(self, part: bytearray) -> None:
         await self._wait()
         self._sending = asyncio.create_task(self._store(self._next, part))
         self._next += 1
 
-    async def _store(self, index: int, part: bytes) -> UploadPiece:
+    async def _store(self, index: int, part: bytearray) -> UploadPiece:
         where = (self._upload.key, self._upload.multipart_id or "", index + 1)
         storing = self._service.parted.put_part(*where, part)
         if self._whole is None:

@@ -19,7 +19,7 @@ class PartedObjects(Protocol):
         """Open an object for parts; answers the store's name for it. Each call opens another one."""
         ...
 
-    async def put_part(self, key: str, multipart_id: str, number: int, content: bytes) -> str:
+    async def put_part(self, key: str, multipart_id: str, number: int, content: bytes | bytearray) -> str:
         """Write part ``number``, 1-based; one that is there is replaced. Answers its tag.
 
         Raises ``BlobNotFoundError`` where the parts were completed or given up.

@@ -31,7 +31,7 @@ class InMemoryPartedObjects:
         self._open[multipart_id] = {}
         return multipart_id
 
-    async def put_part(self, key: str, multipart_id: str, number: int, content: bytes) -> str:
+    async def put_part(self, key: str, multipart_id: str, number: int, content: bytes | bytearray) -> str:
         if not 1 <= number <= MAX_PARTS:
             raise UploadDamagedError(f"Part {number} is not within 1 and {MAX_PARTS:,}.")
         self._parts(key, multipart_id)[number] = bytes(content)
@@ -65,5 +65,5 @@ class InMemoryPartedObjects:
         return self._open[multipart_id]
 
 
-def _tag(content: bytes) -> str:
+def _tag(content: bytes | bytearray) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()

@@ -27,7 +27,7 @@ class S3PartedObjects:
 
         return await self._boto.call("upload", key, begin)
 
-    async def put_part(self, key: str, multipart_id: str, number: int, content: bytes) -> str:
+    async def put_part(self, key: str, multipart_id: str, number: int, content: bytes | bytearray) -> str:
         part: Any = {**self._where(key, multipart_id), "PartNumber": number, "Body": content}
         return await self._boto.call("upload", key, lambda s3: s3.upload_part(**part)["ETag"])
 
