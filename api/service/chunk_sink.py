@@ -9,8 +9,9 @@ import structlog
 from api.shared_budget import SharedBudget
 from ingather.models.content import SMALL_UPLOAD_BYTES, BlobRef
 from ingather.models.errors import StorageUnavailableError
+from ingather.models.upload import MIN_PART_BYTES
 from ingather.ports.blob_store import BlobStore
-from ingather.ports.parted_objects import MIN_PART_BYTES, PartedObjects
+from ingather.ports.parted_objects import PartedObjects
 
 log = structlog.get_logger(__name__)
 

@@ -7,8 +7,7 @@ very different sizes, stays apart until the upload is put together.
 
 from collections.abc import Sequence
 
-from ingather.models.upload import Upload, UploadPiece
-from ingather.ports.parted_objects import MAX_PARTS, MIN_PART_BYTES
+from ingather.models.upload import MAX_PARTS, MIN_PART_BYTES, Upload, UploadPiece
 
 PART_BYTES = 8 * 1024 * 1024
 """What a part has at least, where chunks are alike: 64 GiB are 8,192 of them."""

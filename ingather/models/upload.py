@@ -8,6 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ingather.models.identity import Sha256, TenantId
 
+MIN_PART_BYTES = 5 * 1024 * 1024
+"""No part of an object but the last may be smaller: S3's rule, as the next."""
+MAX_PARTS = 10_000
+"""Parts of one object."""
+
 
 class UploadKind(StrEnum):
     """How its pieces are told apart."""

@@ -3,11 +3,6 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-MIN_PART_BYTES = 5 * 1024 * 1024
-"""No part but the last may be smaller."""
-MAX_PARTS = 10_000
-"""Parts of one object."""
-
 
 class PartedObjects(Protocol):
     """The store's multipart uploads. Raises ``StorageUnavailableError``; nothing blocks the event loop.

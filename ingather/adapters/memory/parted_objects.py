@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ingather.adapters.memory.blob_store import InMemoryBlobStore
 from ingather.models.errors import BlobNotFoundError, UploadDamagedError
-from ingather.ports.parted_objects import MAX_PARTS, MIN_PART_BYTES
+from ingather.models.upload import MAX_PARTS, MIN_PART_BYTES
 
 
 class InMemoryPartedObjects:
