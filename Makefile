@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml uv.lock
 	@echo "Installing into $(VENV), once: a minute or so …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	@$(BIN)/python -m uv sync --quiet --frozen --inexact --all-extras --compile-bytecode
+	@$(BIN)/python -m uv sync --quiet --frozen --inexact --extra dev --compile-bytecode
 	@# Ours too: many a process is started, and some environments forbid Python to keep what it compiled.
 	@$(BIN)/python -m compileall -q -j 0 workflows activities api ingather worker.py
 	@touch $@

@@ -38,11 +38,14 @@ from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
+from activities.sheets import SheetActivities
 from activities.texts import TextActivities
+from activities.uploads import Finish, UploadActivities
 from activities.webhooks import Newsroom, TemporalDeliveryStarter, WebhookActivities
 from ingather.adapters.embed_by_name import EmbedByName
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.parser_processes import SupervisedPreparer
+from ingather.adapters.parsers import ocr
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.read_by_model import ReadByModel
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
@@ -76,6 +79,7 @@ from ingather.models.engine import (
 from ingather.models.errors import ConfigurationError, EngineUnavailableError, IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import PlaceLimits
+from ingather.models.upload import Upload
 from ingather.ports.document_preparer import DocumentPreparer
 from ingather.ports.text_processor import TextProcessor
 from ingather.ports.webhook_sender import WebhookSender
@@ -84,6 +88,7 @@ from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
 from workflows.places import PlacesWorkflow
 from workflows.runner import require_no_context, sandboxed_runner
+from workflows.upload_cleaning import UploadCleaningWorkflow, keep_schedule
 from workflows.webhook_delivery import WebhookDeliveryWorkflow
 
 log = structlog.get_logger(__name__)
@@ -125,7 +130,7 @@ SMALLEST_BUDGET_BYTES = 256 * MIB
 USUAL_PARSER_BYTES = 512 * MIB
 """What a parser process takes with a document of some size; few come near their limit."""
 
-WORKFLOWS = (BatchWorkflow, ChunkWorkflow, PlacesWorkflow, WebhookDeliveryWorkflow)
+WORKFLOWS = (BatchWorkflow, ChunkWorkflow, PlacesWorkflow, WebhookDeliveryWorkflow, UploadCleaningWorkflow)
 
 STICKY_TIMEOUT = timedelta(seconds=1)
 """How long a workflow's next task waits for the worker that has it in its cache. Workers pick tasks up within
@@ -181,7 +186,7 @@ def build_preparer(embedder: WordLlamaEmbedder | OpenAiEmbedder, settings: Setti
         recycle_after=settings.worker.parser_recycle_after,
         embedder=local,
         remote_embedder=remote,
-        limits=ParseLimits(max_pages=settings.limits.parser_pages),
+        limits=ParseLimits(max_pages=settings.limits.parser_pages, max_pixels=settings.limits.parser_pixels),
     )
 
 
@@ -231,6 +236,7 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    require_ocr(settings)
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(open_ports(settings))
         preparer = build_preparer(ports.embedder, settings)
@@ -250,11 +256,23 @@ async def run(roles: Sequence[str], settings: Settings) -> None:
         activities = build_activities(classes)
         queues = [queue for role in roles for queue in ROLES[role]]
         workers = [build_worker(client, queue, activities.get(queue, []), settings) for queue in queues]
+        if "workflows" in roles:
+            scheduling = asyncio.ensure_future(until_it_succeeds(partial(keep_schedule, client)))
+            stack.callback(scheduling.cancel)
         if settings.worker.build_id is not None and settings.worker.make_current:
             current = asyncio.ensure_future(make_current(client, settings))
             stack.callback(current.cancel)
         await serve(workers, stop)
     log.info("worker.stopped", roles=list(roles))
+
+
+def require_ocr(settings: Settings) -> None:
+    """Raises ``ConfigurationError`` where texts of sheets are asked for and cannot be read."""
+    if settings.sheets.ocr and not ocr.is_available():
+        raise ConfigurationError(
+            "INGATHER_SHEETS__OCR is set, and RapidOCR is not installed.",
+            action="Install ingather[ocr], or unset INGATHER_SHEETS__OCR.",
+        )
 
 
 async def _reach_engine(settings: Settings) -> Client:
@@ -369,8 +387,66 @@ def _activity_classes(
             ports.catalog.accounts,
             ports.catalog,
         ),
+        uploads=UploadActivities(
+            ports.blobs,
+            ports.parted,
+            ports.catalog,
+            lifetime=timedelta(hours=settings.limits.upload_lifetime_hours),
+            finish=_finisher(client, ports, settings),
+        ),
+        sheets=SheetActivities(
+            *ingesting,
+            archives=ZipArchiveReader(),
+            limits=archive_limits(settings),
+            progress=ports.sheet_progress,
+            budget=budget,
+            ocr=settings.sheets.ocr,
+        ),
         texts=TextActivities(ports.blobs, ports.catalog, texts, manifest),
     )
+
+
+def _finisher(client: Client, ports: Ports, settings: Settings) -> Finish:
+    """Begins batches whose API process died, as the API would have done. What that takes is loaded when it is needed."""
+    made: list[Finish] = []
+
+    def make() -> Finish:
+        from api.engine import BatchEngine  # noqa: PLC0415  # the API's libraries: next to never needed here
+        from api.service.chunked_uploads import ChunkedUploads, UploadLimits  # noqa: PLC0415
+        from api.service.sheets import SheetService  # noqa: PLC0415
+        from api.service.tenants import TenantBook  # noqa: PLC0415
+        from api.uploads import large_file_turns  # noqa: PLC0415
+
+        limits, tenants = settings.limits, TenantBook(ports.catalog.accounts)
+        sheets = SheetService(
+            ports.catalog,
+            ports.blobs,
+            BatchEngine(client),
+            tenants,
+            parser_seconds=limits.parser_seconds,
+            children_at_once=settings.engine.children_at_once,
+        )
+        return ChunkedUploads(
+            ports.blobs,
+            ports.parted,
+            ports.catalog.uploads,
+            sheets,
+            ports.sheet_progress,
+            UploadLimits(
+                max_chunk_bytes=limits.max_chunk_bytes,
+                max_upload_bytes=limits.max_upload_bytes,
+                max_upload_chunks=limits.max_upload_chunks,
+                lifetime=timedelta(hours=limits.upload_lifetime_hours),
+            ),
+            large_file_turns(),
+        ).finish
+
+    async def finish(upload: Upload) -> None:
+        if not made:
+            made.append(await asyncio.to_thread(make))
+        await made[0](upload)
+
+    return finish
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from activities.attempt_clock import AttemptClock
 from ingather.domain.filenames import stored_original
 from ingather.domain.keys import raw_key, upload_prefix
 from ingather.domain.stored import StoredBytes
-from ingather.models.content import BlobRef, PreparedDocument, PrepareRequest, Stage
+from ingather.models.content import BlobRef, PreparedDocument, PrepareRequest, SheetReading, Stage
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentRef, DocumentStatus
 from ingather.models.errors import DocumentEmptyError, SourceUnavailableError
 from ingather.models.identity import file_id_for
@@ -71,6 +71,18 @@ class Ingestion:
         """The document goes by the name that its source knows it under."""
         known = {"filename": filename, "original_filename": stored_original(original, filename)}
         self.document = self.document.model_copy(update=known)
+
+    def note_sheet(self, reading: SheetReading) -> None:
+        """What is on a scanned sheet, as its metadata tell."""
+        known = {
+            "group": self.document.group_code or (reading.codes[0] if reading.codes else None),
+            "codes": list(reading.codes),
+            "width": reading.width,
+            "height": reading.height,
+            "page_count": reading.page_count,
+            "picture": reading.picture,
+        }
+        self.document = self.document.model_copy(update={"metadata": {**self.document.metadata, "sheet": known}})
 
     def refuse(self, failure: DocumentFailure) -> None:
         """The document has no bytes to go on with."""

@@ -29,9 +29,9 @@ from ingather.models.archive import ArchiveLimits
 from ingather.models.audit import SYSTEM, AuditType
 from ingather.models.batch import SubmissionPart
 from ingather.models.content import BlobRef, Stage
-from ingather.models.document import DocumentRecord, DocumentRef, Submitted
+from ingather.models.document import DocumentFailure, DocumentRecord, DocumentRef, Submitted
 from ingather.models.engine import MANIFEST_PAGE_SIZE, PACKABLE_BYTES
-from ingather.models.errors import BlobNotFoundError
+from ingather.models.errors import BlobNotFoundError, DocumentTooLargeError
 from ingather.models.identity import file_id_for
 from ingather.models.messages import BuildManifestInput, BuildManifestOutput, ReadManifestInput, ReadManifestOutput
 from ingather.models.metadata import MetadataRules
@@ -205,7 +205,8 @@ class _ManifestBuild:
             expanded = await self._expand(expander, submitted)
             if expanded is None:
                 self._sources.count_upload()
-                await self._add(Found(submitted.filename, submitted.blob, submitted.refused), submitted)
+                refused = submitted.refused or self._too_large(submitted.blob)
+                await self._add(Found(submitted.filename, submitted.blob, refused), submitted)
                 continue
             self._sources.count_archive(normalise_filename(submitted.filename) or "archive", len(expanded))
             for found in expanded:
@@ -257,6 +258,19 @@ class _ManifestBuild:
         if expanded is not None:
             self._archive_count = number
         return expanded
+
+    def _too_large(self, blob: BlobRef | None) -> DocumentFailure | None:
+        """Larger than a document may be, and let in because it begins as archives do."""
+        limit = self._limits.entry_bytes
+        if blob is None or blob.size_bytes <= limit:
+            return None
+        error = DocumentTooLargeError(
+            f"The file is larger than max_file_bytes ({limit:,}).",
+            limit="max_file_bytes",
+            limit_value=limit,
+            size_bytes=blob.size_bytes,
+        )
+        return to_document_failure(error, Stage.FETCHING)
 
     def _upload_key(self, part: str) -> str:
         return upload_key(self._request.tenant_id, self._request.batch_id, part)
@@ -311,7 +325,10 @@ class _SignatureReader:
 
 
 def _is_packable(ref: DocumentRef) -> bool:
-    return ref.refused is None and ref.blob is not None and ref.blob.size_bytes <= PACKABLE_BYTES
+    if ref.refused is not None or ref.blob is None or ref.alone:
+        return False
+    # A sheet that was read before has nothing left to be read.
+    return ref.sheet is not None or ref.blob.size_bytes <= PACKABLE_BYTES
 
 
 def _row(request: BuildManifestInput, ref: DocumentRef) -> DocumentRecord:

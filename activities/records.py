@@ -72,7 +72,7 @@ class RecordActivities:
         summary = closed.summary.model_copy(update={"report_key": key})
         async with beating_plainly():
             await self._raise_if_outlived(summary)
-            await self._reconcile(request.batch_id, closed)
+            await reconcile(self._catalog, request.batch_id, closed)
             report = _Report(self._catalog, request.tenant_id, request.batch_id)
             await self._blobs.put_stream(key, report.lines())
             closed = closed.model_copy(update={"summary": summary})
@@ -147,30 +147,6 @@ class RecordActivities:
         before = activity.info().scheduled_time
         await self._catalog.set_batch_state(batch_id, BatchState.RETRYING, before=before)
 
-    async def _reconcile(self, batch_id: str, closed: ClosedBatch) -> None:
-        """Where the catalog's row and the ledger differ, the ledger is right.
-
-        They differ for documents that were cancelled, for those whose attempts all ended without
-        an answer (no worker, storage away for half an hour), and where an attempt given up for
-        dead wrote after the one that counted.
-        """
-        verdicts = _Verdicts(closed)
-        # The workflow's own time, by the clock that attempts are told apart by, and the same in every attempt.
-        ended_at = closed.summary.ended_at or datetime.now(UTC)
-        cancelled: list[int] = []
-        differing: list[int] = []
-        async for ordinal, noted in self._catalog.iterate_statuses(batch_id):
-            status, _ = verdicts.of(ordinal)
-            if noted is not status:
-                (cancelled if status is DocumentStatus.CANCELLED else differing).append(ordinal)
-        for start in range(0, len(differing), _BLOCK):
-            records = await self._catalog.get_documents(batch_id, differing[start : start + _BLOCK])
-            await asyncio.gather(
-                *(self._catalog.save_outcome(verdicts.applied_to(record, ended_at)) for record in records)
-            )
-        if cancelled:
-            await self._catalog.mark_cancelled(batch_id, cancelled, ended_at)
-
     async def _remove_earlier_ends(self, tenant_id: str, batch_id: str, version: int) -> None:
         """Reports that nothing points to any more."""
         this_one = end_prefix(tenant_id, batch_id, version)
@@ -194,6 +170,29 @@ class RecordActivities:
         async for blob in self._blobs.list(upload_prefix(tenant_id, batch_id)):
             if blob.key not in used:
                 await self._blobs.delete(blob.key)
+
+
+async def reconcile(catalog: Catalog, batch_id: str, closed: ClosedBatch) -> None:
+    """Where the catalog's row and the ledger differ, the ledger is right.
+
+    They differ for documents that were cancelled, for those whose attempts all ended without
+    an answer (no worker, storage away for half an hour), and where an attempt given up for
+    dead wrote after the one that counted.
+    """
+    verdicts = _Verdicts(closed)
+    # The workflow's own time, by the clock that attempts are told apart by, and the same in every attempt.
+    ended_at = closed.summary.ended_at or datetime.now(UTC)
+    cancelled: list[int] = []
+    differing: list[int] = []
+    async for ordinal, noted in catalog.iterate_statuses(batch_id):
+        status, _ = verdicts.of(ordinal)
+        if noted is not status:
+            (cancelled if status is DocumentStatus.CANCELLED else differing).append(ordinal)
+    for start in range(0, len(differing), _BLOCK):
+        records = await catalog.get_documents(batch_id, differing[start : start + _BLOCK])
+        await asyncio.gather(*(catalog.save_outcome(verdicts.applied_to(record, ended_at)) for record in records))
+    if cancelled:
+        await catalog.mark_cancelled(batch_id, cancelled, ended_at)
 
 
 class _Report:

@@ -12,7 +12,9 @@ from activities.manifest import ManifestActivities
 from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
+from activities.sheets import SheetActivities
 from activities.texts import TextActivities
+from activities.uploads import UploadActivities
 from activities.webhooks import WebhookActivities
 from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_QUEUE, TEXT_QUEUE, WEBHOOK_QUEUE
 
@@ -33,6 +35,8 @@ class ActivityClasses:
     places: PlaceActivities
     webhooks: WebhookActivities
     texts: TextActivities
+    uploads: UploadActivities
+    sheets: SheetActivities
 
 
 def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
@@ -45,6 +49,14 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.accounting.account_for_pack,
             classes.handoff.hand_on_document,
             classes.handoff.hand_on_pack,
+            classes.sheets.read_sheet_codes,
+            classes.sheets.process_sheet,
+            classes.sheets.process_sheet_pack,
+        ],
+        MANIFEST_QUEUE: [
+            classes.manifest.build_manifest,
+            classes.sheets.extract_sheets,
+            classes.sheets.organize_sheets,
         ],
         SOURCE_QUEUE: [
             classes.ingest.ingest_document,
@@ -52,7 +64,6 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.handoff.hand_on_document,
         ],
         TEXT_QUEUE: [classes.texts.process_text],
-        MANIFEST_QUEUE: [classes.manifest.build_manifest],
         IO_QUEUE: [
             # Scheduled here by versions before there was a queue for it.
             classes.manifest.build_manifest,
@@ -62,9 +73,15 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.records.reopen_batch,
             classes.records.reset_documents,
             classes.records.record_controls,
+            classes.sheets.collect_sheets,
+            classes.sheets.write_sheet_csv,
+            classes.sheets.load_sheets,
+            classes.sheets.clean_up_sheets,
+            classes.sheets.conclude_sheets,
             classes.places.request_place,
             classes.places.check_holders,
             classes.webhooks.tell_news,
+            classes.uploads.clean_uploads,
         ],
         WEBHOOK_QUEUE: [classes.webhooks.attempt_delivery],
     }

@@ -10,6 +10,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +23,18 @@ from starlette.types import ASGIApp
 from activities.webhooks import Newsroom
 from api import problems
 from api.access import Gate, admitted
-from api.contracts import document_upload, job_body, source_job_body, source_job_socket, source_jobs, tenant_jobs, texts
+from api.contracts import (
+    document_upload,
+    job_body,
+    sheet_login,
+    sheet_uploads,
+    sheets,
+    source_job_body,
+    source_job_socket,
+    source_jobs,
+    tenant_jobs,
+    texts,
+)
 from api.contracts.job_events import JobAnnouncer
 from api.credentials import Authenticator
 from api.cursors import CursorCodec
@@ -48,6 +60,7 @@ from api.routes import (
     stream_tickets,
     submissions,
     tenants,
+    tus,
     users,
     webhooks,
 )
@@ -60,6 +73,7 @@ from api.service.additions import AdditionService
 from api.service.audit import AuditService
 from api.service.batches import BatchService
 from api.service.capacity import Capacity
+from api.service.chunked_uploads import ChunkedUploads, UploadLimits
 from api.service.connections import ConnectionService
 from api.service.control import ControlService
 from api.service.documents import DocumentService
@@ -69,13 +83,16 @@ from api.service.metadata_rules import rules_in
 from api.service.open_batches import OpenBatches
 from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
+from api.service.sheets import SheetService
 from api.service.submission import SubmissionService
 from api.service.tenants import TenantBook
 from api.service.texts import TextLimits, TextService
+from api.service.tus_uploads import TusUploads
 from api.service.webhooks import WebhookService
 from api.streams import EventStreams, ProgressReader
 from api.streams.meters import StreamMeters
 from api.streams.origins import origin_of
+from api.streams.sheet_feed import SheetFeed
 from api.termination import on_termination
 from api.tickets import StreamTickets
 from api.tokens import Tokens
@@ -112,9 +129,20 @@ MAX_BODY_BYTES = 1024 * 1024
 CACHE_BYTES = 1024 * 1024
 """Objects kept in memory: little, because this process writes uploads once and seldom reads them."""
 
-BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections, webhooks)
+BATCH_ROUTES = (
+    submissions,
+    batches,
+    documents,
+    events,
+    stream_tickets,
+    handoff,
+    search_routes,
+    connections,
+    webhooks,
+    tus,
+)
 ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
-CONTRACTS = (tenant_jobs, document_upload, source_jobs, texts)
+CONTRACTS = (tenant_jobs, document_upload, source_jobs, texts, sheets, sheet_login, sheet_uploads)
 
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
 
@@ -206,17 +234,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 announcers={job_body.CONTRACT: JobAnnouncer},
             )
             app.state.streams = await stack.enter_async_context(streams)
+            app.state.sheet_feed = SheetFeed(stores.sheet_progress)
+            app.state.sheet_feed.start()
+            stack.push_async_callback(app.state.sheet_feed.close)
             metrics.registry.register(StreamMeters(streams))
             parts.attend = streams.attend
             parts.readiness.drains_with(lambda: streams.draining)
             stack.push_async_callback(parts.open_jobs.close)
             on_termination(streams.hub.drain)
+            on_termination(app.state.sheet_feed.drain)
             spare_the_collector_what_stays()
             log.info("api.opened", namespace=engine.namespace, auth=settings.auth.mode)
             try:
                 yield parts
             finally:
                 await parts.additions.signals.close()
+                app.state.sheet_feed.drain()
                 await streams.drain()
                 log.info("api.closed")
 
@@ -284,6 +317,17 @@ def build_parts(
         gate.tenants,
     )
     box, known_models = build_secret_box(settings), embedding_models(settings)
+    sheet_service = SheetService(
+        stores.catalog,
+        stores.blobs,
+        engine,
+        gate.tenants,
+        parser_seconds=limits.parser_seconds,
+        children_at_once=settings.engine.children_at_once,
+    )
+    tus_uploads = TusUploads(
+        stores.blobs, stores.parted, stores.catalog.uploads, upload_limits(limits), receiving.large_file_turns
+    )
     secret, audit = settings.api.cursor_secret, AuditService(stores.catalog.audit)
     webhook_service = WebhookService(
         stores.catalog.webhooks,
@@ -306,6 +350,7 @@ def build_parts(
             receiving,
             gate.tenants,
             webhook_service,
+            tus_uploads,
             parser_seconds=limits.parser_seconds,
             max_parser_seconds=limits.max_parser_seconds,
             embedding_models=known_models,
@@ -370,6 +415,28 @@ def build_parts(
             map(origin_of, filter(None, (*settings.api.allowed_origins, settings.api.public_url)))
         ),
         open_jobs=OpenBatches(stores.catalog, batch_service, source_job_body.CONTRACT),
+        sheets=sheet_service,
+        sheet_progress=stores.sheet_progress,
+        tus_uploads=tus_uploads,
+        chunked_uploads=ChunkedUploads(
+            stores.blobs,
+            stores.parted,
+            stores.catalog.uploads,
+            sheet_service,
+            stores.sheet_progress,
+            upload_limits(limits),
+            receiving.large_file_turns,
+        ),
+    )
+
+
+def upload_limits(limits: Limits) -> UploadLimits:
+    """What uploads in pieces may be."""
+    return UploadLimits(
+        max_chunk_bytes=limits.max_chunk_bytes,
+        max_upload_bytes=limits.max_upload_bytes,
+        max_upload_chunks=limits.max_upload_chunks,
+        lifetime=timedelta(hours=limits.upload_lifetime_hours),
     )
 
 

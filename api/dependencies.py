@@ -19,6 +19,7 @@ from api.service.additions import AdditionService
 from api.service.audit import AuditService
 from api.service.batches import BatchService
 from api.service.capacity import Capacity
+from api.service.chunked_uploads import ChunkedUploads
 from api.service.connections import ConnectionService
 from api.service.control import ControlService
 from api.service.documents import DocumentService
@@ -26,13 +27,16 @@ from api.service.handoff import HandoffService
 from api.service.jobs import JobService
 from api.service.open_batches import OpenBatches
 from api.service.search import SearchService
+from api.service.sheets import SheetService
 from api.service.submission import SubmissionService
 from api.service.texts import TextService
+from api.service.tus_uploads import TusUploads
 from api.service.webhooks import WebhookService
 from ingather.domain.identifiers import as_uuid
 from ingather.models.errors import BatchNotFoundError, DependencyError, UnauthorizedError, UnsupportedMediaTypeError
 from ingather.ports.catalog import Catalog
 from ingather.ports.event_log import EventLog
+from ingather.ports.sheet_progress import SheetProgress
 
 MAX_WAIT_SECONDS = 60.0
 SECRET_HEADER = "Ingather-Webhook-Secret"  # noqa: S105  # a name, not a secret
@@ -72,6 +76,10 @@ class ApiParts:
     jobs: JobService
     texts: TextService
     open_jobs: OpenBatches
+    sheets: SheetService
+    sheet_progress: SheetProgress
+    chunked_uploads: ChunkedUploads
+    tus_uploads: TusUploads
     catalog: Catalog
     events: EventLog
     gate: Gate

@@ -31,8 +31,8 @@ class Passwords:
 
     async def is_right(self, password: str, known_hash: str | None) -> bool:
         """Whether the password is the one. An unknown user (None) takes as long as a wrong password."""
-        if known_hash is None:
-            self._nobody = self._nobody or await self.hash("nobody's password")
+        # Made with the first of all, whoever that is, so that nobody learns from it who is unknown.
+        self._nobody = self._nobody or await self.hash("nobody's password")
         async with self._turn():
             is_right = await asyncio.to_thread(self._check, password, known_hash or self._nobody or "")
         return is_right and known_hash is not None

@@ -25,6 +25,8 @@ from ingather.models.errors import MetadataInvalidError
 from ingather.models.source import SourceRef
 from ingather.models.webhook import WebhookSecret, WebhookUrl
 
+MAX_UPLOADS = 1_000
+"""That one batch may name."""
 _64_BITS = (1 << 64) - 1
 
 
@@ -50,6 +52,8 @@ class SubmissionSpec(BaseModel):
     """Hears of this batch alone, beside the tenant's webhooks."""
     webhook_secret: WebhookSecret | None = Field(default=None, repr=False)
     """Signs what is sent there, ``whsec_…``; made, and shown once, when left out."""
+    uploads: tuple[str, ...] = Field(default=(), max_length=MAX_UPLOADS)
+    """Ids of finished uploads of ``/v1/tus``: each is a document, or a ZIP, behind those that come with the request."""
 
 
 Feed = Callable[["Reception"], Awaitable[SubmissionSpec | None]]
@@ -81,6 +85,14 @@ class Tally:
             self._metadata.update(_canonical([self.document_count, metadata]))
         self.document_count += 1
         self.size_bytes += taken.size_bytes
+
+    def add_upload(self, size_bytes: int, filename: str) -> None:
+        """Something that the batch's spec names. A replay knows no more of it, so its id alone makes two requests one."""
+        if not self.document_count:
+            self.first_name = filename
+        self.sources.count_upload()
+        self.document_count += 1
+        self.size_bytes += size_bytes
 
     def add_metadata(self, by_name: dict[str, dict[str, Any]]) -> None:
         """Metadata by file name, wherever in the request it stood."""
@@ -141,6 +153,12 @@ class Reception:
         name = name_in_source(source.source_type, source.file_id)
         await self._add(Taken(name, 0, "", source=source), metadata or {})
 
+    async def attach(self, taken: Taken) -> None:
+        """A document that was uploaded before. Raises ``BatchTooLargeError`` for one too many."""
+        check_count(self.tally.document_count + 1, self.limits)
+        self.tally.add_upload(taken.size_bytes, taken.filename)
+        await self._describe(taken, {})
+
     def use_metadata(
         self, by_name: dict[str, dict[str, Any]], find: Callable[[str], dict[str, Any] | None] | None = None
     ) -> None:
@@ -172,6 +190,10 @@ class Reception:
 
     async def _add(self, taken: Taken, metadata: dict[str, Any]) -> None:
         self.tally.add(taken, metadata)
+        await self._describe(taken, metadata)
+
+    async def _describe(self, taken: Taken, metadata: dict[str, Any]) -> None:
+        """The document's line, with the metadata that the request has for it."""
         if self._find is None:
             self._names.append(_hash(taken.filename))
         else:

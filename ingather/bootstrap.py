@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from temporalio.client import Client
@@ -18,6 +19,7 @@ from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.openai_reader import OpenAiReader
 from ingather.adapters.openai_texts import OpenAiTexts
 from ingather.adapters.redis_handoff_queue import RedisHandoffQueue
+from ingather.adapters.redis_sheet_progress import RedisSheetProgress
 from ingather.adapters.s3.blob_store import S3BlobStore
 from ingather.adapters.sources.opener import SourceOpener
 from ingather.adapters.sources.patience import FOR_BATCHES, Patience
@@ -32,7 +34,9 @@ from ingather.ports.catalog import Catalog
 from ingather.ports.chunk_index import ChunkIndex
 from ingather.ports.event_log import EventLog
 from ingather.ports.handoff_queue import HandoffQueue
+from ingather.ports.parted_objects import PartedObjects
 from ingather.ports.secret_box import SecretBox
+from ingather.ports.sheet_progress import SheetProgress
 from ingather.ports.source import SourceFactory
 from ingather.ports.text_processor import TextProcessor
 from ingather.ports.webhook_sender import WebhookSender
@@ -51,6 +55,8 @@ class Ports:
     index: ChunkIndex
     embedder: WordLlamaEmbedder | OpenAiEmbedder
     handoff: HandoffQueue
+    sheet_progress: SheetProgress
+    parted: PartedObjects
 
 
 @dataclass(frozen=True)
@@ -61,20 +67,32 @@ class Stores:
     catalog: Catalog
     events: EventLog
     handoff: HandoffQueue
+    sheet_progress: SheetProgress
+    parted: PartedObjects
 
 
 @asynccontextmanager
 async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
     """Open every port; all are closed when the block ends. Nothing connects before it is used."""
     async with AsyncExitStack() as stack:
-        blobs, catalog = build_blob_store(settings), SqlCatalog(settings.catalog.url.get_secret_value())
+        s3 = build_s3(settings)
+        blobs, catalog = CachedBlobStore(s3, CACHE_BYTES), SqlCatalog(settings.catalog.url.get_secret_value())
         index, embedder = build_index(settings), build_embedder(settings)
         handoff = RedisHandoffQueue(settings.redis.url.get_secret_value())
-        for port in (blobs, catalog, index, handoff):
+        sheet_progress = RedisSheetProgress(settings.redis.url.get_secret_value())
+        for port in (blobs, catalog, index, handoff, sheet_progress):
             stack.push_async_callback(port.close)
         if isinstance(embedder, OpenAiEmbedder):
             stack.push_async_callback(embedder.close)
-        yield Ports(blobs=blobs, catalog=catalog, index=index, embedder=embedder, handoff=handoff)
+        yield Ports(
+            blobs=blobs,
+            catalog=catalog,
+            index=index,
+            embedder=embedder,
+            handoff=handoff,
+            sheet_progress=sheet_progress,
+            parted=s3.parted,
+        )
 
 
 @asynccontextmanager
@@ -84,13 +102,16 @@ async def open_stores(settings: Settings, *, cache_bytes: int = CACHE_BYTES) -> 
     from ingather.adapters.redis_event_log import RedisEventLog  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
+        s3 = build_s3(settings)
         stores = Stores(
-            blobs=build_blob_store(settings, cache_bytes=cache_bytes),
+            blobs=CachedBlobStore(s3, max_bytes=cache_bytes),
+            parted=s3.parted,
             catalog=SqlCatalog(settings.catalog.url.get_secret_value()),
             events=RedisEventLog(settings.redis.url.get_secret_value()),
             handoff=RedisHandoffQueue(settings.redis.url.get_secret_value()),
+            sheet_progress=RedisSheetProgress(settings.redis.url.get_secret_value()),
         )
-        for store in (stores.blobs, stores.catalog, stores.events, stores.handoff):
+        for store in (stores.blobs, stores.catalog, stores.events, stores.handoff, stores.sheet_progress):
             stack.push_async_callback(store.close)
         yield stores
 
@@ -116,7 +137,9 @@ async def prepare_storage(settings: Settings) -> None:
     """Make the bucket where it is missing, and drop parts that killed uploads left behind."""
     store = build_s3(settings)
     try:
-        await store.ensure_bucket()
+        # An upload's parts are given up with it, an hour before this would.
+        hours = max(24.0, settings.limits.upload_lifetime_hours + 1)
+        await store.ensure_bucket(abandoned_after=timedelta(hours=hours))
     finally:
         await store.close()
 

@@ -184,6 +184,11 @@ class TemporalUiSettings(BaseModel):
     """Base URL of the Temporal Web UI, for links; no links when None."""
 
 
+class SheetSettings(BaseModel):
+    ocr: bool = False
+    """Read what scanned sheets say, too: into the results and the index. Needs the extra `ingather[ocr]`, which brings the models along, some seconds of a core for each sheet, and 700 MB in each parser process: set `INGATHER_LIMITS__PARSER_MEMORY_BYTES` to 4 GiB, so that none is replaced after every sheet."""
+
+
 class EngineSettings(BaseModel):
     children_at_once: int = Field(default=8, ge=1, le=20)
     """Children of a large batch that run at one time, up to 1,000 documents each; a running batch keeps what it began with."""
@@ -233,6 +238,14 @@ class Limits(BaseModel):
     """One line of an NDJSON request, a document with its base64."""
     max_metadata_bytes: int = Field(default=64 * 1024, ge=1)
     """Metadata of one document or batch, as JSON."""
+    max_chunk_bytes: int = Field(default=100 * MIB, ge=5 * MIB, le=4 * GIB)
+    """One chunk of an upload through ``/api/batches/upload-chunk``, or all of one through ``/api/batches/upload``."""
+    max_upload_bytes: int = Field(default=64 * GIB, ge=1, le=64 * GIB)
+    """One file that is uploaded in chunks, or over tus."""
+    max_upload_chunks: int = Field(default=100_000, ge=1, le=1_000_000)
+    """Chunks of one upload."""
+    upload_lifetime_hours: float = Field(default=24.0, gt=0, le=168)
+    """How long an upload may take, and how long one over tus that is finished may wait to be named in a batch; then it is removed."""
     zip_entries: int = Field(default=20_000, ge=1)
     """Entries of one ZIP."""
     zip_unpacked_bytes: int = Field(default=20 * GIB, ge=1)
@@ -249,6 +262,8 @@ class Limits(BaseModel):
     """Memory of one parser process."""
     parser_pages: int = Field(default=20_000, ge=1)
     """Pages of one document; more is `too_large`."""
+    parser_pixels: int = Field(default=50_000_000, ge=1_000_000)
+    """Pixels of one page of a scanned sheet; more is `too_large`, and a page of a PDF is drawn smaller."""
     max_concurrent_jobs: int = Field(default=4, ge=1, le=200)
     """Batches of one tenant that run at one time; the others wait in line."""
     max_concurrent_bytes: int = Field(default=5 * GIB, ge=1)
@@ -322,6 +337,7 @@ class Settings(BaseSettings):
     webhooks: WebhookSettings = WebhookSettings()
     temporal_ui: TemporalUiSettings = TemporalUiSettings()
     engine: EngineSettings = EngineSettings()
+    sheets: SheetSettings = SheetSettings()
     worker: WorkerSettings = WorkerSettings()
     limits: Limits = Limits()
     log: LogSettings = LogSettings()

@@ -46,6 +46,7 @@ with workflow.unsafe.imports_passed_through():
         AddedRequest,
         BatchInput,
         BuildManifestInput,
+        BuildManifestOutput,
         ChildQuiet,
         ControlAnswer,
         ControlNote,
@@ -66,6 +67,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.children import ChildRun
     from workflows.options import MANIFEST, PAGE, RECORDS
     from workflows.pipelines import PIPELINES
+    from workflows.sheets import SheetStages
     from workflows.visibility import SHOWS_GROWTH, progress_memo
 
 _STARTED = frozenset(
@@ -171,26 +173,37 @@ class BatchWorkflow:
         if spec.pipeline not in PIPELINES:
             self._book.fail_all(_unknown_pipeline(spec.pipeline))
             return
+        stages = self._stages
         try:
-            manifest = await workflow.execute_activity_method(
-                ManifestActivities.build_manifest,
-                BuildManifestInput(
-                    tenant_id=spec.tenant_id,
-                    batch_id=spec.batch_id,
-                    collection=spec.collection,
-                    max_documents=spec.max_documents,
-                    max_file_bytes=spec.max_file_bytes,
-                    metadata_rules_key=spec.metadata_rules_key,
-                ),
-                summary=f"{spec.submitted_count} submitted",
-                **MANIFEST,
-            )
+            manifest = await (stages.make_manifest(spec) if stages is not None else self._make_manifest())
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
             self._book.fail_all(_problem_of(error))
         else:
             self._book.take_manifest(manifest)
+
+    async def _make_manifest(self) -> BuildManifestOutput:
+        spec = self._book.spec
+        return await workflow.execute_activity_method(
+            ManifestActivities.build_manifest,
+            BuildManifestInput(
+                tenant_id=spec.tenant_id,
+                batch_id=spec.batch_id,
+                collection=spec.collection,
+                max_documents=spec.max_documents,
+                max_file_bytes=spec.max_file_bytes,
+                metadata_rules_key=spec.metadata_rules_key,
+            ),
+            summary=f"{spec.submitted_count} submitted",
+            **MANIFEST,
+        )
+
+    @property
+    def _stages(self) -> SheetStages | None:
+        """What the pipeline does before and after its documents, where that is not the ordinary."""
+        pipeline = PIPELINES.get(self._book.spec.pipeline)
+        return pipeline.stages if pipeline is not None else None
 
     async def _reopen(self) -> None:
         """Take the closed batch's state."""
@@ -238,7 +251,10 @@ class BatchWorkflow:
         self._is_reporting = True
         # Beside the report: storage that is away must not keep the next batch waiting too.
         releasing = asyncio.create_task(book.place.release())
+        stages = self._stages
         try:
+            if stages is not None and book.has_manifest:
+                await stages.finish(book.spec, closed)
             output = await workflow.execute_activity_method(
                 RecordActivities.finish_batch,
                 FinishBatchInput(tenant_id=book.spec.tenant_id, batch_id=book.spec.batch_id, closed=closed),
@@ -246,6 +262,8 @@ class BatchWorkflow:
                 **RECORDS,
             )
             await releasing
+            if stages is not None:
+                await stages.conclude(book.spec, closed.summary)
         finally:
             self._is_reporting = False
         return closed.summary.model_copy(update={"report_key": output.report_key})

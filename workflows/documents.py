@@ -277,10 +277,11 @@ class DocumentRun:
 
     def _document_ended(self, position: int, task: "asyncio.Task[IngestDocumentOutput]") -> None:
         status, code = outcome_of(task)
+        is_blank = has_answer(task) and not task.result().chunk_count
         if self._stopping and not has_answer(task):
             # No worker could tell that it stopped (it died, or storage was away): it is stopped all the same.
             status, code = DocumentStatus.CANCELLED, None
-        self._end(position, status, code)
+        self._end(position, status, code, is_blank=is_blank)
         self.wake()
 
     def _pack_ended(self, positions: Sequence[int], task: "asyncio.Task[IngestPackOutput]") -> None:
@@ -302,17 +303,18 @@ class DocumentRun:
             if status is None:
                 self._run_alone(position, kills=int(letter == PACK_KILLED))
             else:
-                self._end(position, status, codes.get(place))
+                self._end(position, status, codes.get(place), is_blank=not self._pipeline.indexes_blank)
 
     def _run_alone(self, position: int, *, kills: int = 0) -> None:
         self._share.plan.run_alone(position, kills=kills)
         self._ledger.move(position, DocumentStatus.PENDING)
 
-    def _end(self, position: int, status: DocumentStatus, code: str | None) -> None:
+    def _end(self, position: int, status: DocumentStatus, code: str | None, *, is_blank: bool = False) -> None:
         ordinal = self._share.ordinals[position]
         self._ledger.move(position, status, code)
         self._journal.ended(ordinal, status, code)
-        if status is DocumentStatus.DONE and self._pipeline.indexed:
+        is_wanted = self._pipeline.indexed and (self._pipeline.indexes_blank or not is_blank)
+        if status is DocumentStatus.DONE and is_wanted:
             self._index.add(ordinal)
 
     def _not_searchable(self, ordinal: int, code: str) -> None:

@@ -121,6 +121,21 @@ MANIFEST = ActivityOptions(
 )
 """Expanding archives can take long and must settle before a cancel is answered."""
 
+_FILES_A_PAGE_SECONDS = 1_800
+"""What looking at 250 files may take in all; heartbeats notice a dead worker long before."""
+
+
+def read_codes_options(options: ProcessingOptions) -> ActivityOptions:
+    """Some files of sheets, looked at one after the other."""
+    return ActivityOptions(
+        task_queue=CPU_QUEUE,
+        start_to_close_timeout=timedelta(seconds=_FILES_A_PAGE_SECONDS + 10 * options.timeout_seconds),
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        retry_policy=_PATIENT,
+        cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
+
+
 PAGE = ActivityOptions(
     task_queue=IO_QUEUE,
     start_to_close_timeout=timedelta(seconds=60),
@@ -149,6 +164,13 @@ RECORDS = ActivityOptions(
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
 """The catalog's last word and the report: a batch does not end without them."""
+
+CONCLUDE = ActivityOptions(
+    task_queue=IO_QUEUE,
+    # One short write: no beat is needed to notice a dead worker.
+    start_to_close_timeout=timedelta(seconds=30),
+    retry_policy=_ENDLESS,
+)
 
 AUDIT = ActivityOptions(
     task_queue=IO_QUEUE,
@@ -188,4 +210,13 @@ CHECK_PLACES = ActivityOptions(
     # The next check is as good, and the line neither ends nor continues as new during one.
     schedule_to_close_timeout=timedelta(seconds=30),
     retry_policy=_ENDLESS,
+)
+
+CLEAN_UPLOADS = ActivityOptions(
+    task_queue=IO_QUEUE,
+    start_to_close_timeout=timedelta(minutes=30),
+    heartbeat_timeout=HEARTBEAT_TIMEOUT,
+    # The next run by the schedule does what this one could not.
+    schedule_to_close_timeout=timedelta(hours=1),
+    retry_policy=_BRIEF,
 )

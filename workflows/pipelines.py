@@ -11,10 +11,12 @@ with workflow.unsafe.imports_passed_through():
     from activities.handoff import HandoffActivities
     from activities.ingest import IngestActivities
     from activities.pack import PackActivities
+    from activities.sheets import SheetActivities
     from activities.texts import TextActivities
     from ingather.models.batch import ProcessingOptions
     from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput, IngestPackInput, IngestPackOutput
     from workflows.options import ActivityOptions, ingest_options, text_options
+    from workflows.sheets import SheetStages
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,18 @@ class Pipeline:
     """Queue, timeouts and retries of one document."""
     contract: str | None = None
     """The one door whose batches run through it; None where clients choose it."""
+    indexes_blank: bool = True
+    """Whether documents without text are taken to the index too, where earlier text of theirs may be."""
+    stages: SheetStages | None = None
+    """What is done before and after the documents, where that is not the ordinary."""
 
 
 HANDOFF = "handoff"
 """Documents go to workers that are not ours."""
 TEXT = "text"
 """Documents are short texts, each with what a language model is to do with it."""
+SHEETS = "sheets"
+"""Scanned sheets: grouped by their QR codes, and collected into one table."""
 
 PIPELINES = {
     "ingest": Pipeline(IngestActivities.ingest_document, indexed=True, process_pack=PackActivities.ingest_pack),
@@ -50,6 +58,14 @@ PIPELINES = {
         takes_place=False,  # a client waits for its few texts, and hours of documents are no reason to
         options=text_options,
         contract="texts",
+    ),
+    SHEETS: Pipeline(
+        SheetActivities.process_sheet,
+        indexed=True,
+        process_pack=SheetActivities.process_sheet_pack,  # of sheets that were looked at before: they have no text
+        indexes_blank=False,
+        is_offered=False,  # its batches are uploads, which only their own door takes in
+        stages=SheetStages(),
     ),
     "noop": Pipeline(
         AccountingActivities.account_for_document,

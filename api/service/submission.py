@@ -7,7 +7,7 @@ with the replay's own objects.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -23,7 +23,9 @@ from api.service.batches import NOT_STARTED, BatchService
 from api.service.metadata_rules import RulesOf, no_rules
 from api.service.receiving import Receiving
 from api.service.tenants import TenantBook
+from api.service.tus_uploads import TusUploads
 from api.service.webhooks import MadeWebhook, WebhookService
+from api.uploads import Taken
 from ingather.domain.audit import batch_submitted
 from ingather.domain.filenames import normalise_filename
 from ingather.domain.keys import metadata_rules_key
@@ -103,6 +105,7 @@ class SubmissionService:
     receiving: Receiving
     tenants: TenantBook
     webhooks: WebhookService
+    uploads: TusUploads
     parser_seconds: float = 60.0
     """Wall clock of a parse where a batch does not say."""
     max_parser_seconds: float = 300.0
@@ -158,7 +161,13 @@ class SubmissionService:
         limits = await self.receiving.limits_for(tenant_id)
         intake, lines = PreviewIntake(limits), PreviewLines()
         reception = Reception(intake, lines, limits)
-        await feed(reception)
+        spec = await feed(reception)
+        for upload_id in spec.uploads if spec else ():
+            upload = await self.uploads.finished(upload_id, tenant_id)
+            await intake.begin(upload.filename)
+            await intake.write(await self.uploads.head_of(upload))
+            looked_at = await intake.end()
+            await reception.attach(replace(looked_at, size_bytes=upload.received_bytes, sha256=upload.sha256 or ""))
         await reception.finish()
         tally = reception.tally
         if not tally.document_count:
@@ -180,6 +189,7 @@ class SubmissionService:
     async def _take(self, claim: _Claim, feed: Feed, reception: Reception) -> _Received:
         """Read and store the body."""
         spec = await feed(reception) or SubmissionSpec()
+        await self._take_uploads(claim, spec.uploads, reception)
         if not reception.tally.document_count and not spec.open:
             raise EmptyBatchError("The request holds no document.")
         is_ruled = not claim.is_begun and not _is_of_a_door(spec.pipeline)
@@ -207,6 +217,15 @@ class SubmissionService:
         return self.webhooks.for_batch(
             claim.tenant_id, claim.batch_id, spec.webhook_url, spec.webhook_secret, created_by=claim.created_by
         )
+
+    async def _take_uploads(self, claim: _Claim, upload_ids: Sequence[str], reception: Reception) -> None:
+        """What was uploaded before. A replay does not look at it: it may be gone, and the batch is what it was."""
+        for upload_id in upload_ids:
+            if reception.is_replay:
+                await reception.attach(Taken("", 0, ""))
+                continue
+            upload = await self.uploads.use(upload_id, claim.tenant_id, claim.batch_id)
+            await reception.attach(await self.uploads.taken(upload, reception.limits))
 
     async def _keep_rules(self, tenant_id: str, collection: str) -> str | None:
         """The rules as they are now, in an object that all batches under the same ones share."""

@@ -1,7 +1,7 @@
 """Everything a process needs to show batches to watchers, in one object that the application holds."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Self
 
@@ -134,6 +134,25 @@ class EventStreams:
         if client is not None and client.is_welcome is not None:
             frames = while_welcome(frames, client.is_welcome)
         return StreamResponse(frames, shutdown=self._shutdown, on_closed=lambda: self._closed(key.tenant_id, client))
+
+    def counted(
+        self,
+        tenant_id: str,
+        frames: AsyncGenerator[bytes],
+        client: StreamClient | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> StreamResponse:
+        """A stream of frames that come from elsewhere, counted and ended as the others are.
+
+        Raises ``TooManyStreamsError``.
+        """
+        assert self._shutdown is not None, "start() comes before counted()"
+        self._open.opened(tenant_id, client)
+        if client is not None and client.is_welcome is not None:
+            frames = while_welcome(frames, client.is_welcome)
+        return StreamResponse(
+            frames, shutdown=self._shutdown, on_closed=lambda: self._closed(tenant_id, client), headers=headers
+        )
 
     async def follow(self, record: BatchRecord, wording: Wording) -> AsyncGenerator[bytes]:
         """The same for a connection that carries more than one batch: encoded frames, uncounted."""

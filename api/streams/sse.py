@@ -1,7 +1,7 @@
 """The response that carries a stream: slow clients, shutdown."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import aclosing
 
 import anyio
@@ -44,12 +44,20 @@ class StreamResponse(EventSourceResponse):
         frames: what to send.
         shutdown: set when the server was asked to stop; ``frames`` then ends by itself.
         on_closed: called once, however the stream ends.
+        headers: beside the ordinary ones, or in their place.
     """
 
-    def __init__(self, frames: AsyncIterable[bytes], *, shutdown: anyio.Event, on_closed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        frames: AsyncIterable[bytes],
+        *,
+        shutdown: anyio.Event,
+        on_closed: Callable[[], None],
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(
             frames,
-            headers=HEADERS,
+            headers={**HEADERS, **(headers or {})},
             sep=SEPARATOR,
             ping=0,  # ``frames`` has its own signs of life; a timer and a task for each client would cost more
             send_timeout=SEND_TIMEOUT_SECONDS,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -19,21 +19,33 @@ from ingather.adapters.parsers.docx import parse_docx
 from ingather.adapters.parsers.email import parse_email
 from ingather.adapters.parsers.html import parse_html
 from ingather.adapters.parsers.images import parse_image
+from ingather.adapters.parsers.layout import paged_document
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.parsers.pdf import parse_pdf
 from ingather.adapters.parsers.pptx import parse_pptx
 from ingather.adapters.parsers.rtf import parse_rtf
+from ingather.adapters.parsers.sheets import read_sheet, sheet_media_type
 from ingather.adapters.parsers.text import parse_csv, parse_markdown, parse_text
 from ingather.adapters.parsers.xlsx import parse_xlsx
 from ingather.domain import artifact
 from ingather.domain.chunking import chunk_document
 from ingather.domain.media_type import detect_media_type
 from ingather.domain.quality import text_quality
-from ingather.models.content import Chunk, MediaType, ParsedDocument, PreparedDocument, PrepareRequest, Stage
+from ingather.models.content import (
+    Chunk,
+    MediaType,
+    ParsedDocument,
+    PreparedDocument,
+    PrepareRequest,
+    SheetReading,
+    Stage,
+)
 from ingather.models.errors import DocumentCorruptError, DocumentError, LowQualityError
 from ingather.ports.embedder import Embedder, RemoteEmbedder, Vectors
 
 Parse = Callable[[bytes, ParseLimits], ParsedDocument]
+
+_Parsed = TypeVar("_Parsed")
 
 _EMBEDDED_AT_ONCE: Final = 4_096
 
@@ -74,9 +86,19 @@ def _prepare(
     request: PrepareRequest, embedder: Embedder | None, limits: ParseLimits, clock: "_StageClock"
 ) -> PreparedDocument:
     clock.begin(Stage.DETECTING)
-    media_type = detect_media_type(request.content, request.filename)
+    if request.is_sheet:
+        media_type = sheet_media_type(request.content)
+    else:
+        media_type = detect_media_type(request.content, request.filename)
     clock.begin(Stage.PARSING)
-    parsed = _parse(media_type, request.content, limits)
+    sheet: SheetReading | None = None
+    if request.is_sheet:
+        sheet, text = _guarded(media_type, partial(_read_sheet, request, media_type, limits))
+        if not text:
+            return _sheet_without_text(media_type, sheet, clock)
+        parsed = paged_document(media_type, [text])
+    else:
+        parsed = _guarded(media_type, partial(_PARSERS[media_type], request.content, limits))
     quality = text_quality(parsed.text)
     if parsed.text and quality < request.quality_threshold:
         raise LowQualityError(
@@ -116,6 +138,31 @@ def _prepare(
         title=parsed.title,
         warnings=parsed.warnings,
         timings_ms=clock.finish(),
+        sheet=sheet,
+    )
+
+
+def _read_sheet(request: PrepareRequest, media_type: MediaType, limits: ParseLimits) -> tuple[SheetReading, str]:
+    reading, first_page = read_sheet(request.content, media_type, limits)
+    if not request.ocr:
+        return reading, ""
+    # Its library takes a second to import and is there only where it was asked for.
+    from ingather.adapters.parsers.ocr import recognised_text  # noqa: PLC0415
+
+    return reading, recognised_text(first_page)
+
+
+def _sheet_without_text(media_type: MediaType, sheet: SheetReading, clock: "_StageClock") -> PreparedDocument:
+    return PreparedDocument(
+        artifact=b"",
+        media_type=media_type,
+        page_count=sheet.page_count,
+        chunk_count=0,
+        character_count=0,
+        quality=1.0,
+        embedded=True,
+        timings_ms=clock.finish(),
+        sheet=sheet,
     )
 
 
@@ -128,9 +175,9 @@ def _vectors(embedder: Embedder, chunks: Sequence[Chunk]) -> Vectors:
     return vectors
 
 
-def _parse(media_type: MediaType, content: bytes, limits: ParseLimits) -> ParsedDocument:
+def _guarded(media_type: MediaType, parse: Callable[[], _Parsed]) -> _Parsed:
     try:
-        return _PARSERS[media_type](content, limits)
+        return parse()
     except (DocumentError, MemoryError):
         raise
     except Exception as error:

@@ -3,6 +3,9 @@
 import hashlib
 from collections.abc import Iterable
 
+INCOMING = "incoming/"
+"""Pieces of uploads, of all tenants: what is left behind there is found in one go."""
+
 
 def raw_key(tenant_id: str, file_id: str, sha256: str) -> str:
     """A document's own bytes."""
@@ -33,6 +36,11 @@ def text_result_key(tenant_id: str, digest: str) -> str:
 def upload_key(tenant_id: str, upload_id: str, part: str) -> str:
     """Bytes as they came in: a large file of its own, or a pack of small ones (``pack-00001``)."""
     return f"uploads/{tenant_id}/{upload_id}/{part}"
+
+
+def incoming_key(tenant_id: str, object_id: str) -> str:
+    """A piece of an upload, until it is part of the whole. The id, a UUID of version 7, says since when it lies there."""
+    return f"{INCOMING}{tenant_id}/{object_id}"
 
 
 def submission_part_key(tenant_id: str, batch_id: str, upload_id: str) -> str:
@@ -73,6 +81,36 @@ def report_key(tenant_id: str, batch_id: str, version: int) -> str:
 def summary_key(tenant_id: str, batch_id: str, version: int) -> str:
     """How the batch ended, with what a later retry needs to open it again."""
     return f"{end_prefix(tenant_id, batch_id, version)}summary.json"
+
+
+def sheets_prefix(tenant_id: str, batch_id: str) -> str:
+    """What a batch of sheets notes on its way to its manifest."""
+    return f"batches/{tenant_id}/{batch_id}/sheets/"
+
+
+def sheet_files_key(tenant_id: str, batch_id: str, page: int) -> str:
+    """Up to 250 ``SheetFile`` lines: the files that came out of an upload, in their order."""
+    return f"{sheets_prefix(tenant_id, batch_id)}files/{page}.jsonl"
+
+
+def sheet_readings_key(tenant_id: str, batch_id: str, page: int) -> str:
+    """What was read on the files of that page: the same lines, with their readings."""
+    return f"{sheets_prefix(tenant_id, batch_id)}readings/{page}.jsonl"
+
+
+def skipped_files_key(tenant_id: str, batch_id: str) -> str:
+    """One line for each file of an upload that is no sheet: its name, and why it was passed over."""
+    return f"{sheets_prefix(tenant_id, batch_id)}skipped.jsonl"
+
+
+def sheet_rows_key(tenant_id: str, batch_id: str, version: int) -> str:
+    """One ``SheetRow`` a line, in the order of the sheets."""
+    return f"{end_prefix(tenant_id, batch_id, version)}results.jsonl"
+
+
+def sheet_csv_key(tenant_id: str, batch_id: str, version: int) -> str:
+    """The same as a table."""
+    return f"{end_prefix(tenant_id, batch_id, version)}results.csv"
 
 
 def upload_prefix(tenant_id: str, upload_id: str) -> str:

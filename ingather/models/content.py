@@ -105,6 +105,23 @@ class ParsedDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class SheetReading:
+    """What is on a scanned sheet, as a parser process saw it."""
+
+    width: int
+    """Pixels of the first page."""
+    height: int
+    page_count: int
+    codes: tuple[str, ...] = ()
+    """Every different QR code, first the first page's, those of a page from top to bottom."""
+    is_cover: bool = False
+    """It has one page: a code, and next to nothing else."""
+    media_type: str = "image/*"
+    picture: str = ""
+    """How dark the first page is in 384 places, in base64: alike for pages that look alike. Empty where it is blank."""
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A searchable piece: ``text == parsed.text[start:end]``."""
 
@@ -144,6 +161,10 @@ class PrepareRequest:
     """Wall clock for the parser process."""
     kills: int = 0
     """How many parser processes the document has cost already; at two it has no chance left."""
+    is_sheet: bool = False
+    """A scanned sheet: read what is on it, not what it says."""
+    ocr: bool = False
+    """Read what a sheet says, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,3 +187,5 @@ class PreparedDocument:
     warnings: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     """Milliseconds by stage."""
+    sheet: SheetReading | None = None
+    """What is on a scanned sheet; without any text it has no artifact."""

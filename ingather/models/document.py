@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ingather.models.content import BlobRef, Stage
+from ingather.models.content import BlobRef, SheetReading, Stage
 from ingather.models.identity import BatchId, FileId, Sha256, TenantId
 from ingather.models.source import SourceRef
 
@@ -69,6 +69,12 @@ class DocumentRef(BaseModel):
     """Set where the document was refused before it could run (a bad archive entry, broken base64)."""
     source: SourceRef | None = None
     """Where its bytes are fetched from when it runs; there is no ``blob`` then."""
+    sheet: SheetReading | None = None
+    """What was read on a scanned sheet before it ran."""
+    group_code: str | None = None
+    """What a scanned sheet belongs to."""
+    alone: bool = False
+    """It has an activity of its own, however small it is."""
 
 
 class DocumentRecord(BaseModel):

@@ -37,6 +37,8 @@ PLACE_GRANTED = "place_granted"
 
 WEBHOOK_DELIVERY_WORKFLOW = "WebhookDeliveryWorkflow"
 """One event on its way to one endpoint."""
+UPLOAD_CLEANING_WORKFLOW = "UploadCleaningWorkflow"
+"""Started by a schedule."""
 
 MEMO_PROGRESS = "progress"
 """Memo field: a ``BatchProgress`` without its in-flight list, for ``describe()`` when no worker answers."""

@@ -419,6 +419,70 @@ class SourceNotBrowsableError(RequestError):
     advice = "Select files by their ids, as docs/reference/connections.md says for this kind of source."
 
 
+class UploadNotFoundError(RequestError):
+    """Unknown, another tenant's, or expired and removed."""
+
+    code = "upload_not_found"
+    title = "Upload not found"
+    http_status = 404
+    advice = (
+        "Start the upload again; one that is not finished is kept as long as upload_lifetime at GET /v1/limits says."
+    )
+
+
+class UploadChunkInvalidError(RequestError):
+    """A chunk's number or count is not one of its upload's."""
+
+    code = "upload_chunk_invalid"
+    title = "Chunk does not belong there"
+    advice = "Send each chunk with its number from 0, and all of them with the same total_chunks and upload_id."
+
+
+class UploadOffsetConflictError(RequestError):
+    """The bytes do not begin where the upload ends; ``facts['offset']`` is where that is."""
+
+    code = "upload_offset_conflict"
+    title = "Upload goes on elsewhere"
+    http_status = 409
+    advice = "Ask with HEAD how far the upload is, and go on from there."
+
+
+class UploadChecksumMismatchError(RequestError):
+    """The bytes that arrived are not the ones that were sent; none of them is kept."""
+
+    code = "upload_checksum_mismatch"
+    title = "Checksum does not fit"
+    http_status = 460
+    advice = "Send the same bytes again."
+
+
+class UploadIncompleteError(RequestError):
+    """A batch names an upload that is still arriving."""
+
+    code = "upload_incomplete"
+    title = "Upload is not finished"
+    http_status = 409
+    advice = "Finish the upload, then submit the batch again."
+
+
+class UploadDamagedError(RequestError):
+    """What lies in storage is not what was received: two clients wrote one upload at the same time, or parts were removed."""
+
+    code = "upload_damaged"
+    title = "Upload cannot be put together"
+    http_status = 409
+    advice = "Start the upload again."
+
+
+class ProtocolVersionError(RequestError):
+    """A tus request without ``Tus-Resumable``, or of another version."""
+
+    code = "protocol_version"
+    title = "Protocol version not served"
+    http_status = 412
+    advice = "Send `Tus-Resumable: 1.0.0`."
+
+
 class AlreadyExistsError(RequestError):
     """The name or id belongs to something else; ``facts['field']`` says which of them."""
 

@@ -235,6 +235,47 @@ class BuildManifestOutput(Message):
     sources: tuple[SourceSlice, ...] = ()
 
 
+class ExtractSheetsInput(Message):
+    """Take the files out of an upload of sheets."""
+
+    tenant_id: TenantId
+    batch_id: BatchId
+    max_documents: int
+    max_file_bytes: int | None = None
+    """Of one file; the worker's own limit when None."""
+
+
+class ExtractSheetsOutput(Message):
+    file_count: int
+    """Covers and refused files included, skipped ones not."""
+    page_count: int
+    """Pages of 250 files."""
+    skipped: dict[str, int] = Field(default_factory=dict)
+    """Files that are no sheets, by reason."""
+    reads_codes: bool
+    """Their codes say what belongs together: they are looked at before the manifest is made."""
+
+
+class ReadSheetCodesInput(Message):
+    """Look at the files of one page."""
+
+    tenant_id: TenantId
+    batch_id: BatchId
+    page: int
+    timeout_seconds: float = 60.0
+    """Wall clock of one file."""
+
+
+class OrganizeSheetsInput(Message):
+    """Group the files and make the manifest."""
+
+    tenant_id: TenantId
+    batch_id: BatchId
+    collection: str
+    page_count: int
+    reads_codes: bool
+
+
 class ReadManifestInput(Message):
     """Up to 1,000 documents, as a bitmap of their ordinals."""
 
@@ -342,6 +383,22 @@ class ClosedBatch(Message):
     handled_requests: tuple[str, ...] = ()
     """Ids of the latest messages that took effect: one that is repeated after the end changes nothing either."""
     created_at: datetime | None = None
+
+
+class FinishSheetsInput(Message):
+    """One step after the sheets: collect, write, load, clean up, tell the end."""
+
+    tenant_id: TenantId
+    batch_id: BatchId
+    closed: ClosedBatch | None = None
+    """How the sheets ended, for the step that collects them."""
+    summary: BatchSummary
+    row_count: int = 0
+    """Sheets that were collected."""
+
+
+class FinishSheetsOutput(Message):
+    row_count: int = 0
 
 
 class FinishBatchInput(Message):
@@ -552,3 +609,17 @@ class AttemptDeliveryOutput(Message):
     status: DeliveryStatus
     pause_seconds: float | None = None
     """Until the next attempt; None where there is none."""
+
+
+# --- Uploads --------------------------------------------------------------------------------
+
+
+class CleanUploadsOutput(Message):
+    """Result of ``clean_uploads``."""
+
+    begun: int = 0
+    """Batches whose uploads had been complete."""
+    removed: int = 0
+    """Uploads whose time was over."""
+    swept: int = 0
+    """Objects that belonged to none."""

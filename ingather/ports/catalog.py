@@ -11,6 +11,8 @@ from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.ports.accounts import Accounts
 from ingather.ports.audit import AuditLog
 from ingather.ports.connections import Connections
+from ingather.ports.sheet_rows import SheetRows
+from ingather.ports.uploads import Uploads
 from ingather.ports.webhooks import Webhooks
 
 
@@ -105,6 +107,16 @@ class Catalog(Protocol):
     @property
     def webhooks(self) -> Webhooks:
         """Where events of batches are sent, and what became of them."""
+        ...
+
+    @property
+    def sheets(self) -> SheetRows:
+        """Results of scanned sheets."""
+        ...
+
+    @property
+    def uploads(self) -> Uploads:
+        """Files that come in pieces."""
         ...
 
     @property
@@ -233,6 +245,10 @@ class Catalog(Protocol):
         Raises ``BatchNotFoundError``, ``EmptyBatchError`` where nothing was handed in, and
         ``InvalidStateError`` for a batch that ended unsealed.
         """
+        ...
+
+    async def count_documents(self, batch_id: str) -> Counts:
+        """Where its documents stand by their rows: none is in flight there. All zero for an unknown batch."""
         ...
 
     async def add_documents(self, records: Sequence[DocumentRecord]) -> None:

@@ -22,6 +22,8 @@ from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.memory.chunk_index import InMemoryChunkIndex
 from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.adapters.memory.handoff_queue import InMemoryHandoffQueue
+from ingather.adapters.memory.parted_objects import InMemoryPartedObjects
+from ingather.adapters.memory.sheet_progress import InMemorySheetProgress
 from ingather.bootstrap import Stores
 from ingather.domain.keys import summary_key
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, ChildProgress, Counts
@@ -277,12 +279,25 @@ class ApiInProcess:
 
 
 @asynccontextmanager
-async def api_in_process(settings: Settings | None = None) -> AsyncIterator[ApiInProcess]:
-    """The API over memory adapters, reachable through ``http``."""
+async def api_in_process(
+    settings: Settings | None = None, *, like: ApiInProcess | None = None
+) -> AsyncIterator[ApiInProcess]:
+    """The API over memory adapters, reachable through ``http``; ``like`` another one: over the same storage and engine."""
     settings = settings or Settings()
     blobs, catalog, index = InMemoryBlobStore(), InMemoryCatalog(), InMemoryChunkIndex()
     engine, metrics, handoff = EngineStandIn(catalog), ApiMetrics(), InMemoryHandoffQueue()
-    stores = Stores(blobs=blobs, catalog=catalog, events=InMemoryEventLog(), handoff=handoff)
+    parted, sheet_progress = InMemoryPartedObjects(blobs), InMemorySheetProgress()
+    if like is not None:
+        blobs, catalog, engine = like.blobs, like.catalog, like.engine
+        parted, sheet_progress = like.parts.chunked_uploads.parted, like.parts.sheet_progress
+    stores = Stores(
+        blobs=blobs,
+        catalog=catalog,
+        events=InMemoryEventLog(),
+        handoff=handoff,
+        sheet_progress=sheet_progress,
+        parted=parted,
+    )
     search = SearchService(LocalSearch(index, TwoNumberEmbedder()))
     parts = build_parts(settings, stores, engine, engine, metrics, search=search)
 

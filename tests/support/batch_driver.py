@@ -126,7 +126,7 @@ async def workers(
             Worker(
                 client,
                 task_queue=MANIFEST_QUEUE,
-                activities=[world.build_manifest],
+                activities=world.manifest_activities(),
                 max_heartbeat_throttle_interval=HEARD_WITHIN,
             ),
             Worker(

@@ -23,6 +23,7 @@ from ingather.models.messages import (
 )
 from tests.support.batch_driver import PLACES, BatchDriver, request, retry
 from tests.support.fake_activities import DONE, World, failed
+from tests.support.sheet_world import SheetWorld
 from tests.support.waiting import until, until_async
 from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
@@ -266,6 +267,31 @@ def _first_round_fails(ordinal: int) -> Callable[[int, int], object]:
     return lambda own, round_: failed() if own == ordinal and round_ == 0 else DONE
 
 
+async def sheets(driver: BatchDriver) -> None:
+    await (await driver.start(options=ONE_AT_A_TIME, pipeline="sheets")).result()
+
+
+async def sheets_reopened(driver: BatchDriver) -> None:
+    await sheets(driver)
+    await driver.reopen(retry(), options=ONE_AT_A_TIME, pipeline="sheets")
+    await driver.handle.result()
+
+
+async def sheets_refused(driver: BatchDriver) -> None:
+    handle = await driver.start(options=ONE_AT_A_TIME, pipeline="sheets")
+    await _under_way(driver, "extract_sheets")
+    driver.world.manifest_gate.set()
+    await handle.result()
+
+
+async def sheets_cancelled_early(driver: BatchDriver) -> None:
+    handle = await driver.start(options=ONE_AT_A_TIME, pipeline="sheets")
+    await until(lambda: driver.world.looking == 2)
+    await handle.cancel()
+    with contextlib.suppress(WorkflowFailureError):
+        await handle.result()
+
+
 SCENARIOS = {
     "run": Scenario(run),
     "held": Scenario(held),
@@ -305,5 +331,15 @@ SCENARIOS = {
     ),
     "large_child_lost": Scenario(large_child_lost, lambda: _small_documents(1_001, gate=asyncio.Event())),
     "large_reopen": Scenario(reopen, lambda: _small_documents(1_001, pack_outcome=_one_fails), with_child=True),
+    "sheets": Scenario(sheets, SheetWorld),
+    "sheets_reopened": Scenario(sheets_reopened, lambda: SheetWorld(outcome=_first_round_fails(1))),
+    "sheets_refused": Scenario(
+        sheets_refused,
+        lambda: SheetWorld(
+            manifest_gate=asyncio.Event(),
+            manifest_error=ApplicationError("Encrypted.", type="archive_encrypted", non_retryable=True),
+        ),
+    ),
+    "sheets_cancelled_early": Scenario(sheets_cancelled_early, lambda: SheetWorld(code_gate=asyncio.Event())),
     "continue_as_new": Scenario(run, lambda: World(document_count=30), short_history=True),
 }

@@ -112,7 +112,7 @@ class World:
     async def build_manifest(self, request: BuildManifestInput) -> BuildManifestOutput:
         self.calls["build_manifest"] += 1
         try:
-            await _opened(self.manifest_gate)
+            await opened(self.manifest_gate)
         except asyncio.CancelledError:
             if not self.ignores_cancel:
                 raise
@@ -124,7 +124,7 @@ class World:
     @activity.defn(name="read_manifest")
     async def read_manifest(self, request: ReadManifestInput) -> ReadManifestOutput:
         self.calls["read_manifest"] += 1
-        await _opened(self.page_gate)
+        await opened(self.page_gate)
         ordinals = list(decode_bitmap(request.ordinals))
         packable = encode_bitmap(place for place, ordinal in enumerate(ordinals) if self.is_small(ordinal))
         in_sources = encode_bitmap(place for place, ordinal in enumerate(ordinals) if self.is_in_source(ordinal))
@@ -175,7 +175,7 @@ class World:
             return
         self.waiting += 1
         try:
-            await _opened(self.gate)
+            await opened(self.gate)
         finally:
             self.waiting -= 1
 
@@ -186,7 +186,7 @@ class World:
         self.indexing += 1
         self.most_indexing = max(self.most_indexing, self.indexing)
         try:
-            await _opened(self.index_gate)
+            await opened(self.index_gate)
         except asyncio.CancelledError:
             # It takes a moment to stop, as it does anywhere.
             await asyncio.sleep(0.5)
@@ -207,7 +207,7 @@ class World:
     async def finish_batch(self, request: FinishBatchInput) -> FinishBatchOutput:
         self.calls["finish_batch"] += 1
         try:
-            await _opened(self.report_gate)
+            await opened(self.report_gate)
         except asyncio.CancelledError:
             if not self.ignores_cancel:
                 raise
@@ -218,7 +218,7 @@ class World:
     @activity.defn(name="reopen_batch")
     async def reopen_batch(self, request: ReopenBatchInput) -> ClosedBatch:
         self.calls["reopen_batch"] += 1
-        await _opened(self.reopen_gate)
+        await opened(self.reopen_gate)
         assert self.closed is not None
         return self.closed
 
@@ -230,14 +230,17 @@ class World:
     @activity.defn(name="record_controls")
     async def record_controls(self, request: RecordControlsInput) -> None:
         self.calls["record_controls"] += 1
-        await _opened(self.audit_gate)
+        await opened(self.audit_gate)
         self.notes += request.notes
 
     @activity.defn(name="tell_news")
     async def tell_news(self, request: TellNewsInput) -> None:
         self.calls["tell_news"] += 1
-        await _opened(self.news_gate)
+        await opened(self.news_gate)
         self.news += request.news
+
+    def manifest_activities(self) -> list[Callable[..., Any]]:
+        return [self.build_manifest]
 
     def io_activities(self) -> list[Callable[..., Any]]:
         return [
@@ -255,7 +258,7 @@ class World:
         return [self.ingest_document, self.ingest_pack]
 
 
-async def _opened(gate: asyncio.Event | None) -> None:
+async def opened(gate: asyncio.Event | None) -> None:
     """Wait for a gate, if there is one, and hear of a cancellation meanwhile."""
     while gate is not None and not gate.is_set():
         activity.heartbeat()

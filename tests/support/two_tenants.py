@@ -1,6 +1,7 @@
 """A deployment that asks for credentials, with two tenants: one has everything there is, the other asks for it."""
 
 import asyncio
+import base64
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -130,6 +131,7 @@ async def _furnish(world: TwoTenants) -> None:
     await _make_webhooks(world)
     await _make_source_job(world)
     await _make_texts(world)
+    await _make_uploads(world)
     page = await world.call("owner", "GET", "/v1/batches", params={"limit": 1})
     world.cursors["/v1/batches"] = page.json()["next_cursor"]
     for path in ("/v1/audit", "/v1/users", "/v1/api-keys", "/v1/connections", "/v1/webhooks"):
@@ -178,6 +180,26 @@ async def _make_texts(world: TwoTenants) -> None:
     answer = await world.call("owner", "POST", "/batch_process", json=body)
     assert answer.status_code == 202, answer.text
     world.ids["batch_name"] = batch_id
+
+
+async def _make_uploads(world: TwoTenants) -> None:
+    """One over tus and one in chunks, of which something is missing."""
+    name = base64.b64encode(f"{SECRET_WORD}.pdf".encode()).decode()
+    headers = {"Tus-Resumable": "1.0.0", "Upload-Length": "9", "Upload-Metadata": f"filename {name}"}
+    made = await world.call("owner", "POST", "/v1/tus", headers=headers)
+    fields = {
+        "chunk_index": "0",
+        "total_chunks": "2",
+        "filename": f"{SECRET_WORD}.zip",
+        "upload_type": "zip_with_qr",
+        "notes": SECRET_WORD,
+    }
+    form = {"data": fields, "files": {"chunk": ("blob", b"hello")}}
+    chunked = await world.call("owner", "POST", "/api/batches/upload-chunk", **form)
+    world.ids |= {
+        "uploads/upload_id": made.headers["Location"].rsplit("/", 1)[-1],
+        "scanned sheets/upload_id": chunked.json()["upload_id"],
+    }
 
 
 async def _store_document(world: TwoTenants, batch_id: str, file_id: str) -> None:
@@ -235,15 +257,33 @@ class Operation:
             if p["in"] == "query" and (p.get("required") or p["name"] in ids)
         }
         request: Json = {"method": self.method, "path": self.path.format(**ids), "params": query}
+        said = {p["name"]: p["schema"] for p in parameters if p["in"] == "header"}
+        headers = {name: str(schema["example"]) for name, schema in said.items() if "example" in schema}
+        if headers:
+            request["headers"] = headers
         content = self.described.get("requestBody", {}).get("content", {})
         if "application/json" in content:
             request["json"] = example_of(content["application/json"]["schema"], self.schemas, ids)
         elif "multipart/form-data" in content:
-            request["files"] = [("files", ("a.txt", b"hello", "text/plain"))]
+            request |= _form_of(content["multipart/form-data"]["schema"], self.schemas, ids)
+        elif "application/offset+octet-stream" in content:
+            request["content"] = b"x"
+            request["headers"] = headers | {"Content-Type": "application/offset+octet-stream"}
         elif "application/x-www-form-urlencoded" in content:
             schema = content["application/x-www-form-urlencoded"]["schema"]
             request["data"] = example_of(schema, self.schemas, ids)
         return request
+
+
+def _form_of(schema: Json, schemas: Json, ids: dict[str, str]) -> Json:
+    """Required fields and those that name something, and the first that takes bytes."""
+    fields, bytes_in = {}, []
+    for name, each in schema["properties"].items():
+        if each.get("format") == "binary" or each.get("items", {}).get("format") == "binary":
+            bytes_in.append((name, ("a.txt", b"hello", "text/plain")))
+        elif name in schema.get("required", ()) or name in ids:
+            fields[name] = str(example_of(each, schemas, ids, name))
+    return {"data": fields, "files": bytes_in[:1]}
 
 
 def operations(document: Json) -> Iterator[Operation]:

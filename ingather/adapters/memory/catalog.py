@@ -9,6 +9,8 @@ from typing import Any
 from ingather.adapters.memory.accounts import InMemoryAccounts
 from ingather.adapters.memory.audit import InMemoryAuditLog
 from ingather.adapters.memory.connections import InMemoryConnections
+from ingather.adapters.memory.sheet_rows import InMemorySheetRows
+from ingather.adapters.memory.uploads import InMemoryUploads
 from ingather.adapters.memory.webhooks import InMemoryWebhooks
 from ingather.domain.batch_sums import documents_by_source, ran_ms
 from ingather.domain.submission_parts import check_room, check_sealable, check_takes_more
@@ -30,6 +32,8 @@ class InMemoryCatalog:
         self.accounts = InMemoryAccounts(self.audit)
         self.connections = InMemoryConnections(self.accounts, self.audit)
         self.webhooks = InMemoryWebhooks(self.accounts, self.audit)
+        self.sheets = InMemorySheetRows()
+        self.uploads = InMemoryUploads(self.accounts)
         self._batches: dict[str, BatchRecord] = {}
         self._documents: dict[str, DocumentRecord] = {}
         self._ordinals: dict[str, dict[int, str]] = {}
@@ -232,6 +236,10 @@ class InMemoryCatalog:
         return self._batches[batch_id]
 
     # Documents
+
+    async def count_documents(self, batch_id: str) -> Counts:
+        records = [self._documents[file_id] for file_id in self._ordinals.get(batch_id, {}).values()]
+        return Counts(total=len(records), **Counter(record.status.value for record in records))
 
     async def add_documents(self, records: Sequence[DocumentRecord]) -> None:
         for record in records:

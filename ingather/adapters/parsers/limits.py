@@ -17,6 +17,8 @@ class ParseLimits:
     """Parts of an e-mail, those of attached e-mails included."""
     max_mail_depth: int = 20
     """E-mails and multiparts within each other."""
+    max_pixels: int = 50_000_000
+    """Of one page, where pages are looked at as pictures."""
 
     def check_pages(self, count: int) -> None:
         """Refuse a document with more pages than allowed."""
@@ -26,4 +28,14 @@ class ParseLimits:
                 limit="parser_pages",
                 value=count,
                 maximum=self.max_pages,
+            )
+
+    def check_pixels(self, width: int, height: int) -> None:
+        """Refuse a picture with more pixels than allowed, before they are unpacked."""
+        if width * height > self.max_pixels:
+            raise DocumentTooLargeError(
+                f"page has {width:,} x {height:,} pixels, the limit (parser_pixels) is {self.max_pixels:,}",
+                limit="parser_pixels",
+                value=width * height,
+                maximum=self.max_pixels,
             )

@@ -12,6 +12,7 @@ import structlog
 from ingather.adapters.s3.boto import BotoThreads
 from ingather.adapters.s3.direct import DirectObjects, storage_error
 from ingather.adapters.s3.multipart import PartUploader, write_stream
+from ingather.adapters.s3.parts import S3PartedObjects
 from ingather.adapters.s3.signing import S3Credentials
 from ingather.models.content import BlobRef
 from ingather.models.errors import StorageUnavailableError
@@ -57,6 +58,8 @@ class S3BlobStore:
         self._boto = BotoThreads(endpoint_url, region, given, max_threads)
         address = endpoint_url or f"https://s3.{region}.amazonaws.com"
         self._direct = DirectObjects(address, region, bucket, self._boto.credentials, max_connections)
+        self.parted = S3PartedObjects(self._boto, bucket, self)
+        """Objects whose parts arrive one by one."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -136,10 +139,10 @@ class S3BlobStore:
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
-    async def ensure_bucket(self) -> None:
+    async def ensure_bucket(self, abandoned_after: timedelta = timedelta(days=1)) -> None:
         """Create the bucket when it is not there, and drop uploads that a killed process left half-way."""
         await self._boto.call("create bucket", self._bucket, self._create_bucket)
-        await self.drop_abandoned_uploads()
+        await self.drop_abandoned_uploads(abandoned_after)
 
     async def drop_abandoned_uploads(self, older_than: timedelta = timedelta(days=1)) -> None:
         """Free the parts of uploads begun longer ago than any living one can last."""

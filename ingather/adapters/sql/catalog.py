@@ -17,10 +17,12 @@ from ingather.adapters.sql.audit import SqlAuditLog, noting
 from ingather.adapters.sql.connections import SqlConnections
 from ingather.adapters.sql.engine import WRITES, open_engine, unavailable
 from ingather.adapters.sql.group_commit import GroupCommit
+from ingather.adapters.sql.sheet_rows import SqlSheetRows
 from ingather.adapters.sql.tables import tenants
+from ingather.adapters.sql.uploads import SqlUploads
 from ingather.adapters.sql.webhooks import SqlWebhooks
 from ingather.models.audit import AuditEvent
-from ingather.models.batch import BatchRecord, BatchState, BatchSummary, SubmissionPart, SubmissionTotals
+from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError
 from ingather.ports.catalog import BatchFilter, BatchTally, DocumentCost, DocumentFilter, OpenBatch
@@ -68,6 +70,8 @@ class SqlCatalog:
         self.audit = SqlAuditLog(self._read, self._write)
         self.connections = SqlConnections(self._read, self._write)
         self.webhooks = SqlWebhooks(self._read, self._write)
+        self.sheets = SqlSheetRows(self._read, self._write)
+        self.uploads = SqlUploads(self._read, self._write)
 
     async def __aenter__(self) -> Self:
         return self
@@ -167,6 +171,9 @@ class SqlCatalog:
         return await self._write("seal a batch", partial(parts.seal, batch_id))
 
     # Documents
+
+    async def count_documents(self, batch_id: str) -> Counts:
+        return await self._read("count the documents of a batch", partial(documents.count, batch_id))
 
     async def add_documents(self, records: Sequence[DocumentRecord]) -> None:
         await self._write("add documents", partial(documents.add, records))

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ingather.adapters.sql.statements import insert_into
 from ingather.adapters.sql.tables import documents
+from ingather.models.batch import Counts
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError
 from ingather.ports.catalog import DocumentCost, DocumentFilter
@@ -130,6 +131,12 @@ def statuses(batch_id: str, after_ordinal: int, limit: int, connection: Connecti
         .limit(limit)
     )
     return [(ordinal, DocumentStatus(status)) for ordinal, status in connection.execute(query)]
+
+
+def count(batch_id: str, connection: Connection) -> Counts:
+    query = select(documents.c.status, func.count()).where(documents.c.batch_id == batch_id)
+    by_status: dict[str, int] = dict(connection.execute(query.group_by(documents.c.status)).tuples().all())
+    return Counts(total=sum(by_status.values()), **by_status)
 
 
 def costs(batch_id: str, limit: int, connection: Connection) -> list[DocumentCost]:

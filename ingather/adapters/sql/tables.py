@@ -135,6 +135,49 @@ webhook_deliveries: Final = Table(
     Index(None, "webhook_id", "created_at", "delivery_id"),
 )
 
+uploads: Final = Table(
+    "uploads",
+    metadata,
+    Column("upload_id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("created_by", ForeignText, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("filename", ForeignText, nullable=False),
+    Column("batch_id", Text),  # no foreign key: given out before there is such a batch
+    Column("total_chunks", Integer),
+    Column("length", BigInteger),
+    Column("chunk_bytes", BigInteger, nullable=False),
+    Column("first_sha256", Text),
+    Column("received_count", Integer, nullable=False),
+    Column("received_bytes", BigInteger, nullable=False),
+    Column("tail_key", Text),
+    Column("tail_bytes", BigInteger, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("multipart_id", Text),
+    Column("whole_key", Text),
+    Column("sha256", Text),
+    Column("details", Json, nullable=False),
+    Column("used_by", Json, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("stored_at", UtcDateTime),
+    Index("ix_uploads_first", "tenant_id", "first_sha256", "created_at"),  # a first chunk that was sent again
+    Index(None, "expires_at"),
+)
+
+upload_pieces: Final = Table(
+    "upload_pieces",
+    metadata,
+    Column("upload_id", Text, ForeignKey("uploads.upload_id"), primary_key=True),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", Text),
+    Column("key", Text),
+    Column("etag", Text),
+)
+
 batches: Final = Table(
     "batches",
     metadata,
@@ -311,3 +354,30 @@ Index(
     sqlite_where=audit_events.c.resource_type != "document",
     postgresql_where=audit_events.c.resource_type != "document",
 )
+
+sheets: Final = Table(
+    "sheets",
+    metadata,
+    Column("file_id", Text, primary_key=True),
+    Column("batch_id", Text, ForeignKey("batches.batch_id"), nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("filename", ForeignText, nullable=False),
+    Column("original_filename", ForeignText),
+    Column("group_code", ForeignText),
+    Column("status", Text, nullable=False),
+    Column("error_code", Text),
+    Column("error_message", ForeignText),
+    Column("sha256", Text),
+    Column("size_bytes", BigInteger),
+    Column("media_type", Text),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("page_count", Integer),
+    Column("codes", Json, nullable=False),
+    Column("picture_duplicate_of", Text),
+    Column("text", ForeignText),
+    Column("version", Integer, nullable=False),  # of the batch's end that the row tells of
+    Index("uq_sheets_batch_id_ordinal", "batch_id", "ordinal", unique=True),
+)
+"""What a batch of scanned sheets came to."""

@@ -14,8 +14,11 @@ from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
+from activities.sheets import SheetActivities
 from activities.texts import TextActivities
+from activities.uploads import UploadActivities
 from activities.webhooks import WebhookActivities
+from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.models.batch import ProcessingOptions
 from ingather.models.engine import HEARTBEAT_THROTTLE, LONGEST_MODEL_SECONDS, TEXT_CALLS
 from worker import DOCUMENTS_PER_PARSER
@@ -108,4 +111,6 @@ def activity_classes():
         places=PlaceActivities(None, None),
         webhooks=WebhookActivities(None, None, None, None),
         texts=TextActivities(None, None, None, None),
+        uploads=UploadActivities(None, None, InMemoryCatalog(), lifetime=timedelta(hours=24), finish=None),
+        sheets=SheetActivities(None, None, None, None, archives=None, limits=None, progress=None),
     )

@@ -1,0 +1,320 @@
+"""Contract C, scanned sheets: how a batch goes on and what it came to. Uploads are ``sheet_uploads``'s.
+
+Sheets that cannot be read do not fail a batch; one of which none could be read has failed.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+import structlog
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict
+
+from api.access import Caller, TicketParameter, access
+from api.contracts.errors import answering_with
+from api.dependencies import ApiParts, CurrentCaller, Parts, TenantHeader
+from api.resources import BatchSnapshot
+from api.service.sheets import CONTRACT
+from api.streams.event_streams import EventStreams
+from api.streams.frames import MEDIA_TYPE, comment, retry_frame
+from api.streams.sheet_feed import FeedEvent, SheetFeed
+from ingather.domain.identifiers import as_uuid
+from ingather.domain.keys import sheet_csv_key, sheet_rows_key, skipped_files_key
+from ingather.domain.sheet_end import SheetBatchStatus, status_of
+from ingather.domain.sheet_events import share_of, whole_percentage
+from ingather.models.batch import BatchRecord
+from ingather.models.errors import BatchNotFoundError, DocumentNotFoundError, EventLogUnavailableError, IngatherError
+from ingather.models.sheets import SheetRow, SheetStage
+
+_NOT_FOUND = "Batch not found"
+_CSV_TYPE = "text/csv; charset=utf-8"
+_LINES_TYPE = "application/x-ndjson"
+
+
+class ErrorBody(BaseModel):
+    detail: str
+    message: str
+    """The same."""
+
+
+class SheetBatchState(BaseModel):
+    """How a batch stands."""
+
+    model_config = ConfigDict(frozen=True)
+
+    batch_id: str
+    status: SheetBatchStatus
+    upload_type: str
+    sheets_total: int
+    """Covers are not sheets. Before the upload was looked into, the files that were uploaded."""
+    sheets_processed: int
+    sheets_failed: int
+    created_at: datetime
+    completed_at: datetime | None = None
+    error_details: str | None = None
+
+
+class SheetProgressState(BaseModel):
+    """The latest event, as it was told, with how the batch stands as a whole."""
+
+    model_config = ConfigDict(extra="allow")
+
+    batch_id: str
+    status: SheetBatchStatus
+    progress_percentage: float
+    """Of the whole batch."""
+    stage: str
+    stage_percentage: float
+    """Within the stage."""
+    message: str
+    sheets_total: int
+    sheets_processed: int
+    elapsed_seconds: int
+    timestamp: datetime
+
+
+class SheetRowPage(BaseModel):
+    data: list[SheetRow]
+    has_more: bool
+
+
+def _answer(error: IngatherError, status: int, headers: Mapping[str, str]) -> Response:
+    return _refused(_NOT_FOUND if isinstance(error, BatchNotFoundError) else error.message, status, headers)
+
+
+def envelope(_code: str, message: str, status: int, headers: Mapping[str, str]) -> Response:
+    """An error of no route, in the contract's shape."""
+    return _refused(message, status, headers)
+
+
+def _refused(text: str, status: int, headers: Mapping[str, str]) -> Response:
+    body = orjson.dumps({"detail": text, "message": text})
+    return Response(body, status_code=status, headers=dict(headers), media_type="application/json")
+
+
+router = APIRouter(
+    prefix="/api/batches",
+    tags=["scanned sheets"],
+    route_class=answering_with(_answer),
+    responses={"4XX": {"model": ErrorBody}, 503: {"model": ErrorBody, "description": "Come again after `Retry-After`"}},
+)
+
+BatchPath = Annotated[str, Path(description="The batch's id.")]
+
+
+@router.get("/{batch_id}/status", response_model=SheetBatchState)
+async def read_status(
+    *, parts: Parts, caller: CurrentCaller, _tenant_id: TenantHeader = None, batch_id: BatchPath
+) -> SheetBatchState:
+    """How a batch stands."""
+    record = await _record(parts, caller, batch_id)
+    return _state(await parts.batches.snapshot(record.tenant_id, record.batch_id))
+
+
+@router.get("/{batch_id}/progress", response_model=SheetProgressState)
+async def read_progress(
+    *, parts: Parts, caller: CurrentCaller, _tenant_id: TenantHeader = None, batch_id: BatchPath
+) -> Response:
+    """The latest event, for clients that cannot hold a stream open."""
+    record = await _record(parts, caller, batch_id)
+    snapshot = await parts.batches.snapshot(record.tenant_id, record.batch_id)
+    said = await _latest(parts, snapshot)
+    state = _state(snapshot)
+    stage = SheetStage(said["stage"])
+    whole = whole_percentage(stage, said["progress_percentage"])
+    body = said | {
+        "status": state.status,
+        "progress_percentage": 100.0 if state.status == "completed" else whole,
+        "stage_percentage": said["progress_percentage"],
+    }
+    return Response(orjson.dumps(body), media_type="application/json", headers={"Cache-Control": "no-cache"})
+
+
+@router.get(
+    "/{batch_id}/stream",
+    response_class=Response,
+    responses={
+        200: {"description": "The batch's events, those retained and those to come.", "content": {MEDIA_TYPE: {}}}
+    },
+)
+@access(ticket_for="batch_id")
+async def follow(
+    *,
+    request: Request,
+    parts: Parts,
+    caller: CurrentCaller,
+    _tenant_id: TenantHeader = None,
+    batch_id: BatchPath,
+    _sig: TicketParameter = None,
+) -> Response:
+    """Every event as `progress`, then one `complete` or one `error`; then the stream closes."""
+    record = await _record(parts, caller, batch_id)
+
+    async def find() -> BatchRecord | None:
+        return await parts.catalog.get_batch(record.batch_id, record.tenant_id)
+
+    client = await parts.gate.count_stream(caller, request)
+    feed: SheetFeed = request.app.state.sheet_feed
+    streams: EventStreams = request.app.state.streams
+    frames = _frames(feed.follow(record.batch_id, find))
+    return streams.counted(record.tenant_id, frames, client, {"Cache-Control": "no-cache"})
+
+
+@router.get(
+    "/{batch_id}/results.csv",
+    response_class=Response,
+    responses={200: {"description": "A row a sheet.", "content": {"text/csv": {}}}},
+)
+async def download_table(
+    *, parts: Parts, caller: CurrentCaller, _tenant_id: TenantHeader = None, batch_id: BatchPath
+) -> Response:
+    """The results as a table, once the batch has ended."""
+    record = await _record(parts, caller, batch_id)
+    key = sheet_csv_key(record.tenant_id, record.batch_id, record.version)
+    return await _download(parts, record, key, "results.csv", _CSV_TYPE)
+
+
+@router.get(
+    "/{batch_id}/results.ndjson",
+    response_class=Response,
+    responses={200: {"description": "An object a sheet.", "content": {_LINES_TYPE: {}}}},
+)
+async def download_lines(
+    *, parts: Parts, caller: CurrentCaller, _tenant_id: TenantHeader = None, batch_id: BatchPath
+) -> Response:
+    """The same, one JSON object a line."""
+    record = await _record(parts, caller, batch_id)
+    key = sheet_rows_key(record.tenant_id, record.batch_id, record.version)
+    return await _download(parts, record, key, "results.ndjson", _LINES_TYPE)
+
+
+@router.get(
+    "/{batch_id}/skipped.ndjson",
+    response_class=Response,
+    responses={200: {"description": "An object for each file that is no sheet.", "content": {_LINES_TYPE: {}}}},
+)
+async def download_skipped(
+    *, parts: Parts, caller: CurrentCaller, _tenant_id: TenantHeader = None, batch_id: BatchPath
+) -> Response:
+    """Files of the upload that were passed over, and why."""
+    record = await _record(parts, caller, batch_id)
+    return await _download(
+        parts, record, skipped_files_key(record.tenant_id, record.batch_id), "skipped.ndjson", _LINES_TYPE
+    )
+
+
+@router.get("/{batch_id}/sheets", response_model=SheetRowPage)
+async def list_sheets(
+    *,
+    parts: Parts,
+    caller: CurrentCaller,
+    _tenant_id: TenantHeader = None,
+    batch_id: BatchPath,
+    group: Annotated[str | None, Query(description="Sheets of this group alone.", max_length=500)] = None,
+    after: Annotated[int, Query(ge=-1, description="Sheets behind this ordinal.")] = -1,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="Rows on a page.")] = 100,
+) -> SheetRowPage:
+    """Rows of the catalog, in the order of the sheets."""
+    record = await _record(parts, caller, batch_id)
+    rows = await parts.catalog.sheets.list_rows(record.batch_id, limit + 1, after_ordinal=after, group_code=group)
+    return SheetRowPage(data=rows[:limit], has_more=len(rows) > limit)
+
+
+# --- The request ------------------------------------------------------------------------------
+
+
+async def _record(parts: ApiParts, caller: Caller, batch_id: str) -> BatchRecord:
+    """Raises ``BatchNotFoundError``, also for what cannot be an id, and for a batch of another door."""
+    known = as_uuid(batch_id)
+    if known is None:
+        raise BatchNotFoundError("No batch of this tenant has this id.")
+    tenant_id = await parts.gate.tenant_of_batch(caller, known)
+    structlog.contextvars.bind_contextvars(tenant_id=tenant_id, batch_id=known)
+    record = await parts.batches.record(tenant_id, known)
+    if record.spec.contract != CONTRACT:
+        raise BatchNotFoundError("No batch of sheets has this id.")
+    return record
+
+
+# --- The answers ------------------------------------------------------------------------------
+
+
+def _state(snapshot: BatchSnapshot) -> SheetBatchState:
+    record, progress = snapshot.record, snapshot.progress
+    counts = progress.counts
+    return SheetBatchState(
+        batch_id=record.batch_id,
+        status=status_of(progress.state),
+        upload_type=str(record.spec.metadata.get("upload_type", "")),
+        sheets_total=counts.total,
+        sheets_processed=counts.ended - counts.cancelled,
+        sheets_failed=counts.failed,
+        created_at=record.created_at,
+        completed_at=progress.ended_at,
+        error_details=progress.problem.message if progress.problem else None,
+    )
+
+
+async def _latest(parts: ApiParts, snapshot: BatchSnapshot) -> dict[str, Any]:
+    """The latest event; where none is retained, one made of what the engine knows."""
+    record, counts = snapshot.record, snapshot.progress.counts
+    try:
+        told = await parts.sheet_progress.latest(record.batch_id)
+    except EventLogUnavailableError:
+        told = None
+    if told is not None:
+        said: dict[str, Any] = orjson.loads(told.body)
+        return said
+    status = status_of(snapshot.progress.state)
+    stage = {"completed": SheetStage.COMPLETED, "failed": SheetStage.FAILED, "cancelled": SheetStage.FAILED}.get(
+        status, SheetStage.PROCESSING_SHEETS if snapshot.progress.started_at else SheetStage.EXTRACTING
+    )
+    now = snapshot.progress.ended_at or datetime.now(UTC)
+    is_processing = stage is SheetStage.PROCESSING_SHEETS
+    return {
+        "batch_id": record.batch_id,
+        "stage": stage.value,
+        "message": f"Progress: {counts.ended}/{counts.total} tasks completed"
+        if is_processing
+        else f"Batch is {status}",
+        "progress_percentage": 100.0
+        if stage.is_last
+        else share_of(counts.ended, counts.total)
+        if is_processing
+        else 0.0,
+        "sheets_total": counts.total,
+        "sheets_processed": counts.ended,
+        "elapsed_seconds": max(0, int((now - record.created_at).total_seconds())),
+        "timestamp": now.isoformat(),
+    }
+
+
+async def _download(parts: ApiParts, record: BatchRecord, key: str, filename: str, media_type: str) -> Response:
+    stream = await parts.sheets.stored(key)
+    if stream is None:
+        raise DocumentNotFoundError(
+            "The batch has no results yet.", action="Ask again when its status is completed, failed or cancelled."
+        )
+    pieces, size_bytes = stream
+    headers = {
+        "Content-Disposition": f'attachment; filename="{record.batch_id}-{filename}"',
+        "Content-Length": str(size_bytes),
+        "X-Content-Type-Options": "nosniff",
+    }
+    return StreamingResponse(pieces, headers=headers, media_type=media_type)
+
+
+async def _frames(events: AsyncGenerator[FeedEvent | None]) -> AsyncGenerator[bytes]:
+    yield retry_frame()
+    async with aclosing(events):
+        async for event in events:
+            yield comment("still here") if event is None else _frame(event)
+
+
+def _frame(event: FeedEvent) -> bytes:
+    name = {SheetStage.COMPLETED.value: b"complete", SheetStage.FAILED.value: b"error"}.get(event.stage, b"progress")
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.number, name, event.body)

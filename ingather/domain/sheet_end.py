@@ -1,0 +1,61 @@
+"""The last word about a batch of sheets."""
+
+from datetime import datetime
+from typing import Literal
+
+from ingather.models.batch import BatchState, BatchSummary, Counts
+from ingather.models.sheets import SheetStage, StageEvent
+
+SheetBatchStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
+
+_WAITING = frozenset({BatchState.PENDING, BatchState.QUEUED})
+_STATUSES: dict[BatchState, SheetBatchStatus] = {
+    BatchState.COMPLETED: "completed",
+    BatchState.COMPLETED_WITH_FAILURES: "completed",
+    BatchState.FAILED: "failed",
+    BatchState.CANCELLED: "cancelled",
+    BatchState.CANCELLING: "cancelled",
+}
+
+
+def status_of(state: BatchState) -> SheetBatchStatus:
+    """The batch's state in the contract's words. Sheets that cannot be read do not fail it."""
+    return _STATUSES.get(state, "pending" if state in _WAITING else "processing")
+
+
+def end_event(summary: BatchSummary, began_at: datetime) -> StageEvent:
+    """``completed``, or ``failed`` with why. The same for whoever tells it, so it is told once."""
+    counts = summary.counts
+    why = _why(summary)
+    took = (summary.ended_at - began_at).total_seconds() if summary.ended_at else 0.0
+    return StageEvent(
+        batch_id=summary.batch_id,
+        stage=SheetStage.FAILED if why else SheetStage.COMPLETED,
+        mark=f"{summary.retry_round}/end/{summary.version}",
+        message=why or _success(counts, took),
+        progress_percentage=100.0,
+        sheets_total=counts.total,
+        sheets_processed=counts.ended - counts.cancelled,
+        error_details=why,
+        facts={"sheets_failed": counts.failed, "version": summary.version},
+        retry_round=summary.retry_round,
+        began_at=began_at,
+    )
+
+
+def _success(counts: Counts, seconds: float) -> str:
+    failed = f", {counts.failed} of them could not be read" if counts.failed else ""
+    return f"Batch processing completed: {counts.total} sheets in {max(0.0, seconds):.2f}s{failed}"
+
+
+def _why(summary: BatchSummary) -> str | None:
+    match summary.state:
+        case BatchState.CANCELLED:
+            return "The batch was cancelled."
+        case BatchState.FAILED if summary.problem is not None:
+            return summary.problem.message
+        case BatchState.FAILED:
+            codes = ", ".join(f"{code}: {count}" for code, count in sorted(summary.failures_by_code.items()))
+            return f"None of the {summary.counts.total} sheets could be read ({codes})."
+        case _:
+            return None
