@@ -154,9 +154,9 @@ def _drawn(pdf: Any, index: int, limits: ParseLimits) -> Image.Image:
                 scale *= (limits.max_pixels / pixels) ** 0.5 * _ROUNDED_UP
             with closing(page.render(scale=scale, grayscale=True)) as bitmap:
                 drawn: Image.Image = bitmap.to_pil().convert("L").copy()
-        return drawn
     except pdfium.PdfiumError as error:
         raise DocumentCorruptError(f"page {index + 1} of the PDF cannot be drawn") from error
+    return drawn
 
 
 # --- Codes --------------------------------------------------------------------------------
