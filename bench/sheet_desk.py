@@ -1,5 +1,6 @@
 """Hands uploads of sheets to a running stack the way the API's upload door does once all bytes are there."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from api.service.tenants import TenantBook
 from ingather.adapters.s3.blob_store import S3BlobStore
 from ingather.adapters.sql.catalog import SqlCatalog
 from ingather.domain.keys import upload_key
+from ingather.models.errors import DependencyError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.sheets import SheetObject, SheetUpload, UploadType
 from ingather.ports.blob_store import BlobStore
 
+_ATTEMPTS = 30
 _PIECE_BYTES = 4 * 1024 * 1024
 
 
@@ -57,8 +60,19 @@ class SheetDesk:
             metadata=metadata,
             began_at=began_at,
         )
-        await self.service.submit(upload)
+        await self._submit(upload)
         return batch_id
+
+    async def _submit(self, upload: SheetUpload) -> None:
+        """Again and again while a part of the stack is busy: it is the same batch."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                await self.service.submit(upload)
+            except DependencyError:
+                await asyncio.sleep(1)
+            else:
+                return
+        await self.service.submit(upload)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ in case that was missed. Events of the moment are in memory for everybody; who i
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -20,14 +21,16 @@ from ingather.domain.sheet_events import completed_body, encoded
 from ingather.models.batch import BatchRecord, BatchSummary
 from ingather.models.errors import DependencyError
 from ingather.models.sheets import SheetStage, ToldEvent
-from ingather.ports.sheet_progress import SheetProgress
+from ingather.ports.sheet_progress import KEPT_SECONDS, SheetProgress
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
 SIGN_OF_LIFE_SECONDS = 15.0
-END_GRACE = timedelta(seconds=5)
+END_GRACE_SECONDS = 30.0
 """After a batch's end its last event is on its way; one that did not come by then is made up from the catalog."""
+EMPTY_GRACE_SECONDS = 2.0
+"""The same where the log is empty."""
 _KEPT = 1_000
 _PAGE = 500
 _LAST = frozenset({SheetStage.COMPLETED.value, SheetStage.FAILED.value})
@@ -69,6 +72,8 @@ class _Watch:
     record: BatchRecord | None = None
     made_up: FeedEvent | None = None
     """The end, where the log does not have it."""
+    final_since: float | None = None
+    """When it was first seen to have ended, on the monotonic clock."""
     is_read: bool = False
     """The log was read to its end at least once."""
     task: asyncio.Task[None] | None = None
@@ -87,8 +92,9 @@ class _Watch:
 class SheetFeed:
     """Follows the logs of watched batches. ``start`` before the first, ``close`` at the end."""
 
-    def __init__(self, progress: SheetProgress) -> None:
+    def __init__(self, progress: SheetProgress, *, end_grace_seconds: float = END_GRACE_SECONDS) -> None:
         self._progress = progress
+        self._end_grace_seconds = end_grace_seconds
         self._watches: dict[str, _Watch] = {}
         self._listening: asyncio.Task[None] | None = None
         self._draining = asyncio.Event()
@@ -207,8 +213,14 @@ class SheetFeed:
 
     def _make_up_end(self, watch: _Watch, record: BatchRecord | None) -> None:
         """The end of a batch that ended a while ago, and whose log does not say so."""
-        now = datetime.now(UTC)
-        if record is None or not record.state.is_final or now - (record.ended_at or record.created_at) < END_GRACE:
+        if record is None or not record.state.is_final:
+            watch.final_since = None
+            return
+        now, seen_at = datetime.now(UTC), time.monotonic()
+        watch.final_since = seen_at if watch.final_since is None else watch.final_since
+        grace = self._end_grace_seconds if watch.last else min(EMPTY_GRACE_SECONDS, self._end_grace_seconds)
+        is_forgotten = now - (record.ended_at or record.created_at) > timedelta(seconds=KEPT_SECONDS)
+        if seen_at - watch.final_since < grace and not is_forgotten:
             return
         event = end_event(summary_of(record), record.created_at)
         elapsed = int(((record.ended_at or now) - record.created_at).total_seconds())

@@ -27,12 +27,11 @@ def end_event(summary: BatchSummary, began_at: datetime) -> StageEvent:
     """``completed``, or ``failed`` with why. The same for whoever tells it, so it is told once."""
     counts = summary.counts
     why = _why(summary)
-    took = (summary.ended_at - began_at).total_seconds() if summary.ended_at else 0.0
     return StageEvent(
         batch_id=summary.batch_id,
         stage=SheetStage.FAILED if why else SheetStage.COMPLETED,
         mark=f"{summary.retry_round}/end/{summary.version}",
-        message=why or _success(counts, took),
+        message=why or _success(counts),
         progress_percentage=100.0,
         sheets_total=counts.total,
         sheets_processed=counts.ended - counts.cancelled,
@@ -43,9 +42,9 @@ def end_event(summary: BatchSummary, began_at: datetime) -> StageEvent:
     )
 
 
-def _success(counts: Counts, seconds: float) -> str:
+def _success(counts: Counts) -> str:
     failed = f", {counts.failed} of them could not be read" if counts.failed else ""
-    return f"Batch processing completed: {counts.total} sheets in {max(0.0, seconds):.2f}s{failed}"
+    return f"Batch processing completed: {counts.total} sheets{failed}"
 
 
 def _why(summary: BatchSummary) -> str | None:

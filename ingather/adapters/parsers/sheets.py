@@ -34,6 +34,7 @@ COVER_INK: Final = 0.05
 COVER_CODE: Final = 0.25
 """So is one whose code is at least this wide, measured by the page's shorter side."""
 _HEAD_BYTES: Final = 1_024
+_QR_CODES: Final = zxingcpp.barcode_formats_from_str("QRCode")
 _PDF_DPI: Final = 150
 _MOST_CODES: Final = 1_000
 _ROUNDED_UP: Final = 0.995
@@ -152,9 +153,10 @@ def _drawn(pdf: Any, index: int, limits: ParseLimits) -> Image.Image:
             if pixels > limits.max_pixels:
                 scale *= (limits.max_pixels / pixels) ** 0.5 * _ROUNDED_UP
             with closing(page.render(scale=scale, grayscale=True)) as bitmap:
-                return bitmap.to_pil().convert("L").copy()
+                drawn: Image.Image = bitmap.to_pil().convert("L").copy()
     except pdfium.PdfiumError as error:
         raise DocumentCorruptError(f"page {index + 1} of the PDF cannot be drawn") from error
+    return drawn
 
 
 # --- Codes --------------------------------------------------------------------------------
@@ -168,7 +170,7 @@ def _codes(page: Image.Image, half: Image.Image) -> list[_Code]:
 
 
 def _read(pixels: Pixels, scale: float) -> list[_Code]:
-    barcodes = zxingcpp.read_barcodes(pixels, formats=zxingcpp.BarcodeFormat.QRCode, text_mode=zxingcpp.TextMode.Plain)
+    barcodes = zxingcpp.read_barcodes(pixels, formats=_QR_CODES, text_mode=zxingcpp.TextMode.Plain)
     found = [_Code(printable_code(barcode.text), _box(barcode.position, scale)) for barcode in barcodes]
     return sorted((code for code in found if code.text), key=lambda code: (code.box[1], code.box[0]))
 

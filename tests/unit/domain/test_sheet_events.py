@@ -92,7 +92,7 @@ def test_the_end_of_a_batch_with_unreadable_sheets_is_a_success_that_says_so():
     event = end_event(summary(BatchState.COMPLETED_WITH_FAILURES, done=7, failed=2), BEGAN)
 
     assert event.stage is SheetStage.COMPLETED
-    assert event.message == "Batch processing completed: 9 sheets in 75.50s, 2 of them could not be read"
+    assert event.message == "Batch processing completed: 9 sheets, 2 of them could not be read"
     assert event.error_details is None
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.streams.sheet_feed import END_GRACE, SheetFeed, summary_of
+from api.streams.sheet_feed import SheetFeed, summary_of
 from ingather.adapters.memory.sheet_progress import InMemorySheetProgress
 from ingather.domain.sheet_end import end_event
 from ingather.models.batch import BatchState
@@ -20,7 +20,7 @@ class Batch:
 
     def __init__(self):
         self.progress = InMemorySheetProgress()
-        self.feed = SheetFeed(self.progress)
+        self.feed = SheetFeed(self.progress, end_grace_seconds=0.3)
         self.record = batch_record().model_copy(update={"state": BatchState.RUNNING, "created_at": datetime.now(UTC)})
         self.looks = 0
         self._tasks = []
@@ -134,14 +134,14 @@ async def test_an_end_that_is_told_before_the_catalog_was_read_again_is_found(ba
 
 async def test_a_batch_whose_log_is_gone_ends_by_the_catalogs_word(batch):
     """An hour later, or after Redis was emptied: one event, and the stream closes."""
-    batch.ends(ago=END_GRACE * 2)
+    batch.ends(ago=timedelta(hours=2))
     await has(batch.watch(), "completed", None)
 
 
 async def test_a_batch_that_was_ended_from_outside_ends_by_the_catalogs_word(batch):
     """Nobody was left to tell it: what is retained comes first."""
     await batch.tell("processing_sheets")
-    batch.ends(BatchState.FAILED, ago=END_GRACE * 2)
+    batch.ends(BatchState.FAILED)
     await has(batch.watch(), "processing_sheets", "failed", None)
 
 
