@@ -39,12 +39,11 @@ class LocalSearch:
         self, index: ChunkIndex, embedder: Embedder | None, others: Mapping[str, Embedder] | None = None
     ) -> None:
         self._index = index
-        self._embedders: dict[str | None, Embedder] = {**(others or {})}
-        if embedder is not None:
-            self._embedders[None] = embedder
+        self._embedder = embedder
+        self._others = others or {}
 
     async def search(self, query: SearchQuery, vector: Vectors | None) -> list[SearchHit]:
-        embedder = self._embedders.get(query.model)
+        embedder = self._embedder if query.model is None else self._others.get(query.model)
         if vector is None and embedder is not None:
             vector = await asyncio.to_thread(embedder.embed, [query.text])
         return await self._index.search(query, vector)
