@@ -20,7 +20,7 @@ from api.streams.clients import OpenStreams, StreamClient
 from api.streams.wording import Wording
 from ingather.domain.api_keys import key_hash, new_key
 from ingather.domain.artifact import encode
-from ingather.domain.keys import artifact_key
+from ingather.domain.keys import artifact_key, sheet_csv_key, sheet_rows_key, skipped_files_key
 from ingather.models.accounts import ApiKey, Scope, Tenant, User
 from ingather.models.batch import BatchRecord
 from ingather.models.content import ParsedDocument
@@ -183,7 +183,7 @@ async def _make_texts(world: TwoTenants) -> None:
 
 
 async def _make_uploads(world: TwoTenants) -> None:
-    """One over tus and one in chunks, of which something is missing."""
+    """One over tus and one in chunks, of which something is missing; and a batch of sheets with what it came to."""
     name = base64.b64encode(f"{SECRET_WORD}.pdf".encode()).decode()
     headers = {"Tus-Resumable": "1.0.0", "Upload-Length": "9", "Upload-Metadata": f"filename {name}"}
     made = await world.call("owner", "POST", "/v1/tus", headers=headers)
@@ -196,9 +196,19 @@ async def _make_uploads(world: TwoTenants) -> None:
     }
     form = {"data": fields, "files": {"chunk": ("blob", b"hello")}}
     chunked = await world.call("owner", "POST", "/api/batches/upload-chunk", **form)
+    form["data"] = fields | {"total_chunks": "1"}
+    batch_id = (await world.call("owner", "POST", "/api/batches/upload-chunk", **form)).json()["batch_id"]
+    results = (
+        sheet_csv_key(OWNER, batch_id, 0),
+        sheet_rows_key(OWNER, batch_id, 0),
+        skipped_files_key(OWNER, batch_id),
+    )
+    for key in results:
+        await world.api.blobs.put(key, SECRET_WORD.encode())
     world.ids |= {
         "uploads/upload_id": made.headers["Location"].rsplit("/", 1)[-1],
         "scanned sheets/upload_id": chunked.json()["upload_id"],
+        "scanned sheets/batch_id": batch_id,
     }
 
 
