@@ -25,6 +25,7 @@ from api.contracts import document_upload, job_body, source_job_body, source_job
 from api.contracts.job_events import JobAnnouncer
 from api.credentials import Authenticator
 from api.cursors import CursorCodec
+from api.dashboard import pages as dashboard
 from api.dependencies import ApiParts, RequestLimits
 from api.engine import BatchEngine
 from api.guard import check_bind_of_this_process
@@ -44,6 +45,7 @@ from api.routes import (
     events,
     handoff,
     service_info,
+    sessions,
     stream_tickets,
     submissions,
     tenants,
@@ -102,7 +104,7 @@ CACHE_BYTES = 1024 * 1024
 """Objects kept in memory: little, because this process writes uploads once and seldom reads them."""
 
 BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections)
-ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
+ACCOUNT_ROUTES = (tenants, users, api_keys, sessions, audit_routes)
 CONTRACTS = (tenant_jobs, document_upload, source_jobs)
 
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
@@ -238,6 +240,7 @@ def build_app(
     app.include_router(source_jobs.health_router)
     app.include_router(source_job_socket.router)
     app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
+    dashboard.install(app)
     return app
 
 
@@ -295,7 +298,14 @@ def build_parts(
         catalog=stores.catalog,
         events=stores.events,
         gate=gate,
-        accounts=AccountService(stores.catalog.accounts, gate.tenants, gate.authenticator, Passwords(), gate),
+        accounts=AccountService(
+            stores.catalog.accounts,
+            gate.tenants,
+            gate.authenticator,
+            Passwords(),
+            gate,
+            session_lifetime=settings.auth.session_lifetime,
+        ),
         readiness=Readiness(
             {
                 "storage": stores.blobs.check,

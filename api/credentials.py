@@ -1,4 +1,4 @@
-"""Credentials to principals: API keys, access tokens and stream tickets.
+"""Credentials to principals: API keys, access tokens, sessions of browsers and stream tickets.
 
 A key is looked up at most once in two seconds, so a revoked one is refused after two at the latest, in every
 process. Its last use is written at most once a minute, and nobody waits for that.
@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 
 import structlog
 
+from api.sessions import looks_like_session, session_hash, session_of
 from api.tickets import ADVICE as TICKET_ADVICE
 from api.tickets import Ticket
 from api.tokens import Tokens
 from ingather.domain.api_keys import key_hash, key_id_of, looks_like_key
-from ingather.models.accounts import KEY_USER_PREFIX, ApiKey, CredentialKind, Principal, Scope, User
+from ingather.models.accounts import KEY_USER_PREFIX, ApiKey, CredentialKind, Principal, Scope, Session, User
 from ingather.models.errors import DependencyError, UnauthorizedError
 from ingather.ports.accounts import Accounts
 
@@ -44,7 +45,7 @@ class _SeenUser:
 
 
 def credential_of(headers: Mapping[str, str]) -> str | None:
-    """What a request presents: the bearer token, else the API key; None for neither.
+    """What a request presents: the bearer token, else the API key, else the session of the browser's cookie.
 
     Raises ``UnauthorizedError`` for another scheme: whoever presents something expects it to count.
     """
@@ -54,7 +55,13 @@ def credential_of(headers: Mapping[str, str]) -> str | None:
         if scheme.lower() != "bearer" or not value.strip():
             raise UnauthorizedError("The Authorization header is not of the form `Bearer <key or token>`.")
         return value.strip()
-    return headers.get("x-api-key", "").strip() or None
+    return headers.get("x-api-key", "").strip() or session_of(headers)
+
+
+@dataclass(frozen=True, slots=True)
+class _SeenSession:
+    session: Session
+    until: float
 
 
 class Authenticator:
@@ -66,6 +73,7 @@ class Authenticator:
         self._seconds = seconds
         self._keys: dict[str, _SeenKey] = {}
         self._users: dict[str, _SeenUser] = {}
+        self._sessions: dict[str, _SeenSession] = {}
         self._noted: dict[str, float] = {}
         self._writes: set[asyncio.Task[None]] = set()
 
@@ -75,6 +83,8 @@ class Authenticator:
             return Principal()
         if looks_like_key(credential):
             return await self._by_key(credential)
+        if looks_like_session(credential):
+            return await self._by_session(session_hash(credential))
         return await self._by_token(credential)
 
     def is_unheard_of(self, credential: str) -> bool:
@@ -85,6 +95,10 @@ class Authenticator:
     def forget_key(self, key_id: str) -> None:
         """It was revoked just now."""
         self._keys.pop(key_id, None)
+
+    def forget_session(self, secret_hash: str) -> None:
+        """It was signed out just now."""
+        self._sessions.pop(secret_hash, None)
 
     def forget_users(self) -> None:
         """One of them was deleted just now, maybe with keys."""
@@ -119,6 +133,29 @@ class Authenticator:
             self._keys.clear()
         self._keys[key_id] = seen = _SeenKey(*found, time.monotonic() + self._seconds)
         return seen
+
+    async def _by_session(self, secret_hash: str) -> Principal:
+        seen = self._sessions.get(secret_hash)
+        if seen is None or time.monotonic() >= seen.until:
+            self._sessions.pop(secret_hash, None)
+            found = await self._accounts.get_session(secret_hash)
+            if found is None:
+                raise UnauthorizedError("Nobody is signed in with this session.", action="Sign in again.")
+            if len(self._sessions) >= _MOST:
+                self._sessions.clear()
+            self._sessions[secret_hash] = seen = _SeenSession(found, time.monotonic() + self._seconds)
+        session, now = seen.session, datetime.now(UTC)
+        if now >= session.expires_at:
+            raise UnauthorizedError("The session has expired.", action="Sign in again.")
+        match session.kind:
+            case CredentialKind.KEY:
+                key = await self._seen_key(session.credential_id)
+                if key is None or not key.key.is_live(now):
+                    raise UnauthorizedError("The API key that was signed in with is no longer valid.")
+                principal = _principal_of_key(key.key)
+            case _:
+                principal = await self._by_user(session.credential_id)
+        return principal.model_copy(update={"expires_at": session.expires_at})
 
     async def _by_token(self, credential: str) -> Principal:
         user_id, expires_at = self.tokens.verify(credential)

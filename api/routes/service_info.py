@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -115,15 +114,3 @@ async def read_docs(request: Request) -> HTMLResponse:
         swagger_css_url="/static/swagger-ui.css",
         swagger_favicon_url="/static/favicon-32x32.png",
     )
-
-
-@router.get("/", include_in_schema=False)
-@public
-async def read_front_page(request: Request, parts: Parts) -> HTMLResponse:
-    """Where to go from here."""
-    page = Template((STATIC_FOLDER / "index.html").read_text(encoding="utf-8"))
-    link = (
-        f'<a class="card" href="{parts.temporal_ui_url}"><b>Temporal UI</b><span>Every batch as a workflow</span></a>'
-    )
-    ui = link if parts.temporal_ui_url else ""
-    return HTMLResponse(page.substitute(version=request.app.version, temporal_ui=ui))

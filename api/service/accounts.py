@@ -21,11 +21,12 @@ from api.idempotency import check_key
 from api.passwords import Passwords
 from api.rates import Rate
 from api.service.tenants import TenantBook
+from api.sessions import new_session, session_hash
 from api.tokens import IssuedToken
 from ingather.domain.api_keys import key_hash, key_id_from, new_key
 from ingather.domain.audit import account_event
 from ingather.domain.identifiers import as_uuid
-from ingather.models.accounts import ApiKey, CredentialKind, Scope, Tenant, User
+from ingather.models.accounts import ApiKey, CredentialKind, Scope, Session, Tenant, User
 from ingather.models.audit import SYSTEM, AuditEvent, AuditType
 from ingather.models.errors import (
     ApiKeyNotFoundError,
@@ -74,6 +75,34 @@ class AccountService:
     authenticator: Authenticator
     passwords: Passwords
     gate: Gate
+    session_lifetime: timedelta = timedelta(hours=12)
+
+    # Sessions
+
+    async def open_session(self, caller: Caller) -> tuple[Session, str]:
+        """For whoever showed a key or a token; the secret is for the cookie. Raises ``UnauthorizedError`` for nobody."""
+        principal, now = caller.principal, datetime.now(UTC)
+        if principal.is_anonymous or principal.tenant_id is None:
+            raise UnauthorizedError("A session is opened with a key, or an access token.")
+        secret = new_session()
+        session = Session(
+            tenant_id=principal.tenant_id,
+            kind=principal.kind,
+            credential_id=principal.credential_id,
+            created_at=now,
+            expires_at=now + self.session_lifetime,
+        )
+        await self.accounts.add_session(session, session_hash(secret))
+        log.info("session.opened", kind=session.kind.value, expires_at=session.expires_at.isoformat())
+        return session, secret
+
+    async def close_session(self, secret: str) -> None:
+        """Nobody gets in with it any more: at once here, within two seconds everywhere. Repeating is harmless."""
+        secret_hash = session_hash(secret)
+        was_open = await self.accounts.delete_session(secret_hash)
+        self.authenticator.forget_session(secret_hash)
+        if was_open:
+            log.info("session.closed")
 
     # Tenants
 

@@ -130,6 +130,20 @@ class CredentialKind(StrEnum):
     TOKEN = "token"  # noqa: S105  # the kind, not one
 
 
+class Session(BaseModel):
+    """Somebody who has signed in with a browser: what is known of it but the secret in the cookie."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant_id: TenantId
+    kind: CredentialKind
+    """What was shown to sign in."""
+    credential_id: str
+    """Of that key, or user. The session ends with it."""
+    created_at: datetime
+    expires_at: datetime
+
+
 class Principal(BaseModel):
     """Who asks, as far as the credential says."""
 

@@ -388,6 +388,15 @@ class ScopeMissingError(RequestError):
     advice = "Use a key with the scope named in the detail."
 
 
+class UnprovenRequestError(RequestError):
+    """A browser's session asks for a change, and nothing shows that a page of ours made it do so."""
+
+    code = "unproven_request"
+    title = "Request does not come from a page of this service"
+    http_status = 403
+    advice = "Reload the page and do it again; a program sends a key in place of the cookie."
+
+
 class RateLimitedError(RequestError):
     """Too many in a while; ``facts['limit']`` names the limit."""
 

@@ -27,6 +27,8 @@ class BatchFilter:
     created_by: str | None = None
     or_ids: tuple[str, ...] = ()
     """Beside those in ``states``, these."""
+    text: str | None = None
+    """Within their name, in capitals or not, or what their id begins with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ingather.adapters.memory.audit import InMemoryAuditLog
-from ingather.models.accounts import ApiKey, Tenant, User
+from ingather.models.accounts import ApiKey, Session, Tenant, User
 from ingather.models.audit import AuditEvent
 from ingather.models.errors import (
     AlreadyExistsError,
@@ -32,6 +32,7 @@ class InMemoryAccounts:
         self._users: dict[str, tuple[User, str]] = {}
         self._keys: dict[str, tuple[ApiKey, str]] = {}
         self._tickets: dict[str, datetime] = {}
+        self._sessions: dict[str, Session] = {}
 
     async def add_tenant(self, tenant: Tenant, events: Sequence[AuditEvent] = ()) -> tuple[Tenant, bool]:
         if tenant.tenant_id in self._deleted:
@@ -165,6 +166,16 @@ class InMemoryAccounts:
 
     async def was_ticket_opened(self, ticket_id: str) -> bool:
         return ticket_id in self._tickets
+
+    async def add_session(self, session: Session, secret_hash: str) -> None:
+        live = {each: known for each, known in self._sessions.items() if known.expires_at > session.created_at}
+        self._sessions = {**live, secret_hash: session}
+
+    async def get_session(self, secret_hash: str) -> Session | None:
+        return self._sessions.get(secret_hash)
+
+    async def delete_session(self, secret_hash: str) -> bool:
+        return self._sessions.pop(secret_hash, None) is not None
 
     def _edit_key(self, key_id: str, changes: dict[str, Any]) -> None:
         key, key_hash = self._keys[key_id]

@@ -107,6 +107,7 @@ class InMemoryCatalog:
             and where.collection in {None, record.spec.collection}
             and where.contract in {None, record.spec.contract}
             and where.created_by in {None, record.spec.created_by}
+            and (where.text is None or _is_called(record, where.text))
             and (where.before is None or (record.created_at, record.batch_id) < where.before)
         ]
         found.sort(key=lambda record: (record.created_at, record.batch_id), reverse=True)
@@ -374,3 +375,7 @@ def _turns(records: Sequence[BatchRecord], order: Callable[[BatchRecord], tuple[
         turns[record.batch_id] = passed[record.tenant_id]
         passed[record.tenant_id] += 1
     return turns
+
+
+def _is_called(record: BatchRecord, text: str) -> bool:
+    return text.lower() in record.name.lower() or record.batch_id.startswith(text.lower())

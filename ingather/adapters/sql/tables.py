@@ -83,6 +83,18 @@ opened_tickets: Final = Table(
     Index(None, "expires_at"),
 )
 
+sessions: Final = Table(
+    "sessions",
+    metadata,
+    Column("secret_hash", Text, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("credential_id", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Index(None, "expires_at"),
+)
+
 connections: Final = Table(
     "connections",
     metadata,

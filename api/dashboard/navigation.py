@@ -1,0 +1,28 @@
+"""The menu."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A place in the menu."""
+
+    path: str
+    label: str
+    icon: str
+    """Of ``templates/parts/icons.html``."""
+    prefixes: tuple[str, ...] = ()
+    """Of further pages that belong to it."""
+    scope: str | None = None
+    """Shown to those who have it alone."""
+
+    def is_current(self, path: str) -> bool:
+        """Whether a page belongs to it."""
+        return path == self.path or any(path.startswith(prefix) for prefix in self.prefixes)
+
+
+MENU: tuple[Entry, ...] = (
+    Entry("/", "Batches", "stack", ("/batches/",)),
+    Entry("/submit", "Submit", "upload"),
+    Entry("/search", "Search", "search"),
+)
