@@ -1,13 +1,15 @@
 """``/v1/batches/{id}/documents`` and the report."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Response
+from pydantic import AwareDatetime, BaseModel
 from starlette.responses import StreamingResponse
 
 from api.access import GuardedRoute
 from api.dependencies import BatchIdPath, BatchTenant, LinksOf, PageSize, Parts
+from api.report_csv import csv_of
 from api.resources import Document, DocumentPage, document_resource
 from ingather.domain.identifiers import as_uuid
 from ingather.models.document import DocumentRecord, DocumentStatus
@@ -24,6 +26,16 @@ _UNTRUSTED = {
     "Cache-Control": "private, no-cache",
 }
 """A stored document is somebody else's: a browser must neither guess its type nor run it."""
+
+
+class ThroughputView(BaseModel):
+    """Documents that ended, whatever became of them, by interval; cancelled ones are left out."""
+
+    since: AwareDatetime | None
+    """When the first interval begins; null while the batch has not begun."""
+    interval_seconds: int
+    """The longer the batch, the longer: there are at most some ninety of them."""
+    documents: list[int]
 
 
 @router.get("/documents")
@@ -79,10 +91,26 @@ async def read_text(parts: Parts, tenant: BatchTenant, batch_id: BatchIdPath, fi
     return Response(content, headers=_UNTRUSTED, media_type="text/plain; charset=utf-8")
 
 
+@router.get("/throughput")
+async def read_throughput(parts: Parts, tenant: BatchTenant, batch_id: BatchIdPath) -> ThroughputView:
+    """How many documents ended in each interval since the batch began: enough for a small chart."""
+    found = await parts.documents.throughput(tenant, batch_id)
+    return ThroughputView(since=found.since, interval_seconds=found.interval_seconds, documents=list(found.documents))
+
+
 @router.get("/report", response_class=StreamingResponse)
-async def read_report(parts: Parts, tenant: BatchTenant, batch_id: BatchIdPath) -> Response:
-    """One JSON line a document: how it ended, or where it stands while the batch runs."""
+async def read_report(
+    *,
+    parts: Parts,
+    tenant: BatchTenant,
+    batch_id: BatchIdPath,
+    form: Annotated[Literal["ndjson", "csv"], Query(alias="format")] = "ndjson",
+) -> Response:
+    """How each document ended, or where it stands while the batch runs: a JSON line each, or a row of CSV for spreadsheets."""
     record, lines = await parts.documents.report(tenant, batch_id)
+    if form == "csv":
+        headers = {**_UNTRUSTED, "Content-Disposition": content_disposition(f"{record.batch_id}.csv")}
+        return StreamingResponse(csv_of(lines), headers=headers, media_type="text/csv; charset=utf-8")
     headers = {**_UNTRUSTED, "Content-Disposition": content_disposition(f"{record.batch_id}.jsonl")}
     return StreamingResponse(lines, headers=headers, media_type=NDJSON)
 

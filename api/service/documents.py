@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from api.engine import BatchEngine
 from api.resources import BatchSnapshot
@@ -14,6 +15,20 @@ from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BlobNotFoundError, DocumentNotFoundError, EngineUnavailableError
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog, DocumentFilter
+
+MOST_INTERVALS = 90
+INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600, 10_800, 21_600, 86_400)
+"""Seconds; the shortest with which a batch takes no more than ``MOST_INTERVALS``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Documents that ended, by interval."""
+
+    since: datetime | None
+    """None where the batch has not begun."""
+    interval_seconds: int
+    documents: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +104,18 @@ class DocumentService:
         except BlobNotFoundError as error:
             raise missing from error
         return record, await self._search.read_text(artifact)
+
+    async def throughput(self, tenant_id: str, batch_id: str) -> Throughput:
+        """How many documents ended in each interval since the batch's latest beginning, as the catalog has heard."""
+        snapshot = await self._batches.snapshot(tenant_id, batch_id)
+        since, until = snapshot.progress.started_at, snapshot.progress.ended_at or datetime.now(UTC)
+        if since is None:
+            return Throughput(None, INTERVALS[0], ())
+        seconds = max((until - since).total_seconds(), 0.0)
+        interval = next((each for each in INTERVALS if seconds / each <= MOST_INTERVALS), INTERVALS[-1])
+        ends = await self._catalog.count_ends(batch_id, since.replace(microsecond=0), interval)
+        count = min(max(int(seconds // interval), max(ends, default=0)) + 1, 10 * MOST_INTERVALS)
+        return Throughput(since, interval, tuple(ends.get(number, 0) for number in range(count)))
 
     async def report(self, tenant_id: str, batch_id: str) -> tuple[BatchRecord, AsyncIterator[bytes]]:
         """One JSON line a document: the stored report of an ended batch, else the catalog as it stands."""

@@ -266,6 +266,12 @@ class Catalog(Protocol):
         """Ordinal and status of all of a batch, in ordinal order: cheaper than the documents themselves."""
         ...
 
+    async def count_ends(self, batch_id: str, since: datetime, interval_seconds: int) -> dict[int, int]:
+        """How many of a batch's documents ended in each interval since then: 0 is the first. Cancelled ones are left out,
+        as are intervals in which none ended.
+        """
+        ...
+
     async def list_costs(self, batch_id: str, limit: int) -> list[DocumentCost]:
         """A batch's first documents in ordinal order, with no more of them than an estimate needs: cheap to read."""
         ...

@@ -6,9 +6,9 @@ from starlette.types import Scope
 
 from api.dashboard import rendering
 from api.dashboard.assets import STATIC_FOLDER
-from api.dashboard.pages import batches, search, sign_in, submit
+from api.dashboard.pages import batch, batches, search, sign_in, submit
 
-ROUTERS = (batches.router, submit.router, search.router, sign_in.router)
+ROUTERS = (batches.router, batch.router, submit.router, search.router, sign_in.router)
 
 
 class Assets(StaticFiles):

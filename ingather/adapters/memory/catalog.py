@@ -297,6 +297,17 @@ class InMemoryCatalog:
         for record in self._in_order(batch_id):
             yield record.ordinal, record.status
 
+    async def count_ends(self, batch_id: str, since: datetime, interval_seconds: int) -> dict[int, int]:
+        ends = [
+            document.ended_at
+            for document in self._documents.values()
+            if document.batch_id == batch_id and document.status is not DocumentStatus.CANCELLED
+        ]
+        begin = int(since.timestamp())
+        return dict(
+            Counter((int(at.timestamp()) - begin) // interval_seconds for at in ends if at is not None and at >= since)
+        )
+
     async def list_costs(self, batch_id: str, limit: int) -> list[DocumentCost]:
         return [
             DocumentCost(record.ordinal, record.status, record.size_bytes, record.timings_ms)
