@@ -14,7 +14,7 @@ STATES: Final[Mapping[str, tuple[str, str]]] = {
     "finalizing": ("Finishing", "run"),
     "cancelling": ("Cancelling", "stop"),
     "completed": ("Completed", "good"),
-    "completed_with_failures": ("Completed with failures", "part"),
+    "completed_with_failures": ("With failures", "part"),
     "failed": ("Failed", "bad"),
     "cancelled": ("Cancelled", "stop"),
     "in_flight": ("In flight", "run"),

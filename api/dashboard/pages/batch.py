@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -17,7 +17,7 @@ from api.dashboard.words import OVER, plural
 router = APIRouter(include_in_schema=False, prefix="/batches/{batch_id}")
 
 IN_FLIGHT_SHOWN = 60
-DOCUMENTS_SHOWN = 50
+DOCUMENTS_SHOWN = 25
 EVENTS_SHOWN = 60
 DOCUMENT_STATES = ("", "done", "failed", "in_flight", "pending", "skipped", "cancelled")
 
@@ -128,6 +128,11 @@ async def steer(request: Request, api: Api, batch_id: str, action: str) -> Respo
     return see(request, back, _SAID[action])
 
 
+def _patience(batch: Json) -> float:
+    """Seconds that a part may keep the page waiting: of a batch that goes on it is asked for again anyway."""
+    return 10.0 if batch["status"] in OVER else 1.0
+
+
 async def _overview(_api: PublicApi, _where: str, batch: Json, _chosen: DocumentsChosen) -> Json:
     return {"actions": actions_for(batch)}
 
@@ -169,12 +174,12 @@ async def _documents(api: PublicApi, where: str, _batch: Json, chosen: Documents
     return {"documents": listed, "document_states": DOCUMENT_STATES}
 
 
-async def _throughput(api: PublicApi, where: str, _batch: Json, _chosen: DocumentsChosen) -> Json:
-    return {"throughput": await api.soon(f"{where}/throughput", 1.0)}
+async def _throughput(api: PublicApi, where: str, batch: Json, _chosen: DocumentsChosen) -> Json:
+    return {"throughput": await api.soon(f"{where}/throughput", _patience(batch))}
 
 
 async def _timeline(api: PublicApi, _where: str, batch: Json, _chosen: DocumentsChosen) -> Json:
-    listed = await api.soon("/v1/audit", 1.0, resource_type="batch", resource_id=batch["id"], limit=50)
+    listed = await api.soon("/v1/audit", _patience(batch), resource_type="batch", resource_id=batch["id"], limit=50)
     return {"timeline": [event | {"words": happening(event)} for event in (listed or {"data": []})["data"]]}
 
 
@@ -190,22 +195,15 @@ async def _log(api: PublicApi, where: str, _batch: Json, _chosen: DocumentsChose
 
 def happening(event: Json) -> str:
     """An audit event of a batch as a person would say it."""
-    details: dict[str, Any] = event["details"]
-    match event["event_type"]:
-        case "BATCH_SUBMITTED":
-            return f"submitted {plural(details.get('submitted_count', 0), 'document')}"
-        case "BATCH_EXTENDED":
-            return f"added {plural(details.get('submitted_count', 0), 'document')}"
-        case "BATCH_STARTED":
-            return "started it" if event["actor"] != "system" else "The list of documents was made"
-        case "BATCH_PRIORITY_CHANGED":
-            return f"changed its priority to {details.get('priority')}"
-        case "BATCH_RENAMED":
-            return f"renamed it from {details.get('previous')}"
-        case "BATCH_RETRIED":
-            codes = ", ".join(details.get("codes") or ()) or "what failed"
-            return f"had {codes} run again"
-        case "BATCH_ENDED":
-            return f"It ended: {details.get('state', '').replace('_', ' ')}"
-        case other:
-            return other.removeprefix("BATCH_").replace("_", " ").lower() + " it"
+    kind, details = event["event_type"], event["details"]
+    count = plural(details.get("submitted_count") or 0, "document")
+    said = {
+        "BATCH_SUBMITTED": f"submitted {count}",
+        "BATCH_EXTENDED": f"added {count}",
+        "BATCH_STARTED": "The list of documents was made" if event["actor"] == "system" else "started it",
+        "BATCH_PRIORITY_CHANGED": f"changed its priority to {details.get('priority')}",
+        "BATCH_RENAMED": f"renamed it, from {details.get('previous')}",
+        "BATCH_RETRIED": f"had {', '.join(details.get('codes') or ()) or 'what failed'} run again",
+        "BATCH_ENDED": f"It ended: {str(details.get('state', '')).replace('_', ' ')}",
+    }
+    return said.get(kind) or f"{kind.removeprefix('BATCH_').replace('_', ' ').lower()} it"

@@ -30,6 +30,7 @@ _STATES = {
 @router.get("/")
 @public
 async def list_batches(
+    *,
     request: Request,
     api: Api,
     show: str = "",
