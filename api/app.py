@@ -83,6 +83,7 @@ from ingather.adapters.sources.patience import FOR_PEOPLE
 from ingather.bootstrap import (
     Stores,
     build_embedder,
+    build_page_images,
     build_secret_box,
     build_sources,
     connect,
@@ -91,6 +92,7 @@ from ingather.bootstrap import (
 )
 from ingather.logging import configure_logging
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
+from ingather.ports.page_images import PageImages
 from ingather.ports.rate_limiter import RateLimiter
 from ingather.settings import AuthSettings, Limits, Settings
 from workflows.pipelines import OFFERED_PIPELINES, PIPELINES
@@ -176,7 +178,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             search = await stack.enter_async_context(_open_search(settings))
             limiter = LimitsRateLimiter.over_redis(settings.redis.url.get_secret_value())
             stack.push_async_callback(limiter.close)
-            parts = build_parts(settings, stores, engine, reader, metrics, search=search, limiter=limiter)
+            page_images = build_page_images()
+            stack.push_async_callback(page_images.close)
+            parts = build_parts(
+                settings, stores, engine, reader, metrics, search=search, page_images=page_images, limiter=limiter
+            )
             stack.push_async_callback(parts.gate.authenticator.close)
             if settings.auth.first_key is not None:
                 await parts.accounts.register_first_key(settings.auth.first_key)
@@ -252,6 +258,7 @@ def build_parts(
     metrics: ApiMetrics,
     *,
     search: SearchService,
+    page_images: PageImages,
     limiter: RateLimiter | None = None,
 ) -> ApiParts:
     """Services over ports, with the limits of the settings."""
@@ -273,7 +280,7 @@ def build_parts(
     return ApiParts(
         batches=batch_service,
         control=ControlService(batch_service, engine, stores.blobs, audit),
-        documents=DocumentService(stores.catalog, stores.blobs, engine, batch_service, search),
+        documents=DocumentService(stores.catalog, stores.blobs, engine, batch_service, search, page_images=page_images),
         submissions=SubmissionService(
             stores.catalog,
             engine,

@@ -12,6 +12,7 @@ from temporalio.envconfig import ClientConfigProfile
 from ingather.adapters.cached_blob_store import CachedBlobStore
 from ingather.adapters.fernet_box import FernetBox
 from ingather.adapters.openai_embedder import OpenAiEmbedder
+from ingather.adapters.page_images import SupervisedPageImages
 from ingather.adapters.redis_handoff_queue import RedisHandoffQueue
 from ingather.adapters.s3.blob_store import S3BlobStore
 from ingather.adapters.sources.opener import SourceOpener
@@ -26,6 +27,7 @@ from ingather.ports.catalog import Catalog
 from ingather.ports.chunk_index import ChunkIndex
 from ingather.ports.event_log import EventLog
 from ingather.ports.handoff_queue import HandoffQueue
+from ingather.ports.page_images import PageImages
 from ingather.ports.secret_box import SecretBox
 from ingather.ports.source import SourceFactory
 from ingather.settings import MIB, Settings
@@ -136,6 +138,11 @@ def _lance_storage(settings: Settings) -> dict[str, str]:
             "secret_access_key": s3.secret_access_key.get_secret_value(),
         }
     return options
+
+
+def build_page_images() -> PageImages:
+    """Draws pages in a confined process; nothing is started before the first."""
+    return SupervisedPageImages()
 
 
 def build_embedder(settings: Settings) -> WordLlamaEmbedder | OpenAiEmbedder:

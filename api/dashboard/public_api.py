@@ -96,7 +96,9 @@ class PublicApi:
         """Any request with a small answer. Raises ``ApiRefusal`` for one of 400 and more."""
         request = self._request
         transport = httpx.ASGITransport(
-            request.app, raise_app_exceptions=False, client=tuple(request.client or ("", 0)), root_path=""
+            request.app,
+            raise_app_exceptions=False,
+            client=(request.client.host, request.client.port) if request.client else ("", 0),
         )
         server = request.scope.get("server") or ("dashboard", None)
         netloc = self._host or server[0]

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from typing_extensions import TypeIs
 
+from ingather.models.content import Chunk
 from ingather.models.search import SearchHit, SearchQuery
 from ingather.ports.chunk_index import ChunkIndex
 from ingather.ports.embedder import Embedder, RemoteEmbedder, Vectors
@@ -23,6 +24,10 @@ class SearchBackend(Protocol):
 
     async def read_text(self, artifact: bytes) -> str:
         """The whole text in a document's artifact."""
+        ...
+
+    async def read_chunks(self, artifact: bytes, first: int, limit: int, page: int | None) -> tuple[list[Chunk], bool]:
+        """Chunks in a document's artifact from an ordinal on, and whether there are more."""
         ...
 
     async def check(self) -> None: ...
@@ -49,6 +54,11 @@ class LocalSearch:
 
         return await asyncio.to_thread(read_text, artifact)
 
+    async def read_chunks(self, artifact: bytes, first: int, limit: int, page: int | None) -> tuple[list[Chunk], bool]:
+        from ingather.domain.artifact import read_chunks  # noqa: PLC0415  # as above
+
+        return await asyncio.to_thread(read_chunks, artifact, first=first, limit=limit, page=page)
+
     async def check(self) -> None:
         await self._index.check()
 
@@ -72,6 +82,12 @@ class SearchService:
     async def read_text(self, artifact: bytes) -> str:
         """The whole text in a document's artifact."""
         return await self._backend.read_text(artifact)
+
+    async def read_chunks(
+        self, artifact: bytes, *, first: int, limit: int, page: int | None = None
+    ) -> tuple[list[Chunk], bool]:
+        """Chunks in a document's artifact from an ordinal on, and whether there are more."""
+        return await self._backend.read_chunks(artifact, first, limit, page)
 
     async def check(self) -> None:
         await self._backend.check()

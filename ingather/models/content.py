@@ -134,6 +134,10 @@ class PrepareRequest:
     """Keep formulas whole, and list them as chunk metadata."""
     timeout_seconds: float = 60.0
     """Wall clock for the parser process."""
+    page: int | None = None
+    """Draw this page, 1-based, in place of preparing the document (``ingather.adapters.page_images``)."""
+    width: int = 0
+    """Of that drawing, in pixels."""
     kills: int = 0
     """How many parser processes the document has cost already; at two it has no chance left."""
 

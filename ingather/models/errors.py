@@ -290,6 +290,15 @@ class BatchNotFoundError(RequestError):
     advice = "Check the id and the tenant; list batches with GET /v1/batches."
 
 
+class PageNotDrawableError(RequestError):
+    """There is no picture of this page: it is not there, or nothing here draws documents of its type."""
+
+    code = "page_not_drawable"
+    title = "Page cannot be drawn"
+    http_status = 422
+    advice = "Ask for a page of a PDF or an image, 1 being the first; download others with `/raw`."
+
+
 class DocumentNotFoundError(RequestError):
     code = "document_not_found"
     title = "Document not found"

@@ -21,6 +21,7 @@ from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.memory.chunk_index import InMemoryChunkIndex
 from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.adapters.memory.handoff_queue import InMemoryHandoffQueue
+from ingather.adapters.page_images import InProcessPageImages
 from ingather.bootstrap import Stores
 from ingather.domain.keys import summary_key
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, ChildProgress, Counts
@@ -252,7 +253,8 @@ async def api_in_process(settings: Settings | None = None) -> AsyncIterator[ApiI
     engine, metrics, handoff = EngineStandIn(catalog), ApiMetrics(), InMemoryHandoffQueue()
     stores = Stores(blobs=blobs, catalog=catalog, events=InMemoryEventLog(), handoff=handoff)
     search = SearchService(LocalSearch(index, TwoNumberEmbedder()))
-    parts = build_parts(settings, stores, engine, engine, metrics, search=search)
+    pages = InProcessPageImages()
+    parts = build_parts(settings, stores, engine, engine, metrics, search=search, page_images=pages)
 
     @asynccontextmanager
     async def open_parts(_app: FastAPI) -> AsyncIterator[ApiParts]:

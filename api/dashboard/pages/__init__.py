@@ -1,20 +1,21 @@
 """The pages, a file each, and how the application gets them."""
 
 from fastapi import FastAPI
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from api.dashboard import rendering
 from api.dashboard.assets import STATIC_FOLDER
-from api.dashboard.pages import batch, batches, search, sign_in, submit
+from api.dashboard.pages import batch, batches, document, search, sign_in, submit
 
-ROUTERS = (batches.router, batch.router, submit.router, search.router, sign_in.router)
+ROUTERS = (batches.router, batch.router, document.router, submit.router, search.router, sign_in.router)
 
 
 class Assets(StaticFiles):
     """Files whose address changes with their content: a browser that has one never asks for it again."""
 
-    async def get_response(self, path: str, scope: Scope) -> rendering.Response:
+    async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         if response.status_code == 200 and b"v=" in scope.get("query_string", b""):
             response.headers["Cache-Control"] = "public, max-age=31536000, immutable"

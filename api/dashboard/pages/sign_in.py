@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from api.access import public
 from api.dashboard.public_api import Api, ApiRefusal
-from api.dashboard.rendering import HEADERS, bare_page, form_of, query_of, see
+from api.dashboard.rendering import bare_page, form_of, query_of, see
 
 router = APIRouter(include_in_schema=False)
 
@@ -68,5 +68,5 @@ async def sign_out(request: Request, api: Api) -> Response:
     closed = await api.send("DELETE", "/v1/sessions/current")
     response = see(request, "/sign-in")
     response.headers.append("set-cookie", closed.headers["set-cookie"])
-    response.headers.update(HEADERS | {"Clear-Site-Data": '"cache"'})
+    response.headers["Clear-Site-Data"] = '"cache"'
     return response

@@ -39,6 +39,7 @@
   document.addEventListener("DOMContentLoaded", () => {
     tell(document);
     window.setInterval(() => tell(document), 10000);
+    document.querySelector(".sought")?.scrollIntoView({ block: "center" });
   });
 
   document.addEventListener("click", (event) => {

@@ -8,7 +8,7 @@ from tests.support.two_tenants import MADE_UP, SECRET_WORD, Operation, operation
 from tests.support.waiting import until
 
 ADMINISTRATION = "administration"
-NOT_A_THING = {"code"}
+NOT_A_THING = {"code", "page"}
 """Path parameters that name nothing of a tenant's."""
 
 
