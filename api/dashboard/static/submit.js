@@ -1,4 +1,5 @@
 // Files from this computer into a batch: chosen, checked, sent in blocks to an open batch, which is sealed in the end.
+// Large files come first and by themselves, over tus: one that broke off is gone on with, also after the page was closed.
 // A block is sent again under the same Idempotency-Key when the connection breaks, so nothing comes twice.
 (() => {
   "use strict";
@@ -8,6 +9,9 @@
   const BLOCK_FILES = 200;
   const AT_ONCE = 3;
   const TRIES = 7;
+  const LARGE = 100 * MB;
+  const TUS = "/v1/tus";
+  const TUS_PIECE = 32 * MB;
   const LISTED = 200;
   const CHECKED_FILES = 2000;
   const CHECKED_WHOLE = 64 * MB;
@@ -296,6 +300,37 @@
     drawn();
   };
 
+  const takesPieces = async () => {
+    const answer = await fetch(TUS, { method: "OPTIONS" }).catch(() => null);
+    return Boolean(answer?.ok && answer.headers.get("Tus-Version"));
+  };
+
+  // The id of an upload over tus, to be named in the batch.
+  const sendLarge = (each) => new Promise((done, fail) => {
+    const proof = ingather.proof();
+    const upload = new tus.Upload(each.file, {
+      endpoint: TUS,
+      chunkSize: TUS_PIECE,
+      retryDelays: [0, 1000, 3000, 5000, 10000, 15000, 30000],
+      headers: proof ? { "X-CSRF-Token": proof } : {},
+      metadata: { filename: each.name },
+      fingerprint: async () => ["ingather", each.name, each.file.size, each.file.lastModified].join("-"),
+      removeFingerprintOnSuccess: true,
+      onProgress: (sent) => { each.sent = sent; each.state = "sending"; drawn(); },
+      onSuccess: () => { each.sent = each.file.size; each.state = "sent"; drawn(); done(upload.url.split("/").pop()); },
+      onError: (error) => {
+        let problem = null;
+        try { problem = JSON.parse(error.originalResponse?.getBody() ?? ""); } catch { /* said without */ }
+        fail(new Refused(problem ? told(problem, 0) : "The connection broke. Submit again: what was sent is gone on with."));
+      },
+    });
+    sending.signal.addEventListener("abort", () => { upload.abort(); fail(new Stopped()); }, { once: true });
+    upload.findPreviousUploads().then((found) => {
+      if (found.length) upload.resumeFromPreviousUpload(found[0]);
+      upload.start();
+    }).catch(fail);
+  });
+
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (sending || !chosen.length) return;
@@ -313,8 +348,14 @@
     try {
       const known = await metadata();
       const say = (text) => { by("pace").textContent = text; };
-      batch = await patiently(() => request("POST", "/v1/batches", { ...spec(), open: true, documents: [] }, { key: run, signal: stopper.signal }), say, stopper.signal);
-      const waiting = blocks(chosen).map((block, place) => [block, place]);
+      const large = chosen.filter((each) => each.file.size > LARGE);
+      const pieces = large.length && await takesPieces() ? large : [];
+      const uploads = [];
+      for (const each of pieces) uploads.push(await sendLarge(each));
+      const named = uploads.length ? { uploads } : {};
+      batch = await patiently(() => request("POST", "/v1/batches", { ...spec(), ...named, open: true, documents: [] }, { key: run, signal: stopper.signal }), say, stopper.signal);
+      for (const each of pieces) { each.state = "taken in"; }
+      const waiting = blocks(chosen.filter((each) => !pieces.includes(each))).map((block, place) => [block, place]);
       const work = async () => { for (let next = waiting.shift(); next; next = waiting.shift()) await sendBlock(batch.id, next[0], next[1], known); };
       await Promise.all(Array.from({ length: AT_ONCE }, work));
       await patiently(() => request("POST", `/v1/batches/${batch.id}/seal`, null, { key: `${run}-seal`, signal: stopper.signal }), say, stopper.signal);
