@@ -94,7 +94,10 @@ def milliseconds(value: float | None) -> str:
 
 def percent(share: float) -> str:
     """Never 100 % before all is done."""
-    return "100 %" if share >= 1 else f"{min(share * 100, 99.9):.0f} %" if share < 0.99 else f"{share * 100:.1f} %"
+    if share >= 1:
+        return "100 %"
+    exact = min(share * 100, 99.9)
+    return f"{exact:.1f} %" if exact > 99 else f"{exact:.0f} %"
 
 
 def moment(value: str | datetime | None) -> datetime | None:
