@@ -46,7 +46,8 @@ class Viewer:
     """Errors and warnings of the console, violations of the Content-Security-Policy and exceptions among them."""
 
     async def open(self, path: str) -> Page:
-        await self.page.goto(self.base_url + path)
+        """Go there, and wait for all but pictures."""
+        await self.page.goto(self.base_url + path, wait_until="domcontentloaded")
         return self.page
 
     async def assert_accessible(self, *left_out: str) -> None:
@@ -74,7 +75,7 @@ async def viewing(browser: Browser, base_url: str, **options: Any) -> AsyncItera
     """A window of its own, with no cookies. Fails in the end where the browser had anything to complain about."""
     context = await browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
     page = await context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     viewer = Viewer(page, base_url)
 
     def note(message: ConsoleMessage) -> None:
@@ -85,7 +86,7 @@ async def viewing(browser: Browser, base_url: str, **options: Any) -> AsyncItera
     page.on("pageerror", lambda error: viewer.complaints.append(f"exception: {error}"))
     try:
         yield viewer
-        assert viewer.complaints == []
+        assert not viewer.complaints, "\n".join(viewer.complaints)
     finally:
         await context.close()
 

@@ -45,6 +45,7 @@ async def take(stack: RunningStack) -> None:
 
 async def picture(viewer: Viewer, path: str, file: Path) -> None:
     page = await viewer.open(path)
+    await page.wait_for_load_state("load", timeout=120_000)
     await page.wait_for_timeout(2_500)  # until what is live has come to life
     await page.screenshot(path=file)
     print(file)

@@ -33,7 +33,7 @@ SECRET_WORD = "quetzalcoatl"
 MADE_UP = {
     "uuid": "99999999-9999-7999-8999-999999999999",
     "key_id": "zzzzzzzz",
-    "page": "1",
+    "page": "1000003",
 }
 
 Json = dict[str, Any]
@@ -117,7 +117,7 @@ async def _furnish(world: TwoTenants) -> None:
         "job_id": batch["id"],
         "file_id": file_id,
         "tenant_id": OWNER,
-        "page": "1",
+        "page": MADE_UP["page"],
         "user_id": user.user_id,
         "connection_id": "shelf-1",
     }
