@@ -246,7 +246,16 @@ def _plain_example(schema: Json, name: str) -> Any:
 
 def shape_of(response: httpx.Response, ids: dict[str, str]) -> Json:
     """What an answer tells, without what differs between any two: ids, times, numbers of the request."""
-    fickle = {"x-request-id", "date", "content-length", "ratelimit", "ratelimit-policy", "location", "etag", "set-cookie"}
+    fickle = {
+        "x-request-id",
+        "date",
+        "content-length",
+        "ratelimit",
+        "ratelimit-policy",
+        "location",
+        "etag",
+        "set-cookie",
+    }
     text = response.text
     for one in ids.values():
         text = text.replace(one, "ID")

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from api.dashboard.rendering import environment, query_of
 from ingather.models.batch import BatchState
 
 HTMX = {"HX-Request": "true"}
@@ -116,3 +117,30 @@ async def test_parts_of_a_page_are_there_by_themselves(api):
         response = await api.http.get(f"/batches/{batch['id']}?fragment={part}", headers=HTMX)
         assert response.status_code == 200, (part, response.text)
         assert "<html" not in response.text
+
+
+async def test_the_log_shows_events_of_every_kind(api):
+    """States, progress and documents, those that failed with their code."""
+    batch = await api.submit()
+    facts = {"seq": 1, "time": "2026-03-14T12:00:00Z"}
+    events = [
+        {**facts, "type": "batch.started", "data": {"status": "running"}},
+        {**facts, "type": "batch.progress", "data": {"status": "running", "counts": batch["counts"]}},
+        {
+            **facts,
+            "type": "document.started",
+            "data": {"document_id": "1", "filename": "a<b>.txt", "status": "in_flight"},
+        },
+        {
+            **facts,
+            "type": "document.failed",
+            "data": {"document_id": "1", "filename": "a.txt", "error": {"code": "empty"}},
+        },
+        {**facts, "type": "batch.put_aside", "data": {}},
+    ]
+    template = environment().get_template("batch/log.html")
+    shown = template.render(
+        batch=batch, where="/batches/1", events=events, latest_seq=5, seen="", csrf_token="", query_of=query_of
+    )
+    for text in ("running", "0 of 1", "a&lt;b&gt;.txt", "empty", "batch.put_aside"):
+        assert text in shown
