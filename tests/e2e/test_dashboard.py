@@ -18,6 +18,7 @@ async def test_the_list_follows_the_batches(viewer: Viewer, stack: RunningStack)
     await viewer.assert_accessible()
     async with stack.visitor() as visitor:
         batch_id = await visitor.submit(notes(5, "dashboard"), name="seen from afar")
+        await visitor.ended(batch_id)
         row = page.locator("tr", has=page.locator(f"#to-{batch_id}"))
         await row.get_by_text("Completed", exact=True).wait_for()
     assert "5 of 5" in await row.inner_text()
@@ -75,6 +76,7 @@ async def test_a_passage_leads_to_its_page(viewer: Viewer, stack: RunningStack) 
     handbook = SAMPLES / "operations-handbook.pdf"
     async with stack.visitor() as visitor:
         await visitor.ended(await visitor.submit([(handbook.name, handbook.read_bytes())], collection="handbooks"))
+        assert await visitor.search("dome wind", collection="handbooks")
     page = await viewer.open("/search?q=dome+wind&collection=handbooks")
     assert (await page.locator("mark").first.inner_text()).lower() in {"dome", "wind"}
     await viewer.assert_accessible()
