@@ -68,5 +68,4 @@ async def sign_out(request: Request, api: Api) -> Response:
     closed = await api.send("DELETE", "/v1/sessions/current")
     response = see(request, "/sign-in")
     response.headers.append("set-cookie", closed.headers["set-cookie"])
-    response.headers["Clear-Site-Data"] = '"cache"'
     return response
