@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -15,6 +18,10 @@ class Entry:
     """Of further pages that belong to it."""
     scope: str | None = None
     """Shown to those who have it alone."""
+    route: str | None = None
+    """Of the API: where it is not served, neither is the page."""
+    is_apart: bool = False
+    """It begins a group of its own."""
 
     def is_current(self, path: str) -> bool:
         """Whether a page belongs to it."""
@@ -25,4 +32,19 @@ MENU: tuple[Entry, ...] = (
     Entry("/", "Batches", "stack", ("/batches/",)),
     Entry("/submit", "Submit", "upload"),
     Entry("/search", "Search", "search"),
+    Entry("/connections", "Connections", "plug", ("/connections/",), is_apart=True),
+    Entry("/limits", "Limits", "gauge"),
+    Entry("/keys", "Keys", "key", ("/keys/",), is_apart=True),
+    Entry("/tenants", "Tenants", "building", ("/tenants/",), scope="admin"),
+    Entry("/audit", "Audit", "book"),
 )
+
+
+def menu_of(app: FastAPI) -> tuple[Entry, ...]:
+    """The places whose routes this deployment serves."""
+    return tuple(entry for entry in MENU if entry.route is None or serves(app, entry.route))
+
+
+def serves(app: FastAPI, route: str) -> bool:
+    """Whether the API has a path."""
+    return any(context.path == route for context in iter_route_contexts(app.routes))

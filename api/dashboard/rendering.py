@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from api.dashboard import words
 from api.dashboard.assets import asset
-from api.dashboard.navigation import MENU
+from api.dashboard.navigation import menu_of
 from api.dashboard.public_api import ApiRefusal, Json, PublicApi
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -65,7 +65,6 @@ def environment() -> Environment:
     made.globals |= {
         "asset": asset,
         "ended_count": words.ended_count,
-        "menu": MENU,
         "origin": words.origin,
         "over": words.OVER,
         "priorities": words.PRIORITIES,
@@ -133,6 +132,7 @@ def _common(request: Request, context: Json) -> Json:
         "request": request,
         "path": request.url.path,
         "now": datetime.now(UTC),
+        "menu": menu_of(request.app),
         "csrf_token": (context.get("me") or {}).get("csrf_token") or "",
         "seen": _SEEN,
         **context,

@@ -26,6 +26,8 @@ class Stats(BaseModel):
     """Open batches by state."""
     documents_open: int
     """Documents of open batches that have not ended."""
+    bytes_open: int
+    """Submitted bytes of batches that have not ended: what `max_concurrent_bytes` is about."""
     chunks: int
     """Searchable chunks."""
 
@@ -53,6 +55,7 @@ async def read_stats(parts: Parts, tenant: Tenant) -> Stats:
     return Stats(
         batches_open=Counter(progress.state.value for progress in running),
         documents_open=sum(progress.counts.total - progress.counts.ended for progress in running),
+        bytes_open=await parts.catalog.bytes_in_flight(tenant),
         chunks=await parts.search.count(tenant),
     )
 

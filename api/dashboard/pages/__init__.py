@@ -7,9 +7,17 @@ from starlette.types import Scope
 
 from api.dashboard import rendering
 from api.dashboard.assets import STATIC_FOLDER
-from api.dashboard.pages import batch, batches, document, search, sign_in, submit
+from api.dashboard.pages import administration, batch, batches, document, search, sign_in, submit
 
-ROUTERS = (batches.router, batch.router, document.router, submit.router, search.router, sign_in.router)
+ROUTERS = (
+    batches.router,
+    batch.router,
+    document.router,
+    submit.router,
+    search.router,
+    sign_in.router,
+    *administration.ROUTERS,
+)
 
 
 class Assets(StaticFiles):
