@@ -48,6 +48,7 @@ from api.routes import (
     sessions,
     stream_tickets,
     submissions,
+    system,
     tenants,
     users,
 )
@@ -70,6 +71,7 @@ from api.service.open_batches import OpenBatches
 from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
 from api.service.submission import SubmissionService
+from api.service.system import SystemService
 from api.service.tenants import TenantBook
 from api.streams import EventStreams, ProgressReader
 from api.streams.meters import StreamMeters
@@ -106,7 +108,7 @@ CACHE_BYTES = 1024 * 1024
 """Objects kept in memory: little, because this process writes uploads once and seldom reads them."""
 
 BATCH_ROUTES = (submissions, batches, documents, events, stream_tickets, handoff, search_routes, connections)
-ACCOUNT_ROUTES = (tenants, users, api_keys, sessions, audit_routes)
+ACCOUNT_ROUTES = (tenants, users, api_keys, sessions, audit_routes, system)
 CONTRACTS = (tenant_jobs, document_upload, source_jobs)
 
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
@@ -275,6 +277,15 @@ def build_parts(
         ),
         gate.tenants,
     )
+    readiness = Readiness(
+        {
+            "storage": stores.blobs.check,
+            "catalog": stores.catalog.check,
+            "index": search.check,
+            "events": stores.events.check,
+            "engine": engine.check,
+        }
+    )
     box = build_secret_box(settings)
     secret, audit = settings.api.cursor_secret, AuditService(stores.catalog.audit)
     return ApiParts(
@@ -313,15 +324,8 @@ def build_parts(
             gate,
             session_lifetime=settings.auth.session_lifetime,
         ),
-        readiness=Readiness(
-            {
-                "storage": stores.blobs.check,
-                "catalog": stores.catalog.check,
-                "index": search.check,
-                "events": stores.events.check,
-                "engine": engine.check,
-            }
-        ),
+        readiness=readiness,
+        system=SystemService(readiness, gate.tenants, engine.overviews.get),
         metrics=metrics,
         cursors=CursorCodec(secret.get_secret_value().encode() if secret else secrets.token_bytes(32)),
         json_room=JsonRoom(limits.max_json_bytes, limits.max_json_values),

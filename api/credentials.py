@@ -9,7 +9,7 @@ import hmac
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -36,6 +36,11 @@ class _SeenKey:
     key: ApiKey
     key_hash: str
     until: float
+    is_disabled: bool = False
+    """The user it acts as is."""
+
+    def is_live(self, now: datetime) -> bool:
+        return self.key.is_live(now) and not self.is_disabled
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ class Authenticator:
         self._sessions.pop(secret_hash, None)
 
     def forget_users(self) -> None:
-        """One of them was deleted just now, maybe with keys."""
+        """One of them was changed or deleted just now, maybe with keys."""
         self._users.clear()
         self._keys.clear()
 
@@ -116,7 +121,7 @@ class Authenticator:
         seen = await self._seen_key(key_id)
         # Compared even where there is none, so that the answer takes as long.
         is_right = hmac.compare_digest(key_hash(credential), seen.key_hash if seen else _NO_HASH)
-        if seen is None or not is_right or not seen.key.is_live(datetime.now(UTC)):
+        if seen is None or not is_right or not seen.is_live(datetime.now(UTC)):
             raise UnauthorizedError(_WRONG_KEY)
         self._note_use(key_id)
         return _principal_of_key(seen.key)
@@ -131,7 +136,9 @@ class Authenticator:
             return None
         if len(self._keys) >= _MOST:
             self._keys.clear()
-        self._keys[key_id] = seen = _SeenKey(*found, time.monotonic() + self._seconds)
+        user = await self._accounts.find_user(found[0].username) if found[0].username else None
+        is_disabled = user is not None and user[0].is_disabled
+        self._keys[key_id] = seen = _SeenKey(*found, time.monotonic() + self._seconds, is_disabled)
         return seen
 
     async def _by_session(self, secret_hash: str) -> Principal:
@@ -150,18 +157,21 @@ class Authenticator:
         match session.kind:
             case CredentialKind.KEY:
                 key = await self._seen_key(session.credential_id)
-                if key is None or not key.key.is_live(now):
+                if key is None or not key.is_live(now):
                     raise UnauthorizedError("The API key that was signed in with is no longer valid.")
                 principal = _principal_of_key(key.key)
             case _:
-                principal = await self._by_user(session.credential_id)
+                principal = await self._by_user(session.credential_id, session.created_at)
         return principal.model_copy(update={"expires_at": session.expires_at})
 
     async def _by_token(self, credential: str) -> Principal:
-        user_id, expires_at = self.tokens.verify(credential)
-        return (await self._by_user(user_id)).model_copy(update={"expires_at": expires_at})
+        token = self.tokens.verify(credential)
+        # Tokens are dated to the second: one of the very second in which the password was changed is let in.
+        principal = await self._by_user(token.user_id, token.issued_at + timedelta(seconds=1))
+        return principal.model_copy(update={"expires_at": token.expires_at})
 
-    async def _by_user(self, user_id: str) -> Principal:
+    async def _by_user(self, user_id: str, given_at: datetime | None = None) -> Principal:
+        """The user, for a credential that was given then. Raises ``UnauthorizedError`` for one that is not let in."""
         seen = self._users.get(user_id)
         if seen is None or time.monotonic() >= seen.until:
             self._users.pop(user_id, None)
@@ -172,6 +182,10 @@ class Authenticator:
                 self._users.clear()
             self._users[user_id] = seen = _SeenUser(user, time.monotonic() + self._seconds)
         user = seen.user
+        if user.is_disabled:
+            raise UnauthorizedError("The user is disabled.", action="Ask an administrator to let it in again.")
+        if given_at is not None and user.password_changed_at is not None and given_at < user.password_changed_at:
+            raise UnauthorizedError("The password was changed since.", action="Log in again.")
         return Principal(
             kind=CredentialKind.TOKEN,
             credential_id=user.user_id,
@@ -190,7 +204,7 @@ class Authenticator:
         match ticket.kind:
             case CredentialKind.KEY:
                 seen = await self._seen_key(ticket.credential_id)
-                if seen is None or not seen.key.is_live(now):
+                if seen is None or not seen.is_live(now):
                     raise UnauthorizedError("The API key that the stream ticket was made with is no longer valid.")
                 found = _principal_of_key(seen.key)
             case CredentialKind.TOKEN:

@@ -27,6 +27,7 @@ from api.service.jobs import JobService
 from api.service.open_batches import OpenBatches
 from api.service.search import SearchService
 from api.service.submission import SubmissionService
+from api.service.system import SystemService
 from ingather.domain.identifiers import as_uuid
 from ingather.models.errors import BatchNotFoundError, DependencyError, UnauthorizedError, UnsupportedMediaTypeError
 from ingather.ports.catalog import Catalog
@@ -65,6 +66,7 @@ class ApiParts:
     handoff: HandoffService
     connections: ConnectionService
     jobs: JobService
+    system: SystemService
     open_jobs: OpenBatches
     catalog: Catalog
     events: EventLog

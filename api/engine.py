@@ -29,6 +29,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.engine_calls import READ_TIMEOUT, reached
+from api.engine_overview import EngineOverviews
 from api.engine_waits import EngineWaits
 from api.problems import error_from_code
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, ChildProgress, Counts
@@ -103,6 +104,8 @@ class BatchEngine:
         self._read_timeout = read_timeout
         self.waits = EngineWaits(client, timeout=read_timeout)
         """Why a batch stands still."""
+        self.overviews = EngineOverviews(client, timeout=read_timeout)
+        """The whole deployment."""
 
     @property
     def namespace(self) -> str:

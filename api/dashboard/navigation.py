@@ -35,7 +35,9 @@ MENU: tuple[Entry, ...] = (
     Entry("/connections", "Connections", "plug", ("/connections/",), is_apart=True),
     Entry("/limits", "Limits", "gauge"),
     Entry("/keys", "Keys", "key", ("/keys/",), is_apart=True),
+    Entry("/users", "Users", "people", ("/users/",), scope="admin"),
     Entry("/tenants", "Tenants", "building", ("/tenants/",), scope="admin"),
+    Entry("/system", "System", "server", scope="admin"),
     Entry("/audit", "Audit", "book"),
 )
 

@@ -94,6 +94,14 @@ class User(BaseModel):
     username: str = Field(min_length=1, max_length=255)
     scopes: frozenset[Scope] = DEFAULT_SCOPES
     created_at: datetime
+    disabled_at: datetime | None = None
+    """Since then it is refused, with its tokens, sessions and keys; None while it is let in."""
+    password_changed_at: datetime | None = None
+    """Tokens and sessions from before are refused; None where the password is the first one."""
+
+    @property
+    def is_disabled(self) -> bool:
+        return self.disabled_at is not None
 
 
 class ApiKey(BaseModel):

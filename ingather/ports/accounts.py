@@ -75,6 +75,20 @@ class Accounts(Protocol):
         """Of one tenant, or of all."""
         ...
 
+    async def edit_user(
+        self,
+        user_id: str,
+        changes: Mapping[str, Any],
+        events: Sequence[AuditEvent] = (),
+        *,
+        password_hash: str | None = None,
+    ) -> User | None:
+        """Replace fields by name, and the password where one is given; the user as it is now, None when unknown.
+
+        Repeating is harmless.
+        """
+        ...
+
     async def delete_user(self, user_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         """Gone, and its keys revoked. False when there was none."""
         ...

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from api.app import build_app, build_parts
 from api.dependencies import ApiParts
 from api.engine import BatchClosedError, EngineStatus, Presence
+from api.engine_overview import EngineOverview, QueueState, TenantWork, add_up
 from api.engine_waits import PendingWork
 from api.metrics import ApiMetrics
 from api.service.search import LocalSearch, SearchService
@@ -78,6 +79,22 @@ class WaitsStandIn:
 
 
 @dataclass
+class OverviewsStandIn:
+    """What Temporal would say of the whole deployment: queues as a test sets them, and the batches that are open."""
+
+    engine: "EngineStandIn"
+    queues: list[QueueState] = field(default_factory=list)
+    missing_attributes: tuple[str, ...] = ()
+
+    async def get(self) -> EngineOverview:
+        await self.engine.check()
+        work: dict[str, TenantWork] = {}
+        for batch_id, progress in self.engine.open.items():
+            add_up(work.setdefault(self.engine.specs[batch_id].tenant_id, TenantWork()), progress)
+        return EngineOverview("1.2.3", self.missing_attributes, tuple(self.queues), work)
+
+
+@dataclass
 class EngineStandIn:
     """Batches as workflows would have them; a batch starts running as soon as it is started."""
 
@@ -92,6 +109,9 @@ class EngineStandIn:
     answers_late: bool = False
     namespace: str = "default"
     waits: WaitsStandIn = field(default_factory=WaitsStandIn)
+
+    def __post_init__(self) -> None:
+        self.overviews = OverviewsStandIn(self)
 
     async def check(self) -> None:
         if self.is_down:

@@ -1,11 +1,13 @@
 """The pages that set things up and look after them."""
 
-from api.dashboard.pages import audit, connections, keys, limits, tenants
+from api.dashboard.pages import audit, connections, keys, limits, system, tenants, users
 
 ROUTERS = (
     connections.router,
     limits.router,
     keys.router,
+    users.router,
     tenants.router,
+    system.router,
     audit.router,
 )

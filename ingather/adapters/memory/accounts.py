@@ -97,6 +97,22 @@ class InMemoryAccounts:
         found = [user for user, _ in self._users.values() if tenant_id in {None, user.tenant_id}]
         return _excerpt(found, lambda user: (user.created_at, user.user_id), limit, before)
 
+    async def edit_user(
+        self,
+        user_id: str,
+        changes: Mapping[str, Any],
+        events: Sequence[AuditEvent] = (),
+        *,
+        password_hash: str | None = None,
+    ) -> User | None:
+        if user_id not in self._users:
+            return None
+        user, known_hash = self._users[user_id]
+        user = User.model_validate(user.model_dump() | dict(changes))
+        self._users[user_id] = user, password_hash or known_hash
+        await self._audit.record(events)
+        return user
+
     async def delete_user(self, user_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         if user_id not in self._users:
             return False

@@ -61,6 +61,17 @@ class SqlAccounts:
     ) -> list[User]:
         return await self._read("list users", partial(_list_users, tenant_id, limit, before))
 
+    async def edit_user(
+        self,
+        user_id: str,
+        changes: Mapping[str, Any],
+        events: Sequence[AuditEvent] = (),
+        *,
+        password_hash: str | None = None,
+    ) -> User | None:
+        edit = partial(_edit_user, user_id, changes, password_hash)
+        return await self._write("edit a user", noting(events, edit, _is_there))
+
     async def delete_user(self, user_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         return await self._write("delete a user", noting(events, partial(_delete_user, user_id, at), bool))
 
@@ -207,6 +218,19 @@ def _list_users(
     if tenant_id is not None:
         query = query.where(users.c.tenant_id == tenant_id)
     return [_user(row) for row in connection.execute(query).mappings()]
+
+
+def _edit_user(
+    user_id: str, changes: Mapping[str, Any], password_hash: str | None, connection: Connection
+) -> User | None:
+    values = dict(changes)
+    if "scopes" in values:
+        values["scopes"] = sorted(values["scopes"])
+    if password_hash is not None:
+        values["password_hash"] = password_hash
+    if values:
+        connection.execute(update(users).where(users.c.user_id == user_id).values(values))
+    return _get_user(user_id, connection)
 
 
 def _delete_user(user_id: str, at: datetime, connection: Connection) -> bool:

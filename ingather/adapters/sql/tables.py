@@ -52,6 +52,8 @@ users: Final = Table(
     Column("password_hash", Text, nullable=False),
     Column("scopes", Json, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("disabled_at", UtcDateTime),
+    Column("password_changed_at", UtcDateTime),
     Index("uq_users_username", "username", unique=True),
 )
 
