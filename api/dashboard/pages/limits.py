@@ -66,6 +66,9 @@ GROUPS: Final[Mapping[str, Mapping[str, Limit]]] = {
         "logins_per_user_per_minute": Limit("Sign-ins a minute", "Under one name, from one address."),
         "failed_credentials_per_minute": Limit("Wrong credentials a minute", "From one address."),
     },
+    "Webhooks": {
+        "max_webhooks": Limit("Webhooks of one tenant", "Those that single batches name are not counted."),
+    },
     "Lists": {
         "page_size_default": Limit("Entries of a page", "Where a request does not say."),
         "page_size_max": Limit("The most it may ask for"),
