@@ -80,7 +80,7 @@ class PublicApi:
     async def soon(self, path: str, seconds: float, **query: Any) -> Any:
         """The same where a page would rather be there at once: None too where it takes longer."""
         try:
-            return await asyncio.wait_for(self.get_or_none(path, **query), seconds)
+            return await within(seconds, self.get_or_none(path, **query))
         except TimeoutError:
             return None
 
@@ -118,6 +118,36 @@ class PublicApi:
             problem = content if isinstance(content, dict) else {"title": f"Answered {response.status_code}"}
             raise ApiRefusal(response.status_code, problem)
         return Answer(response.status_code, content, response.headers)
+
+
+async def within(seconds: float, asked: Awaitable[Any]) -> Any:
+    """An answer that comes in time. Raises ``TimeoutError`` else, and then waits for nothing.
+
+    ``asyncio.wait_for`` would wait until the question has given up, and some cannot: what a thread or another process
+    is asked is waited for to its end.
+    """
+    task = asyncio.ensure_future(asked)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if done:
+        return task.result()
+    _abandoned.add(task)
+    task.add_done_callback(_forget)
+    task.cancel()
+    raise TimeoutError
+
+
+_abandoned: set[asyncio.Future[Any]] = set()
+"""Held on to until they end, as the event loop itself does not."""
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    _abandoned.discard(task)
+    if not task.cancelled():
+        task.exception()  # seen, since nobody asks for it any more
 
 
 async def together(*asked: Awaitable[Any]) -> list[Any]:

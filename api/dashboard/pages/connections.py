@@ -1,6 +1,5 @@
 """``/connections``: ways to sources, what lies behind them, and batches of what was chosen there."""
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from starlette.responses import Response
 
 from api.access import public
 from api.dashboard.forms import Mistakes, lines_of, mistakes_of, once, repeated_key
-from api.dashboard.public_api import Api, ApiRefusal, Json, PublicApi
+from api.dashboard.public_api import Api, ApiRefusal, Json, PublicApi, within
 from api.dashboard.rendering import form_of, fragment, page, see
 from api.dashboard.words import plural
 
@@ -321,7 +320,7 @@ async def _context(api: PublicApi, connection_id: str, trail: Sequence[str], cur
     )
     listed = trouble = None
     try:
-        listed = await asyncio.wait_for(asked, seconds)
+        listed = await within(seconds, asked)
     except TimeoutError:
         if seconds >= PATIENT_SECONDS:
             trouble = {

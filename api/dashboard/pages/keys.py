@@ -1,7 +1,7 @@
 """``/keys``: API keys. A key is shown once, on the page that answers the form that made it."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Final
 from urllib.parse import quote
 
@@ -44,6 +44,11 @@ def standing(key: Json, now: datetime) -> tuple[str, str]:
     if left <= timedelta(0):
         return "stop", "Expired"
     return ("part", "Ends soon") if left < timedelta(days=7) else ("good", "Live")
+
+
+def expiry(days: int, now: datetime) -> datetime:
+    """At the end of the day, in UTC: a form that is sent twice means the same moment."""
+    return datetime.combine((now + timedelta(days=days + 1)).date(), time.min, UTC)
 
 
 async def tenant_names(api: PublicApi) -> dict[str, str]:
@@ -96,7 +101,7 @@ async def create(request: Request, api: Api) -> Response:
         if fields.get(name, "").strip():
             body[name] = fields[name].strip()
     if fields.get("lifetime", "") in LIFETIMES and fields.get("lifetime"):
-        body["expires_at"] = (datetime.now(UTC) + timedelta(days=int(fields["lifetime"]))).isoformat()
+        body["expires_at"] = expiry(int(fields["lifetime"]), datetime.now(UTC)).isoformat()
     try:
         made = await api.send("POST", "/v1/api-keys", body, headers=repeated_key(fields))
     except ApiRefusal as refusal:

@@ -1,6 +1,5 @@
 """``/system``: workers, queues, tenants and parts, while one looks."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Final
 
@@ -8,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.access import public
-from api.dashboard.public_api import Api, Json, PublicApi
+from api.dashboard.public_api import Api, Json, PublicApi, within
 from api.dashboard.rendering import fragment, page
 
 router = APIRouter(include_in_schema=False)
@@ -59,7 +58,7 @@ async def show_system(request: Request, api: Api, part: Annotated[str, Query(ali
 
 async def _report(api: PublicApi, seconds: float) -> Json:
     try:
-        system = await asyncio.wait_for(api.get("/v1/system"), seconds)
+        system = await within(seconds, api.get("/v1/system"))
     except TimeoutError:
         return {"system": None, "roles": [], "failing": 0}
     roles = [role | {"text": ROLES.get(role["role"], ""), "workers": people_of(role)} for role in system["roles"]]
