@@ -10,10 +10,13 @@ from api.dashboard.forms import day
 from api.dashboard.pages.keys import tenant_names
 from api.dashboard.public_api import Api, ApiRefusal, Json
 from api.dashboard.rendering import page
+from api.dashboard.words import short
 
 router = APIRouter(include_in_schema=False)
 
 PAGE_SIZE: Final = 50
+LONG_ID: Final = 24
+"""Longer ones are shown by their end."""
 KINDS: Final = {
     "": "Everything",
     "document": "Documents",
@@ -99,6 +102,8 @@ async def list_events(
         problem = refusal.problem
     for event in listed["data"]:
         event |= {
+            "resource": event["resource_type"].replace("api_key", "key").replace("_", " "),
+            "shown_id": short(event["resource_id"]) if len(event["resource_id"]) > LONG_ID else event["resource_id"],
             "words": happened(event["event_type"]),
             "href": link_of(event),
             "facts": facts_of(event["details"]),

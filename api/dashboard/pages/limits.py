@@ -3,15 +3,15 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import httpx
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.access import public
 from api.dashboard.public_api import Api, Json, together
-from api.dashboard.rendering import page
+from api.dashboard.rendering import fragment, page
 from api.dashboard.words import duration, number, size
 
 router = APIRouter(include_in_schema=False)
@@ -75,6 +75,9 @@ GROUPS: Final[Mapping[str, Mapping[str, Limit]]] = {
     },
 }  # fmt: skip
 OTHERS: Final = "Others"
+AT_ONCE_SECONDS: Final = 0.2
+"""How long the page waits for what is in use; where that takes longer, it comes by itself."""
+PATIENT_SECONDS: Final = 20.0
 _LEFT: Final = re.compile(r'"default";r=(?P<left>\d+);t=(?P<seconds>\d+)')
 _QUOTA: Final = re.compile(r'"default";q=(?P<most>\d+)')
 
@@ -126,24 +129,29 @@ def requests_used(headers: httpx.Headers) -> Json | None:
 
 @router.get("/limits")
 @public
-async def show_limits(request: Request, api: Api) -> Response:
+async def show_limits(request: Request, api: Api, part: Annotated[str, Query(alias="fragment")] = "") -> Response:
     """Every limit that holds for who asks."""
-    answer, stats = await together(api.send("GET", "/v1/limits"), api.soon("/v1/stats", 0.25))
-    limits = answer.body
+    is_part = part == "used"
+    answer, stats = await together(
+        api.send("GET", "/v1/limits"), api.soon("/v1/stats", PATIENT_SECONDS if is_part else AT_ONCE_SECONDS)
+    )
+    used = {"uses": in_use(answer.body, stats, answer.headers), "asked_in_vain": stats is None and not is_part}
+    if is_part:
+        return fragment(request, "limits_used.html", **used)
+    return await page(request, api, "limits.html", title="Limits", groups=in_words(answer.body), **used)
+
+
+def in_use(limits: Json, stats: Json | None, headers: httpx.Headers) -> list[Json]:
+    """What is known of how much is used, the most telling first."""
     uses = []
-    if stats:
+    if stats is not None:
         open_ones = stats["batches_open"]
         running = sum(count for state, count in open_ones.items() if state not in {"pending", "queued"})
         waiting = open_ones.get("queued", 0)
         line = f"{number(waiting)} in line behind them" if waiting else "Nobody waits in line"
         uses.append(use("Batches at one time", running, limits["max_concurrent_jobs"], text=line))
-        if "bytes_open" in stats:
-            uses.append(
-                use("Bytes of running batches", stats["bytes_open"], limits["max_concurrent_bytes"], "bytes",
-                    "Of documents that were handed in")
-            )  # fmt: skip
-    if counted := requests_used(answer.headers):
+        text = "Of documents that were handed in"
+        uses.append(use("Bytes of running batches", stats["bytes_open"], limits["max_concurrent_bytes"], "bytes", text))
+    if counted := requests_used(headers):
         uses.append(counted)
-    return await page(
-        request, api, "limits.html", title="Limits", groups=in_words(limits), uses=uses, asked_in_vain=stats is None
-    )
+    return uses
