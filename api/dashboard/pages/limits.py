@@ -123,7 +123,7 @@ def requests_used(headers: httpx.Headers) -> Json | None:
     if left is None or quota is None:
         return None
     most = int(quota["most"])
-    text = f"As many as at first again within {duration(int(left['seconds']))}"
+    text = f"All are free again within {duration(max(int(left['seconds']), 1))}"
     return use("Requests a minute", max(most - int(left["left"]), 0), most, text=text)
 
 
