@@ -180,6 +180,23 @@ async def test_a_user_is_found_by_id_and_by_name(accounts):
     assert await accounts.get_user(str(uuid.uuid4())) is None
 
 
+async def test_a_user_is_changed_in_part(accounts):
+    """Fields by name, and the password where one is given; repeating is harmless, an unknown one is None."""
+    ada = user()
+    await accounts.add_user(ada, "hash")
+    changes = {"scopes": frozenset({Scope.READ}), "disabled_at": NOON}
+    wanted = ada.model_copy(update=changes)
+    for _ in range(2):
+        assert await accounts.edit_user(ada.user_id, changes) == wanted
+    assert await accounts.find_user("ada") == (wanted, "hash")
+    changed = await accounts.edit_user(
+        ada.user_id, {"disabled_at": None, "password_changed_at": NOON}, password_hash="other"
+    )
+    assert await accounts.find_user("ada") == (changed, "other")
+    assert (changed.is_disabled, changed.password_changed_at) == (False, NOON)
+    assert await accounts.edit_user(str(uuid.uuid4()), changes) is None
+
+
 async def test_a_user_is_added_once(accounts):
     """The same id again is answered with the one that is there; the same name under another id is refused."""
     ada = user()
