@@ -24,6 +24,8 @@ async def take(stack: RunningStack) -> None:
         await visitor.ended(observatory)
         await visitor.submit(notes(20, "held"), name="Budget drafts", hold=True, priority=5)
         await visitor.submit(notes(3_000, "archive", words=900), name="Archive 1998–2012", priority=2)
+        shelf = {"connection_id": "shelf", "source_type": "local_directory", "settings": {"path": str(SAMPLES)}}
+        await visitor.http.post("/v1/connections", json=shelf)
         documents = await visitor.documents(observatory, status="done")
     drawn = next((each for each in documents if each["media_type"] == "application/pdf"), documents[0])
     pages = {
@@ -32,6 +34,8 @@ async def take(stack: RunningStack) -> None:
         "document": f"/batches/{observatory}/documents/{drawn['id']}",
         "search": "/search?q=When+must+the+dome+be+closed+because+of+wind%3F",
         "submit": "/submit",
+        "connection": "/connections/shelf",
+        "system": "/system",
     }
     IMAGES.mkdir(parents=True, exist_ok=True)
     async with running_browser() as browser:
@@ -52,7 +56,10 @@ async def picture(viewer: Viewer, path: str, file: Path) -> None:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder) / ".ingather") as stack:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_stack(Path(folder) / ".ingather", INGATHER_SOURCES__ROOTS=str(SAMPLES)) as stack,
+    ):
         asyncio.run(take(stack))
 
 
