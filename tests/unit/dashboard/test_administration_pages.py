@@ -4,8 +4,11 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
 
 from api.dashboard.navigation import serves
+from api.dashboard.pages import webhooks
 from api.engine_overview import Poller, QueueState
 from ingather.models.engine import ROLES
 from ingather.models.identity import DEFAULT_TENANT_ID
@@ -125,6 +128,36 @@ async def test_nothing_chosen_makes_nothing(shelf):
     response = await api.http.post("/connections/shelf/batch", data={"chosen": "[]"})
     assert response.status_code == 422
     assert "Choose at least one file." in response.text
+
+
+# Webhooks
+
+
+async def test_a_webhook_is_made_changed_and_forgotten():
+    """Its secret is on the page that made it alone; all events ticked mean those of later versions too."""
+    keys = (SecretStr(Fernet.generate_key().decode()),)
+    async with api_in_process(Settings(sources=SourceSettings(keys=keys))) as api:
+        if not serves(api.app, "/v1/webhooks"):
+            pytest.skip("This deployment serves no webhooks.")
+        fields = {
+            "url": "https://hooks.example.org/in",
+            "event_types": list(webhooks.EVENTS),
+            "once": "page-0123456789",
+        }
+        made = (await api.http.post("/webhooks/new", data=fields)).text
+        assert '<code id="secret">whsec_' in made
+        assert "whsec_" not in (await api.http.post("/webhooks/new", data=fields)).text
+        [webhook] = (await api.http.get("/v1/webhooks")).json()["data"]
+        assert webhook["event_types"] == []
+        there = f"/webhooks/{webhook['webhook_id']}"
+        await send(api, f"{there}/edit", url=fields["url"], description="mailer", event_types=["batch.failed"])
+        await send(api, f"{there}/disable")
+        page = await read(api, there)
+        for text in ("mailer", "Switched off", "Switch on", "Nothing was sent yet."):
+            assert text in page
+        assert '<code id="secret">whsec_' in (await api.http.post(f"{there}/rotate")).text
+        assert await send(api, f"{there}/delete") == "/webhooks"
+        assert "No webhooks yet" in await read(api, "/webhooks")
 
 
 # Keys
