@@ -98,4 +98,4 @@ async def test_stats_count_open_batches(api):
     """By state, with what is left of their documents."""
     await api.submit()
     stats = (await api.http.get("/v1/stats")).json()
-    assert stats == {"batches_open": {"running": 1}, "documents_open": 1, "chunks": 0}
+    assert stats == {"batches_open": {"running": 1}, "documents_open": 1, "bytes_open": 5, "chunks": 0}
