@@ -11,10 +11,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format bench figures faults up clean
+.PHONY: help setup demo test check format bench figures faults screenshots up clean
 
 help: ## Show this menu
-	@grep -hE '^[a-z]+:.*?## ' Makefile | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*?## ' Makefile | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-11s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml uv.lock
 	@echo "Installing into $(VENV), once: a minute or so …"
@@ -59,6 +59,9 @@ faults: setup ## Kill, freeze, fill up and cut off every part in turn; the table
 figures: setup ## Run every bench (half an hour) and draw docs/reference/performance
 	@$(BIN)/python -m uv sync --quiet --frozen --inexact --all-extras --group figures
 	@$(BIN)/python -m bench.figures
+
+screenshots: setup ## Take the pictures of the dashboard in docs/images (needs Chromium)
+	@$(BIN)/python -m tests.support.screenshots
 
 clean: ## Remove the environment and caches (data directories stay)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

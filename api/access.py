@@ -23,6 +23,7 @@ from starlette.requests import HTTPConnection
 from api.credentials import Authenticator, credential_of
 from api.rates import Rate, Rates, address_of
 from api.service.tenants import TenantBook
+from api.sessions import check_proof
 from api.streams.clients import StreamClient
 from api.tickets import ADVICE as TICKET_ADVICE
 from api.tickets import PARAMETER, StreamTickets, Ticket, stream_of_batch
@@ -163,9 +164,10 @@ class Gate:
         """Who it is, by the credential of its headers unless it came another way.
 
         Raises ``UnauthorizedError``, ``CredentialInUrlError``, ``ScopeMissingError``, ``RateLimitedError``,
-        ``TenantNotFoundError``.
+        ``TenantNotFoundError``, ``UnprovenRequestError``.
         """
         rules = rules_of(connection.scope.get("endpoint"))
+        check_proof(connection.headers, connection.scope.get("method", "GET"))
         query = _query_of(connection)
         credential = credential or credential_of(connection.headers)
         principal, ticket = await self._principal(connection, rules, credential, query.get(PARAMETER))

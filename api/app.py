@@ -38,6 +38,7 @@ from api.contracts import (
 from api.contracts.job_events import JobAnnouncer
 from api.credentials import Authenticator
 from api.cursors import CursorCodec
+from api.dashboard import pages as dashboard
 from api.dependencies import ApiParts, RequestLimits
 from api.engine import BatchEngine
 from api.guard import check_bind_of_this_process
@@ -57,8 +58,10 @@ from api.routes import (
     events,
     handoff,
     service_info,
+    sessions,
     stream_tickets,
     submissions,
+    system,
     tenants,
     tus,
     users,
@@ -85,6 +88,7 @@ from api.service.receiving import Receiving
 from api.service.search import SearchService, remote_or_none
 from api.service.sheets import SheetService
 from api.service.submission import SubmissionService
+from api.service.system import SystemService
 from api.service.tenants import TenantBook
 from api.service.texts import TextLimits, TextService
 from api.service.tus_uploads import TusUploads
@@ -105,6 +109,7 @@ from ingather.bootstrap import (
     Stores,
     build_embedder,
     build_other_embedders,
+    build_page_images,
     build_reader,
     build_secret_box,
     build_sources,
@@ -116,6 +121,7 @@ from ingather.bootstrap import (
 )
 from ingather.logging import configure_logging
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
+from ingather.ports.page_images import PageImages
 from ingather.ports.rate_limiter import RateLimiter
 from ingather.ports.short_memory import ShortMemory
 from ingather.settings import AuthSettings, Limits, Settings
@@ -141,7 +147,7 @@ BATCH_ROUTES = (
     webhooks,
     tus,
 )
-ACCOUNT_ROUTES = (tenants, users, api_keys, audit_routes)
+ACCOUNT_ROUTES = (tenants, users, api_keys, sessions, audit_routes, system)
 CONTRACTS = (tenant_jobs, document_upload, source_jobs, texts, sheets, sheet_login, sheet_uploads)
 
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
@@ -215,8 +221,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             stack.push_async_callback(limiter.close)
             memory = RedisShortMemory(settings.redis.url.get_secret_value())
             stack.push_async_callback(memory.close)
+            page_images = build_page_images()
+            stack.push_async_callback(page_images.close)
             parts = build_parts(
-                settings, stores, engine, reader, metrics, search=search, limiter=limiter, memory=memory
+                settings,
+                stores,
+                engine,
+                reader,
+                metrics,
+                search=search,
+                page_images=page_images,
+                limiter=limiter,
+                memory=memory,
             )
             stack.push_async_callback(parts.gate.authenticator.close)
             if settings.auth.first_key is not None:
@@ -287,6 +303,7 @@ def build_app(
     app.include_router(texts.status_router)
     app.include_router(source_job_socket.router)
     app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
+    dashboard.install(app)
     return app
 
 
@@ -298,6 +315,7 @@ def build_parts(
     metrics: ApiMetrics,
     *,
     search: SearchService,
+    page_images: PageImages,
     limiter: RateLimiter | None = None,
     memory: ShortMemory | None = None,
 ) -> ApiParts:
@@ -315,6 +333,15 @@ def build_parts(
             max_metadata_bytes=limits.max_metadata_bytes,
         ),
         gate.tenants,
+    )
+    readiness = Readiness(
+        {
+            "storage": stores.blobs.check,
+            "catalog": stores.catalog.check,
+            "index": search.check,
+            "events": stores.events.check,
+            "engine": engine.check,
+        }
     )
     box, known_models = build_secret_box(settings), embedding_models(settings)
     sheet_service = SheetService(
@@ -342,7 +369,7 @@ def build_parts(
     return ApiParts(
         batches=batch_service,
         control=ControlService(batch_service, engine, stores.blobs, audit),
-        documents=DocumentService(stores.catalog, stores.blobs, engine, batch_service, search),
+        documents=DocumentService(stores.catalog, stores.blobs, engine, batch_service, search, page_images=page_images),
         submissions=SubmissionService(
             stores.catalog,
             engine,
@@ -385,17 +412,16 @@ def build_parts(
         events=stores.events,
         gate=gate,
         accounts=AccountService(
-            stores.catalog.accounts, stores.catalog.connections, gate.tenants, gate.authenticator, Passwords(), gate
+            stores.catalog.accounts,
+            stores.catalog.connections,
+            gate.tenants,
+            gate.authenticator,
+            Passwords(),
+            gate,
+            session_lifetime=settings.auth.session_lifetime,
         ),
-        readiness=Readiness(
-            {
-                "storage": stores.blobs.check,
-                "catalog": stores.catalog.check,
-                "index": search.check,
-                "events": stores.events.check,
-                "engine": engine.check,
-            }
-        ),
+        readiness=readiness,
+        system=SystemService(readiness, gate.tenants, engine.overviews.get),
         metrics=metrics,
         cursors=CursorCodec(secret.get_secret_value().encode() if secret else secrets.token_bytes(32)),
         json_room=JsonRoom(limits.max_json_bytes, limits.max_json_values),

@@ -29,6 +29,7 @@ from api.service.open_batches import OpenBatches
 from api.service.search import SearchService
 from api.service.sheets import SheetService
 from api.service.submission import SubmissionService
+from api.service.system import SystemService
 from api.service.texts import TextService
 from api.service.tus_uploads import TusUploads
 from api.service.webhooks import WebhookService
@@ -74,6 +75,7 @@ class ApiParts:
     connections: ConnectionService
     webhooks: WebhookService
     jobs: JobService
+    system: SystemService
     texts: TextService
     open_jobs: OpenBatches
     sheets: SheetService

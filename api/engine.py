@@ -31,6 +31,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.webhooks import TemporalDeliveryStarter
 from api.engine_calls import READ_TIMEOUT, reached
+from api.engine_overview import EngineOverviews
 from api.engine_waits import EngineWaits
 from api.problems import error_from_code
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, ChildProgress, Counts
@@ -108,6 +109,8 @@ class BatchEngine:
         self._deliveries = TemporalDeliveryStarter(client)
         self.waits = EngineWaits(client, timeout=read_timeout)
         """Why a batch stands still."""
+        self.overviews = EngineOverviews(client, timeout=read_timeout)
+        """The whole deployment."""
 
     @property
     def namespace(self) -> str:

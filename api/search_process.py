@@ -20,6 +20,7 @@ from activities.failures import described
 from api.service.search import LocalSearch, SearchBackend, local_or_none
 from ingather.bootstrap import build_embedder, build_index, build_other_embedders
 from ingather.logging import configure_logging
+from ingather.models.content import Chunk
 from ingather.models.errors import IndexUnavailableError, IngatherError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.search import SearchHit, SearchQuery
@@ -63,6 +64,10 @@ class SearchProcess:
     async def read_text(self, artifact: bytes) -> str:
         text: str = await self._ask("read_text", artifact)
         return text
+
+    async def read_chunks(self, artifact: bytes, first: int, limit: int, page: int | None) -> tuple[list[Chunk], bool]:
+        found: tuple[list[Chunk], bool] = await self._ask("read_chunks", artifact, first, limit, page)
+        return found
 
     async def check(self) -> None:
         """Fine while it is starting or answering: nobody else needs to wait for that."""

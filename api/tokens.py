@@ -20,6 +20,14 @@ class IssuedToken:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    user_id: str
+    issued_at: datetime
+    """To the second."""
+    expires_at: datetime
+
+
 class Tokens:
     """Issues and verifies JSON Web Tokens.
 
@@ -50,8 +58,8 @@ class Tokens:
         }
         return IssuedToken(jwt.encode(claims, self._secret, algorithm=ALGORITHM), expires_at)
 
-    def verify(self, token: str) -> tuple[str, datetime]:
-        """The user's id, and when the token ends. Raises ``UnauthorizedError``."""
+    def verify(self, token: str) -> VerifiedToken:
+        """Whose it is. Raises ``UnauthorizedError``."""
         try:
             claims = jwt.decode(
                 token,
@@ -66,4 +74,5 @@ class Tokens:
             raise UnauthorizedError("The token has expired.", action="Log in again.") from error
         except jwt.InvalidTokenError as error:
             raise UnauthorizedError("The token is not one of this service.") from error
-        return str(claims["sub"]), datetime.fromtimestamp(claims["exp"], UTC)
+        issued_at, expires_at = (datetime.fromtimestamp(claims[name], UTC) for name in ("iat", "exp"))
+        return VerifiedToken(str(claims["sub"]), issued_at, expires_at)

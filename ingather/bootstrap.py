@@ -18,6 +18,7 @@ from ingather.adapters.index_by_model import IndexByModel
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.adapters.openai_reader import OpenAiReader
 from ingather.adapters.openai_texts import OpenAiTexts
+from ingather.adapters.page_images import SupervisedPageImages
 from ingather.adapters.redis_handoff_queue import RedisHandoffQueue
 from ingather.adapters.redis_sheet_progress import RedisSheetProgress
 from ingather.adapters.s3.blob_store import S3BlobStore
@@ -34,6 +35,7 @@ from ingather.ports.catalog import Catalog
 from ingather.ports.chunk_index import ChunkIndex
 from ingather.ports.event_log import EventLog
 from ingather.ports.handoff_queue import HandoffQueue
+from ingather.ports.page_images import PageImages
 from ingather.ports.parted_objects import PartedObjects
 from ingather.ports.secret_box import SecretBox
 from ingather.ports.sheet_progress import SheetProgress
@@ -178,6 +180,11 @@ def _lance_storage(settings: Settings) -> dict[str, str]:
             "secret_access_key": s3.secret_access_key.get_secret_value(),
         }
     return options
+
+
+def build_page_images() -> PageImages:
+    """Draws pages in a confined process; nothing is started before the first."""
+    return SupervisedPageImages()
 
 
 def build_embedder(settings: Settings) -> WordLlamaEmbedder | OpenAiEmbedder:

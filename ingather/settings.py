@@ -43,6 +43,8 @@ class AuthSettings(BaseModel):
     """How long a token of `POST /v1/tokens` is good."""
     stream_ticket_lifetime: timedelta = timedelta(hours=24)
     """How long a ticket of `POST /v1/stream-tickets` that was opened opens its stream again."""
+    session_lifetime: timedelta = timedelta(hours=12)
+    """How long somebody who signed in to the dashboard stays so."""
     issuer: str = "ingather"
     """The `iss` of tokens made and accepted here."""
     audience: str = "ingather-api"

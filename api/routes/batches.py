@@ -62,13 +62,14 @@ async def list_batches(
     limit: PageSize,
     status: Annotated[list[str] | None, Query(description="One state or several, repeated or with commas.")] = None,
     collection: str | None = None,
+    q: Annotated[str | None, Query(max_length=255, description="Part of the name, or what the id begins with.")] = None,
     cursor: str | None = None,
 ) -> BatchPage:
     """Batches, newest first."""
     states = _states(status)
-    filters = {"tenant": tenant, "states": sorted(states), "collection": collection}
+    filters = {"tenant": tenant, "states": sorted(states), "collection": collection} | ({"q": q} if q else {})
     before = time_and_id(parts.cursors.decode(cursor, filters)) if cursor else None
-    where = BatchFilter(tenant_id=tenant, states=states, collection=collection, before=before)
+    where = BatchFilter(tenant_id=tenant, states=states, collection=collection, before=before, text=q or None)
     snapshots, last = await parts.batches.page(where, limit)
     next_cursor = None
     if last is not None:

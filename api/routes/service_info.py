@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -27,6 +26,8 @@ class Stats(BaseModel):
     """Open batches by state."""
     documents_open: int
     """Documents of open batches that have not ended."""
+    bytes_open: int
+    """Submitted bytes of batches that have not ended: what `max_concurrent_bytes` is about."""
     chunks: int
     """Searchable chunks."""
 
@@ -54,6 +55,7 @@ async def read_stats(parts: Parts, tenant: Tenant) -> Stats:
     return Stats(
         batches_open=Counter(progress.state.value for progress in running),
         documents_open=sum(progress.counts.total - progress.counts.ended for progress in running),
+        bytes_open=await parts.catalog.bytes_in_flight(tenant),
         chunks=await parts.search.count(tenant),
     )
 
@@ -115,15 +117,3 @@ async def read_docs(request: Request) -> HTMLResponse:
         swagger_css_url="/static/swagger-ui.css",
         swagger_favicon_url="/static/favicon-32x32.png",
     )
-
-
-@router.get("/", include_in_schema=False)
-@public
-async def read_front_page(request: Request, parts: Parts) -> HTMLResponse:
-    """Where to go from here."""
-    page = Template((STATIC_FOLDER / "index.html").read_text(encoding="utf-8"))
-    link = (
-        f'<a class="card" href="{parts.temporal_ui_url}"><b>Temporal UI</b><span>Every batch as a workflow</span></a>'
-    )
-    ui = link if parts.temporal_ui_url else ""
-    return HTMLResponse(page.substitute(version=request.app.version, temporal_ui=ui))

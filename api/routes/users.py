@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, fie
 from api.access import GuardedRoute, public
 from api.cursors import time_and_id
 from api.dependencies import CurrentCaller, IdempotencyKey, PageSize, Parts, require_json
+from api.problems import invalid
 from api.rates import address_of
 from ingather.models.accounts import DEFAULT_SCOPES, KEY_USER_PREFIX, Scope, User
 
@@ -39,6 +40,18 @@ class NewUser(BaseModel):
         return value
 
 
+class UserChanges(BaseModel):
+    """What is to be different; the rest stays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scopes: frozenset[Scope] | None = Field(default=None, min_length=1)
+    password: Password | None = None
+    """Tokens and sessions from before are refused; its keys are not touched."""
+    is_disabled: bool | None = None
+    """Whether it is refused, with its tokens, sessions and keys; `false` lets it in again."""
+
+
 class UserView(BaseModel):
     """A user, without the password."""
 
@@ -47,6 +60,9 @@ class UserView(BaseModel):
     tenant_id: str
     scopes: list[str]
     created_at: AwareDatetime
+    is_disabled: bool
+    password_changed_at: AwareDatetime | None
+    """Null where it is the first one."""
 
 
 class UserList(BaseModel):
@@ -117,6 +133,21 @@ async def read_user(parts: Parts, caller: CurrentCaller, user_id: str) -> UserVi
     return user_view(await parts.accounts.user(caller, user_id))
 
 
+@router.patch("/users/{user_id}", dependencies=[Depends(require_json)])
+async def edit_user(parts: Parts, caller: CurrentCaller, user_id: str, body: UserChanges) -> UserView:
+    """Change what a user may do, its password, or whether it is let in at all. Needs the scope `admin`."""
+    if not any(value is not None for _, value in body):
+        raise invalid("#", "Name what to change.", "nothing_to_change")
+    edited = await parts.accounts.edit_user(
+        caller,
+        user_id,
+        scopes=body.scopes,
+        password=body.password.get_secret_value() if body.password else None,
+        is_disabled=body.is_disabled,
+    )
+    return user_view(edited)
+
+
 @router.delete("/users/{user_id}", status_code=204, response_class=Response)
 async def delete_user(parts: Parts, caller: CurrentCaller, user_id: str) -> Response:
     """Its tokens and keys are refused from now on. Needs the scope `admin`."""
@@ -141,4 +172,6 @@ def user_view(user: User) -> UserView:
         tenant_id=user.tenant_id,
         scopes=sorted(scope.value for scope in user.scopes),
         created_at=user.created_at,
+        is_disabled=user.is_disabled,
+        password_changed_at=user.password_changed_at,
     )

@@ -21,11 +21,12 @@ from api.idempotency import check_key
 from api.passwords import Passwords
 from api.rates import Rate
 from api.service.tenants import TenantBook
+from api.sessions import new_session, session_hash
 from api.tokens import IssuedToken
 from ingather.domain.api_keys import key_hash, key_id_from, new_key
 from ingather.domain.audit import account_event
 from ingather.domain.identifiers import as_uuid
-from ingather.models.accounts import ApiKey, CredentialKind, Scope, Tenant, User
+from ingather.models.accounts import ApiKey, CredentialKind, Scope, Session, Tenant, User
 from ingather.models.audit import SYSTEM, AuditEvent, AuditType
 from ingather.models.errors import (
     ApiKeyNotFoundError,
@@ -78,6 +79,34 @@ class AccountService:
     authenticator: Authenticator
     passwords: Passwords
     gate: Gate
+    session_lifetime: timedelta = timedelta(hours=12)
+
+    # Sessions
+
+    async def open_session(self, caller: Caller) -> tuple[Session, str]:
+        """For whoever showed a key or a token; the secret is for the cookie. Raises ``UnauthorizedError`` for nobody."""
+        principal, now = caller.principal, datetime.now(UTC)
+        if principal.is_anonymous or principal.tenant_id is None:
+            raise UnauthorizedError("A session is opened with a key, or an access token.")
+        secret = new_session()
+        session = Session(
+            tenant_id=principal.tenant_id,
+            kind=principal.kind,
+            credential_id=principal.credential_id,
+            created_at=now,
+            expires_at=now + self.session_lifetime,
+        )
+        await self.accounts.add_session(session, session_hash(secret))
+        log.info("session.opened", kind=session.kind.value, expires_at=session.expires_at.isoformat())
+        return session, secret
+
+    async def close_session(self, secret: str) -> None:
+        """Nobody gets in with it any more: at once here, within two seconds everywhere. Repeating is harmless."""
+        secret_hash = session_hash(secret)
+        was_open = await self.accounts.delete_session(secret_hash)
+        self.authenticator.forget_session(secret_hash)
+        if was_open:
+            log.info("session.closed")
 
     # Tenants
 
@@ -194,6 +223,42 @@ class AccountService:
         found = await self.accounts.list_users(tenant_id, limit=limit + 1, before=before)
         return Listed(found[:limit], len(found) > limit)
 
+    async def edit_user(
+        self,
+        caller: Caller,
+        user_id: str,
+        *,
+        scopes: frozenset[Scope] | None = None,
+        password: str | None = None,
+        is_disabled: bool | None = None,
+    ) -> User:
+        """Change what is not None. Raises ``InvalidStateError`` for an administrator that would lock itself out."""
+        user = await self.user(caller, user_id)
+        _require_admin(caller)
+        is_own = caller.principal.credential_id == user.user_id or caller.principal.user == user.username
+        loses = is_disabled is True or (scopes is not None and Scope.ADMIN not in scopes)
+        if is_own and not caller.is_open and loses:
+            raise InvalidStateError(
+                "An administrator cannot take its own access away.", action="Have another administrator do it."
+            )
+        now = datetime.now(UTC)
+        changes: dict[str, Any] = {}
+        if scopes is not None:
+            changes["scopes"] = scopes
+        if is_disabled is not None and is_disabled != user.is_disabled:
+            changes["disabled_at"] = now if is_disabled else None
+        password_hash = None
+        if password is not None:
+            password_hash = await self.passwords.hash(password)
+            changes["password_changed_at"] = now
+        event = _event(AuditType.USER_CHANGED, user, caller, **_told_of(changes))
+        edited = await self.accounts.edit_user(user.user_id, changes, [event], password_hash=password_hash)
+        self.authenticator.forget_users()
+        if edited is None:
+            raise UserNotFoundError("There is no such user.")
+        log.info("user.edited", subject_tenant_id=user.tenant_id, user_id=user.user_id, fields=sorted(changes))
+        return edited
+
     async def delete_user(self, caller: Caller, user_id: str) -> None:
         """Its keys are revoked with it."""
         user = await self.user(caller, user_id)
@@ -218,6 +283,8 @@ class AccountService:
         if not await self.passwords.is_right(password, found[1] if found else None) or found is None:
             await rates.count_failure(address)
             raise UnauthorizedError("User name or password is wrong.", action="Check both and try again.")
+        if found[0].is_disabled:
+            raise UnauthorizedError("The user is disabled.", action="Ask an administrator to let it in again.")
         return self.authenticator.tokens.issue(found[0])
 
     # API keys
@@ -379,6 +446,18 @@ def _made_key(wanted: ApiKey, there: ApiKey, secret: str, *, is_new: bool) -> Ma
 
 def _event(kind: AuditType, thing: Tenant | User | ApiKey | Connection, caller: Caller, **details: Any) -> AuditEvent:
     return account_event(kind, thing, caller.actor, datetime.now(UTC), **details)
+
+
+def _told_of(changes: dict[str, Any]) -> dict[str, Any]:
+    """What an audit event says of a user's changes; of a password that it was changed."""
+    told: dict[str, Any] = {}
+    if "scopes" in changes:
+        told["scopes"] = sorted(changes["scopes"])
+    if "disabled_at" in changes:
+        told["disabled"] = changes["disabled_at"] is not None
+    if "password_changed_at" in changes:
+        told["password_changed"] = True
+    return told
 
 
 def _require_admin(caller: Caller) -> None:

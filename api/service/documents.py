@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from api.engine import BatchEngine
 from api.resources import BatchSnapshot
@@ -9,11 +10,31 @@ from api.service.batches import BatchService
 from api.service.search import SearchService
 from ingather.domain.stored import artifact_of, raw_of
 from ingather.models.batch import BatchRecord
-from ingather.models.content import Stage
+from ingather.models.content import Chunk, Stage
 from ingather.models.document import DocumentRecord, DocumentStatus
-from ingather.models.errors import BlobNotFoundError, DocumentNotFoundError, EngineUnavailableError
+from ingather.models.errors import (
+    BlobNotFoundError,
+    DocumentNotFoundError,
+    EngineUnavailableError,
+    PageNotDrawableError,
+)
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog, DocumentFilter
+from ingather.ports.page_images import DRAWN_TYPES, LARGEST_DRAWN_BYTES, PageImages
+
+MOST_INTERVALS = 90
+INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600, 10_800, 21_600, 86_400)
+"""Seconds; the shortest with which a batch takes no more than ``MOST_INTERVALS``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Documents that ended, by interval."""
+
+    since: datetime | None
+    """None where the batch has not begun."""
+    interval_seconds: int
+    documents: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +49,16 @@ class DocumentService:
     """Documents of one batch at a time."""
 
     def __init__(
-        self, catalog: Catalog, blobs: BlobStore, engine: BatchEngine, batches: BatchService, search: SearchService
+        self,
+        catalog: Catalog,
+        blobs: BlobStore,
+        engine: BatchEngine,
+        batches: BatchService,
+        search: SearchService,
+        *,
+        page_images: PageImages,
     ) -> None:
+        self._page_images = page_images
         self._catalog = catalog
         self._blobs = blobs
         self._engine = engine
@@ -78,6 +107,32 @@ class DocumentService:
     async def text(self, tenant_id: str, batch_id: str, file_id: str) -> tuple[DocumentRecord, str]:
         """The document's whole text, as its chunks quote it."""
         record = await self._record(tenant_id, batch_id, file_id)
+        return record, await self._search.read_text(await self._artifact(record))
+
+    async def chunks(
+        self, tenant_id: str, batch_id: str, file_id: str, *, first: int, limit: int, page: int | None
+    ) -> tuple[list[Chunk], bool]:
+        """The document's chunks from an ordinal on, those that begin on a page or all, and whether there are more."""
+        record = await self._record(tenant_id, batch_id, file_id)
+        return await self._search.read_chunks(await self._artifact(record), first=first, limit=limit, page=page)
+
+    async def page_image(
+        self, tenant_id: str, batch_id: str, file_id: str, *, page: int, width: int
+    ) -> tuple[DocumentRecord, bytes]:
+        """A page as a PNG. Raises ``PageNotDrawableError``, and the ``DocumentError`` of one that cannot be read."""
+        record = await self._record(tenant_id, batch_id, file_id)
+        stored = raw_of(record)
+        if record.media_type not in DRAWN_TYPES or stored is None:
+            raise PageNotDrawableError("Pages of PDFs and images are drawn, once they were taken in.")
+        if (stored.size_bytes or record.size_bytes or 0) > LARGEST_DRAWN_BYTES:
+            raise PageNotDrawableError(f"Pages of documents over {LARGEST_DRAWN_BYTES:,} bytes are not drawn.")
+        try:
+            content = await self._blobs.get(stored.key, offset=stored.offset, size=stored.size_bytes)
+        except BlobNotFoundError as error:
+            raise PageNotDrawableError("The document's bytes are not stored any more.") from error
+        return record, await self._page_images.draw(content, page=page, width=width)
+
+    async def _artifact(self, record: DocumentRecord) -> bytes:
         missing = DocumentNotFoundError(
             "This document has no text (yet).", action="Read its status: it may wait, or have failed."
         )
@@ -85,10 +140,21 @@ class DocumentService:
         if stored is None:
             raise missing
         try:
-            artifact = await self._blobs.get(stored.key, offset=stored.offset, size=stored.size_bytes)
+            return await self._blobs.get(stored.key, offset=stored.offset, size=stored.size_bytes)
         except BlobNotFoundError as error:
             raise missing from error
-        return record, await self._search.read_text(artifact)
+
+    async def throughput(self, tenant_id: str, batch_id: str) -> Throughput:
+        """How many documents ended in each interval since the batch's latest beginning, as the catalog has heard."""
+        snapshot = await self._batches.snapshot(tenant_id, batch_id)
+        since, until = snapshot.progress.started_at, snapshot.progress.ended_at or datetime.now(UTC)
+        if since is None:
+            return Throughput(None, INTERVALS[0], ())
+        seconds = max((until - since).total_seconds(), 0.0)
+        interval = next((each for each in INTERVALS if seconds / each <= MOST_INTERVALS), INTERVALS[-1])
+        ends = await self._catalog.count_ends(batch_id, since.replace(microsecond=0), interval)
+        count = min(max(int(seconds // interval), max(ends, default=0)) + 1, 10 * MOST_INTERVALS)
+        return Throughput(since, interval, tuple(ends.get(number, 0) for number in range(count)))
 
     async def report(self, tenant_id: str, batch_id: str) -> tuple[BatchRecord, AsyncIterator[bytes]]:
         """One JSON line a document: the stored report of an ended batch, else the catalog as it stands."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import structlog
 
+from ingather.models.content import Chunk
 from ingather.models.errors import EmbedderUnavailableError
 from ingather.models.search import SearchHit, SearchQuery
 from ingather.ports.chunk_index import ChunkIndex
@@ -27,6 +28,10 @@ class SearchBackend(Protocol):
 
     async def read_text(self, artifact: bytes) -> str:
         """The whole text in a document's artifact."""
+        ...
+
+    async def read_chunks(self, artifact: bytes, first: int, limit: int, page: int | None) -> tuple[list[Chunk], bool]:
+        """Chunks in a document's artifact from an ordinal on, and whether there are more."""
         ...
 
     async def check(self) -> None: ...
@@ -56,6 +61,11 @@ class LocalSearch:
         from ingather.domain.artifact import read_text  # noqa: PLC0415  # Arrow is loaded by the search process alone
 
         return await asyncio.to_thread(read_text, artifact)
+
+    async def read_chunks(self, artifact: bytes, first: int, limit: int, page: int | None) -> tuple[list[Chunk], bool]:
+        from ingather.domain.artifact import read_chunks  # noqa: PLC0415  # as above
+
+        return await asyncio.to_thread(read_chunks, artifact, first=first, limit=limit, page=page)
 
     async def check(self) -> None:
         await self._index.check()
@@ -111,6 +121,12 @@ class SearchService:
     async def read_text(self, artifact: bytes) -> str:
         """The whole text in a document's artifact."""
         return await self._backend.read_text(artifact)
+
+    async def read_chunks(
+        self, artifact: bytes, *, first: int, limit: int, page: int | None = None
+    ) -> tuple[list[Chunk], bool]:
+        """Chunks in a document's artifact from an ordinal on, and whether there are more."""
+        return await self._backend.read_chunks(artifact, first, limit, page)
 
     async def check(self) -> None:
         await self._backend.check()

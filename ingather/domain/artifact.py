@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ingather.models.content import Chunk, Heading, PageSpan, ParsedDocument
 
@@ -162,6 +163,16 @@ def _read(artifact: bytes) -> tuple[dict[str, Any], bytes, pa.RecordBatch]:
     if raw.get("format") != FORMAT_VERSION:
         raise ValueError(f"artifact format {raw.get('format')} is not {FORMAT_VERSION}, the one read here")
     return raw, text, batch
+
+
+def read_chunks(artifact: bytes, *, first: int, limit: int, page: int | None = None) -> tuple[list[Chunk], bool]:
+    """Chunks from the ordinal ``first`` on, those that begin on a page or all, and whether there are more."""
+    found = decode(artifact)
+    rows = found.table.slice(first)
+    if page is not None:
+        rows = rows.filter(pc.equal(rows.column("page"), page))
+    kept = Artifact(found.header, rows.slice(0, limit))
+    return kept.chunks(), rows.num_rows > limit
 
 
 def read_text(artifact: bytes) -> str:

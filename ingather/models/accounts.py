@@ -95,6 +95,14 @@ class User(BaseModel):
     username: str = Field(min_length=1, max_length=255)
     scopes: frozenset[Scope] = DEFAULT_SCOPES
     created_at: datetime
+    disabled_at: datetime | None = None
+    """Since then it is refused, with its tokens, sessions and keys; None while it is let in."""
+    password_changed_at: datetime | None = None
+    """Tokens and sessions from before are refused; None where the password is the first one."""
+
+    @property
+    def is_disabled(self) -> bool:
+        return self.disabled_at is not None
 
 
 class ApiKey(BaseModel):
@@ -129,6 +137,20 @@ class CredentialKind(StrEnum):
     """Nobody said who asks; only where the deployment is open."""
     KEY = "key"
     TOKEN = "token"  # noqa: S105  # the kind, not one
+
+
+class Session(BaseModel):
+    """Somebody who has signed in with a browser: what is known of it but the secret in the cookie."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant_id: TenantId
+    kind: CredentialKind
+    """What was shown to sign in."""
+    credential_id: str
+    """Of that key, or user. The session ends with it."""
+    created_at: datetime
+    expires_at: datetime
 
 
 class Principal(BaseModel):

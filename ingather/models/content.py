@@ -159,6 +159,10 @@ class PrepareRequest:
     """The model that the chunks are embedded by; None for the deployment's own."""
     timeout_seconds: float = 60.0
     """Wall clock for the parser process."""
+    page: int | None = None
+    """Draw this page, 1-based, in place of preparing the document (``ingather.adapters.page_images``)."""
+    width: int = 0
+    """Of that drawing, in pixels."""
     kills: int = 0
     """How many parser processes the document has cost already; at two it has no chance left."""
     is_sheet: bool = False

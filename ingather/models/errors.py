@@ -339,6 +339,15 @@ class BatchNotFoundError(RequestError):
     advice = "Check the id and the tenant; list batches with GET /v1/batches."
 
 
+class PageNotDrawableError(RequestError):
+    """There is no picture of this page: it is not there, or nothing here draws documents of its type."""
+
+    code = "page_not_drawable"
+    title = "Page cannot be drawn"
+    http_status = 422
+    advice = "Ask for a page of a PDF or an image, 1 being the first; download others with `/raw`."
+
+
 class DocumentNotFoundError(RequestError):
     code = "document_not_found"
     title = "Document not found"
@@ -520,6 +529,15 @@ class ScopeMissingError(RequestError):
     title = "Credential may not do this"
     http_status = 403
     advice = "Use a key with the scope named in the detail."
+
+
+class UnprovenRequestError(RequestError):
+    """A browser's session asks for a change, and nothing shows that a page of ours made it do so."""
+
+    code = "unproven_request"
+    title = "Request does not come from a page of this service"
+    http_status = 403
+    advice = "Reload the page and do it again; a program sends a key in place of the cookie."
 
 
 class RateLimitedError(RequestError):

@@ -1,10 +1,10 @@
-"""Tenants, users, API keys and opened stream tickets, as the catalog keeps them."""
+"""Tenants, users, API keys, sessions and opened stream tickets, as the catalog keeps them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from ingather.models.accounts import ApiKey, Tenant, User
+from ingather.models.accounts import ApiKey, Session, Tenant, User
 from ingather.models.audit import AuditEvent
 
 Position = tuple[datetime, str]
@@ -20,7 +20,7 @@ ROTATED_KEY_ADVICE: Final = "Rotate the key that follows it; if that one is lost
 class Accounts(Protocol):
     """Part of the catalog. Methods raise ``CatalogUnavailableError``; none blocks the event loop.
 
-    Secrets never come here: of keys their SHA-256 in hex, of passwords their argon2 hash.
+    Secrets never come here: of keys and sessions their SHA-256 in hex, of passwords their argon2 hash.
     Lists are in the order of creation, newest first: up to ``limit``, all without one, behind the position ``before``, which
     is when the last one seen was created, and its id. ``events`` are recorded in the same step as a change, and not where
     nothing changed.
@@ -75,6 +75,20 @@ class Accounts(Protocol):
         """Of one tenant, or of all."""
         ...
 
+    async def edit_user(
+        self,
+        user_id: str,
+        changes: Mapping[str, Any],
+        events: Sequence[AuditEvent] = (),
+        *,
+        password_hash: str | None = None,
+    ) -> User | None:
+        """Replace fields by name, and the password where one is given; the user as it is now, None when unknown.
+
+        Repeating is harmless.
+        """
+        ...
+
     async def delete_user(self, user_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         """Gone, and its keys revoked. False when there was none."""
         ...
@@ -124,4 +138,16 @@ class Accounts(Protocol):
 
     async def was_ticket_opened(self, ticket_id: str) -> bool:
         """Whether it was used before; False once it was forgotten."""
+        ...
+
+    async def add_session(self, session: Session, secret_hash: str) -> None:
+        """Somebody signed in. Repeating is harmless. Those that have expired by its creation are forgotten."""
+        ...
+
+    async def get_session(self, secret_hash: str) -> Session | None:
+        """An expired one too, while it is known. None when unknown, or signed out."""
+        ...
+
+    async def delete_session(self, secret_hash: str) -> bool:
+        """Signed out. False when there was none."""
         ...

@@ -32,6 +32,8 @@ class BatchFilter:
     """Beside those in ``states``, these."""
     moved_ids: tuple[str, ...] = ()
     """These have left the state that was noted of them: they are found by how they ended, or as one of ``or_ids``."""
+    text: str | None = None
+    """Within their name, in capitals or not, or what their id begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +297,12 @@ class Catalog(Protocol):
 
     def iterate_statuses(self, batch_id: str) -> AsyncIterator[tuple[int, DocumentStatus]]:
         """Ordinal and status of all of a batch, in ordinal order: cheaper than the documents themselves."""
+        ...
+
+    async def count_ends(self, batch_id: str, since: datetime, interval_seconds: int) -> dict[int, int]:
+        """How many of a batch's documents ended in each interval since then: 0 is the first. Cancelled ones are left out,
+        as are intervals in which none ended.
+        """
         ...
 
     async def list_costs(self, batch_id: str, limit: int) -> list[DocumentCost]:

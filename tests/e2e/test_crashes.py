@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.async_api import Browser
 from redis.asyncio import Redis
 
+from tests.support.browser import viewing
 from tests.support.running_stack import (
     RunningStack,
     Visitor,
@@ -52,6 +54,26 @@ async def test_a_killed_part_loses_and_doubles_nothing(fragile: RunningStack, vi
     await assert_told_once(visitor, batch_id, COUNT)
     [best, *_] = await visitor.search(f"Note 123 of killed-{part}", batch_id=batch_id)
     assert best["batch_id"] == batch_id
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_page_finds_its_way_back(fragile: RunningStack, browser: Browser):
+    """The API is killed under a batch's page: it says that it is not live, comes back by itself and tells the rest."""
+    async with fragile.visitor() as visitor, viewing(browser, fragile.base_url) as viewer:
+        batch_id = await visitor.submit(notes(10, "way-back"), hold=True)
+        page = await viewer.open(f"/batches/{batch_id}")
+        await page.locator('#live[data-is="live"]').wait_for()
+        killed = fragile.kill("api")
+        await page.locator('#live[data-is="reconnecting"]').wait_for()
+        await fragile.is_back("api", killed)
+        await page.locator('#live[data-is="live"]').wait_for(timeout=60_000)
+        await visitor.get("/readyz")
+        await visitor.post(f"/v1/batches/{batch_id}/start")
+        await page.locator('#overview[data-status="completed"]').wait_for()
+        assert await page.locator('[data-figure="done"]').inner_text() == "10"
+        assert await page.locator("#trouble").is_hidden()
+        # That nobody was there for a while is all the browser may complain about.
+        viewer.complaints[:] = [each for each in viewer.complaints if "net::ERR_" not in each and "503" not in each]
 
 
 async def test_an_emptied_redis_resets_old_cursors_and_nothing_else(fragile: RunningStack, visitor: Visitor):

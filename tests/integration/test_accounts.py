@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from ingather.models.accounts import ApiKey, Scope, Tenant, TenantLimits, User
+from ingather.models.accounts import ApiKey, CredentialKind, Scope, Session, Tenant, TenantLimits, User
 from ingather.models.errors import AlreadyExistsError, ApiKeyNotFoundError, InvalidStateError, TenantNotFoundError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from tests.support.catalog_records import NOON, batch_record
@@ -144,6 +144,29 @@ async def test_an_opened_ticket_is_remembered_until_it_expires(accounts):
     assert [await accounts.was_ticket_opened(each) for each in ("one", "two")] == [False, True]
 
 
+# Sessions
+
+
+async def test_a_session_is_found_until_it_is_closed(accounts):
+    """By the hash of its secret; what has expired is forgotten when another is opened."""
+    short = Session(
+        tenant_id=DEFAULT_TENANT_ID,
+        kind=CredentialKind.KEY,
+        credential_id="abc",
+        created_at=NOON,
+        expires_at=NOON + SECOND,
+    )
+    for _ in range(2):
+        await accounts.add_session(short, "one")
+    assert await accounts.get_session("one") == short
+    assert await accounts.get_session("two") is None
+    long = short.model_copy(update={"created_at": NOON + SECOND, "expires_at": NOON + 9 * SECOND})
+    await accounts.add_session(long, "two")
+    assert await accounts.get_session("one") is None
+    assert [await accounts.delete_session("two") for _ in range(2)] == [True, False]
+    assert await accounts.get_session("two") is None
+
+
 # Users
 
 
@@ -155,6 +178,23 @@ async def test_a_user_is_found_by_id_and_by_name(accounts):
     assert await accounts.find_user("Ada 🎉") == (ada, "hash")
     assert await accounts.find_user("ada 🎉") is None
     assert await accounts.get_user(str(uuid.uuid4())) is None
+
+
+async def test_a_user_is_changed_in_part(accounts):
+    """Fields by name, and the password where one is given; repeating is harmless, an unknown one is None."""
+    ada = user()
+    await accounts.add_user(ada, "hash")
+    changes = {"scopes": frozenset({Scope.READ}), "disabled_at": NOON}
+    wanted = ada.model_copy(update=changes)
+    for _ in range(2):
+        assert await accounts.edit_user(ada.user_id, changes) == wanted
+    assert await accounts.find_user("ada") == (wanted, "hash")
+    changed = await accounts.edit_user(
+        ada.user_id, {"disabled_at": None, "password_changed_at": NOON}, password_hash="other"
+    )
+    assert await accounts.find_user("ada") == (changed, "other")
+    assert (changed.is_disabled, changed.password_changed_at) == (False, NOON)
+    assert await accounts.edit_user(str(uuid.uuid4()), changes) is None
 
 
 async def test_a_user_is_added_once(accounts):

@@ -116,6 +116,27 @@ async def test_batches_are_filtered(catalog):
     assert len(await catalog.list_batches(BatchFilter(DEFAULT_TENANT_ID, collection="contracts"), 10)) == 2
 
 
+@pytest.mark.parametrize("text", ["march", "MARCH", "of m", "%"])
+async def test_batches_are_found_by_part_of_their_name(catalog, text):
+    """In capitals or not; what is special to a database is a character like any other."""
+    wanted = batch_record(name="100 % Minutes of March")
+    for record in [wanted, batch_record(name="Letters")]:
+        await catalog.add_batch(record)
+    assert await catalog.list_batches(BatchFilter(DEFAULT_TENANT_ID, text=text), 10) == [wanted]
+
+
+async def test_batches_are_found_by_how_their_id_begins(catalog):
+    """And by nothing else of it."""
+    wanted = batch_record()
+    await catalog.add_batch(wanted)
+    for text, found in (
+        (wanted.batch_id, [wanted]),
+        (wanted.batch_id[:-3].upper(), [wanted]),
+        (wanted.batch_id[1:], []),
+    ):
+        assert await catalog.list_batches(BatchFilter(DEFAULT_TENANT_ID, text=text), 10) == found
+
+
 async def test_a_running_batch_shows_its_state(catalog, batch_id):
     """The state is noted, and the total once it is known; a batch that is not there is no error."""
     await catalog.set_batch_state(batch_id, BatchState.RUNNING, 40)

@@ -307,3 +307,16 @@ async def test_costs_are_the_documents_in_order_and_no_more_than_asked_for(catal
         DocumentCost(0, DocumentStatus.PENDING, None, {}),
         DocumentCost(1, DocumentStatus.DONE, 70, {"parsing": 1.5}),
     ]
+
+
+async def test_ends_are_counted_by_interval(catalog, batch_id):
+    """From a moment on, what ended before it and what was cancelled left out."""
+    ends = [(0, NOON - SECOND), (1, NOON), (2, NOON + 4 * SECOND), (3, NOON + 5 * SECOND), (4, NOON + 61 * SECOND)]
+    for ordinal, ended_at in ends:
+        record = document_record(batch_id, ordinal, status=DocumentStatus.DONE, ended_at=ended_at)
+        await catalog.add_documents([document_record(batch_id, ordinal)])
+        await catalog.save_outcome(record)
+    await catalog.add_documents([document_record(batch_id, 5)])
+    since = NOON.replace(microsecond=0)
+    assert await catalog.count_ends(batch_id, since, 5) == {0: 2, 1: 1, 12: 1}
+    assert await catalog.count_ends(batch_id, since, 3_600) == {0: 4}

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from api.app import build_app, build_parts
 from api.dependencies import ApiParts
 from api.engine import BatchClosedError, EngineStatus, Presence
+from api.engine_overview import EngineOverview, QueueState, TenantWork, add_up
 from api.engine_waits import PendingWork
 from api.metrics import ApiMetrics
 from api.service.search import LocalSearch, SearchService
@@ -24,6 +25,7 @@ from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.adapters.memory.handoff_queue import InMemoryHandoffQueue
 from ingather.adapters.memory.parted_objects import InMemoryPartedObjects
 from ingather.adapters.memory.sheet_progress import InMemorySheetProgress
+from ingather.adapters.page_images import InProcessPageImages
 from ingather.bootstrap import Stores
 from ingather.domain.keys import summary_key
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary, ChildProgress, Counts
@@ -81,6 +83,22 @@ class WaitsStandIn:
 
 
 @dataclass
+class OverviewsStandIn:
+    """What Temporal would say of the whole deployment: queues as a test sets them, and the batches that are open."""
+
+    engine: "EngineStandIn"
+    queues: list[QueueState] = field(default_factory=list)
+    missing_attributes: tuple[str, ...] = ()
+
+    async def get(self) -> EngineOverview:
+        await self.engine.check()
+        work: dict[str, TenantWork] = {}
+        for batch_id, progress in self.engine.open.items():
+            add_up(work.setdefault(self.engine.specs[batch_id].tenant_id, TenantWork()), progress)
+        return EngineOverview("1.2.3", self.missing_attributes, tuple(self.queues), work)
+
+
+@dataclass
 class EngineStandIn:
     """Batches as workflows would have them; a batch starts running as soon as it is started."""
 
@@ -99,6 +117,9 @@ class EngineStandIn:
     waits: WaitsStandIn = field(default_factory=WaitsStandIn)
     on_wait: Callable[[str], Awaitable[None]] | None = None
     """What happens while somebody waits for a batch's end."""
+
+    def __post_init__(self) -> None:
+        self.overviews = OverviewsStandIn(self)
 
     async def check(self) -> None:
         if self.is_down:
@@ -299,7 +320,8 @@ async def api_in_process(
         parted=parted,
     )
     search = SearchService(LocalSearch(index, TwoNumberEmbedder()))
-    parts = build_parts(settings, stores, engine, engine, metrics, search=search)
+    pages = InProcessPageImages()
+    parts = build_parts(settings, stores, engine, engine, metrics, search=search, page_images=pages)
 
     @asynccontextmanager
     async def open_parts(_app: FastAPI) -> AsyncIterator[ApiParts]:

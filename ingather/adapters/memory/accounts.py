@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ingather.adapters.memory.audit import InMemoryAuditLog
-from ingather.models.accounts import ApiKey, Tenant, User
+from ingather.models.accounts import ApiKey, Session, Tenant, User
 from ingather.models.audit import AuditEvent
 from ingather.models.errors import (
     AlreadyExistsError,
@@ -32,6 +32,7 @@ class InMemoryAccounts:
         self._users: dict[str, tuple[User, str]] = {}
         self._keys: dict[str, tuple[ApiKey, str]] = {}
         self._tickets: dict[str, datetime] = {}
+        self._sessions: dict[str, Session] = {}
 
     async def add_tenant(self, tenant: Tenant, events: Sequence[AuditEvent] = ()) -> tuple[Tenant, bool]:
         if tenant.tenant_id in self._deleted:
@@ -95,6 +96,22 @@ class InMemoryAccounts:
     ) -> list[User]:
         found = [user for user, _ in self._users.values() if tenant_id in {None, user.tenant_id}]
         return _excerpt(found, lambda user: (user.created_at, user.user_id), limit, before)
+
+    async def edit_user(
+        self,
+        user_id: str,
+        changes: Mapping[str, Any],
+        events: Sequence[AuditEvent] = (),
+        *,
+        password_hash: str | None = None,
+    ) -> User | None:
+        if user_id not in self._users:
+            return None
+        user, known_hash = self._users[user_id]
+        user = User.model_validate(user.model_dump() | dict(changes))
+        self._users[user_id] = user, password_hash or known_hash
+        await self._audit.record(events)
+        return user
 
     async def delete_user(self, user_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         if user_id not in self._users:
@@ -165,6 +182,16 @@ class InMemoryAccounts:
 
     async def was_ticket_opened(self, ticket_id: str) -> bool:
         return ticket_id in self._tickets
+
+    async def add_session(self, session: Session, secret_hash: str) -> None:
+        live = {each: known for each, known in self._sessions.items() if known.expires_at > session.created_at}
+        self._sessions = {**live, secret_hash: session}
+
+    async def get_session(self, secret_hash: str) -> Session | None:
+        return self._sessions.get(secret_hash)
+
+    async def delete_session(self, secret_hash: str) -> bool:
+        return self._sessions.pop(secret_hash, None) is not None
 
     def _edit_key(self, key_id: str, changes: dict[str, Any]) -> None:
         key, key_hash = self._keys[key_id]

@@ -119,6 +119,7 @@ class InMemoryCatalog:
             and where.collection in {None, record.spec.collection}
             and where.contract in {None, record.spec.contract}
             and where.created_by in {None, record.spec.created_by}
+            and (where.text is None or _is_called(record, where.text))
             and (where.before is None or (record.created_at, record.batch_id) < where.before)
         ]
         found.sort(key=lambda record: (record.created_at, record.batch_id), reverse=True)
@@ -317,6 +318,17 @@ class InMemoryCatalog:
         for record in self._in_order(batch_id):
             yield record.ordinal, record.status
 
+    async def count_ends(self, batch_id: str, since: datetime, interval_seconds: int) -> dict[int, int]:
+        ends = [
+            document.ended_at
+            for document in self._documents.values()
+            if document.batch_id == batch_id and document.status is not DocumentStatus.CANCELLED
+        ]
+        begin = int(since.timestamp())
+        return dict(
+            Counter((int(at.timestamp()) - begin) // interval_seconds for at in ends if at is not None and at >= since)
+        )
+
     async def list_costs(self, batch_id: str, limit: int) -> list[DocumentCost]:
         return [
             DocumentCost(record.ordinal, record.status, record.size_bytes, record.timings_ms)
@@ -395,3 +407,7 @@ def _turns(records: Sequence[BatchRecord], order: Callable[[BatchRecord], tuple[
         turns[record.batch_id] = passed[record.tenant_id]
         passed[record.tenant_id] += 1
     return turns
+
+
+def _is_called(record: BatchRecord, text: str) -> bool:
+    return text.lower() in record.name.lower() or record.batch_id.startswith(text.lower())

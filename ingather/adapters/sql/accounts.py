@@ -1,4 +1,4 @@
-"""Tenants, users and API keys in the catalog's database."""
+"""Tenants, users, API keys and sessions in the catalog's database."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,12 +13,13 @@ from ingather.adapters.sql.tables import (
     api_keys,
     connections,
     opened_tickets,
+    sessions,
     tenants,
     users,
     webhook_deliveries,
     webhooks,
 )
-from ingather.models.accounts import ApiKey, Tenant, User
+from ingather.models.accounts import ApiKey, Session, Tenant, User
 from ingather.models.audit import AuditEvent
 from ingather.models.errors import (
     AlreadyExistsError,
@@ -69,6 +70,17 @@ class SqlAccounts:
     ) -> list[User]:
         return await self._read("list users", partial(_list_users, tenant_id, limit, before))
 
+    async def edit_user(
+        self,
+        user_id: str,
+        changes: Mapping[str, Any],
+        events: Sequence[AuditEvent] = (),
+        *,
+        password_hash: str | None = None,
+    ) -> User | None:
+        edit = partial(_edit_user, user_id, changes, password_hash)
+        return await self._write("edit a user", noting(events, edit, _is_there))
+
     async def delete_user(self, user_id: str, at: datetime, events: Sequence[AuditEvent] = ()) -> bool:
         return await self._write("delete a user", noting(events, partial(_delete_user, user_id, at), bool))
 
@@ -107,6 +119,15 @@ class SqlAccounts:
 
     async def was_ticket_opened(self, ticket_id: str) -> bool:
         return await self._read("look a ticket up", partial(_was_ticket_opened, ticket_id))
+
+    async def add_session(self, session: Session, secret_hash: str) -> None:
+        await self._write("add a session", partial(_add_session, session, secret_hash))
+
+    async def get_session(self, secret_hash: str) -> Session | None:
+        return await self._read("look a session up", partial(_get_session, secret_hash))
+
+    async def delete_session(self, secret_hash: str) -> bool:
+        return await self._write("delete a session", partial(_delete_session, secret_hash))
 
 
 def _is_new(answer: tuple[object, bool]) -> bool:
@@ -210,6 +231,19 @@ def _list_users(
     return [_user(row) for row in connection.execute(query).mappings()]
 
 
+def _edit_user(
+    user_id: str, changes: Mapping[str, Any], password_hash: str | None, connection: Connection
+) -> User | None:
+    values = dict(changes)
+    if "scopes" in values:
+        values["scopes"] = sorted(values["scopes"])
+    if password_hash is not None:
+        values["password_hash"] = password_hash
+    if values:
+        connection.execute(update(users).where(users.c.user_id == user_id).values(values))
+    return _get_user(user_id, connection)
+
+
 def _delete_user(user_id: str, at: datetime, connection: Connection) -> bool:
     user = _get_user(user_id, connection)
     if user is None:
@@ -295,6 +329,21 @@ def _note_ticket_opened(ticket_id: str, expires_at: datetime, at: datetime, conn
 def _was_ticket_opened(ticket_id: str, connection: Connection) -> bool:
     query = select(opened_tickets.c.ticket_id).where(opened_tickets.c.ticket_id == ticket_id)
     return connection.scalar(query) is not None
+
+
+def _add_session(session: Session, secret_hash: str, connection: Connection) -> None:
+    connection.execute(delete(sessions).where(sessions.c.expires_at <= session.created_at))
+    statement = insert_into(connection.dialect.name, sessions).on_conflict_do_nothing()
+    connection.execute(statement, session.model_dump() | {"kind": session.kind.value, "secret_hash": secret_hash})
+
+
+def _get_session(secret_hash: str, connection: Connection) -> Session | None:
+    row = connection.execute(select(sessions).where(sessions.c.secret_hash == secret_hash)).mappings().first()
+    return None if row is None else Session.model_validate({name: row[name] for name in Session.model_fields})
+
+
+def _delete_session(secret_hash: str, connection: Connection) -> bool:
+    return bool(connection.execute(delete(sessions).where(sessions.c.secret_hash == secret_hash)).rowcount)
 
 
 def _tenant(row: RowMapping) -> Tenant:

@@ -144,6 +144,9 @@ def _conditions(where: BatchFilter) -> list[ColumnElement[bool]]:
     ):
         if wanted is not None:
             conditions.append(column == wanted)
+    if where.text is not None:
+        is_named = this.name.icontains(where.text, autoescape=True)
+        conditions.append(or_(is_named, this.batch_id.startswith(where.text.lower(), autoescape=True)))
     if where.before is not None:
         created_at, batch_id = where.before
         conditions.append(this.created_at <= created_at)  # lets the index find the place

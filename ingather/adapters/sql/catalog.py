@@ -225,6 +225,10 @@ class SqlCatalog:
                 return
             after = page[-1][0]
 
+    async def count_ends(self, batch_id: str, since: datetime, interval_seconds: int) -> dict[int, int]:
+        counting = partial(documents.count_ends, batch_id, since, interval_seconds)
+        return await self._read("count ends of documents", counting)
+
     async def list_costs(self, batch_id: str, limit: int) -> list[DocumentCost]:
         return await self._read("list what documents cost", partial(documents.costs, batch_id, limit))
 

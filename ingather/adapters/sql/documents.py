@@ -5,7 +5,20 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, case, func, literal_column, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from ingather.adapters.sql.statements import insert_into
@@ -189,3 +202,18 @@ def slices(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """All in order, so many at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def count_ends(batch_id: str, since: datetime, interval_seconds: int, connection: Connection) -> dict[int, int]:
+    ended_at = documents.c.ended_at
+    is_sqlite = connection.dialect.name == "sqlite"
+    seconds = func.strftime("%s", ended_at) if is_sqlite else func.floor(func.extract("epoch", ended_at))
+    interval = ((cast(seconds, BigInteger) - int(since.timestamp())) // interval_seconds).label("interval")
+    query = (
+        select(interval, func.count())
+        .where(
+            documents.c.batch_id == batch_id, ended_at >= since, documents.c.status != DocumentStatus.CANCELLED.value
+        )
+        .group_by(interval)
+    )
+    return {int(number): count for number, count in connection.execute(query)}

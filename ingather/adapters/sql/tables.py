@@ -52,6 +52,8 @@ users: Final = Table(
     Column("password_hash", Text, nullable=False),
     Column("scopes", Json, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("disabled_at", UtcDateTime),
+    Column("password_changed_at", UtcDateTime),
     Index("uq_users_username", "username", unique=True),
 )
 
@@ -79,6 +81,18 @@ opened_tickets: Final = Table(
     metadata,
     # Those of event streams; one that was never opened is nowhere.
     Column("ticket_id", Text, primary_key=True),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Index(None, "expires_at"),
+)
+
+sessions: Final = Table(
+    "sessions",
+    metadata,
+    Column("secret_hash", Text, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("credential_id", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
     Index(None, "expires_at"),
 )

@@ -153,7 +153,7 @@ async def test_the_credential_decides_the_tenant(closed):
 
 async def test_health_and_documentation_are_open(closed):
     """Whoever watches a service needs no key for it."""
-    for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/", "/problems/unauthorized"):
+    for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/sign-in", "/problems/unauthorized"):
         assert (await closed.http.get(path)).status_code in {200, 503}, path
 
 

@@ -4,7 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from api.sessions import COOKIE, new_session, session_hash
 from ingather.domain.api_keys import key_hash, new_key
+from ingather.models.accounts import CredentialKind, Session
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.settings import AuthSettings, Settings
 from tests.support.api import ApiInProcess, api_in_process
@@ -186,6 +188,77 @@ async def test_user_names_are_unique(api):
     assert (response.status_code, response.json()["code"]) == (409, "already_exists")
     assert (await api.http.delete(f"/v1/users/{made['id']}")).status_code == 204
     await created(api, "/v1/users", username="ada", password="b")
+
+
+async def signed_in(api: ApiInProcess, username: str, password: str) -> dict[str, str]:
+    """Headers with a fresh token."""
+    answer = await api.http.post("/v1/tokens", json={"username": username, "password": password})
+    assert answer.status_code == 200, answer.text
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+async def test_a_disabled_user_is_refused_whatever_it_shows(closed):
+    """Its password, its token and a key that acts as it; all of them count again once it is let in."""
+    admin = await key_of(closed.catalog.accounts, ADMIN)
+    user = await created(closed, "/v1/users", admin, username="ada", password="a")
+    key = await created(closed, "/v1/api-keys", admin, name="ada's", user="ada")
+    shown = [await signed_in(closed, "ada", "a"), {"X-API-Key": key["key"]}]
+    where = f"/v1/users/{user['id']}"
+
+    edited = await closed.http.patch(where, headers=admin, json={"is_disabled": True})
+    assert (edited.status_code, edited.json()["is_disabled"]) == (200, True)
+    for headers in shown:
+        assert (await closed.http.get("/v1/batches", headers=headers)).status_code == 401
+    refused = await closed.http.post("/v1/tokens", json={"username": "ada", "password": "a"})
+    assert (refused.status_code, refused.json()["detail"]) == (401, "The user is disabled.")
+
+    await closed.http.patch(where, headers=admin, json={"is_disabled": False})
+    for headers in shown:
+        assert (await closed.http.get("/v1/batches", headers=headers)).status_code == 200
+
+
+async def test_a_new_password_ends_what_the_old_one_opened(closed):
+    """Tokens and sessions from before; what the new one opens counts, and keys are not touched."""
+    accounts = closed.catalog.accounts
+    admin = await key_of(accounts, ADMIN)
+    user = await created(closed, "/v1/users", admin, username="ada", password="a")
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    session = Session(
+        tenant_id=DEFAULT_TENANT_ID,
+        kind=CredentialKind.TOKEN,
+        credential_id=user["id"],
+        created_at=before,
+        expires_at=before + timedelta(hours=1),
+    )
+    secret = new_session()
+    await accounts.add_session(session, session_hash(secret))
+    cookie = {"Cookie": f"{COOKIE}={secret}"}
+    assert (await closed.http.get("/v1/batches", headers=cookie)).status_code == 200
+
+    await closed.http.patch(f"/v1/users/{user['id']}", headers=admin, json={"password": "b"})
+    refused = await closed.http.get("/v1/batches", headers=cookie)
+    assert (refused.status_code, refused.json()["detail"]) == (401, "The password was changed since.")
+    assert (await closed.http.post("/v1/tokens", json={"username": "ada", "password": "a"})).status_code == 401
+    assert (await closed.http.get("/v1/batches", headers=await signed_in(closed, "ada", "b"))).status_code == 200
+
+
+async def test_what_a_user_may_do_can_be_changed_and_is_on_record(closed):
+    """By an administrator, who cannot take its own access away; of a password the record says that it changed."""
+    admin = await key_of(closed.catalog.accounts, ADMIN)
+    user = await created(closed, "/v1/users", admin, username="ada", password="a", scopes=["admin"])
+    where, own = f"/v1/users/{user['id']}", await signed_in(closed, "ada", "a")
+    for body in ({"is_disabled": True}, {"scopes": ["read"]}):
+        refused = await closed.http.patch(where, headers=own, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (409, "invalid_state")
+    for body in ({}, {"scopes": []}, {"password": ""}, {"username": "eve"}):
+        assert (await closed.http.patch(where, headers=admin, json=body)).status_code == 422
+    edited = await closed.http.patch(where, headers=admin, json={"scopes": ["read"], "password": "secret b"})
+    assert edited.json()["scopes"] == ["read"]
+    assert (await closed.http.patch(where, headers=own, json={"scopes": ["admin"]})).status_code in {401, 403}
+    answer = await closed.http.get("/v1/audit?event_type=USER_CHANGED", headers=admin)
+    [event] = answer.json()["data"]
+    assert (event["details"]["scopes"], event["details"]["password_changed"]) == (["read"], True)
+    assert "secret b" not in answer.text
 
 
 # API keys

@@ -1,7 +1,11 @@
 """Reading documents: lists, bytes, texts, the report."""
 
+import csv
+import io
 import json
-from datetime import UTC, datetime
+import struct
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +14,13 @@ from api.routes.documents import content_disposition
 from ingather.domain.artifact import encode
 from ingather.domain.keys import artifact_key
 from ingather.models.batch import BatchProgress, BatchState, Counts
-from ingather.models.content import ParsedDocument, Stage
+from ingather.models.content import Chunk, ParsedDocument, Stage
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentStatus
 from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for
 from ingather.models.messages import DocumentHeartbeat
 from tests.support.api import ApiInProcess
+
+SAMPLES = Path(__file__).parents[3] / "ingather" / "samples" / "documents"
 
 
 def row(batch_id: str, ordinal: int, status: DocumentStatus = DocumentStatus.PENDING, **changes) -> DocumentRecord:
@@ -152,6 +158,85 @@ async def test_bytes_and_text_of_a_small_document_come_out_of_shared_objects(api
 
     assert (raw.content, raw.headers["content-length"]) == (b"hello", "5")
     assert (await api.http.get(f"{path}/text")).text == "Grüße\nan alle"
+
+
+async def test_chunks_are_listed_as_search_finds_them(api):
+    """In order, page by page or those that begin on a page, with their places in the text."""
+    batch = await api.submit()
+    text = "one two three"
+    parsed = ParsedDocument(media_type="application/pdf", text=text)
+    places = [(0, 3, 1), (4, 7, 2), (8, 13, 2)]
+    chunks = [
+        Chunk(ordinal=number, text=text[start:end], start=start, end=end, page=page, headings=("Counting",))
+        for number, (start, end, page) in enumerate(places)
+    ]
+    done = row(batch["id"], 0, DocumentStatus.DONE, sha256="a" * 64, fingerprint="f")
+    await api.catalog.add_documents([done])
+    artifact = encode(parsed, chunks, np.zeros((3, 2), np.float32), quality=1.0, embedder="e", versions={})
+    await api.blobs.put(artifact_key(DEFAULT_TENANT_ID, "a" * 64, "f"), artifact)
+    path = f"/v1/batches/{batch['id']}/documents/{done.file_id}/chunks"
+
+    first = (await api.http.get(path, params={"limit": 2})).json()
+    second = (await api.http.get(path, params={"limit": 2, "cursor": first["next_cursor"]})).json()
+    assert [chunk["text"] for chunk in first["data"] + second["data"]] == ["one", "two", "three"]
+    assert (first["has_more"], second["has_more"]) == (True, False)
+    on_two = (await api.http.get(path, params={"page": 2})).json()["data"]
+    assert [(chunk["ordinal"], chunk["start"], chunk["end"], chunk["page"]) for chunk in on_two] == [
+        (1, 4, 7, 2),
+        (2, 8, 13, 2),
+    ]
+    assert [chunk["ordinal"] for chunk in (await api.http.get(path, params={"first": 2})).json()["data"]] == [2]
+    assert (await api.http.get(path, params={"page": 1, "cursor": first["next_cursor"]})).status_code == 400
+
+
+async def test_pages_of_pdfs_and_images_are_drawn(api):
+    """As PNGs of the wanted width; a page that is not there, and a type that is not drawn, is 422."""
+    batch = await api.submit()
+    kinds = (("operations-handbook.pdf", "application/pdf"), ("weather-policy.html", "text/html"))
+    for ordinal, (name, media_type) in enumerate(kinds):
+        content = (SAMPLES / name).read_bytes()
+        await api.blobs.put(f"raw/{name}", content)
+        facts = {"raw_key": f"raw/{name}", "size_bytes": len(content), "sha256": "b" * 64, "media_type": media_type}
+        await api.catalog.add_documents([row(batch["id"], ordinal, DocumentStatus.DONE, **facts)])
+    pdf, html = (f"/v1/batches/{batch['id']}/documents/{file_id_for(batch['id'], ordinal)}/pages" for ordinal in (0, 1))
+
+    drawn = await api.http.get(f"{pdf}/1/image", params={"width": 200})
+    assert (drawn.status_code, drawn.headers["content-type"]) == (200, "image/png")
+    assert struct.unpack(">I", drawn.content[16:20]) == (200,)
+    assert "sandbox" in drawn.headers["content-security-policy"]
+    for path in (f"{pdf}/99/image", f"{html}/1/image"):
+        refused = await api.http.get(path)
+        assert (refused.status_code, refused.json()["code"]) == (422, "page_not_drawable")
+
+
+async def test_throughput_is_counted_since_the_beginning(api):
+    """By the second for a short batch; before it begins there is none."""
+    held = await api.submit(hold=True)
+    nothing = (await api.http.get(f"/v1/batches/{held['id']}/throughput")).json()
+    assert nothing == {"since": None, "interval_seconds": 1, "documents": []}
+    batch_id = await batch_of_five(api)
+    began = datetime.now(UTC) - timedelta(seconds=3)
+    progress = api.engine.open[batch_id]
+    api.engine.open[batch_id] = progress.model_copy(update={"started_at": began})
+    ended = row(batch_id, 5, DocumentStatus.DONE, ended_at=began.replace(microsecond=0) + timedelta(seconds=2))
+    await api.catalog.add_documents([ended])
+    found = (await api.http.get(f"/v1/batches/{batch_id}/throughput")).json()
+    assert found["interval_seconds"] == 1
+    assert (found["documents"][2], sum(found["documents"])) == (1, 1)
+
+
+async def test_the_report_is_a_table_for_a_spreadsheet(api):
+    """A row a document; a name that a spreadsheet would take for a formula is text."""
+    batch = await api.submit()
+    failure = DocumentFailure(code="encrypted", message="It is locked.", stage=Stage.PARSING, action="Unlock it.")
+    named = {"filename": '=cmd|"/c calc"!A1'}
+    record = row(batch["id"], 0, DocumentStatus.FAILED, error=failure).model_copy(update=named)
+    await api.catalog.add_documents([record])
+    response = await api.http.get(f"/v1/batches/{batch['id']}/report", params={"format": "csv"})
+    assert response.headers["content-type"] == "text/csv; charset=utf-8"
+    assert ".csv" in response.headers["content-disposition"]
+    [line] = csv.DictReader(io.StringIO(response.content.decode("utf-8-sig")))
+    assert (line["filename"], line["status"], line["error_code"]) == ("'" + named["filename"], "failed", "encrypted")
 
 
 async def test_the_report_is_streamed_while_the_batch_runs_and_after(api):

@@ -11,7 +11,7 @@ from tests.support.waiting import until
 
 ADMINISTRATION = "administration"
 NAMED_IN_THE_BODY = {"/api/batches/upload-chunk"}
-NOT_A_THING = {"code"}
+NOT_A_THING = {"code", "page"}
 """Path parameters that name nothing of a tenant's."""
 
 

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from api.engine import BatchEngine
+from api.engine_overview import EngineOverviews
 from api.service.batches import BatchService
 from api.streams.reader import ProgressReader
 from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.models.batch import BatchState
+from ingather.models.engine import ROLES
 from ingather.models.errors import EngineUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME, places_workflow_id_for
 from ingather.ports.catalog import BatchFilter
@@ -31,7 +33,10 @@ class SilentClient:
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
-        self.workflow_service = SimpleNamespace(describe_task_queue=self._describe_task_queue)
+        self.workflow_service = SimpleNamespace(
+            describe_task_queue=self._describe_task_queue, get_system_info=self._forever("system")
+        )
+        self.operator_service = SimpleNamespace(list_search_attributes=self._forever("attributes"))
 
     def get_workflow_handle(self, workflow_id: str) -> SimpleNamespace:
         async def describe(**_options: Any) -> None:
@@ -48,6 +53,12 @@ class SilentClient:
 
     async def _describe_task_queue(self, request: Any, **_options: Any) -> None:
         await self._never(f"poll {request.task_queue.name}")
+
+    def _forever(self, question: str) -> Any:
+        async def asked(_request: Any, **_options: Any) -> None:
+            await self._never(question)
+
+        return asked
 
     async def _never(self, question: str) -> None:
         self.asked[question] += 1
@@ -112,3 +123,14 @@ async def test_silence_is_an_error_of_ours_and_remembered():
             with pytest.raises(EngineUnavailableError):
                 await batches.running(DEFAULT_TENANT_ID)
         assert client.asked == {f"describe batch/{ids[0]}": 1, f"describe batch/{ids[1]}": 1, "list": 1}
+
+
+async def test_an_overview_of_a_silent_engine_is_an_error_of_ours_and_remembered():
+    """Every question of it is asked once, at the same time."""
+    client = SilentClient()
+    overviews = EngineOverviews(client, timeout=SHORT)
+    for _ in range(3):
+        with pytest.raises(EngineUnavailableError):
+            await overviews.get()
+    queues = {f"poll {queue}": 1 for queues in ROLES.values() for queue in queues}
+    assert client.asked == {"list": 1, "system": 1, "attributes": 1, **queues}
