@@ -48,7 +48,10 @@ async def test_a_later_end_takes_the_place_of_an_earlier_one(catalog, batch_id):
 
 async def test_documents_of_a_batch_are_counted_by_where_they_stand(catalog, batch_id):
     """As their rows say; nothing of an unknown batch."""
-    done, pending = done_record(batch_id, 0), done_record(batch_id, 1).model_copy(update={"status": DocumentStatus.PENDING})
+    done, pending = (
+        done_record(batch_id, 0),
+        done_record(batch_id, 1).model_copy(update={"status": DocumentStatus.PENDING}),
+    )
     await catalog.add_documents([done, pending])
 
     assert await catalog.count_documents(batch_id) == Counts(total=2, done=1, pending=1)

@@ -17,12 +17,13 @@ from api.streams.clients import OpenStreams, StreamClient
 from api.streams.wording import Wording
 from ingather.domain.api_keys import key_hash, new_key
 from ingather.domain.artifact import encode
-from ingather.domain.keys import artifact_key
+from ingather.domain.keys import artifact_key, sheet_csv_key, sheet_rows_key, skipped_files_key
 from ingather.models.accounts import ApiKey, Scope, Tenant, User
-from ingather.models.batch import BatchRecord
+from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts
 from ingather.models.content import ParsedDocument
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.identity import file_id_for
+from ingather.models.sheets import SheetObject, SheetUpload, UploadType
 from ingather.models.source import Connection, SourceType
 from ingather.settings import AuthSettings, Settings
 from tests.support.api import ApiInProcess, api_in_process
@@ -120,6 +121,7 @@ async def _furnish(world: TwoTenants) -> None:
         "connection_id": "shelf-1",
     }
     await _make_source_job(world)
+    await _make_sheets(world)
     page = await world.call("owner", "GET", "/v1/batches", params={"limit": 1})
     world.cursors["/v1/batches"] = page.json()["next_cursor"]
     for path in ("/v1/audit", "/v1/users", "/v1/api-keys", "/v1/connections"):
@@ -138,6 +140,32 @@ async def _make_source_job(world: TwoTenants) -> None:
     body = {"user_id": user, "name": f"{SECRET_WORD} job", "file_selections": [selection]}
     job = (await world.call("owner", "POST", "/batch/jobs", json=body)).json()
     world.ids |= {"source jobs/user_id": user, "source jobs/job_id": job["job_id"]}
+
+
+async def _make_sheets(world: TwoTenants) -> None:
+    """A batch of scanned sheets that ended, with its results."""
+    batch_id, api = str(uuid.uuid4()), world.api
+    stored = SheetObject(key=f"uploads/{OWNER}/{batch_id}/whole", filename=f"{SECRET_WORD}.zip", size_bytes=1)
+    upload = SheetUpload(
+        batch_id=batch_id,
+        tenant_id=OWNER,
+        created_by=SECRET_WORD,
+        upload_type=UploadType.ZIP_WITH_QR,
+        objects=(stored,),
+    )
+    await api.parts.sheets.submit(upload)
+    for key in (
+        sheet_csv_key(OWNER, batch_id, 1),
+        sheet_rows_key(OWNER, batch_id, 1),
+        skipped_files_key(OWNER, batch_id),
+    ):
+        await api.blobs.put(key, SECRET_WORD.encode())
+    counts = Counts(total=1, done=1)
+    summary = BatchSummary(
+        batch_id=batch_id, state=BatchState.COMPLETED, counts=counts, version=1, ended_at=datetime.now(UTC)
+    )
+    await api.catalog.finish_batch(summary)
+    world.ids["scanned sheets/batch_id"] = batch_id
 
 
 async def _store_document(world: TwoTenants, batch_id: str, file_id: str) -> None:
