@@ -98,8 +98,11 @@ class EngineOverviews:
     async def _read(self, _key: None) -> EngineOverview:
         names = [queue for queues in ROLES.values() for queue in queues]
         async with _translated(self._timeout):
-            version, missing, (work, is_whole), *queues = await asyncio.gather(
-                self._server_version(), self._missing_attributes(), self._work(), *map(self._queue, names)
+            version, missing, (work, is_whole), queues = await asyncio.gather(
+                self._server_version(),
+                self._missing_attributes(),
+                self._work(),
+                asyncio.gather(*map(self._queue, names)),
             )
         return EngineOverview(version, missing, tuple(queues), work, is_whole)
 

@@ -11,7 +11,8 @@ import httpx
 import numpy as np
 from fastapi import FastAPI
 
-from api.app import build_app, build_parts
+from api.app import build_app
+from api.composition import build_parts
 from api.dependencies import ApiParts
 from api.engine import BatchClosedError, EngineStatus, Presence
 from api.engine_overview import EngineOverview, QueueState, TenantWork, add_up

@@ -135,7 +135,7 @@ async def show_limits(request: Request, api: Api, part: Annotated[str, Query(ali
     answer, stats = await together(
         api.send("GET", "/v1/limits"), api.soon("/v1/stats", PATIENT_SECONDS if is_part else AT_ONCE_SECONDS)
     )
-    used = {"uses": in_use(answer.body, stats, answer.headers), "asked_in_vain": stats is None and not is_part}
+    used: Json = {"uses": in_use(answer.body, stats, answer.headers), "asked_in_vain": stats is None and not is_part}
     if is_part:
         return fragment(request, "limits_used.html", **used)
     return await page(request, api, "limits.html", title="Limits", groups=in_words(answer.body), **used)

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from starlette.requests import HTTPConnection
 
-from api.app import build_tokens
+from api.composition import build_tokens
 from api.routes.events import follow_batch
 from api.tickets import OPENED_WITHIN, stream_of_batch
 from ingather.domain.api_keys import key_id_of
