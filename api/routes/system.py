@@ -10,7 +10,7 @@ from api.service.system import SystemReport
 from ingather.models.accounts import Scope
 from ingather.models.engine import ROLES
 
-router = APIRouter(prefix="/v1/system", tags=["service"], route_class=GuardedRoute)
+router = APIRouter(prefix="/v1/system", tags=["administration"], route_class=GuardedRoute)
 
 
 class WorkerView(BaseModel):

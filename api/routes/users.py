@@ -136,6 +136,7 @@ async def read_user(parts: Parts, caller: CurrentCaller, user_id: str) -> UserVi
 @router.patch("/users/{user_id}", dependencies=[Depends(require_json)])
 async def edit_user(parts: Parts, caller: CurrentCaller, user_id: str, body: UserChanges) -> UserView:
     """Change what a user may do, its password, or whether it is let in at all. Needs the scope `admin`."""
+    await parts.accounts.user(caller, user_id)
     if not any(value is not None for _, value in body):
         raise invalid("#", "Name what to change.", "nothing_to_change")
     edited = await parts.accounts.edit_user(
