@@ -47,7 +47,7 @@ class AsgiSocket:
     def say(self, said: object) -> None:
         self.said.put_nowait({"type": "websocket.receive", "text": said if isinstance(said, str) else json.dumps(said)})
 
-    async def next(self, seconds: float = 20) -> Json:
+    async def next(self, seconds: float = 60) -> Json:
         """The next message. Raises ``ClosedError`` where there is none any more."""
         message = await asyncio.wait_for(self._news.get(), seconds)
         if message["type"] == "websocket.close":
@@ -102,4 +102,4 @@ async def asgi_socket(
     finally:
         socket.takes.set()
         socket.said.put_nowait({"type": "websocket.disconnect", "code": 1001})
-        await asyncio.wait_for(serving, 20)
+        await asyncio.wait_for(serving, 60)

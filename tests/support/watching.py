@@ -48,7 +48,7 @@ class Watcher:
             self.is_closed = True
             self._news.set()
 
-    async def until(self, condition: Callable[["Watcher"], bool], seconds: float = 10.0) -> None:
+    async def until(self, condition: Callable[["Watcher"], bool], seconds: float = 60.0) -> None:
         """Wait until a condition holds; the failure shows what was seen."""
         try:
             async with asyncio.timeout(seconds):
@@ -58,10 +58,10 @@ class Watcher:
         except TimeoutError:
             raise AssertionError(f"not seen in {seconds} s; seen: {self.names}") from None
 
-    async def sees(self, name: str, count: int = 1, seconds: float = 10.0) -> None:
+    async def sees(self, name: str, count: int = 1, seconds: float = 60.0) -> None:
         await self.until(lambda watcher: watcher.names.count(name) >= count, seconds)
 
-    async def closes(self, seconds: float = 10.0) -> None:
+    async def closes(self, seconds: float = 60.0) -> None:
         await self.until(lambda watcher: watcher.is_closed, seconds)
 
     async def leave(self) -> None:
