@@ -232,7 +232,7 @@ class WebhookService:
         if not webhook.is_enabled:
             raise InvalidStateError(
                 "The webhook is switched off, so nothing is sent to it.",
-                action="Switch it on with PATCH /v1/webhooks/{id}, then redeliver.",
+                action="Switch it on with PATCH /v1/webhook-endpoints/{id}, then redeliver.",
                 current_status="disabled",
             )
         now = datetime.now(UTC)

@@ -218,7 +218,7 @@ async def test_a_batch_may_name_a_webhook_of_its_own():
         assert made.headers["ingather-webhook-secret"].startswith("whsec_")
         assert "ingather-webhook-secret" not in (await post(api, body)).headers
         batch_id, spec = await batch_of(api)
-        [hook] = (await api.http.get("/v1/webhooks", params={"batch_id": batch_id})).json()["data"]
+        [hook] = (await api.http.get("/v1/webhook-endpoints", params={"batch_id": batch_id})).json()["data"]
         assert (hook["url"], spec.is_heard) == ("https://example.com/hook", True)
         assert (await post(api, body | {"webhook_url": "ftp://example.com"})).status_code == 422
 
