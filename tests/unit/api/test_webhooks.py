@@ -229,10 +229,12 @@ async def test_a_secret_of_ones_own_signs(api):
         accepted = await api.submit(webhook_url=hook.url, webhook_secret=secret)
         [webhook] = (await api.http.get("/v1/webhook-endpoints", params={"batch_id": accepted["id"]})).json()["data"]
         assert (await api.http.post(f"/v1/webhook-endpoints/{webhook['webhook_id']}/test")).json()["ok"] is True
-    bad = {"webhook_url": hook.url, "webhook_secret": "hunter2", "open": True}
-    refused = await api.http.post("/v1/batches", json=bad)
-    assert refused.status_code == 422
-    assert "hunter2" not in refused.text
+    for bad in ("hunter2", "whsec_" + "hunter2x" * 3, "whsec_" + "hunter2x" * 4 + "A", secret.rstrip("=")):
+        refused = await api.http.post(
+            "/v1/batches", json={"webhook_url": hook.url, "webhook_secret": bad, "open": True}
+        )
+        assert refused.status_code == 422
+        assert bad not in refused.text
 
 
 async def test_a_batch_is_heard_where_somebody_listens(api):
