@@ -221,6 +221,16 @@ async def test_a_batch_names_an_address_of_its_own(api):
     assert "abc" not in spec.model_dump_json()
 
 
+async def test_a_dry_run_refuses_the_address_that_a_submission_would():
+    """And registers none that it takes."""
+    async with api_in_process(settings(allow_private=False)) as api:
+        for url, status in (("http://127.0.0.1/", 422), (HOOK["url"], 200)):
+            body = {"webhook_url": url, "documents": [{"filename": "a.txt", "content": "aGVsbG8="}]}
+            answer = await api.http.post("/v1/batches?dry_run=true", json=body)
+            assert answer.status_code == status, answer.text
+        assert await api.catalog.webhooks.list_all(10) == []
+
+
 async def test_a_secret_of_ones_own_signs(api):
     """It is not shown again; one of another form is refused without being quoted."""
     async with receiver() as hook:
