@@ -141,6 +141,16 @@ async def test_a_batch_that_takes_longer_than_the_client_waits_is_answered_202(a
     assert response.json()["status"] == "processing"
 
 
+async def test_a_client_that_does_not_wait_is_answered_at_once(api):
+    """``wait=0`` is no wait, and not the longest one."""
+
+    async def is_asked(_batch_id):
+        raise AssertionError("it was waited for")
+
+    api.engine.on_wait = is_asked
+    assert (await post(api, {"requests": requests("summarize")}, prefer="wait=0")).status_code == 202
+
+
 async def test_a_process_that_goes_away_lets_its_clients_go(api):
     """202: the batch is durable, and any other process tells how it ends."""
 
