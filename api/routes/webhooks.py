@@ -294,8 +294,10 @@ async def redeliver(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Send an event again, on a new schedule and under its own event id. One still under way is given up for it."""
-    again = await parts.webhooks.redeliver(caller, webhook_id, delivery_id, key=idempotency_key)
+    again, was_replayed = await parts.webhooks.redeliver(caller, webhook_id, delivery_id, key=idempotency_key)
     headers = {"Location": f"/v1/webhook-endpoints/{webhook_id}/deliveries/{again.delivery_id}"}
+    if was_replayed:
+        headers["Idempotency-Replayed"] = "true"
     content = orjson.dumps(_delivery_view(again).model_dump(mode="json"))
     return Response(content, status_code=202, headers=headers, media_type="application/json")
 

@@ -166,6 +166,7 @@ async def test_an_event_is_sent_again(api):
         await api.http.post(f"{path}/deliveries/{sent}/redeliver", headers={"Idempotency-Key": "k"}) for _ in range(2)
     ]
     assert (again.status_code, again.json()) == (202, replay.json())
+    assert ["idempotency-replayed" in each.headers for each in (again, replay)] == [False, True]
     assert again.json()["redelivery_of"] == sent
     [started] = api.engine.deliveries.values()
     assert (started.delivery_id, started.redelivery_of) == (again.json()["delivery_id"], sent)
