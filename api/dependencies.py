@@ -161,8 +161,13 @@ def get_wait_seconds(
     prefer: Annotated[str | None, Header(description="`wait=N`: answer when it is done, at most N seconds.")] = None,
 ) -> float:
     """Seconds a client is ready to wait (RFC 7240), at most a minute; 0 when it did not say."""
+    return asked_wait(prefer) or 0.0
+
+
+def asked_wait(prefer: str | None) -> float | None:
+    """The same where it makes a difference whether a client said 0 or nothing, which is None."""
     match = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", prefer or "", re.IGNORECASE)
-    return min(float(match.group(1)), MAX_WAIT_SECONDS) if match else 0.0
+    return min(float(match.group(1)), MAX_WAIT_SECONDS) if match else None
 
 
 def get_page_size(

@@ -62,7 +62,8 @@ def _set_up_libraries(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("botocore", "urllib3", "httpx", "httpcore"):
+    # Beside being many, their lines quote addresses and headers, and either may hold a credential.
+    for chatty in ("botocore", "urllib3", "httpx", "httpcore", "httpx2", "httpcore2", "openai"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

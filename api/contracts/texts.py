@@ -26,7 +26,7 @@ from api.dependencies import (
     IdempotencyKey,
     Parts,
     TenantHeader,
-    get_wait_seconds,
+    asked_wait,
     require_json,
     require_not_draining,
 )
@@ -259,7 +259,8 @@ def _key_of(batch_id: str | None, idempotency_key: str | None) -> str | None:
 def _seconds_to_wait(prefer: str | None, most: float) -> float:
     if prefer and "respond-async" in prefer.lower():
         return 0.0
-    return min(get_wait_seconds(prefer) or most, most)
+    asked = asked_wait(prefer)
+    return most if asked is None else min(asked, most)
 
 
 async def _record(parts: ApiParts, caller: Caller, name: str) -> BatchRecord:

@@ -33,7 +33,7 @@ MENU: tuple[Entry, ...] = (
     Entry("/submit", "Submit", "upload"),
     Entry("/search", "Search", "search"),
     Entry("/connections", "Connections", "plug", ("/connections/",), is_apart=True),
-    Entry("/webhooks", "Webhooks", "bell", ("/webhooks/",), route="/v1/webhooks"),
+    Entry("/webhooks", "Webhooks", "bell", ("/webhooks/",), route="/v1/webhook-endpoints"),
     Entry("/limits", "Limits", "gauge"),
     Entry("/keys", "Keys", "key", ("/keys/",), is_apart=True),
     Entry("/users", "Users", "people", ("/users/",), scope="admin"),

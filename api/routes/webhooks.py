@@ -1,4 +1,4 @@
-"""``/v1/webhooks``: where events of batches are sent. A secret is shown once, when it is made."""
+"""``/v1/webhook-endpoints``: where events of batches are sent. A secret is shown once, when it is made."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ from ingather.models.webhook import (
 )
 from ingather.ports.webhooks import DeliveryFilter
 
-router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=GuardedRoute)
+router = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"], route_class=GuardedRoute)
 
 _EXAMPLE: JsonDict = {
     "url": "https://hooks.example.org/ingather",
@@ -182,7 +182,7 @@ async def create_webhook(
     made = await parts.webhooks.create(
         caller, body.url, event_types=body.event_types, description=body.description, key=idempotency_key
     )
-    headers = {"Location": f"/v1/webhooks/{made.webhook.webhook_id}"}
+    headers = {"Location": f"/v1/webhook-endpoints/{made.webhook.webhook_id}"}
     if made.was_replayed:
         headers["Idempotency-Replayed"] = "true"
     return _with_secret(made, 201, headers)
@@ -294,8 +294,10 @@ async def redeliver(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Send an event again, on a new schedule and under its own event id. One still under way is given up for it."""
-    again = await parts.webhooks.redeliver(caller, webhook_id, delivery_id, key=idempotency_key)
-    headers = {"Location": f"/v1/webhooks/{webhook_id}/deliveries/{again.delivery_id}"}
+    again, was_replayed = await parts.webhooks.redeliver(caller, webhook_id, delivery_id, key=idempotency_key)
+    headers = {"Location": f"/v1/webhook-endpoints/{webhook_id}/deliveries/{again.delivery_id}"}
+    if was_replayed:
+        headers["Idempotency-Replayed"] = "true"
     content = orjson.dumps(_delivery_view(again).model_dump(mode="json"))
     return Response(content, status_code=202, headers=headers, media_type="application/json")
 

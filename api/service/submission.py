@@ -157,12 +157,16 @@ class SubmissionService:
         return Accepted(snapshot, is_replay, tally.size_bytes, tally.document_count, webhook_secret=secret)
 
     async def preview(self, tenant_id: str, feed: Feed) -> SubmissionPreview:
-        """Read a submission and keep nothing."""
+        """Read a submission and keep nothing. Raises what ``submit`` would for its spec."""
         limits = await self.receiving.limits_for(tenant_id)
         intake, lines = PreviewIntake(limits), PreviewLines()
         reception = Reception(intake, lines, limits)
-        spec = await feed(reception)
-        for upload_id in spec.uploads if spec else ():
+        spec = await feed(reception) or SubmissionSpec()
+        # Of a batch that is never made: nothing is registered.
+        self._webhook(_Claim(tenant_id, CONTRACT, str(uuid_utils.uuid7()), "anonymous"), spec)
+        self._pipeline(spec.pipeline or (await self.tenants.get(tenant_id)).pipeline, CONTRACT)
+        self._options(spec.options)
+        for upload_id in spec.uploads:
             upload = await self.uploads.finished(upload_id, tenant_id)
             await intake.begin(upload.filename)
             await intake.write(await self.uploads.head_of(upload))

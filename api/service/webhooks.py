@@ -221,10 +221,10 @@ class WebhookService:
 
     async def redeliver(
         self, caller: Caller, webhook_id: str, delivery_id: str, *, key: str | None = None
-    ) -> WebhookDelivery:
+    ) -> tuple[WebhookDelivery, bool]:
         """Send an event again, from now on, under its own id. A delivery still under way is given up for the new one.
 
-        Raises ``WebhookNotFoundError``, ``DeliveryNotFoundError``, ``InvalidStateError`` for an endpoint that is
+        Answers the new delivery, and whether the same request had made it before. Raises ``WebhookNotFoundError``, ``DeliveryNotFoundError``, ``InvalidStateError`` for an endpoint that is
         switched off, ``EngineUnavailableError``.
         """
         origin = await self.delivery(caller.tenant_id, webhook_id, delivery_id)
@@ -232,13 +232,13 @@ class WebhookService:
         if not webhook.is_enabled:
             raise InvalidStateError(
                 "The webhook is switched off, so nothing is sent to it.",
-                action="Switch it on with PATCH /v1/webhooks/{id}, then redeliver.",
+                action="Switch it on with PATCH /v1/webhook-endpoints/{id}, then redeliver.",
                 current_status="disabled",
             )
         now = datetime.now(UTC)
         again = delivery_id_for(webhook_id, origin.event_id, f"{delivery_id}\n{check_key(key) or uuid.uuid4().hex}")
         if (known := await self.webhooks.get_delivery(caller.tenant_id, again)) is not None:
-            return known
+            return known, True
         wanted = DeliveryInput(
             tenant_id=caller.tenant_id, webhook_id=webhook_id, delivery_id=again, redelivery_of=delivery_id
         )
@@ -250,7 +250,7 @@ class WebhookService:
             AuditType.WEBHOOK_REDELIVERED, webhook, caller.actor, now, delivery_id=again, event_type=origin.event_type
         )
         await self.audit.record([event])
-        return await self.delivery(caller.tenant_id, webhook_id, again)
+        return await self.delivery(caller.tenant_id, webhook_id, again), False
 
     # --- One batch -----------------------------------------------------------------------------
 

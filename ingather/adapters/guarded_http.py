@@ -23,6 +23,7 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 """Between two pieces of an answer."""
 MAX_CONNECTIONS = 50
+_HIGHEST_PORT = 65_535
 
 
 class AddressRefusedError(Exception):
@@ -33,18 +34,21 @@ def check_url(url: str, *, allow_private: bool = False) -> httpx.URL:
     """The address, as far as it can be judged without asking anybody. Raises ``AddressRefusedError``."""
     try:
         parsed = httpx.URL(url)
+        host = parsed.host  # a name in Punycode is decoded, and judged, only here
     except (httpx.InvalidURL, ValueError) as error:
         raise AddressRefusedError("It is not an address.") from error
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
+    if parsed.scheme not in {"http", "https"} or not host:
         raise AddressRefusedError("An address begins with http:// or https:// and names a host.")
+    if parsed.port is not None and not 0 < parsed.port <= _HIGHEST_PORT:
+        raise AddressRefusedError(f"An address has a port from 1 to {_HIGHEST_PORT}.")
     if parsed.userinfo:
         raise AddressRefusedError("An address holds no user name and password.")
     try:
-        is_refused = not allow_private and not is_public(parsed.host)
+        is_refused = not allow_private and not is_public(host)
     except ValueError:
         is_refused = False  # a name: what it resolves to is checked when it is connected to
     if is_refused:
-        raise AddressRefusedError(f"{parsed.host} is not an address of the public Internet.")
+        raise AddressRefusedError(f"{host} is not an address of the public Internet.")
     return parsed
 
 

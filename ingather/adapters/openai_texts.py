@@ -165,6 +165,8 @@ class OpenAiTexts:
                     timeout=self._timeout.total_seconds(),
                     max_retries=0,
                 )
+                # The same goes for whom it would say to act for.
+                self._client.organization = self._client.project = None
             return self._client
 
     def _response_format(self, task: TextTask) -> dict[str, Any] | None:

@@ -47,7 +47,9 @@ class HttpWebhookSender:
             error = f"It did not answer within {self._seconds:g} seconds."
         except AddressRefusedError as refusal:
             error = str(refusal)
-        except (httpx.HTTPError, httpx.InvalidURL) as problem:
+        except (httpx.HTTPError, ValueError, httpx.InvalidURL) as problem:
+            # A ValueError comes of an address or a secret that got here past its check: no other attempt cures it,
+            # and an error would be tried for ever where an answer costs one attempt.
             error = f"It could not be reached ({type(problem).__name__})."
         if status is not None and not 200 <= status < 300:
             error = _refusal(status)

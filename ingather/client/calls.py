@@ -539,7 +539,7 @@ def delete_connection(connection_id: str) -> Call[None]:
 
 def webhooks(*, batch_id: str | None = None) -> Listing[Webhook]:
     """Webhooks, newest first: those of all batches, or the one that a batch named. Their secrets are not told."""
-    return _pages("/v1/webhooks", Webhook.from_json, batch_id=batch_id)
+    return _pages("/v1/webhook-endpoints", Webhook.from_json, batch_id=batch_id)
 
 
 def create_webhook(
@@ -562,7 +562,7 @@ def create_webhook(
         InvalidRequestError: the address leads where this deployment sends nothing.
     """
     body = {"url": url, "event_types": list(event_types), **_given(description=description)}
-    return _creation("/v1/webhooks", body, Webhook.from_json, idempotency_key)
+    return _creation("/v1/webhook-endpoints", body, Webhook.from_json, idempotency_key)
 
 
 def webhook(webhook_id: str) -> Call[Webhook]:
@@ -596,7 +596,7 @@ def test_webhook(webhook_id: str) -> Call[WebhookTest]:
 
 def delete_webhook(webhook_id: str) -> Call[None]:
     """Forget it, its secret and its log. What is on its way to it is given up."""
-    return _deletion("/v1/webhooks", webhook_id)
+    return _deletion("/v1/webhook-endpoints", webhook_id)
 
 
 def deliveries(
@@ -940,7 +940,7 @@ def _connection(connection_id: str) -> str:
 
 
 def _webhook(webhook_id: str) -> str:
-    return f"/v1/webhooks/{_segment(webhook_id)}"
+    return f"/v1/webhook-endpoints/{_segment(webhook_id)}"
 
 
 def _delivery(webhook_id: str, delivery_id: str) -> str:

@@ -8,6 +8,9 @@ from ingather.models.text import TextTask
 _VERSION = 1
 """Rises when kept answers mean something else."""
 
+_LEAST_PART = 5
+"""Sentences that fill no more than one in so many of the words there are room for are no summary."""
+
 
 def text_digest(identity: str, task: TextTask) -> str:
     """SHA-256 over the processor, the operation, what is wanted of it, and the text.
@@ -21,12 +24,13 @@ def text_digest(identity: str, task: TextTask) -> str:
 
 
 def cut_to_words(text: str, most: int) -> str:
-    """The text, or as many whole sentences of it as fit into ``most`` words; without one, its first words."""
+    """The text, or as many whole sentences of it as fit into ``most`` words; where they are next to nothing, its first words."""
     words = text.split()
     if len(words) <= most:
         return text.strip()
     kept = words[:most]
-    for end in range(len(kept), 0, -1):
+    # What ends that early may well be an abbreviation, and says too little in any case.
+    for end in range(len(kept), most // _LEAST_PART, -1):
         if kept[end - 1].rstrip("\"'”’)»").endswith((".", "!", "?", "…", "。", "！", "？")):
             return " ".join(kept[:end])
     return " ".join(kept) + " …"

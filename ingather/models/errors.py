@@ -387,14 +387,14 @@ class WebhookNotFoundError(RequestError):
     code = "webhook_not_found"
     title = "No such webhook"
     http_status = 404
-    advice = "Check the id; list webhooks with GET /v1/webhooks."
+    advice = "Check the id; list webhooks with GET /v1/webhook-endpoints."
 
 
 class DeliveryNotFoundError(RequestError):
     code = "delivery_not_found"
     title = "No such delivery"
     http_status = 404
-    advice = "Check the id; list deliveries with GET /v1/webhooks/{id}/deliveries. Old ones are removed."
+    advice = "Check the id; list deliveries with GET /v1/webhook-endpoints/{id}/deliveries. Old ones are removed."
 
 
 class TooManyWebhooksError(RequestError):

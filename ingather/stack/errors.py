@@ -14,7 +14,7 @@ class DataDirectoryInUseError(StackError):
 
 
 class PortTakenError(StackError):
-    """A port asked for by name is in use."""
+    """A port asked for by name is in use, or another server took the one that was chosen."""
 
 
 class PartFailedError(StackError):

@@ -28,8 +28,25 @@ async def http_get(port: int, path: str) -> tuple[int, bytes]:
     return await http_request("GET", port, path, {})
 
 
+async def http_headers(port: int, path: str) -> tuple[int, dict[str, str]]:
+    """Status and headers of a loopback GET, names in lower case; status 0 when the server hung up without an answer."""
+    head, _ = await _exchange("GET", port, path, {})
+    fields = (line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:])
+    return _status(head), {name.strip().lower(): value.strip() for name, _, value in fields}
+
+
 async def http_request(method: str, port: int, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
     """Status and body of a loopback request without a body of its own."""
+    head, body = await _exchange(method, port, path, headers)
+    return _status(head), body
+
+
+def _status(head: bytes) -> int:
+    return int(head.split(b" ", 2)[1]) if head else 0
+
+
+async def _exchange(method: str, port: int, path: str, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """Head and body of the answer."""
     reader, writer = await asyncio.open_connection(LOOPBACK, port)
     try:
         lines = [f"{method} {path} HTTP/1.0", f"Host: {LOOPBACK}:{port}", "Connection: close"]
@@ -39,7 +56,7 @@ async def http_request(method: str, port: int, path: str, headers: Mapping[str, 
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     finally:
         writer.close()
-    return int(head.split(b" ", 2)[1]) if head else 0, body
+    return head, body
 
 
 async def http_json(port: int, path: str) -> dict[str, Any]:

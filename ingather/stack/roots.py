@@ -1,5 +1,6 @@
 """Our own processes as parts of the stack: the API and the workers."""
 
+import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,8 +8,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_QUEUE, TEXT_QUEUE, WORKFLOW_QUEUE
+from ingather.stack.errors import PortTakenError
 from ingather.stack.ports import LOOPBACK
-from ingather.stack.probes import http_get, http_json, until
+from ingather.stack.probes import http_headers, http_json, until
 from ingather.stack.process import Command
 from ingather.stack.temporal import NAMESPACE
 
@@ -17,6 +19,9 @@ _PYTHON = (sys.executable, "-P", "-m")
 
 API_DRAIN_SECONDS = 4
 WORKER_GRACE_SECONDS = 10
+
+MARK_HEADER = "Ingather-Stack"
+"""In every answer of an embedded stack's API: whose it is."""
 
 QUEUE_KINDS = {
     WORKFLOW_QUEUE: "TASK_QUEUE_TYPE_WORKFLOW",
@@ -36,6 +41,8 @@ class ApiPart:
     port: int
     log_path: Path
     environment: Mapping[str, str] = field(repr=False)
+    mark: str = field(default_factory=lambda: secrets.token_hex(8))
+    """No secret; no other stack's API has it."""
     name: str = "api"
     grace_seconds: float = API_DRAIN_SECONDS + 2.0
 
@@ -47,15 +54,25 @@ class ApiPart:
         # The access log stays off: its lines carry query strings.
         argv = [*_PYTHON, "uvicorn", "--factory", "api.app:create_app", "--host", LOOPBACK, "--port", str(self.port)]
         argv += ["--timeout-graceful-shutdown", str(API_DRAIN_SECONDS), "--no-access-log", "--no-server-header"]
+        argv += ["--header", f"{MARK_HEADER}:{self.mark}"]
         argv += ["--ws-max-size", str(64 * 1024), "--ws-per-message-deflate", "false", "--log-level", "warning"]
         return Command(self.name, tuple(argv), self.log_path, self.environment, unset=_temporal_variables())
 
     async def wait_ready(self, pid: int) -> None:  # noqa: ARG002 - part of the protocol
-        """Ready when it listens; whether its dependencies do is the question ``/readyz`` answers."""
+        """Ready when it listens; whether its dependencies do is the question ``/readyz`` answers.
+
+        Raises ``PortTakenError`` where somebody else answers: a stack that starts at the same moment may have found the
+        same port free, and has it now.
+        """
         await until(self._alive)
 
     async def _alive(self) -> bool:
-        status, _ = await http_get(self.port, "/livez")
+        status, headers = await http_headers(self.port, "/livez")
+        if status and headers.get(MARK_HEADER.lower()) != self.mark:
+            raise PortTakenError(
+                f"Another server took port {self.port} while the API was starting. Start again: it takes a free port,"
+                " or choose one with --port."
+            )
         return status == 200
 
     def clean_up(self) -> None:

@@ -16,8 +16,8 @@ async def test_a_batch_tells_its_webhooks_what_happens_to_it(visitor):
     asks when it comes is answered that the batch has ended.
     """
     async with receiver() as hook:
-        made = await visitor.post("/v1/webhooks", {"url": hook.url}, 201)
-        own = await visitor.post("/v1/webhooks", {"url": hook.url, "event_types": ["batch.failed"]}, 201)
+        made = await visitor.post("/v1/webhook-endpoints", {"url": hook.url}, 201)
+        own = await visitor.post("/v1/webhook-endpoints", {"url": hook.url, "event_types": ["batch.failed"]}, 201)
         hook.secrets = [made["secret"], OWN_SECRET]
         batch_id = await visitor.submit(notes(2, "hookworm"), webhook_url=hook.url, webhook_secret=OWN_SECRET)
 
@@ -28,7 +28,7 @@ async def test_a_batch_tells_its_webhooks_what_happens_to_it(visitor):
         await until_async(told, 90)
         events = {event["type"]: event for event in hook.received if event["batch_id"] == batch_id}
         for webhook in (made, own):
-            await visitor.http.delete(f"/v1/webhooks/{webhook['webhook_id']}")
+            await visitor.http.delete(f"/v1/webhook-endpoints/{webhook['webhook_id']}")
     assert events["batch.completed"]["data"]["counts"]["done"] == 2
     assert len({event["id"] for event in hook.received if event["batch_id"] == batch_id}) == 2
     assert "hookworm" not in str(events)

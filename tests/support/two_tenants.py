@@ -136,7 +136,7 @@ async def _furnish(world: TwoTenants) -> None:
     await _make_uploads(world)
     page = await world.call("owner", "GET", "/v1/batches", params={"limit": 1})
     world.cursors["/v1/batches"] = page.json()["next_cursor"]
-    for path in ("/v1/audit", "/v1/users", "/v1/api-keys", "/v1/connections", "/v1/webhooks"):
+    for path in ("/v1/audit", "/v1/users", "/v1/api-keys", "/v1/connections", "/v1/webhook-endpoints"):
         page = await world.call("owner", "GET", path, params={"limit": 1})
         world.cursors[path] = page.json()["next_cursor"]
 
@@ -145,7 +145,7 @@ async def _make_webhooks(world: TwoTenants) -> None:
     """Two endpoints; what was sent to the second is in its log."""
     for _ in range(2):
         body = {"url": f"https://{SECRET_WORD}.example/hook", "description": SECRET_WORD}
-        webhook = (await world.call("owner", "POST", "/v1/webhooks", json=body)).json()
+        webhook = (await world.call("owner", "POST", "/v1/webhook-endpoints", json=body)).json()
     now = datetime.now(UTC)
     delivery = WebhookDelivery(
         delivery_id=str(uuid.uuid4()),

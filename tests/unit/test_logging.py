@@ -51,6 +51,15 @@ def test_lines_below_the_level_are_not_written(capsys):
     assert lines(capsys) == []
 
 
+@pytest.mark.parametrize("client", ["httpx", "httpcore.http11", "httpx2", "httpcore2.http11", "openai._base_client"])
+def test_clients_do_not_tell_where_they_went(capsys, client):
+    """An address may hold a credential, and headers may: not even a setting for debugging shows them."""
+    configure_logging("json", "debug")
+    logging.getLogger(client).info("HTTP Request: POST https://u:secret@models.example/v1")
+    logging.getLogger(client).debug("send_request_headers")
+    assert lines(capsys) == []
+
+
 @pytest.mark.parametrize("extra", ["temporal_activity", "temporal_workflow"])
 def test_temporals_own_lines_name_the_batch(capsys, extra):
     """A library that knows the workflow alone is read for the batch in its id."""

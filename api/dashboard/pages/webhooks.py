@@ -48,7 +48,7 @@ def outcome_of(attempt: Json) -> str:
 @public
 async def list_webhooks(request: Request, api: Api, cursor: str = "") -> Response:
     """The tenant's webhooks."""
-    listed = await api.get("/v1/webhooks", limit=PAGE_SIZE, cursor=cursor)
+    listed = await api.get("/v1/webhook-endpoints", limit=PAGE_SIZE, cursor=cursor)
     for each in listed["data"]:
         each["tone"], each["standing"] = standing(each)
     return await page(request, api, "webhooks/list.html", title="Webhooks", listed=listed, chosen={"cursor": cursor})
@@ -73,7 +73,7 @@ async def create(request: Request, api: Api) -> Response:
         "event_types": chosen,
     }
     try:
-        made = await api.send("POST", "/v1/webhooks", body, headers=repeated_key(fields))
+        made = await api.send("POST", "/v1/webhook-endpoints", body, headers=repeated_key(fields))
     except ApiRefusal as refusal:
         if refusal.status not in {409, 422}:
             raise
@@ -246,7 +246,7 @@ async def _deliveries(api: PublicApi, webhook_id: str, chosen: Json) -> Json:
 
 
 def _path(webhook_id: str) -> str:
-    return f"/v1/webhooks/{quote(webhook_id, safe='')}"
+    return f"/v1/webhook-endpoints/{quote(webhook_id, safe='')}"
 
 
 def _here(webhook_id: str) -> str:

@@ -243,6 +243,22 @@ async def test_private_addresses_are_not_sent_to():
     await guarded.close()
 
 
+@pytest.mark.parametrize(
+    ("url", "secret"),
+    [
+        ("http://127.0.0.1:65536/", new_secret()),
+        ("http://xn--/", new_secret()),
+        ("http://127.0.0.1:1/", "whsec_" + "A" * 33),
+    ],
+)
+async def test_what_can_never_be_sent_costs_an_attempt(post, url, secret):
+    """A port, a name or a secret that is none is an answer: an error would keep the delivery at its first attempt."""
+    result = await post.sender.send(url, "evt_1", b"{}", [secret])
+    assert result.status_code is None
+    assert result.error is not None
+    assert secret not in result.error
+
+
 async def _reseal(post: Post, webhook, secrets) -> None:
     there = await post.catalog.webhooks.get_webhook(webhook.tenant_id, webhook.webhook_id)
     sealed = post.box.seal(secrets, webhook.owner)

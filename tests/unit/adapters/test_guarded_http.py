@@ -16,7 +16,7 @@ from tests.support.http_stand_in import Told, http_stand_in
     [
         "ftp://example.org/", "file:///etc/passwd", "gopher://example.org/", "http://", "example.org",
         "http://u:p@example.org/", "http://127.0.0.1/", "http://10.0.0.1/", "http://[fe80::1]/", "http://[::ffff:10.0.0.1]/",
-        "http://0.0.0.0/", "http://169.254.169.254/",
+        "http://0.0.0.0/", "http://169.254.169.254/", "http://xn--/", "http://example.org:0/", "http://example.org:65536/",
     ],
 )  # fmt: skip
 def test_what_can_be_told_from_an_address_is(url):

@@ -56,6 +56,16 @@ async def test_an_answer_has_what_was_asked_for_and_no_more_of_it(texts, operati
     assert answer.details == {"usage": {"prompt_tokens": 10, "completion_tokens": 5}}
 
 
+async def test_the_environment_of_another_service_is_not_sent_along(service, monkeypatch):
+    """Key, organization and project lie there for whoever else uses the client."""
+    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "anothers-own")
+    texts = OpenAiTexts(service.url, "small-model")
+    await texts.process(task("summarize"))
+    await texts.close()
+    assert "anothers-own" not in str(service.headers)
+
+
 async def test_sentiment_has_its_three_parts(texts):
     """As the schema says."""
     found = (await texts.process(task("sentiment"))).sentiment

@@ -104,7 +104,7 @@ async def test_lists_hold_ones_own_alone(world):
         "/v1/tenants",
         "/v1/audit",
         "/v1/connections",
-        "/v1/webhooks",
+        "/v1/webhook-endpoints",
     ):
         assert SECRET_WORD in (await world.call("owner", "GET", path)).text, path
         assert SECRET_WORD not in (await world.call("stranger", "GET", path)).text, path

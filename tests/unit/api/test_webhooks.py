@@ -1,4 +1,4 @@
-"""`/v1/webhooks`: what is kept, what is shown once, and what comes of trying; and an address for one batch."""
+"""`/v1/webhook-endpoints`: what is kept, what is shown once, and what comes of trying; and an address for one batch."""
 
 import pytest
 from cryptography.fernet import Fernet
@@ -35,7 +35,7 @@ async def api():
 
 
 async def create(api, body=HOOK, **headers):
-    response = await api.http.post("/v1/webhooks", json=body, headers=headers)
+    response = await api.http.post("/v1/webhook-endpoints", json=body, headers=headers)
     assert response.status_code == 201, response.text
     return response.json()
 
@@ -49,11 +49,11 @@ async def kinds(api) -> list[str]:
 async def test_a_webhook_is_made_shown_changed_and_deleted(api):
     """Its secret is in the first answer and in no other, and the catalog holds it encrypted."""
     made = await create(api)
-    path = f"/v1/webhooks/{made['webhook_id']}"
+    path = f"/v1/webhook-endpoints/{made['webhook_id']}"
     secret = made.pop("secret")
     assert secret.startswith("whsec_")
     assert (await api.http.get(path)).json() == made
-    assert (await api.http.get("/v1/webhooks")).json()["data"] == [made]
+    assert (await api.http.get("/v1/webhook-endpoints")).json()["data"] == [made]
     kept = await api.catalog.webhooks.get_webhook(DEFAULT_TENANT_ID, made["webhook_id"])
     assert secret not in str(kept.model_dump())
     changed = await api.http.patch(path, json={"event_types": [], "is_enabled": False})
@@ -71,10 +71,10 @@ async def test_the_same_request_makes_one_webhook(api):
     """Its repeat is answered without the secret; another payload under the same key is refused."""
     key = {"Idempotency-Key": "k"}
     made = await create(api, **key)
-    again = await api.http.post("/v1/webhooks", json=HOOK, headers=key)
+    again = await api.http.post("/v1/webhook-endpoints", json=HOOK, headers=key)
     assert again.json() == {**made, "secret": None}
     assert again.headers["idempotency-replayed"] == "true"
-    other = await api.http.post("/v1/webhooks", json={**HOOK, "description": "other"}, headers=key)
+    other = await api.http.post("/v1/webhook-endpoints", json={**HOOK, "description": "other"}, headers=key)
     assert other.json()["code"] == "idempotency_key_reused"
 
 
@@ -84,12 +84,12 @@ async def test_the_same_request_makes_one_webhook(api):
 async def test_addresses_that_are_not_public_are_refused_at_once(url):
     """As those of sources are; by pointer and code, without being sent anything."""
     async with api_in_process(settings(allow_private=False)) as api:
-        for method, path in (("POST", "/v1/webhooks"), ("POST", "/v1/batches")):
-            body = {"url": url} if path == "/v1/webhooks" else {"webhook_url": url, "open": True}
+        for method, path in (("POST", "/v1/webhook-endpoints"), ("POST", "/v1/batches")):
+            body = {"url": url} if path == "/v1/webhook-endpoints" else {"webhook_url": url, "open": True}
             refused = await api.http.request(method, path, json=body)
             [problem] = refused.json()["errors"]
             assert (refused.status_code, problem["code"]) == (422, "address_refused")
-            assert problem["pointer"] == ("#/url" if path == "/v1/webhooks" else "#/webhook_url")
+            assert problem["pointer"] == ("#/url" if path == "/v1/webhook-endpoints" else "#/webhook_url")
         assert (await api.http.get("/v1/batches")).json()["data"] == []
 
 
@@ -97,7 +97,7 @@ async def test_a_tenant_has_so_many_webhooks_and_no_more():
     """The refusal names the limit, which is published."""
     async with api_in_process(settings(most=1)) as api:
         await create(api)
-        refused = await api.http.post("/v1/webhooks", json=HOOK)
+        refused = await api.http.post("/v1/webhook-endpoints", json=HOOK)
         assert (refused.status_code, refused.json()["code"]) == (409, "too_many_webhooks")
         assert (await api.http.get("/v1/limits")).json()["max_webhooks"] == 1
         own = TenantLimits(max_webhooks=2).model_dump(exclude_none=True)
@@ -114,7 +114,10 @@ async def test_what_is_sent_is_described(api):
 async def test_without_a_key_nothing_can_be_signed():
     """503 that names the setting; no batch is left behind."""
     async with api_in_process(settings(keys="")) as api:
-        for path, body in (("/v1/webhooks", HOOK), ("/v1/batches", {"open": True, "webhook_url": HOOK["url"]})):
+        for path, body in (
+            ("/v1/webhook-endpoints", HOOK),
+            ("/v1/batches", {"open": True, "webhook_url": HOOK["url"]}),
+        ):
             refused = await api.http.post(path, json=body)
             assert (refused.status_code, refused.json()["code"]) == (503, "credential_key_missing")
             assert "INGATHER_SOURCES__KEYS" in refused.json()["action"]
@@ -126,7 +129,7 @@ async def test_a_test_is_sent_at_once_and_logged(api):
     async with receiver() as hook:
         made = await create(api, {"url": hook.url})
         hook.secrets, hook.answers = [made["secret"]], [Told(204), Told(500), Told(410)]
-        path = f"/v1/webhooks/{made['webhook_id']}"
+        path = f"/v1/webhook-endpoints/{made['webhook_id']}"
         good, bad, gone = [(await api.http.post(f"{path}/test")).json() for _ in range(3)]
     assert (good["ok"], good["status_code"]) == (True, 204)
     assert (bad["ok"], bad["message"]) == (False, "It answered 500.")
@@ -142,7 +145,7 @@ async def test_after_a_rotation_two_signatures_come(api):
     """Also after two in a row: whoever lost an answer loses nothing."""
     async with receiver() as hook:
         made = await create(api, {"url": hook.url})
-        path = f"/v1/webhooks/{made['webhook_id']}"
+        path = f"/v1/webhook-endpoints/{made['webhook_id']}"
         await api.http.post(f"{path}/rotate")
         rotated = (await api.http.post(f"{path}/rotate")).json()
         assert rotated["previous_secret_until"] is not None
@@ -157,12 +160,13 @@ async def test_an_event_is_sent_again(api):
     async with receiver() as hook:
         made = await create(api, {"url": hook.url})
         hook.secrets = [made["secret"]]
-        path = f"/v1/webhooks/{made['webhook_id']}"
+        path = f"/v1/webhook-endpoints/{made['webhook_id']}"
         sent = (await api.http.post(f"{path}/test")).json()["delivery_id"]
     again, replay = [
         await api.http.post(f"{path}/deliveries/{sent}/redeliver", headers={"Idempotency-Key": "k"}) for _ in range(2)
     ]
     assert (again.status_code, again.json()) == (202, replay.json())
+    assert ["idempotency-replayed" in each.headers for each in (again, replay)] == [False, True]
     assert again.json()["redelivery_of"] == sent
     [started] = api.engine.deliveries.values()
     assert (started.delivery_id, started.redelivery_of) == (again.json()["delivery_id"], sent)
@@ -181,11 +185,11 @@ async def test_lists_are_paged(api):
     """Endpoints and deliveries alike; a cursor with other filters is refused."""
     async with receiver() as hook:
         made = [await create(api, {"url": hook.url}) for _ in range(3)]
-        path = f"/v1/webhooks/{made[0]['webhook_id']}/deliveries"
+        path = f"/v1/webhook-endpoints/{made[0]['webhook_id']}/deliveries"
         hook.secrets = [made[0]["secret"]]
         for _ in range(3):
-            await api.http.post(f"/v1/webhooks/{made[0]['webhook_id']}/test")
-    for listed, count in (("/v1/webhooks", 3), (path, 3)):
+            await api.http.post(f"/v1/webhook-endpoints/{made[0]['webhook_id']}/test")
+    for listed, count in (("/v1/webhook-endpoints", 3), (path, 3)):
         first = (await api.http.get(listed, params={"limit": 2})).json()
         rest = (await api.http.get(listed, params={"limit": 2, "cursor": first["next_cursor"]})).json()
         assert len(first["data"] + rest["data"]) == count
@@ -210,12 +214,22 @@ async def test_a_batch_names_an_address_of_its_own(api):
     assert (replay.json()["id"], "ingather-webhook-secret" in replay.headers) == (batch_id, False)
     other = await api.http.post("/v1/batches", json={**body, "webhook_url": "https://example.org/"}, headers=key)
     assert other.json()["code"] == "idempotency_key_reused"
-    [webhook] = (await api.http.get("/v1/webhooks", params={"batch_id": batch_id})).json()["data"]
+    [webhook] = (await api.http.get("/v1/webhook-endpoints", params={"batch_id": batch_id})).json()["data"]
     assert (webhook["url"], webhook["batch_id"]) == (HOOK["url"], batch_id)
-    assert (await api.http.get("/v1/webhooks")).json()["data"] == []
+    assert (await api.http.get("/v1/webhook-endpoints")).json()["data"] == []
     spec = api.engine.specs[batch_id]
     assert spec.is_heard is True
     assert "abc" not in spec.model_dump_json()
+
+
+async def test_a_dry_run_refuses_the_address_that_a_submission_would():
+    """And registers none that it takes."""
+    async with api_in_process(settings(allow_private=False)) as api:
+        for url, status in (("http://127.0.0.1/", 422), (HOOK["url"], 200)):
+            body = {"webhook_url": url, "documents": [{"filename": "a.txt", "content": "aGVsbG8="}]}
+            answer = await api.http.post("/v1/batches?dry_run=true", json=body)
+            assert answer.status_code == status, answer.text
+        assert await api.catalog.webhooks.list_all(10) == []
 
 
 async def test_a_secret_of_ones_own_signs(api):
@@ -224,12 +238,14 @@ async def test_a_secret_of_ones_own_signs(api):
         secret = new_secret()
         hook.secrets = [secret]
         accepted = await api.submit(webhook_url=hook.url, webhook_secret=secret)
-        [webhook] = (await api.http.get("/v1/webhooks", params={"batch_id": accepted["id"]})).json()["data"]
-        assert (await api.http.post(f"/v1/webhooks/{webhook['webhook_id']}/test")).json()["ok"] is True
-    bad = {"webhook_url": hook.url, "webhook_secret": "hunter2", "open": True}
-    refused = await api.http.post("/v1/batches", json=bad)
-    assert refused.status_code == 422
-    assert "hunter2" not in refused.text
+        [webhook] = (await api.http.get("/v1/webhook-endpoints", params={"batch_id": accepted["id"]})).json()["data"]
+        assert (await api.http.post(f"/v1/webhook-endpoints/{webhook['webhook_id']}/test")).json()["ok"] is True
+    for bad in ("hunter2", "whsec_" + "hunter2x" * 3, "whsec_" + "hunter2x" * 4 + "A", secret.rstrip("=")):
+        refused = await api.http.post(
+            "/v1/batches", json={"webhook_url": hook.url, "webhook_secret": bad, "open": True}
+        )
+        assert refused.status_code == 422
+        assert bad not in refused.text
 
 
 async def test_a_batch_is_heard_where_somebody_listens(api):
@@ -237,7 +253,7 @@ async def test_a_batch_is_heard_where_somebody_listens(api):
     assert api.engine.specs[(await api.submit())["id"]].is_heard is False
     webhook = await create(api)
     assert api.engine.specs[(await api.submit(name="b"))["id"]].is_heard is True
-    await api.http.patch(f"/v1/webhooks/{webhook['webhook_id']}", json={"is_enabled": False})
+    await api.http.patch(f"/v1/webhook-endpoints/{webhook['webhook_id']}", json={"is_enabled": False})
     assert api.engine.specs[(await api.submit(name="c"))["id"]].is_heard is False
 
 
@@ -266,6 +282,6 @@ async def test_a_batch_that_was_ended_from_outside_is_told_too(api):
     api.engine.status = status
     for _ in range(2):
         assert (await api.http.get(f"/v1/batches/{batch['id']}")).json()["status"] == "failed"
-    [delivery] = (await api.http.get(f"/v1/webhooks/{webhook['webhook_id']}/deliveries")).json()["data"]
+    [delivery] = (await api.http.get(f"/v1/webhook-endpoints/{webhook['webhook_id']}/deliveries")).json()["data"]
     assert (delivery["event_type"], delivery["payload"]["data"]["problem"]["code"]) == ("batch.failed", "terminated")
     assert list(api.engine.deliveries) == [delivery["delivery_id"]]

@@ -67,7 +67,7 @@ async def test_whoever_may_only_look_sees_nothing_to_do(closed_api):
 
 async def test_the_menu_has_no_place_for_what_is_not_served(api):
     """A page whose route is missing is not linked."""
-    assert ('href="/webhooks"' in await read(api, "/")) is serves(api.app, "/v1/webhooks")
+    assert ('href="/webhooks"' in await read(api, "/")) is serves(api.app, "/v1/webhook-endpoints")
 
 
 # Connections
@@ -137,7 +137,7 @@ async def test_a_webhook_is_made_changed_and_forgotten():
     """Its secret is on the page that made it alone; all events ticked mean those of later versions too."""
     keys = (SecretStr(Fernet.generate_key().decode()),)
     async with api_in_process(Settings(sources=SourceSettings(keys=keys))) as api:
-        if not serves(api.app, "/v1/webhooks"):
+        if not serves(api.app, "/v1/webhook-endpoints"):
             pytest.skip("This deployment serves no webhooks.")
         fields = {
             "url": "https://hooks.example.org/in",
@@ -147,7 +147,7 @@ async def test_a_webhook_is_made_changed_and_forgotten():
         made = (await api.http.post("/webhooks/new", data=fields)).text
         assert '<code id="secret">whsec_' in made
         assert "whsec_" not in (await api.http.post("/webhooks/new", data=fields)).text
-        [webhook] = (await api.http.get("/v1/webhooks")).json()["data"]
+        [webhook] = (await api.http.get("/v1/webhook-endpoints")).json()["data"]
         assert webhook["event_types"] == []
         there = f"/webhooks/{webhook['webhook_id']}"
         await send(api, f"{there}/edit", url=fields["url"], description="mailer", event_types=["batch.failed"])

@@ -141,6 +141,16 @@ async def test_a_batch_that_takes_longer_than_the_client_waits_is_answered_202(a
     assert response.json()["status"] == "processing"
 
 
+async def test_a_client_that_does_not_wait_is_answered_at_once(api):
+    """``wait=0`` is no wait, and not the longest one."""
+
+    async def is_asked(_batch_id):
+        raise AssertionError("it was waited for")
+
+    api.engine.on_wait = is_asked
+    assert (await post(api, {"requests": requests("summarize")}, prefer="wait=0")).status_code == 202
+
+
 async def test_a_process_that_goes_away_lets_its_clients_go(api):
     """202: the batch is durable, and any other process tells how it ends."""
 
@@ -218,7 +228,7 @@ async def test_a_batch_may_name_a_webhook_of_its_own():
         assert made.headers["ingather-webhook-secret"].startswith("whsec_")
         assert "ingather-webhook-secret" not in (await post(api, body)).headers
         batch_id, spec = await batch_of(api)
-        [hook] = (await api.http.get("/v1/webhooks", params={"batch_id": batch_id})).json()["data"]
+        [hook] = (await api.http.get("/v1/webhook-endpoints", params={"batch_id": batch_id})).json()["data"]
         assert (hook["url"], spec.is_heard) == ("https://example.com/hook", True)
         assert (await post(api, body | {"webhook_url": "ftp://example.com"})).status_code == 422
 
