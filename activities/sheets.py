@@ -424,13 +424,16 @@ class SheetActivities:
         groups = groups_of(sheets)
         for number, (code, sheet_count) in enumerate(groups.items(), 1):
             name = "no code" if code is None else f"{'QR code' if by_code else 'task'} {code}"
-            await teller.say(
+            is_taken = await teller.say(
                 f"{number}",
                 f"Processing chunk {number}/{len(groups)}: {name}",
                 round(100 * number / (len(groups) + 1), 1),
                 group_code=code,
                 group_sheets=sheet_count,
             )
+            if not is_taken:
+                # Thousands of groups, some seconds each, would keep the batch from ever being organized.
+                break
         await teller.end(f"Organized {len(sheets)} sheets into {len(groups)} groups")
 
     async def _write_manifest(self, request: OrganizeSheetsInput, sheets: Sequence[GroupedSheet]) -> int:

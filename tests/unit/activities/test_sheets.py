@@ -46,6 +46,7 @@ from ingather.models.errors import (
     ArchiveTooManyEntriesError,
     BatchTooLargeError,
     DocumentEmptyError,
+    EventLogUnavailableError,
     ParserTimeoutError,
 )
 from ingather.models.identity import DEFAULT_TENANT_ID
@@ -104,12 +105,24 @@ UPLOAD = {
 }
 
 
+class AwayLog(InMemorySheetProgress):
+    """Takes nothing, and remembers the stages of which it was to be told."""
+
+    def __init__(self):
+        super().__init__()
+        self.tried = []
+
+    async def tell(self, event):
+        self.tried.append(event.stage.value)
+        raise EventLogUnavailableError("away")
+
+
 class SheetRoom:
     """One batch of sheets, and the activities around it."""
 
-    def __init__(self, limits=None, **options):
+    def __init__(self, limits=None, progress=None, **options):
         self.blobs, self.catalog = InMemoryBlobStore(), InMemoryCatalog()
-        self.progress = InMemorySheetProgress()
+        self.progress = progress or InMemorySheetProgress()
         self.preparer = WatchedPreparer(InProcessPreparer(None))
         self.activities = SheetActivities(
             self.blobs,
@@ -306,6 +319,19 @@ async def test_a_second_attempt_at_a_stage_tells_and_changes_nothing(room):
     await room.finish()
 
     assert (await room.results(), await room.told()) == (rows, told)
+
+
+async def test_no_batch_waits_for_a_log_that_is_away():
+    """Each word that nobody takes may cost seconds: of many groups and sheets few are tried, and all become rows."""
+    log = AwayLog()
+    room = SheetRoom(progress=log)
+    codes = [f"149001{number:02d}" for number in range(12)]
+    await room.hand_in(("scan.zip", zip_of({f"{code}.png": page(1, code) for code in codes})))
+    await room.run()
+
+    assert [row.group_code for row in await room.results()] == codes
+    assert log.tried.count("organizing_qr") == 2  # the first group, and the end
+    assert log.tried.count("processing_sheets") == 2  # the first sheet, and the end
 
 
 async def test_a_retry_brings_table_and_rows_up_to_date(room):
