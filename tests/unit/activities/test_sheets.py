@@ -47,6 +47,7 @@ from ingather.models.errors import (
     BatchTooLargeError,
     DocumentEmptyError,
     EventLogUnavailableError,
+    ParserKilledError,
     ParserTimeoutError,
 )
 from ingather.models.identity import DEFAULT_TENANT_ID
@@ -367,6 +368,19 @@ async def test_the_upload_goes_and_the_sheets_stay(room):
     for record in await room.rows():
         stored = await room.blobs.get(record.raw_key, offset=record.raw_offset, size=record.size_bytes)
         assert hashlib.sha256(stored).hexdigest() == record.sha256
+
+
+@pytest.mark.parametrize("quarantined", [False, True])
+async def test_a_file_that_costs_a_process_is_looked_at_once_more(room, quarantined):
+    """Perhaps the machine was short of memory: a cover that was not read would leave its sheets to the group before."""
+    await room.hand_in(("scan.zip", zip_of({"1.png": cover_page("14900113"), "2.png": page(1)})))
+    extracted = await room.extract()
+    room.preparer.pack_error = ParserKilledError("It was stopped.", kills=1, quarantined=quarantined)
+    await room.look(extracted)
+    manifest = await room.organize(extracted)
+
+    assert room.preparer.kills == ([] if quarantined else [1, 1])
+    assert manifest.document_count == (2 if quarantined else 1)
 
 
 async def test_sheets_of_a_task_belong_to_it(room):
