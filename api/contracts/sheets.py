@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api.access import Caller, TicketParameter, access
 from api.contracts.errors import answering_with
+from api.contracts.sheet_errors import ErrorBody, answer, envelope
 from api.dependencies import ApiParts, CurrentCaller, Parts, TenantHeader
 from api.resources import BatchSnapshot
 from api.service.sheets import CONTRACT
@@ -30,17 +31,13 @@ from ingather.models.batch import BatchRecord
 from ingather.models.errors import BatchNotFoundError, DocumentNotFoundError, EventLogUnavailableError, IngatherError
 from ingather.models.sheets import SheetRow, SheetStage
 
+__all__ = ["envelope", "router"]
+
 _NOT_FOUND = "Batch not found"
 _CSV_TYPE = "text/csv; charset=utf-8"
 _LINES_TYPE = "application/x-ndjson"
 _BEFORE_AND_AFTER = frozenset({SheetStage.UPLOADING, SheetStage.COMPLETED, SheetStage.FAILED})
 """Stages in which nothing is done to the sheets."""
-
-
-class ErrorBody(BaseModel):
-    detail: str
-    message: str
-    """The same."""
 
 
 class SheetBatchState(BaseModel):
@@ -85,17 +82,8 @@ class SheetRowPage(BaseModel):
 
 
 def _answer(error: IngatherError, status: int, headers: Mapping[str, str]) -> Response:
-    return _refused(_NOT_FOUND if isinstance(error, BatchNotFoundError) else error.message, status, headers)
-
-
-def envelope(_code: str, message: str, status: int, headers: Mapping[str, str]) -> Response:
-    """An error of no route, in the contract's shape."""
-    return _refused(message, status, headers)
-
-
-def _refused(text: str, status: int, headers: Mapping[str, str]) -> Response:
-    body = orjson.dumps({"detail": text, "message": text})
-    return Response(body, status_code=status, headers=dict(headers), media_type="application/json")
+    known = BatchNotFoundError(_NOT_FOUND) if isinstance(error, BatchNotFoundError) else error
+    return answer(known, status, headers)
 
 
 router = APIRouter(

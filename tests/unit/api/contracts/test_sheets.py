@@ -232,3 +232,12 @@ async def test_what_no_route_answers_is_said_in_the_contracts_words(api):
     """A detail and a message, the same."""
     response = await api.http.get(f"{BATCHES}/x/y/z")
     assert (response.status_code, set(response.json())) == (404, {"detail", "message"})
+
+
+async def test_a_question_that_does_not_fit_says_where(api, batch_id):
+    """In the contract's shape, as the uploads do."""
+    response = await get(api, batch_id, "sheets", limit=0)
+    body = response.json()
+    assert (response.status_code, set(body)) == (422, {"detail", "message"})
+    assert "limit" in body["detail"]
+    assert body["detail"] == body["message"]
