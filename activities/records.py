@@ -83,7 +83,8 @@ class RecordActivities:
                 # The catalog has its last word by now: whoever asks when the event comes is answered the same.
                 await self._newsroom.tell(request.tenant_id, request.batch_id, [end_news(summary)])
             await self._remove_earlier_ends(*end)
-            if summary.counts.failed == summary.counts.cancelled == 0:
+            if summary.problem is not None or summary.counts.failed == summary.counts.cancelled == 0:
+                # A retry that could read them is refused for the one, and has nothing to read for the other.
                 await self._remove_uploads(request.tenant_id, request.batch_id, report.used_uploads)
             elif await self._was_left_open(request.batch_id):
                 await self._remove_submission(request.tenant_id, request.batch_id)

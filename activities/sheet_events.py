@@ -16,15 +16,19 @@ from ingather.ports.sheet_progress import SheetProgress
 log = structlog.get_logger(__name__)
 
 COUNTS_EVERY_SECONDS = 1.0
+AWAY_SECONDS = 30.0
+"""So long counts are not told where nobody took the last: to find that out may take seconds, and a sheet waits for it."""
 _MOST_BATCHES = 1_000
 
 
-async def tell(progress: SheetProgress, event: StageEvent) -> None:
-    """Tell an event, where somebody takes it."""
+async def tell(progress: SheetProgress, event: StageEvent) -> bool:
+    """Tell an event, where somebody takes it; False where nobody does."""
     try:
         await progress.tell(event)
     except EventLogUnavailableError as error:
         log.warning("stage.not_told", batch_id=event.batch_id, stage=event.stage.value, code=error.code)
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,9 @@ class StageTeller:
     async def end(self, message: str, **facts: Any) -> None:
         await self.say("end", message, 100, **facts)
 
-    async def say(self, which: str, message: str, percentage: float, **facts: Any) -> None:
-        """``which`` is unique within the stage, and the same in every attempt."""
-        await tell(
+    async def say(self, which: str, message: str, percentage: float, **facts: Any) -> bool:
+        """``which`` is unique within the stage, and the same in every attempt. False where nobody takes it."""
+        return await tell(
             self.progress,
             StageEvent(
                 batch_id=self.batch_id,
@@ -111,7 +115,8 @@ class SheetCounts:
         self._told_at[batch_id] = now
         counts = await self.catalog.count_documents(batch_id)
         event = processing_event(batch_id, counts.ended, counts.total, await self._beginning(batch_id), retry_round)
-        await tell(self.progress, event)
+        if not await tell(self.progress, event):
+            self._told_at[batch_id] = time.monotonic() + AWAY_SECONDS
 
     async def _beginning(self, batch_id: str) -> datetime:
         if batch_id not in self._began_at:

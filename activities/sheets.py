@@ -59,7 +59,7 @@ from ingather.models.batch import SourceSlice
 from ingather.models.content import PreparedDocument, PrepareRequest, SheetReading, Stage
 from ingather.models.document import DocumentRecord, DocumentRef, DocumentStatus
 from ingather.models.engine import MANIFEST_PAGE_SIZE
-from ingather.models.errors import BlobNotFoundError, DocumentError
+from ingather.models.errors import BlobNotFoundError, DocumentError, ParserKilledError
 from ingather.models.identity import file_id_for
 from ingather.models.messages import (
     BuildManifestOutput,
@@ -408,12 +408,23 @@ class SheetActivities:
                 _look(file.name, content, timeout_seconds) for file, content in zip(readable, contents, strict=True)
             ]
             outcomes = await self._preparer.prepare_many(requests, lambda _position, _stage: None) if requests else []
+            for position, outcome in enumerate(outcomes):
+                if isinstance(outcome, ParserKilledError) and not outcome.facts.get("quarantined", True):
+                    # A cover that is not read would leave its sheets to the group before.
+                    outcomes[position] = await self._second_look(requests[position])
         readings: dict[int, SheetReading] = {
             id(file): outcome.sheet
             for file, outcome in zip(readable, outcomes, strict=True)
             if isinstance(outcome, PreparedDocument) and outcome.sheet is not None
         }
         return [file.model_copy(update={"reading": readings.get(id(file))}) for file in files]
+
+    async def _second_look(self, request: PrepareRequest) -> PreparedDocument | DocumentError:
+        """At a file that had its process killed: perhaps nothing but the machine's memory was to blame."""
+        try:
+            return await self._preparer.prepare(replace(request, kills=1), lambda _stage: None)
+        except DocumentError as error:
+            return error
 
     async def _content(self, file: SheetFile) -> bytes:
         assert file.blob is not None  # readable files have one
@@ -424,13 +435,16 @@ class SheetActivities:
         groups = groups_of(sheets)
         for number, (code, sheet_count) in enumerate(groups.items(), 1):
             name = "no code" if code is None else f"{'QR code' if by_code else 'task'} {code}"
-            await teller.say(
+            is_taken = await teller.say(
                 f"{number}",
                 f"Processing chunk {number}/{len(groups)}: {name}",
                 round(100 * number / (len(groups) + 1), 1),
                 group_code=code,
                 group_sheets=sheet_count,
             )
+            if not is_taken:
+                # Thousands of groups, some seconds each, would keep the batch from ever being organized.
+                break
         await teller.end(f"Organized {len(sheets)} sheets into {len(groups)} groups")
 
     async def _write_manifest(self, request: OrganizeSheetsInput, sheets: Sequence[GroupedSheet]) -> int:

@@ -12,6 +12,7 @@ from activities.failures import translate_errors
 from activities.heartbeats import beating_plainly
 from activities.upload_assembly import UploadAssembly
 from ingather.domain.keys import INCOMING
+from ingather.models.batch import BatchRecord
 from ingather.models.errors import DependencyError, IngatherError
 from ingather.models.messages import CleanUploadsOutput
 from ingather.models.upload import Upload, UploadKind, UploadState
@@ -91,8 +92,7 @@ class UploadActivities:
             return may_begin and upload.expires_at + self._lifetime > now
         for batch_id in upload.used_by:
             batch = await self._catalog.get_batch(batch_id, upload.tenant_id)
-            # What failed may be retried, and is read from there.
-            if batch is not None and not (batch.state.is_final and batch.counts.failed == batch.counts.cancelled == 0):
+            if batch is not None and not _is_done_with(batch):
                 return True
         return False
 
@@ -105,6 +105,11 @@ class UploadActivities:
                 await self._blobs.delete(blob.key)
                 swept += 1
         return swept
+
+
+def _is_done_with(batch: BatchRecord) -> bool:
+    """Whether a batch has no more use for what it was made of. What failed may be retried, and is read from there."""
+    return batch.state.is_final and (batch.problem is not None or batch.counts.failed == batch.counts.cancelled == 0)
 
 
 def _moment_of(name: str) -> datetime | None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api.access import Caller, TicketParameter, access
 from api.contracts.errors import answering_with
+from api.contracts.sheet_errors import ErrorBody, answer, envelope
 from api.dependencies import ApiParts, CurrentCaller, Parts, TenantHeader
 from api.resources import BatchSnapshot
 from api.service.sheets import CONTRACT
@@ -30,15 +31,13 @@ from ingather.models.batch import BatchRecord
 from ingather.models.errors import BatchNotFoundError, DocumentNotFoundError, EventLogUnavailableError, IngatherError
 from ingather.models.sheets import SheetRow, SheetStage
 
+__all__ = ["envelope", "router"]
+
 _NOT_FOUND = "Batch not found"
 _CSV_TYPE = "text/csv; charset=utf-8"
 _LINES_TYPE = "application/x-ndjson"
-
-
-class ErrorBody(BaseModel):
-    detail: str
-    message: str
-    """The same."""
+_BEFORE_AND_AFTER = frozenset({SheetStage.UPLOADING, SheetStage.COMPLETED, SheetStage.FAILED})
+"""Stages in which nothing is done to the sheets."""
 
 
 class SheetBatchState(BaseModel):
@@ -83,17 +82,8 @@ class SheetRowPage(BaseModel):
 
 
 def _answer(error: IngatherError, status: int, headers: Mapping[str, str]) -> Response:
-    return _refused(_NOT_FOUND if isinstance(error, BatchNotFoundError) else error.message, status, headers)
-
-
-def envelope(_code: str, message: str, status: int, headers: Mapping[str, str]) -> Response:
-    """An error of no route, in the contract's shape."""
-    return _refused(message, status, headers)
-
-
-def _refused(text: str, status: int, headers: Mapping[str, str]) -> Response:
-    body = orjson.dumps({"detail": text, "message": text})
-    return Response(body, status_code=status, headers=dict(headers), media_type="application/json")
+    known = BatchNotFoundError(_NOT_FOUND) if isinstance(error, BatchNotFoundError) else error
+    return answer(known, status, headers)
 
 
 router = APIRouter(
@@ -112,7 +102,11 @@ async def read_status(
 ) -> SheetBatchState:
     """How a batch stands."""
     record = await _record(parts, caller, batch_id)
-    return _state(await parts.batches.snapshot(record.tenant_id, record.batch_id))
+    snapshot = await parts.batches.snapshot(record.tenant_id, record.batch_id)
+    state = _state(snapshot)
+    if state.status != "pending":
+        return state
+    return _moved_on(state, await _told(parts, record.batch_id))
 
 
 @router.get("/{batch_id}/progress", response_model=SheetProgressState)
@@ -122,8 +116,9 @@ async def read_progress(
     """The latest event, for clients that cannot hold a stream open."""
     record = await _record(parts, caller, batch_id)
     snapshot = await parts.batches.snapshot(record.tenant_id, record.batch_id)
-    said = await _latest(parts, snapshot)
-    state = _state(snapshot)
+    told = await _told(parts, record.batch_id)
+    state = _moved_on(_state(snapshot), told)
+    said = told or _made_up(snapshot)
     stage = SheetStage(said["stage"])
     whole = whole_percentage(stage, said["progress_percentage"])
     body = said | {
@@ -259,16 +254,26 @@ def _state(snapshot: BatchSnapshot) -> SheetBatchState:
     )
 
 
-async def _latest(parts: ApiParts, snapshot: BatchSnapshot) -> dict[str, Any]:
-    """The latest event; where none is retained, one made of what the engine knows."""
-    record, counts = snapshot.record, snapshot.progress.counts
+def _moved_on(state: SheetBatchState, told: Mapping[str, Any] | None) -> SheetBatchState:
+    """The engine calls a batch waiting until it has its sheets; its client sees it being extracted and organized."""
+    if state.status == "pending" and told is not None and SheetStage(told["stage"]) not in _BEFORE_AND_AFTER:
+        return state.model_copy(update={"status": "processing"})
+    return state
+
+
+async def _told(parts: ApiParts, batch_id: str) -> dict[str, Any] | None:
+    """The latest event; None where none is retained, or nobody can say."""
     try:
-        told = await parts.sheet_progress.latest(record.batch_id)
+        told = await parts.sheet_progress.latest(batch_id)
     except EventLogUnavailableError:
-        told = None
-    if told is not None:
-        said: dict[str, Any] = orjson.loads(told.body)
-        return said
+        return None
+    said: dict[str, Any] | None = orjson.loads(told.body) if told is not None else None
+    return said
+
+
+def _made_up(snapshot: BatchSnapshot) -> dict[str, Any]:
+    """An event made of what the engine knows, where none is retained."""
+    record, counts = snapshot.record, snapshot.progress.counts
     status = status_of(snapshot.progress.state)
     stage = {"completed": SheetStage.COMPLETED, "failed": SheetStage.FAILED, "cancelled": SheetStage.FAILED}.get(
         status, SheetStage.PROCESSING_SHEETS if snapshot.progress.started_at else SheetStage.EXTRACTING

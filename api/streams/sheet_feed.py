@@ -124,7 +124,7 @@ class SheetFeed:
         async with self._watching(batch_id, find) as watch:
             after = 0
             while not self._draining.is_set():
-                changed = watch.changed
+                changed, before = watch.changed, after
                 if watch.last < after:
                     after = 0  # the log was lost, and begins anew
                 for event in await self._behind(watch, after):
@@ -134,9 +134,11 @@ class SheetFeed:
                         return
                     if not event.is_last:
                         yield event
-                    elif event.number == watch.last:
+                    elif event.number == watch.last and watch.made_up is None:
                         # Perhaps the end, and the catalog was looked at before: it is looked at again.
                         after = event.number - 1
+                if before < after < watch.last:
+                    continue  # a page of the log is read, and there are more
                 if watch.made_up is not None and after >= watch.last:
                     yield watch.made_up
                     return
@@ -206,7 +208,9 @@ class SheetFeed:
         has_end = bool(watch.events) and watch.events[-1].is_last
         if not found or has_end:
             watch.record = await watch.find()
-            self._make_up_end(watch, None if has_end else watch.record)
+            # The end of an earlier round may be the last that was told: the log was away for all of the later one.
+            is_told = has_end and watch.is_end(watch.events[-1])
+            self._make_up_end(watch, None if is_told else watch.record)
         watch.is_read = True
         if found or has_end or watch.made_up is not None:
             watch.tell()

@@ -6,6 +6,7 @@ import io
 import json
 import random
 import time
+import uuid
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,6 +15,7 @@ from redis.asyncio import Redis
 from bench.sheet_desk import SheetDesk, open_desk
 from bench.sheet_pages import cover, encoded, sheet
 from ingather.models.sheets import UploadType
+from tests.support.chunks import ChunkClient
 from tests.support.running_stack import Json, RunningStack, Visitor
 from tests.support.watching import parse
 from tests.support.zips import zip_of
@@ -78,9 +80,9 @@ async def redis(stack: RunningStack) -> AsyncIterator[Redis]:
         yield client
 
 
-async def watched(visitor: Visitor, batch_id: str) -> list[tuple[str, Json]]:
+async def watched(visitor: Visitor, batch_id: str, headers: dict[str, str] | None = None) -> list[tuple[str, Json]]:
     """A stream until the server closes it: names and data."""
-    async with visitor.http.stream("GET", f"{BATCHES}/{batch_id}/stream") as response:
+    async with visitor.http.stream("GET", f"{BATCHES}/{batch_id}/stream", headers=headers) as response:
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/event-stream")
         assert response.headers["cache-control"] == "no-cache"
@@ -167,6 +169,28 @@ async def test_an_upload_goes_through_its_stages_to_a_table(
 
     again = await watched(visitor, batch_id)
     assert again == events
+
+
+async def test_a_front_end_goes_all_the_way(visitor: Visitor):
+    """Log in, send chunks, watch to the end, download the table: by HTTP alone, with the token that the form gave."""
+    name = f"ada-{uuid.uuid4()}"
+    await visitor.post("/v1/users", {"username": name, "password": "correct horse"}, status=201)
+    login = await visitor.http.post("/api/auth/login", data={"username": name, "password": "correct horse"})
+    headers = {"Authorization": f"Bearer {login.json()['access_token']}"}
+    third = len(ARCHIVE) // 3
+    chunks = [ARCHIVE[:third], ARCHIVE[third : 2 * third], ARCHIVE[2 * third :]]
+    client = ChunkClient(visitor.http, chunks, filename=f"{uuid.uuid4()}.zip", headers=headers)
+    await client.taken(0)
+    await client.taken(2)
+    batch_id = (await client.taken(1))["batch_id"]
+    events = await watched(visitor, batch_id, headers)
+
+    assert [event for event, _ in events if event != "progress"] == ["complete"]
+    assert list(by_stage(events)) == ["uploading", *STAGES]
+    assert [message.split("/")[0] for message in by_stage(events)["uploading"]] == ["Chunk 1", "Chunk 2", "Chunk 3"]
+    table = await visitor.http.get(f"{BATCHES}/{batch_id}/results.csv", headers=headers)
+    rows = list(csv.DictReader(io.StringIO(table.text, newline="")))
+    assert [row["group_code"] for row in rows] == ["14900113", "14900113", "14900114", "14900114"]
 
 
 async def test_a_retry_after_the_end_has_an_end_of_its_own(visitor: Visitor, desk: SheetDesk):

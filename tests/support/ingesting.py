@@ -69,6 +69,8 @@ class WatchedPreparer:
         self._inner = inner
         self.parsed: list[str] = []
         self.error: Exception | None = None
+        self.pack_error: DocumentError | None = None
+        """What becomes of every document that is not alone."""
         self.kills: list[int] = []
         """How many lives each of them had cost already."""
         self.given: list[float] = []
@@ -114,12 +116,13 @@ class WatchedPreparer:
             )
         if self.error is not None and not isinstance(self.error, DocumentError):
             raise self.error
-        if self.error is None:
+        error = self.error or self.pack_error
+        if error is None:
             return await self._inner.prepare_many(requests, on_stage, on_outcome)
         for position in range(len(requests)):
             if on_outcome is not None:
-                on_outcome(position, self.error)
-        return [self.error for _ in requests]
+                on_outcome(position, error)
+        return [error for _ in requests]
 
     def restore(self, artifact: bytes) -> PreparedDocument:
         return self._inner.restore(artifact)

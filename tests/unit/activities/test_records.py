@@ -294,6 +294,16 @@ async def test_uploads_stay_as_long_as_a_retry_may_need_them(workshop, ending):
     assert len(await uploads(workshop, batch_id)) == 3
 
 
+async def test_uploads_of_a_batch_that_was_refused_whole_go(workshop):
+    """No retry will read them again: an archive of gigabytes that is none must not stay for ever."""
+    batch_id = await workshop.batch(*TEXTS)
+    problem = BatchProblem(code="archive_corrupt", message="It is no archive.")
+
+    await finish(workshop, closed_batch(batch_id, counts=Counts(total=1, failed=1), problem=problem))
+
+    assert await uploads(workshop, batch_id) == []
+
+
 async def test_a_batch_cancelled_while_it_was_open_leaves_nothing_of_what_came_in(workshop):
     """Nobody wants half of it: its uploads and its lines go; the report and the summary stay."""
     record = batch_record(state=BatchState.PENDING)

@@ -46,6 +46,8 @@ from ingather.models.errors import (
     ArchiveTooManyEntriesError,
     BatchTooLargeError,
     DocumentEmptyError,
+    EventLogUnavailableError,
+    ParserKilledError,
     ParserTimeoutError,
 )
 from ingather.models.identity import DEFAULT_TENANT_ID
@@ -104,12 +106,24 @@ UPLOAD = {
 }
 
 
+class AwayLog(InMemorySheetProgress):
+    """Takes nothing, and remembers the stages of which it was to be told."""
+
+    def __init__(self):
+        super().__init__()
+        self.tried = []
+
+    async def tell(self, event):
+        self.tried.append(event.stage.value)
+        raise EventLogUnavailableError("away")
+
+
 class SheetRoom:
     """One batch of sheets, and the activities around it."""
 
-    def __init__(self, limits=None, **options):
+    def __init__(self, limits=None, progress=None, **options):
         self.blobs, self.catalog = InMemoryBlobStore(), InMemoryCatalog()
-        self.progress = InMemorySheetProgress()
+        self.progress = progress or InMemorySheetProgress()
         self.preparer = WatchedPreparer(InProcessPreparer(None))
         self.activities = SheetActivities(
             self.blobs,
@@ -308,6 +322,19 @@ async def test_a_second_attempt_at_a_stage_tells_and_changes_nothing(room):
     assert (await room.results(), await room.told()) == (rows, told)
 
 
+async def test_no_batch_waits_for_a_log_that_is_away():
+    """Each word that nobody takes may cost seconds: of many groups and sheets few are tried, and all become rows."""
+    log = AwayLog()
+    room = SheetRoom(progress=log)
+    codes = [f"149001{number:02d}" for number in range(12)]
+    await room.hand_in(("scan.zip", zip_of({f"{code}.png": page(1, code) for code in codes})))
+    await room.run()
+
+    assert [row.group_code for row in await room.results()] == codes
+    assert log.tried.count("organizing_qr") == 2  # the first group, and the end
+    assert log.tried.count("processing_sheets") == 2  # the first sheet, and the end
+
+
 async def test_a_retry_brings_table_and_rows_up_to_date(room):
     """The failed sheet's bytes were kept; the round has events of its own, and its own end."""
     await room.hand_in(("scan.zip", zip_of({"1.png": page(1), "2.png": page(2)})), upload_type=WITHOUT)
@@ -341,6 +368,19 @@ async def test_the_upload_goes_and_the_sheets_stay(room):
     for record in await room.rows():
         stored = await room.blobs.get(record.raw_key, offset=record.raw_offset, size=record.size_bytes)
         assert hashlib.sha256(stored).hexdigest() == record.sha256
+
+
+@pytest.mark.parametrize("quarantined", [False, True])
+async def test_a_file_that_costs_a_process_is_looked_at_once_more(room, quarantined):
+    """Perhaps the machine was short of memory: a cover that was not read would leave its sheets to the group before."""
+    await room.hand_in(("scan.zip", zip_of({"1.png": cover_page("14900113"), "2.png": page(1)})))
+    extracted = await room.extract()
+    room.preparer.pack_error = ParserKilledError("It was stopped.", kills=1, quarantined=quarantined)
+    await room.look(extracted)
+    manifest = await room.organize(extracted)
+
+    assert room.preparer.kills == ([] if quarantined else [1, 1])
+    assert manifest.document_count == (2 if quarantined else 1)
 
 
 async def test_sheets_of_a_task_belong_to_it(room):

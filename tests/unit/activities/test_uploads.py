@@ -9,7 +9,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.uploads import UploadActivities
 from ingather.domain.keys import incoming_key
-from ingather.models.batch import BatchState
+from ingather.models.batch import BatchProblem, BatchState, BatchSummary, Counts
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import CleanUploadsOutput
 from ingather.models.upload import UploadState
@@ -107,6 +107,21 @@ async def test_a_file_over_tus_stays_as_long_as_a_batch_needs_it(api):
     retried = await api.http.post(f"/v1/batches/{batches[1]}/retry")
     assert retried.status_code == 202
     await api.end(batches[1], BatchState.COMPLETED, done=1)
+    assert await clean(api) == CleanUploadsOutput(removed=1)
+    assert await kept(api) == []
+
+
+async def test_a_file_over_tus_goes_with_a_batch_that_was_refused_whole(api):
+    """Such a batch is not retried."""
+    upload_id = await uploaded(api, b"hello")
+    batch_id = (await api.submit(documents=[], uploads=[upload_id]))["id"]
+    await change(api, upload_id, expires_at=PAST)
+    problem = BatchProblem(code="archive_corrupt", message="It is no archive.")
+    await api.catalog.finish_batch(
+        BatchSummary(
+            batch_id=batch_id, state=BatchState.FAILED, counts=Counts(total=1, failed=1), version=2, problem=problem
+        )
+    )
     assert await clean(api) == CleanUploadsOutput(removed=1)
     assert await kept(api) == []
 

@@ -143,6 +143,18 @@ async def test_progress_is_the_latest_event_and_how_much_of_the_whole_is_done(ap
     assert body.keys() >= {"status", "message", "sheets_total", "elapsed_seconds", "timestamp", "batch_id"}
 
 
+@pytest.mark.parametrize(
+    ("stage", "status"), [("uploading", "pending"), ("extracting", "processing"), ("organizing_qr", "processing")]
+)
+async def test_a_batch_that_is_looked_into_is_processing(api, batch_id, stage, status):
+    """Though it has no place yet in which its sheets run: nobody reads "pending" beside a stage that goes on."""
+    waiting = api.engine.open[batch_id].model_copy(update={"state": BatchState.QUEUED, "started_at": None})
+    api.engine.open[batch_id] = waiting
+    await api.parts.sheet_progress.tell(stage_event(batch_id, stage))
+    for what in ("status", "progress"):
+        assert (await get(api, batch_id, what)).json()["status"] == status
+
+
 async def test_progress_is_answered_when_the_log_is_gone(api, batch_id):
     """From what the engine and the catalog know."""
     body = (await get(api, batch_id, "progress")).json()
@@ -220,3 +232,12 @@ async def test_what_no_route_answers_is_said_in_the_contracts_words(api):
     """A detail and a message, the same."""
     response = await api.http.get(f"{BATCHES}/x/y/z")
     assert (response.status_code, set(response.json())) == (404, {"detail", "message"})
+
+
+async def test_a_question_that_does_not_fit_says_where(api, batch_id):
+    """In the contract's shape, as the uploads do."""
+    response = await get(api, batch_id, "sheets", limit=0)
+    body = response.json()
+    assert (response.status_code, set(body)) == (422, {"detail", "message"})
+    assert "limit" in body["detail"]
+    assert body["detail"] == body["message"]

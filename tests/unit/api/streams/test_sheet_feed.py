@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -55,6 +56,17 @@ class Batch:
 
         self._tasks.append(asyncio.create_task(follow()))
         return seen
+
+    async def first(self, count):
+        """Numbers of so many events, as they come."""
+        numbers = []
+        async with aclosing(self.feed.follow(self.id, self.find)) as events:
+            async for event in events:
+                if event is not None:
+                    numbers.append(event.number)
+                if len(numbers) == count:
+                    break
+        return numbers
 
     async def close(self):
         for task in self._tasks:
@@ -143,6 +155,24 @@ async def test_a_batch_that_was_ended_from_outside_ends_by_the_catalogs_word(bat
     await batch.tell("processing_sheets")
     batch.ends(BatchState.FAILED)
     await has(batch.watch(), "processing_sheets", "failed", None)
+
+
+async def test_a_round_of_which_nothing_could_be_told_ends_by_the_catalogs_word(batch):
+    """The log was away for all of a retry: the end of the round before is not taken for its end, nor waited behind."""
+    await batch.tell("cleanup")
+    batch.ends()
+    await batch.tell_end()
+    batch.ends(BatchState.FAILED, version=7, retry_round=1)
+    await has(batch.watch(), "cleanup", "failed", None)
+
+
+async def test_a_long_log_is_told_in_one_go(batch):
+    """However many pages it has, and though nothing new comes: nobody waits between them."""
+    for number in range(2_600):
+        await batch.tell("organizing_qr", f"0/organizing_qr/{number}")
+    watch = asyncio.create_task(batch.first(2_600))
+    seen = await asyncio.wait_for(watch, 10)
+    assert seen == list(range(1, 2_601))
 
 
 async def test_a_log_that_begins_anew_is_followed(batch):
