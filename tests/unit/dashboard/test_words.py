@@ -100,6 +100,13 @@ def test_what_can_be_done_depends_on_the_state(given, can):
     assert actions_for(given) == can
 
 
+def test_words_of_every_text_are_marked_only_where_there_are_no_others():
+    """And short ones only where they are whole words."""
+    assert marked("It belongs to the dome", "be the dome") == "It belongs to the <mark>dome</mark>"
+    assert marked("The sun, and a sunken wall", "sun") == "The <mark>sun</mark>, and a sunken wall"
+    assert marked("to be, not becoming", "to be") == "<mark>to</mark> <mark>be</mark>, not becoming"
+
+
 def test_passages_are_marked_and_never_markup():
     """The words of the question, in capitals or not, from their beginning; what a document says is text."""
     assert marked("A dome. <b>Domes</b> & mirrors", "dome") == (
