@@ -78,6 +78,7 @@ def test_the_rate_counts_what_ended_and_was_not_cancelled():
     }
     assert words.rate(running, NOW) == 5.0
     assert words.rate({**running, "started_at": None}, NOW) is None
+    assert words.rate({**running, "started_at": "2020-01-01T00:00:00Z"}, NOW) is None, "0.0 says nothing"
 
 
 @pytest.mark.parametrize(
