@@ -227,7 +227,7 @@ async def test_a_person_signs_in_and_out_with_a_browser(deployment: Deployment, 
         await page.get_by_text("With an API key").click()
         await page.get_by_label("API key").fill(deployment.key)
         await page.get_by_role("button", name="Sign in with the key").click()
-        await page.get_by_role("heading", name="Batches").wait_for()
+        await page.get_by_role("heading", name="Submit documents").wait_for()
         await page.get_by_role("link", name="System").wait_for()
 
 
