@@ -124,10 +124,11 @@ def ended_count(counts: Mapping[str, int]) -> int:
 
 
 def rate(batch: Mapping[str, Any], now: datetime) -> float | None:
-    """Documents a second since the batch began; None before it did, and where no time has passed."""
+    """Documents a second since the batch began; None before it did, where no time has passed, and where it would read 0.0."""
     seconds = seconds_between(batch.get("started_at"), batch.get("ended_at"), now)
     count = ended_count(batch["counts"]) - batch["counts"]["cancelled"]
-    return count / seconds if seconds and count else None
+    pace = count / seconds if seconds and count else 0.0
+    return pace if pace >= 0.05 else None
 
 
 def seconds_left(batch: Mapping[str, Any], now: datetime) -> float | None:

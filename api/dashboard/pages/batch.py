@@ -19,6 +19,8 @@ router = APIRouter(include_in_schema=False, prefix="/batches/{batch_id}")
 IN_FLIGHT_SHOWN = 60
 DOCUMENTS_SHOWN = 25
 EVENTS_SHOWN = 60
+COUNTED_AT_ONCE = 5_000
+"""Documents of a batch whose throughput comes with its page; that of a larger one is asked for by the page."""
 DOCUMENT_STATES = ("", "done", "failed", "in_flight", "pending", "skipped", "cancelled")
 
 _SAID = {
@@ -90,6 +92,7 @@ async def show_batch(
         "throughput": _throughput,
         "timeline": _timeline,
         "log": _log,
+        "facts": _facts,
     }
     where = f"/v1/batches/{quote(batch_id, safe='')}"
     batch = await api.get(where)
@@ -97,7 +100,7 @@ async def show_batch(
     if part in parts:
         more = await parts[part](api, where, batch, chosen)
         return fragment(request, f"batch/{part}.html", **common, **more)
-    shown = [_overview, _flight, _failures, _documents, _throughput, _timeline]
+    shown = [_overview, _flight, _failures, _documents, _throughput_if_quick, _timeline]
     found: Json = {}
     for more in await together(*(each(api, where, batch, chosen) for each in shown)):
         found |= more
@@ -137,6 +140,10 @@ async def _overview(_api: PublicApi, _where: str, batch: Json, _chosen: Document
     return {"actions": actions_for(batch)}
 
 
+async def _facts(_api: PublicApi, _where: str, _batch: Json, _chosen: DocumentsChosen) -> Json:
+    return {}
+
+
 async def _flight(api: PublicApi, where: str, batch: Json, _chosen: DocumentsChosen) -> Json:
     if batch["status"] in OVER or not batch["counts"]["in_flight"]:
         return {"flying": [], "stages": {}, "more_flying": False}
@@ -174,8 +181,14 @@ async def _documents(api: PublicApi, where: str, _batch: Json, chosen: Documents
     return {"documents": listed, "document_states": DOCUMENT_STATES}
 
 
-async def _throughput(api: PublicApi, where: str, batch: Json, _chosen: DocumentsChosen) -> Json:
-    return {"throughput": await api.soon(f"{where}/throughput", _patience(batch))}
+async def _throughput(api: PublicApi, where: str, _batch: Json, _chosen: DocumentsChosen) -> Json:
+    return {"throughput": await api.soon(f"{where}/throughput", 10.0)}
+
+
+async def _throughput_if_quick(api: PublicApi, where: str, batch: Json, _chosen: DocumentsChosen) -> Json:
+    if batch["counts"]["total"] > COUNTED_AT_ONCE:
+        return {"throughput": None}
+    return {"throughput": await api.soon(f"{where}/throughput", 0.2)}
 
 
 async def _timeline(api: PublicApi, _where: str, batch: Json, _chosen: DocumentsChosen) -> Json:
@@ -198,7 +211,9 @@ def happening(event: Json) -> str:
     kind, details = event["event_type"], event["details"]
     count = plural(details.get("submitted_count") or 0, "document")
     said = {
-        "BATCH_SUBMITTED": f"submitted {count}",
+        "BATCH_SUBMITTED": f"submitted {count}"
+        if details.get("submitted_count")
+        else "opened it, for documents to come",
         "BATCH_EXTENDED": f"added {count}",
         "BATCH_STARTED": "The list of documents was made" if event["actor"] == "system" else "started it",
         "BATCH_PRIORITY_CHANGED": f"changed its priority to {details.get('priority')}",

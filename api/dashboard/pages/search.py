@@ -15,14 +15,28 @@ router = APIRouter(include_in_schema=False)
 
 LIMIT = 20
 _WORD = re.compile(r"\w{2,}")
+_STEM = 4
+"""Letters from which on a word is also marked where it only begins another one."""
+_COMMON = frozenset(
+    _WORD.findall(
+        "an and are as at be because been but by can did do does for from had has have how if in into is it "
+        "its may must of on or shall should so than that the their then there these they this to was we were "
+        "what when where which who why will with would you your"
+    )
+)
 
 
 def marked(text: str, question: str) -> Markup:
-    """The text with the words of the question marked, and all that could be markup escaped."""
-    words = sorted({re.escape(word) for word in _WORD.findall(question)}, key=len, reverse=True)
+    """The text with the words of the question marked, and all that could be markup escaped.
+
+    Words that stand in every text are marked only where the question has no others.
+    """
+    said = {word.lower() for word in _WORD.findall(question)}
+    words = sorted(said - _COMMON or said, key=len, reverse=True)
     if not words:
         return escape(text)
-    parts = re.split(rf"\b({'|'.join(words)})", text, flags=re.IGNORECASE)
+    sought = (re.escape(word) + ("" if len(word) >= _STEM else r"\b") for word in words)
+    parts = re.split(rf"\b({'|'.join(sought)})", text, flags=re.IGNORECASE)
     return Markup("").join(
         Markup("<mark>{}</mark>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
     )

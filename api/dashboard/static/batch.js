@@ -13,7 +13,7 @@
   };
 
   const refresh = () => {
-    for (const id of ["overview", "flight", "failures", "documents", "throughput", "timeline", "log"]) {
+    for (const id of ["overview", "flight", "failures", "documents", "throughput", "timeline", "facts", "log"]) {
       const part = document.getElementById(id);
       if (part?.hasAttribute("hx-get") && id !== "log") htmx.trigger(part, "refresh");
     }

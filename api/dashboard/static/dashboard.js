@@ -39,7 +39,9 @@
   document.addEventListener("DOMContentLoaded", () => {
     tell(document);
     window.setInterval(() => tell(document), 10000);
-    document.querySelector(".sought")?.scrollIntoView({ block: "center" });
+    const sought = document.querySelector(".sought");
+    // One that begins in sight stays where it is, below the heading.
+    if (sought && sought.getBoundingClientRect().top > window.innerHeight * 0.7) sought.scrollIntoView({ block: "center" });
   });
 
   document.addEventListener("click", (event) => {

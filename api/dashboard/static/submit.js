@@ -42,11 +42,12 @@
   const add = (found) => {
     if (sending) return;
     const known = new Set(chosen.map((each) => each.name));
-    const maximum = Number(form.dataset.maxFile);
+    // An archive is unpacked piece by piece, and may be larger than a document may.
+    const most = (name) => Number(name.toLowerCase().endsWith(".zip") ? form.dataset.maxUpload : form.dataset.maxFile);
     for (const { file, name } of found) {
       if (known.has(name) || name.split("/").some((part) => part.startsWith("."))) continue;
       known.add(name);
-      chosen.push({ file, name, sent: 0, state: file.size > maximum ? "too large" : "" });
+      chosen.push({ file, name, sent: 0, state: file.size > most(name) ? "too large" : "" });
     }
     show();
   };
@@ -352,8 +353,11 @@
       const pieces = large.length && await takesPieces() ? large : [];
       const uploads = [];
       for (const each of pieces) uploads.push(await sendLarge(each));
-      const named = uploads.length ? { uploads } : {};
-      batch = await patiently(() => request("POST", "/v1/batches", { ...spec(), ...named, open: true, documents: [] }, { key: run, signal: stopper.signal }), say, stopper.signal);
+      const body = new FormData();
+      body.append("spec", JSON.stringify({ ...spec(), uploads, open: true }));
+      const ours = Object.fromEntries(pieces.map((each) => [each.name, of(known, each.name)]).filter(([, found]) => found));
+      if (Object.keys(ours).length) body.append("metadata", JSON.stringify(ours));
+      batch = await patiently(() => request("POST", "/v1/batches", body, { key: run, signal: stopper.signal }), say, stopper.signal);
       for (const each of pieces) { each.state = "taken in"; }
       const waiting = blocks(chosen.filter((each) => !pieces.includes(each))).map((block, place) => [block, place]);
       const work = async () => { for (let next = waiting.shift(); next; next = waiting.shift()) await sendBlock(batch.id, next[0], next[1], known); };
@@ -365,7 +369,7 @@
       window.removeEventListener("beforeunload", leave);
       const isStopped = stopper.signal.aborted;
       stopper.abort();
-      wrong(isStopped ? "Stopped: nothing of it was kept." : error.message);
+      wrong(isStopped ? "Stopped: nothing of it was taken in. Submit again, and large files are gone on with where they stopped." : error.message);
       if (batch) await request("POST", `/v1/batches/${batch.id}/cancel`, null).catch(() => null);
       for (const each of chosen) { each.sent = 0; each.state = ""; }
       sending = null;

@@ -78,6 +78,7 @@ def test_the_rate_counts_what_ended_and_was_not_cancelled():
     }
     assert words.rate(running, NOW) == 5.0
     assert words.rate({**running, "started_at": None}, NOW) is None
+    assert words.rate({**running, "started_at": "2020-01-01T00:00:00Z"}, NOW) is None, "0.0 says nothing"
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,13 @@ def test_the_rate_counts_what_ended_and_was_not_cancelled():
 def test_what_can_be_done_depends_on_the_state(given, can):
     """Nothing is offered that would be refused."""
     assert actions_for(given) == can
+
+
+def test_words_of_every_text_are_marked_only_where_there_are_no_others():
+    """And short ones only where they are whole words."""
+    assert marked("It belongs to the dome", "be the dome") == "It belongs to the <mark>dome</mark>"
+    assert marked("The sun, and a sunken wall", "sun") == "The <mark>sun</mark>, and a sunken wall"
+    assert marked("to be, not becoming", "to be") == "<mark>to</mark> <mark>be</mark>, not becoming"
 
 
 def test_passages_are_marked_and_never_markup():
