@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from api.memory import return_free_pages_to_the_system
+from api.memory import Tidying
 from ingather.models.errors import PayloadTooLargeError, RequestError
 
 UNLIMITED_BODY = 1 << 50
@@ -19,7 +19,7 @@ HELD_BYTES_PER_SECOND = 128 * 1024
 """A body that is held in memory keeps others waiting: it arrives at this pace at least, after so many seconds."""
 _DRAIN_BYTES = 512 * 1024 * 1024
 _DRAIN_SECONDS = 3.0
-_WORTH_TIDYING_BYTES = 16 * 1024 * 1024
+_tidying = Tidying()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class RequestBody:
 
     @asynccontextmanager
     async def taken_in(self) -> AsyncIterator[None]:
-        """Around all that reads it. After a refusal the rest is read and let go; what a large one left is given back."""
+        """Around all that reads it. After a refusal the rest is read and let go; what large ones and many left is given back."""
         try:
             yield
         except Exception:
@@ -72,8 +72,7 @@ class RequestBody:
                 await self.drain()
             raise
         finally:
-            if self.received_bytes > _WORTH_TIDYING_BYTES:
-                await asyncio.to_thread(return_free_pages_to_the_system)
+            await _tidying.passed(self.received_bytes)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Raises ``PayloadTooLargeError``, ``RequestError`` when it falls behind its pace, ``ClientDisconnect``."""

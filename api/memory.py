@@ -1,5 +1,6 @@
 """Keeping the process small while gigabytes pass through it."""
 
+import asyncio
 import ctypes
 import gc
 import sys
@@ -36,6 +37,22 @@ def spare_the_collector_what_stays() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECT_AFTER)
+
+
+class Tidying:
+    """Gives free pages back whenever so many bytes have passed through the process, in one request or in many."""
+
+    def __init__(self, worth_bytes: int = 16 * 1024 * 1024) -> None:
+        self._worth_bytes = worth_bytes
+        self._passed_bytes = 0
+
+    async def passed(self, size_bytes: int) -> None:
+        """A request has ended that brought so many."""
+        self._passed_bytes += size_bytes
+        if self._passed_bytes > self._worth_bytes:
+            self._passed_bytes = 0
+            gc.collect(1)  # one that broke off left its frames, and in them what had just arrived
+            await asyncio.to_thread(return_free_pages_to_the_system)
 
 
 def return_free_pages_to_the_system() -> None:

@@ -24,7 +24,7 @@ from ingather.ports.blob_store import BlobStore
 log = structlog.get_logger(__name__)
 
 LARGE_FILES_AT_ONCE = 4
-"""Large files on their way through one process at a time; each has up to 32 MiB of parts in memory."""
+"""Large files on their way through one process at a time; each has up to 24 MiB of parts in memory."""
 LARGE_FILES_OF_A_TENANT = LARGE_FILES_AT_ONCE - 1
 """Of them, those of one tenant: the last turn is left to the others, however many of its own it has stand still."""
 _CHUNKS_AHEAD = 16

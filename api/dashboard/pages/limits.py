@@ -42,6 +42,12 @@ GROUPS: Final[Mapping[str, Mapping[str, Limit]]] = {
         "max_line_bytes": Limit("One line of NDJSON", "", "bytes"),
         "max_metadata_bytes": Limit("Metadata", "Of one document or batch.", "bytes"),
     },
+    "Uploads in pieces": {
+        "max_upload_bytes": Limit("One upload", "A ZIP; a document keeps its own limit.", "bytes"),
+        "max_chunk_bytes": Limit("One of its chunks", "", "bytes"),
+        "max_upload_chunks": Limit("Chunks of one upload"),
+        "upload_lifetime_hours": Limit("Hours until it is removed", "From its last piece, unless a batch has taken it."),
+    },
     "Archives": {
         "zip_entries": Limit("Entries of a ZIP"),
         "zip_unpacked_bytes": Limit("What a ZIP unpacks to", "", "bytes"),
@@ -53,6 +59,12 @@ GROUPS: Final[Mapping[str, Mapping[str, Limit]]] = {
         "max_parser_seconds": Limit("The most a batch may ask for", "", "seconds"),
         "parser_memory_bytes": Limit("Memory for one document", "", "bytes"),
         "parser_pages": Limit("Pages of one document"),
+        "parser_pixels": Limit("Pixels of one page", "Of a scanned sheet."),
+    },
+    "Texts": {
+        "max_batch_requests": Limit("Texts of one request", "At /batch_process."),
+        "text_concurrency": Limit("Texts of one batch at one time"),
+        "text_answer_seconds": Limit("The longest wait for an answer", "After it, the batch goes on by itself.", "seconds"),
     },
     "Requests and streams": {
         "requests_per_minute": Limit("Requests a minute", "Of one key or user."),

@@ -31,6 +31,7 @@ OWN_LIMITS: Final = (
     "uploads_per_minute",
     "jobs_per_user_per_minute",
     "streams_per_key",
+    "max_webhooks",
 )
 """Limits that a tenant may have of its own."""
 _WORDS: Final = {name: limit for group in GROUPS.values() for name, limit in group.items()}

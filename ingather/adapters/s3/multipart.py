@@ -11,7 +11,7 @@ from ingather.models.content import BlobRef
 from ingather.models.errors import IngatherError
 
 PART_BYTES: Final = 8 * 1024 * 1024
-_PARTS_IN_FLIGHT: Final = 2
+_PARTS_IN_FLIGHT: Final = 1
 _HASH_ON_LOOP_BYTES: Final = 64 * 1024
 
 _log = structlog.get_logger(__name__)
@@ -109,18 +109,22 @@ async def _regroup(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes | bytearr
     Each grows in place: joined from what arrived, a piece would be in memory twice.
     """
     piece = bytearray()
-    async for arrived in parts:
-        rest = memoryview(arrived)
-        while len(piece) + len(rest) >= PART_BYTES:
-            room = PART_BYTES - len(piece)
-            piece += rest[:room]
-            rest = rest[room:]
-            whole, piece = piece, bytearray()
-            yield whole
-            del whole  # otherwise it stays in memory while the next one is collected
-        piece += rest
-    if piece:
-        yield piece
+    try:
+        async for arrived in parts:
+            rest = memoryview(arrived)
+            while len(piece) + len(rest) >= PART_BYTES:
+                room = PART_BYTES - len(piece)
+                piece += rest[:room]
+                rest = rest[room:]
+                whole, piece = piece, bytearray()
+                yield whole
+                del whole  # otherwise it stays in memory while the next one is collected
+            piece += rest
+        if piece:
+            last, piece = piece, bytearray()
+            yield last
+    finally:
+        piece.clear()  # an upload that breaks off leaves its frames to the next collection, which is seldom
 
 
 async def _hash(digest: Any, content: bytes | bytearray) -> None:

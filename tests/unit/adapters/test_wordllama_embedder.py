@@ -102,7 +102,7 @@ def test_name_tells_model_version_and_dimensions(embedder):
 def test_loading_leaves_logging_alone_and_starts_no_thread():
     """A fork server may load it: no threads, no root log handlers, no model package imported."""
     program = (
-        "import logging, os, sys; from ingather.adapters.wordllama_embedder import WordLlamaEmbedder;"
+        "import logging, os, sys, numpy; from ingather.adapters.wordllama_embedder import WordLlamaEmbedder;"
         "before = len(os.listdir('/proc/self/task'));"
         "e = WordLlamaEmbedder(); assert 'tokenizers' not in sys.modules; e.load(); e.embed(['a text'] * 40);"
         "assert len(os.listdir('/proc/self/task')) == before, 'threads'; assert not logging.getLogger().handlers;"

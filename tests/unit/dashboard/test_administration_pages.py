@@ -291,7 +291,7 @@ async def test_the_system_page_names_who_works_and_what_is_missing(api):
         "2@blue",
         "No worker takes this role.",
         "python worker.py --roles cpu",
-        "1 check is not well",
+        f"{len(ROLES['cpu'])} checks are not well",
     ):
         assert text in page
 
