@@ -63,15 +63,17 @@ class RequestBody:
 
     @asynccontextmanager
     async def taken_in(self) -> AsyncIterator[None]:
-        """Around all that reads it. After a refusal the rest is read and let go; what large ones and many left is given back."""
+        """Around all that reads it. After a refusal the rest is read and let go."""
         try:
             yield
         except Exception:
             # A client that asked first, and was not told to go on, sends nothing.
             if self.received_bytes or self._request.headers.get("expect", "").lower() != "100-continue":
                 await self.drain()
+            await _tidying.broke_off(self.received_bytes)
             raise
         finally:
+            # Counted a second time: what a large body leaves at its end is given back then.
             await _tidying.passed(self.received_bytes)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
@@ -84,6 +86,7 @@ class RequestBody:
             if self.received_bytes > self._limit:
                 raise self._too_large()
             yield chunk
+            await _tidying.passed(len(chunk))
 
     async def whole(self) -> bytearray:
         """All of it, in memory. Raises as ``chunks``, and ``RequestError`` when it takes longer than it may."""

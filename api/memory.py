@@ -40,19 +40,30 @@ def spare_the_collector_what_stays() -> None:
 
 
 class Tidying:
-    """Gives free pages back whenever so many bytes have passed through the process, in one request or in many."""
+    """Gives free pages back whenever so many bytes have passed through the process, in one request or in many.
+
+    Parts of a file come to lie between what lives on, and leave holes there that the next ones do not fit into.
+    """
 
     def __init__(self, worth_bytes: int = 16 * 1024 * 1024) -> None:
         self._worth_bytes = worth_bytes
         self._passed_bytes = 0
+        self._broken_bytes = 0
 
     async def passed(self, size_bytes: int) -> None:
-        """A request has ended that brought so many."""
+        """So many more have."""
         self._passed_bytes += size_bytes
         if self._passed_bytes > self._worth_bytes:
             self._passed_bytes = 0
-            gc.collect(1)  # one that broke off left its frames, and in them what had just arrived
             await asyncio.to_thread(return_free_pages_to_the_system)
+
+    async def broke_off(self, size_bytes: int) -> None:
+        """A request did, after so many bytes: an error and its frames hold each other, and what had just arrived."""
+        self._broken_bytes += size_bytes
+        if self._broken_bytes > self._worth_bytes:
+            self._broken_bytes = 0
+            gc.collect()
+            await self.passed(self._worth_bytes)
 
 
 def return_free_pages_to_the_system() -> None:
