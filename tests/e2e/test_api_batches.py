@@ -128,6 +128,9 @@ async def test_a_batch_cancelled_as_it_begins_is_cancelled(http, delay):
     cancelled = await ended(http, batch["id"])
     assert (cancelled["status"], cancelled["counts"]["total"]) == ("cancelled", 100)
 
+    if cancelled["counts"]["done"] == 100:
+        return  # they were done before the cancel came
+
     assert (await http.post(f"{path}/retry", json={"include_cancelled": True})).status_code == 202
     retried = await seen(http, path, lambda batch: batch["status"] == "completed")
     assert retried["counts"]["done"] == 100
