@@ -41,7 +41,7 @@ async def accident_prone(**settings: object) -> AsyncIterator[SupervisedPreparer
         await preparer.close()
 
 
-async def eventually(condition: Callable[[], bool], *, within: float = 3.0) -> None:
+async def eventually(condition: Callable[[], bool], *, within: float = 60.0) -> None:
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
