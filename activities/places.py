@@ -1,5 +1,6 @@
 """Between a batch and the line of its tenant: asking for a place, and seeing who still holds one."""
 
+import asyncio
 from datetime import timedelta
 
 import structlog
@@ -10,7 +11,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.failures import translate_errors
 from ingather.models.engine import PLACES_ASK, PLACES_WORKFLOW, WORKFLOW_QUEUE, WORKFLOW_TASK_TIMEOUT
-from ingather.models.errors import EngineUnavailableError
+from ingather.models.errors import CatalogUnavailableError, EngineUnavailableError
 from ingather.models.identity import places_workflow_id_for, workflow_id_for
 from ingather.models.messages import (
     CheckHoldersInput,
@@ -27,6 +28,7 @@ from ingather.ports.catalog import Catalog
 log = structlog.get_logger(__name__)
 
 RPC_TIMEOUT = timedelta(seconds=5)
+_NOTE_SECONDS = 2.0
 
 _TENANT_ID = SearchAttributeKey.for_keyword("TenantId")
 
@@ -54,9 +56,8 @@ class PlaceActivities:
     async def request_place(self, request: RequestPlaceInput) -> None:
         """Put a batch in its tenant's line, and bring the line to life where there is none. Safe to repeat."""
         tenant_id = request.tenant_id
-        if self._catalog is not None:
-            # Before the line hears of it: what it lets run may end soon.
-            await self._catalog.note_queued(request.entry.batch_id)
+        # Before the line hears of it: what it lets run may end soon.
+        await self._note_queued(request.entry.batch_id)
         limits = await self._limits_of(tenant_id)
         try:
             await self._client.start_workflow(
@@ -74,6 +75,16 @@ class PlaceActivities:
             )
         except RPCError as error:
             raise EngineUnavailableError("The line could not be asked.", rpc_status=error.status.name) from error
+
+    async def _note_queued(self, batch_id: str) -> None:
+        """No batch stands still for a note: one that is missing is made when the batch asks for its place again."""
+        if self._catalog is None:
+            return
+        try:
+            async with asyncio.timeout(_NOTE_SECONDS):
+                await self._catalog.note_queued(batch_id)
+        except (TimeoutError, CatalogUnavailableError):
+            log.warning("place.not_noted", batch_id=batch_id)
 
     @activity.defn(name="check_holders")
     @translate_errors
