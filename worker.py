@@ -38,6 +38,8 @@ from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
+from activities.sheet_intake import SheetIntakeActivities
+from activities.sheet_results import SheetResultActivities
 from activities.sheets import SheetActivities
 from activities.texts import TextActivities
 from activities.uploads import Finish, UploadActivities
@@ -394,14 +396,18 @@ def _activity_classes(
             lifetime=timedelta(hours=settings.limits.upload_lifetime_hours),
             finish=_finisher(client, ports, settings),
         ),
-        sheets=SheetActivities(
-            *ingesting,
+        sheet_intake=SheetIntakeActivities(
+            ports.blobs,
+            ports.catalog,
+            preparer,
             archives=ZipArchiveReader(),
             limits=archive_limits(settings),
             progress=ports.sheet_progress,
             budget=budget,
             ocr=settings.sheets.ocr,
         ),
+        sheets=SheetActivities(*ingesting, progress=ports.sheet_progress, budget=budget, ocr=settings.sheets.ocr),
+        sheet_results=SheetResultActivities(ports.blobs, ports.catalog, manifest, progress=ports.sheet_progress),
         texts=TextActivities(ports.blobs, ports.catalog, texts, manifest),
     )
 

@@ -6,15 +6,15 @@ from an archive. A refused entry becomes a failed document of its own; a refused
 becomes one, and takes nothing else with it.
 """
 
-import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import BinaryIO, ParamSpec, TypeVar, cast
+from typing import BinaryIO, cast
 
 from activities.failures import to_document_failure
 from activities.packing import Packer
+from activities.unpacked import PIECE_BYTES, in_thread, pulled, store_entry
 from ingather.domain.archives import (
     HEAD_BYTES,
     EntryJudge,
@@ -39,12 +39,8 @@ from ingather.models.errors import (
 from ingather.ports.archive_reader import Archive, ArchiveReader
 from ingather.ports.blob_store import BlobStore
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 IN_MEMORY_BYTES = 8 * 1024 * 1024
 """An archive up to this size is unpacked without touching the disk."""
-_PIECE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +112,12 @@ class ArchiveExpander:
 
     async def _download(self, blob: BlobRef, file: BinaryIO) -> None:
         async for piece in self._blobs.stream(blob.key, offset=blob.offset, size=blob.size_bytes):
-            await _in_thread(file.write, piece)
+            await in_thread(file.write, piece)
 
     async def _open(self, file: BinaryIO, name: str) -> Archive | None:
         """An archive to unpack; None when the file is a document. Raises when it is an archive that cannot be read."""
         try:
-            archive = await _in_thread(self._archives.open, file, name, self._limits)
+            archive = await in_thread(self._archives.open, file, name, self._limits)
         except ArchiveCorruptError:
             file.seek(0)
             if claims_to_be_archive(name, file.read(HEAD_BYTES)):
@@ -147,10 +143,10 @@ class ArchiveExpander:
         """One entry, or all of the archive it is. Raises only what ends the archive around it."""
         pieces = metered(archive.unpack(entry), entry, meter)
         try:
-            head = await _in_thread(_pull, pieces, SMALL_UPLOAD_BYTES)
+            head = await in_thread(pulled, pieces, SMALL_UPLOAD_BYTES)
             if is_archive(head):
                 return await self._unpack_inner(entry, head, pieces, meter, packer)
-            return [Found(entry.name, await _store(head, pieces, packer))]
+            return [Found(entry.name, await store_entry(head, pieces, packer))]
         except DocumentError as error:
             if meter.is_over:
                 raise
@@ -162,13 +158,16 @@ class ArchiveExpander:
         """An entry that starts as a ZIP does: a document such as a DOCX, or an archive within the archive."""
         expected = self._count.expected
         with closing(_temporary_file()) as file:
-            size_bytes = await _in_thread(_spool, head, pieces, file)
+            size_bytes = await in_thread(_spool, head, pieces, file)
             archive = await self._open(file, entry.name)
             if archive is None:
                 file.seek(0)
-                stored = iter(lambda: file.read(_PIECE_BYTES), b"")
+                stored = iter(lambda: file.read(PIECE_BYTES), b"")
                 return [
-                    Found(entry.name, await _store(await _in_thread(_pull, stored, SMALL_UPLOAD_BYTES), stored, packer))
+                    Found(
+                        entry.name,
+                        await store_entry(await in_thread(pulled, stored, SMALL_UPLOAD_BYTES), stored, packer),
+                    )
                 ]
             if meter.depth >= self._limits.depth:
                 raise ArchiveTooDeepError(
@@ -182,32 +181,6 @@ class ArchiveExpander:
             except DocumentError:
                 self._count.reset_to(expected)
                 raise
-
-
-async def _store(head: bytes, pieces: Iterator[bytes], packer: Packer) -> BlobRef:
-    """Store an entry of which ``head`` is already out: all of it when it is small."""
-    following = await _in_thread(_pull, pieces, 1)
-    if not following and len(head) <= SMALL_UPLOAD_BYTES:
-        return await packer.add(head)
-
-    async def parts() -> AsyncIterator[bytes]:
-        yield head
-        piece = following
-        while piece:
-            yield piece
-            piece = await _in_thread(_pull, pieces, _PIECE_BYTES)
-
-    return await packer.add_stream(parts())
-
-
-def _pull(pieces: Iterator[bytes], size: int) -> bytes:
-    """At least ``size`` bytes, or all that is left."""
-    pulled = bytearray()
-    for piece in pieces:
-        pulled += piece
-        if len(pulled) >= size:
-            break
-    return bytes(pulled)
 
 
 def _spool(head: bytes, pieces: Iterator[bytes], file: BinaryIO) -> int:
@@ -224,13 +197,3 @@ def _refusal(name: str, error: DocumentError) -> Found:
 def _temporary_file() -> BinaryIO:
     """In memory while it is small, then on disk without a name: nothing is left behind, whatever crashes."""
     return cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))
-
-
-async def _in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a short blocking step in a thread, and see it end even when cancelled: its file is closed next."""
-    step = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(step)
-    except asyncio.CancelledError:
-        await asyncio.wait([step])
-        raise

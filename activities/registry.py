@@ -12,6 +12,8 @@ from activities.manifest import ManifestActivities
 from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
+from activities.sheet_intake import SheetIntakeActivities
+from activities.sheet_results import SheetResultActivities
 from activities.sheets import SheetActivities
 from activities.texts import TextActivities
 from activities.uploads import UploadActivities
@@ -36,7 +38,9 @@ class ActivityClasses:
     webhooks: WebhookActivities
     texts: TextActivities
     uploads: UploadActivities
+    sheet_intake: SheetIntakeActivities
     sheets: SheetActivities
+    sheet_results: SheetResultActivities
 
 
 def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
@@ -49,14 +53,14 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.accounting.account_for_pack,
             classes.handoff.hand_on_document,
             classes.handoff.hand_on_pack,
-            classes.sheets.read_sheet_codes,
+            classes.sheet_intake.read_sheet_codes,
             classes.sheets.process_sheet,
             classes.sheets.process_sheet_pack,
         ],
         MANIFEST_QUEUE: [
             classes.manifest.build_manifest,
-            classes.sheets.extract_sheets,
-            classes.sheets.organize_sheets,
+            classes.sheet_intake.extract_sheets,
+            classes.sheet_intake.organize_sheets,
         ],
         SOURCE_QUEUE: [
             classes.ingest.ingest_document,
@@ -73,11 +77,11 @@ def build_activities(classes: ActivityClasses) -> dict[str, list[Activity]]:
             classes.records.reopen_batch,
             classes.records.reset_documents,
             classes.records.record_controls,
-            classes.sheets.collect_sheets,
-            classes.sheets.write_sheet_csv,
-            classes.sheets.load_sheets,
-            classes.sheets.clean_up_sheets,
-            classes.sheets.conclude_sheets,
+            classes.sheet_results.collect_sheets,
+            classes.sheet_results.write_sheet_csv,
+            classes.sheet_results.load_sheets,
+            classes.sheet_results.clean_up_sheets,
+            classes.sheet_results.conclude_sheets,
             classes.places.request_place,
             classes.places.check_holders,
             classes.webhooks.tell_news,

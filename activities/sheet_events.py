@@ -74,6 +74,19 @@ class StageTeller:
         )
 
 
+async def beginning_of(catalog: Catalog, batch_id: str) -> datetime:
+    """When a batch was made."""
+    record = await catalog.get_batch(batch_id)
+    return record.created_at if record else datetime.now(UTC)
+
+
+async def stage_teller(
+    progress: SheetProgress, catalog: Catalog, batch_id: str, stage: SheetStage, **fields: int
+) -> StageTeller:
+    """Tells of a stage of a batch that is on record."""
+    return StageTeller(progress, batch_id, stage, await beginning_of(catalog, batch_id), **fields)
+
+
 def processing_event(
     batch_id: str, ended: int, total: int, began_at: datetime, retry_round: int, *, is_last: bool = False
 ) -> StageEvent:
@@ -120,6 +133,5 @@ class SheetCounts:
 
     async def _beginning(self, batch_id: str) -> datetime:
         if batch_id not in self._began_at:
-            record = await self.catalog.get_batch(batch_id)
-            self._began_at[batch_id] = record.created_at if record else datetime.now(UTC)
+            self._began_at[batch_id] = await beginning_of(self.catalog, batch_id)
         return self._began_at[batch_id]

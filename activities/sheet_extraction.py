@@ -8,25 +8,42 @@ out goes back into the store, small files several to an object. Defences are tho
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from typing import BinaryIO, cast
 
 from activities.failures import to_document_failure
 from activities.packing import Packer
 from activities.ranged_file import RangedFile
+from activities.unpacked import in_thread, pulled, store_entry
 from ingather.domain.archives import EntryJudge, UnpackMeter, metered, wanted_entries
 from ingather.domain.filenames import shown
 from ingather.domain.sheet_groups import is_inner_archive, skip_reason
 from ingather.models.archive import ArchiveEntry, ArchiveLimits
 from ingather.models.content import SMALL_UPLOAD_BYTES, BlobRef, Stage
-from ingather.models.errors import ArchiveTooDeepError, BatchTooLargeError, DocumentError, DocumentTooLargeError
-from ingather.models.sheets import SheetFile, SheetObject, SkippedFile
+from ingather.models.errors import (
+    ArchiveTooDeepError,
+    BatchTooLargeError,
+    BlobNotFoundError,
+    DocumentError,
+    DocumentTooLargeError,
+)
+from ingather.models.sheets import SheetFile, SheetObject, SheetUpload, SkippedFile
 from ingather.ports.archive_reader import Archive, ArchiveReader
 from ingather.ports.blob_store import BlobStore
+from ingather.ports.catalog import Catalog
 
-_PIECE_BYTES = 1024 * 1024
 _HEAD_BYTES = 1_024
 _LONGEST_NAME = 10_000
+
+
+async def uploaded(blobs: BlobStore, catalog: Catalog, tenant_id: str, batch_id: str) -> SheetUpload:
+    """What a batch of sheets was made of. Raises ``BlobNotFoundError`` where that is gone, or another tenant's."""
+    parts = await catalog.list_parts(batch_id)
+    if not parts:
+        raise BlobNotFoundError(f"The upload of batch {batch_id} is missing.")
+    upload = SheetUpload.model_validate_json(await blobs.get(parts[0].key))
+    if upload.tenant_id != tenant_id:
+        raise BlobNotFoundError(f"The upload of batch {batch_id} is another tenant's.")
+    return upload
 
 
 class SheetExtraction:
@@ -64,7 +81,7 @@ class SheetExtraction:
     async def add_archive(self, stored: SheetObject, packer: Packer) -> None:
         """The files of an archive. Raises the ``DocumentError`` that refuses it whole."""
         file = RangedFile(self._blobs, stored.key, stored.size_bytes, asyncio.get_running_loop())
-        archive = await asyncio.to_thread(self._archives.open, cast(BinaryIO, file), stored.filename, self._limits)
+        archive = await in_thread(self._archives.open, cast(BinaryIO, file), stored.filename, self._limits)
         meter = UnpackMeter(stored.filename, stored.size_bytes, self._limits)
         meter.add_entries(len(archive.entries))
         wanted = {entry.index for entry in wanted_entries(archive.entries, stored.filename, self._limits)}
@@ -90,7 +107,7 @@ class SheetExtraction:
         """One entry. Raises only what ends the archive."""
         pieces = metered(archive.unpack(entry), entry, meter)
         try:
-            head = await asyncio.to_thread(_pull, pieces, SMALL_UPLOAD_BYTES)
+            head = await in_thread(pulled, pieces, SMALL_UPLOAD_BYTES)
             if is_inner_archive(entry.name, head):
                 raise ArchiveTooDeepError(
                     f"Archive {shown(entry.name)!r} lies within an archive; sheets are taken from the outer one alone."
@@ -99,7 +116,7 @@ class SheetExtraction:
             if reason is not None:
                 self._skip(entry.name, reason)
                 return
-            self._take(entry.name, await _stored(head, pieces, packer))
+            self._take(entry.name, await store_entry(head, pieces, packer))
         except DocumentError as error:
             if meter.is_over:
                 raise
@@ -130,29 +147,3 @@ class SheetExtraction:
 
 def _too_large(name: str, limit: int) -> DocumentTooLargeError:
     return DocumentTooLargeError(f"{shown(name)!r} is larger than max_file_bytes ({limit:,}).", limit="max_file_bytes")
-
-
-async def _stored(head: bytes, pieces: Iterator[bytes], packer: Packer) -> BlobRef:
-    """Store an entry of which ``head`` is already out: with others when it is small."""
-    following = await asyncio.to_thread(_pull, pieces, 1)
-    if not following and len(head) <= SMALL_UPLOAD_BYTES:
-        return await packer.add(head)
-
-    async def parts() -> AsyncIterator[bytes]:
-        yield head
-        piece = following
-        while piece:
-            yield piece
-            piece = await asyncio.to_thread(_pull, pieces, _PIECE_BYTES)
-
-    return await packer.add_stream(parts())
-
-
-def _pull(pieces: Iterator[bytes], size: int) -> bytes:
-    """At least ``size`` bytes, or all that is left."""
-    pulled = bytearray()
-    for piece in pieces:
-        pulled += piece
-        if len(pulled) >= size:
-            break
-    return bytes(pulled)

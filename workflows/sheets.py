@@ -13,7 +13,8 @@ from typing import Any
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.sheets import SheetActivities
+    from activities.sheet_intake import SheetIntakeActivities
+    from activities.sheet_results import SheetResultActivities
     from ingather.models.batch import BatchSpec, BatchSummary
     from ingather.models.messages import (
         BuildManifestOutput,
@@ -31,10 +32,10 @@ PAGES_AT_ONCE = 8
 
 _Step = Callable[[Any, FinishSheetsInput], Awaitable[FinishSheetsOutput]]
 _STEPS: tuple[_Step, ...] = (
-    SheetActivities.collect_sheets,
-    SheetActivities.write_sheet_csv,
-    SheetActivities.load_sheets,
-    SheetActivities.clean_up_sheets,
+    SheetResultActivities.collect_sheets,
+    SheetResultActivities.write_sheet_csv,
+    SheetResultActivities.load_sheets,
+    SheetResultActivities.clean_up_sheets,
 )
 
 
@@ -44,7 +45,7 @@ class SheetStages:
     async def make_manifest(self, spec: BatchSpec) -> BuildManifestOutput:
         """Extract, look, organize. Raises ``ActivityError`` where the upload cannot be a batch."""
         extracted = await workflow.execute_activity_method(
-            SheetActivities.extract_sheets,
+            SheetIntakeActivities.extract_sheets,
             ExtractSheetsInput(
                 tenant_id=spec.tenant_id,
                 batch_id=spec.batch_id,
@@ -57,7 +58,7 @@ class SheetStages:
         if extracted.reads_codes:
             await self._look_for_codes(spec, extracted.page_count)
         return await workflow.execute_activity_method(
-            SheetActivities.organize_sheets,
+            SheetIntakeActivities.organize_sheets,
             OrganizeSheetsInput(
                 tenant_id=spec.tenant_id,
                 batch_id=spec.batch_id,
@@ -85,7 +86,7 @@ class SheetStages:
     async def conclude(self, spec: BatchSpec, summary: BatchSummary) -> None:
         """Tell the end, once the catalog knows it."""
         await workflow.execute_activity_method(
-            SheetActivities.conclude_sheets,
+            SheetResultActivities.conclude_sheets,
             self._finishing(spec, summary),
             summary=summary.state.value,
             **CONCLUDE,
@@ -98,7 +99,7 @@ class SheetStages:
         async def look() -> None:
             for page in waiting:
                 await workflow.execute_activity_method(
-                    SheetActivities.read_sheet_codes,
+                    SheetIntakeActivities.read_sheet_codes,
                     ReadSheetCodesInput(
                         tenant_id=spec.tenant_id,
                         batch_id=spec.batch_id,

@@ -3,13 +3,9 @@
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from activities.manifest import ManifestReader
-from activities.sheets import SheetActivities
 from bench.sheet_pages import encoded
 from ingather.adapters.parsers.ocr import is_available
-from ingather.adapters.zip_archive import ZipArchiveReader
 from ingather.domain.keys import sheet_csv_key
-from ingather.models.archive import ArchiveLimits
 from tests.support.zips import zip_of
 from tests.unit.activities.test_sheets import TENANT, WITHOUT, SheetRoom
 
@@ -24,18 +20,7 @@ def written(words: str) -> bytes:
 
 @pytest.fixture
 def room(preparer):
-    room = SheetRoom()
-    room.activities = SheetActivities(
-        room.blobs,
-        room.catalog,
-        preparer,
-        ManifestReader(room.blobs),
-        archives=ZipArchiveReader(),
-        limits=ArchiveLimits(),
-        progress=room.progress,
-        ocr=True,
-    )
-    return room
+    return SheetRoom(preparer=preparer, ocr=True)
 
 
 async def test_what_is_written_on_a_sheet_is_in_its_row_and_in_the_table(room):

@@ -11,6 +11,8 @@ import pytest
 
 from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
 from activities.manifest import ManifestReader
+from activities.sheet_intake import SheetIntakeActivities
+from activities.sheet_results import SheetResultActivities
 from activities.sheets import SheetActivities
 from bench.sheet_pages import cover, encoded, sheet
 from ingather.adapters.memory.blob_store import InMemoryBlobStore
@@ -121,21 +123,17 @@ class AwayLog(InMemorySheetProgress):
 class SheetRoom:
     """One batch of sheets, and the activities around it."""
 
-    def __init__(self, limits=None, progress=None, **options):
+    def __init__(self, limits=None, progress=None, preparer=None, *, ocr=False):
         self.blobs, self.catalog = InMemoryBlobStore(), InMemoryCatalog()
         self.progress = progress or InMemorySheetProgress()
-        self.preparer = WatchedPreparer(InProcessPreparer(None))
-        self.activities = SheetActivities(
-            self.blobs,
-            self.catalog,
-            self.preparer,
-            ManifestReader(self.blobs),
-            archives=ZipArchiveReader(),
-            limits=limits or ArchiveLimits(),
-            progress=self.progress,
-            budget=ByteBudget(DEFAULT_BUDGET_BYTES),
-            **options,
+        self.preparer = preparer or WatchedPreparer(InProcessPreparer(None))
+        stores, manifest = (self.blobs, self.catalog), ManifestReader(self.blobs)
+        shared = {"progress": self.progress, "budget": ByteBudget(DEFAULT_BUDGET_BYTES), "ocr": ocr}
+        self.intake = SheetIntakeActivities(
+            *stores, self.preparer, archives=ZipArchiveReader(), limits=limits or ArchiveLimits(), **shared
         )
+        self.sheets = SheetActivities(*stores, self.preparer, manifest, **shared)
+        self.last_stages = SheetResultActivities(*stores, manifest, progress=self.progress)
         self.batch_id = str(uuid.uuid4())
 
     async def hand_in(self, *files, upload_type=WITH_QR, task_id="12345678"):
@@ -167,12 +165,12 @@ class SheetRoom:
 
     async def extract(self, max_documents=1_000):
         request = ExtractSheetsInput(tenant_id=TENANT, batch_id=self.batch_id, max_documents=max_documents)
-        return await run_activity(self.activities.extract_sheets, request)
+        return await run_activity(self.intake.extract_sheets, request)
 
     async def look(self, extracted):
         for number in range(extracted.page_count):
             request = ReadSheetCodesInput(tenant_id=TENANT, batch_id=self.batch_id, page=number)
-            await run_activity(self.activities.read_sheet_codes, request)
+            await run_activity(self.intake.read_sheet_codes, request)
 
     async def organize(self, extracted):
         request = OrganizeSheetsInput(
@@ -182,7 +180,7 @@ class SheetRoom:
             page_count=extracted.page_count,
             reads_codes=extracted.reads_codes,
         )
-        return await run_activity(self.activities.organize_sheets, request)
+        return await run_activity(self.intake.organize_sheets, request)
 
     async def make_manifest(self):
         extracted = await self.extract()
@@ -201,7 +199,7 @@ class SheetRoom:
                 options=ProcessingOptions(skip_existing=False),
                 retry_round=retry_round,
             )
-            answers.append(await run_activity(self.activities.process_sheet, request, attempt=attempt))
+            answers.append(await run_activity(self.sheets.process_sheet, request, attempt=attempt))
         return [(answer.status.value, answer.code) for answer in answers]
 
     async def finish(self, retry_round=0, version=5):
@@ -217,7 +215,7 @@ class SheetRoom:
         )
         closed = ClosedBatch(summary=summary, ledger=ledger.letters(), failures=ledger.failures())
         request = FinishSheetsInput(tenant_id=TENANT, batch_id=self.batch_id, summary=summary)
-        steps = self.activities
+        steps = self.last_stages
         output = await run_activity(steps.collect_sheets, request.model_copy(update={"closed": closed}))
         request = request.model_copy(update={"row_count": output.row_count})
         for step in (steps.write_sheet_csv, steps.load_sheets, steps.clean_up_sheets):
@@ -421,7 +419,7 @@ async def test_sheets_that_were_looked_at_share_an_activity(room):
         collection="default",
         options=ProcessingOptions(skip_existing=False),
     )
-    answer = await run_activity(room.activities.process_sheet_pack, request)
+    answer = await run_activity(room.sheets.process_sheet_pack, request)
 
     assert (answer.statuses, answer.failures) == ("dddd", {})
     assert [record.status.value for record in await room.rows()] == ["done", "done", "done", "pending", "done"]

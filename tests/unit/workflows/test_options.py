@@ -14,6 +14,8 @@ from activities.pack import PackActivities
 from activities.places import PlaceActivities
 from activities.records import RecordActivities
 from activities.registry import ActivityClasses, build_activities
+from activities.sheet_intake import SheetIntakeActivities
+from activities.sheet_results import SheetResultActivities
 from activities.sheets import SheetActivities
 from activities.texts import TextActivities
 from activities.uploads import UploadActivities
@@ -112,5 +114,7 @@ def activity_classes():
         webhooks=WebhookActivities(None, None, None, None),
         texts=TextActivities(None, None, None, None),
         uploads=UploadActivities(None, None, InMemoryCatalog(), lifetime=timedelta(hours=24), finish=None),
-        sheets=SheetActivities(None, None, None, None, archives=None, limits=None, progress=None),
+        sheet_intake=SheetIntakeActivities(None, None, None, archives=None, limits=None, progress=None),
+        sheets=SheetActivities(None, None, None, None, progress=None),
+        sheet_results=SheetResultActivities(None, None, None, progress=None),
     )
