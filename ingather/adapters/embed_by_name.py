@@ -1,20 +1,21 @@
 """A preparer whose documents are embedded by the model that their batch names."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from ingather.adapters.preparer_around import PreparerAround
 from ingather.models.content import PreparedDocument, PrepareRequest, Stage
-from ingather.models.errors import ConfigurationError, DocumentError
+from ingather.models.errors import ConfigurationError
 from ingather.ports.document_preparer import DocumentPreparer
 from ingather.ports.embedder import Embedder, RemoteEmbedder, Vectors, is_remote
 
 AnyEmbedder = Embedder | RemoteEmbedder
 
 
-class EmbedByName:
+class EmbedByName(PreparerAround):
     """A ``DocumentPreparer`` around another, whose model is for batches that name none.
 
     Args:
@@ -23,12 +24,8 @@ class EmbedByName:
     """
 
     def __init__(self, inner: DocumentPreparer, embedders: Mapping[str, AnyEmbedder]) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._embedders = embedders
-
-    @property
-    def description(self) -> dict[str, str]:
-        return self._inner.description
 
     async def prepare(self, request: PrepareRequest, on_stage: Callable[[Stage], None]) -> PreparedDocument:
         if request.embedding_model is None:
@@ -49,23 +46,8 @@ class EmbedByName:
         artifact = artifacts.with_vectors(prepared.artifact, vectors, embedder=embedder.name)
         return replace(prepared, artifact=artifact, embedded=True)
 
-    async def prepare_many(
-        self,
-        requests: Sequence[PrepareRequest],
-        on_stage: Callable[[int, Stage], None],
-        on_outcome: Callable[[int, PreparedDocument | DocumentError], None] | None = None,
-    ) -> list[PreparedDocument | DocumentError]:
-        # Documents of a batch that names a model have an activity each, see ``ProcessingOptions.packs_documents``.
-        return await self._inner.prepare_many(requests, on_stage, on_outcome)
-
-    def restore(self, artifact: bytes) -> PreparedDocument:
-        return self._inner.restore(artifact)
-
-    async def embed(self, artifact: bytes) -> bytes:
-        return await self._inner.embed(artifact)
-
     async def close(self) -> None:
-        await self._inner.close()
+        await super().close()
         for embedder in self._embedders.values():
             if is_remote(embedder):
                 await embedder.close()

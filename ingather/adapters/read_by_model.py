@@ -4,18 +4,19 @@ The parsers find the text, the model writes it as Markdown, and that is chunked 
 parsers refuse is refused before it costs a call.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import PurePath
 
+from ingather.adapters.preparer_around import PreparerAround
 from ingather.domain.artifact import read_text
 from ingather.models.content import MediaType, PreparedDocument, PrepareRequest, Stage
-from ingather.models.errors import ConfigurationError, DocumentError
+from ingather.models.errors import ConfigurationError
 from ingather.ports.document_preparer import DocumentPreparer
 from ingather.ports.document_reader import DocumentReader
 
 
-class ReadByModel:
+class ReadByModel(PreparerAround):
     """A ``DocumentPreparer`` around another.
 
     Args:
@@ -24,12 +25,8 @@ class ReadByModel:
     """
 
     def __init__(self, inner: DocumentPreparer, reader: DocumentReader | None) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._reader = reader
-
-    @property
-    def description(self) -> dict[str, str]:
-        return self._inner.description
 
     async def prepare(self, request: PrepareRequest, on_stage: Callable[[Stage], None]) -> PreparedDocument:
         if request.parsing_model is None:
@@ -63,23 +60,8 @@ class ReadByModel:
             )
         return self._reader
 
-    async def prepare_many(
-        self,
-        requests: Sequence[PrepareRequest],
-        on_stage: Callable[[int, Stage], None],
-        on_outcome: Callable[[int, PreparedDocument | DocumentError], None] | None = None,
-    ) -> list[PreparedDocument | DocumentError]:
-        # Documents that a model reads have an activity each, see ``ProcessingOptions.packs_documents``.
-        return await self._inner.prepare_many(requests, on_stage, on_outcome)
-
-    def restore(self, artifact: bytes) -> PreparedDocument:
-        return self._inner.restore(artifact)
-
-    async def embed(self, artifact: bytes) -> bytes:
-        return await self._inner.embed(artifact)
-
     async def close(self) -> None:
-        await self._inner.close()
+        await super().close()
         if self._reader is not None:
             await self._reader.close()
 
