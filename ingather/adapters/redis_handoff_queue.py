@@ -5,11 +5,10 @@ a crash of the server that cost its last second. In a Redis Cluster both keys wo
 slot, and the list's name is fixed, so this adapter is for a single server, with or without replicas.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Self
 
+from ingather.adapters.scripted_redis import ScriptedRedis
 from ingather.domain.handoff_keys import handed_on_key, handoff_list_key
 from ingather.models.errors import HandoffUnavailableError
 from ingather.models.handoff import HandedOn
@@ -35,15 +34,6 @@ return pushed
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """The client with its script, and what it may raise."""
-
-    client: Any
-    push: Any
-    errors: tuple[type[Exception], ...]
-
-
 class RedisHandoffQueue:
     """Connects on first use.
 
@@ -52,8 +42,12 @@ class RedisHandoffQueue:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection: _Connection | None = None
+        self._redis = ScriptedRedis(
+            url,
+            {"push": _PUSH},
+            answer_seconds=_ANSWER_SECONDS,
+            unavailable=lambda kind: HandoffUnavailableError(f"Redis did not take the document ({kind})."),
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -67,48 +61,21 @@ class RedisHandoffQueue:
         keys = [handoff_list_key(tenant_id), handed_on_key(tenant_id, batch_id, again)]
         items = list(documents.items())
         pushed: list[int] = []
-        async with self._translated() as connection:
+        async with self._redis.connected() as redis:
             for start in range(0, len(items), _DOCUMENTS_A_CALL):
                 arguments: list[str | int] = [int(MARKERS_LAST.total_seconds())]
                 for ordinal, document in items[start : start + _DOCUMENTS_A_CALL]:
                     arguments += [ordinal, document.model_dump_json()]
-                pushed += await connection.push(keys=keys, args=arguments)
+                pushed += await redis.scripts["push"](keys=keys, args=arguments)
         return tuple(pushed)
 
     async def pushed(self, tenant_id: str, batch_id: str, ordinals: Sequence[int]) -> tuple[int, ...]:
         key = handed_on_key(tenant_id, batch_id)
-        async with self._translated() as connection, connection.client.pipeline(transaction=False) as pipeline:
+        async with self._redis.connected() as redis, redis.client.pipeline(transaction=False) as pipeline:
             for ordinal in ordinals:
                 pipeline.getbit(key, ordinal)
             bits = await pipeline.execute()
         return tuple(ordinal for ordinal, bit in zip(ordinals, bits, strict=True) if bit)
 
     async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.client.aclose()
-
-    @asynccontextmanager
-    async def _translated(self) -> AsyncIterator[_Connection]:
-        connection = self._connection = self._connection or _connect(self._url)
-        try:
-            yield connection
-        except connection.errors as error:
-            # The vendor's text may quote the URL with its password, so only the kind of error is passed on.
-            raise HandoffUnavailableError(f"Redis did not take the document ({type(error).__name__}).") from error
-
-
-def _connect(url: str) -> _Connection:
-    # Few batches hand anything on, and a worker that comes back is at work sooner without the library.
-    from redis.asyncio import Redis  # noqa: PLC0415
-    from redis.asyncio.retry import Retry  # noqa: PLC0415
-    from redis.backoff import ExponentialWithJitterBackoff  # noqa: PLC0415
-    from redis.exceptions import RedisError  # noqa: PLC0415
-
-    client = Redis.from_url(
-        url,
-        socket_timeout=_ANSWER_SECONDS,
-        socket_connect_timeout=2.0,
-        # The activity has its own patience; a push that was applied before its answer was lost is not applied again.
-        retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.05), retries=1),
-    )
-    return _Connection(client, client.register_script(_PUSH), (RedisError, OSError))
+        await self._redis.close()

@@ -7,10 +7,10 @@ server, with or without replicas.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from ingather.adapters.scripted_redis import ScriptedRedis
 from ingather.domain.sheet_events import encoded, rank
 from ingather.domain.sheet_keys import (
     CHANNELS,
@@ -60,16 +60,6 @@ return {first + begin, redis.call('LRANGE', KEYS[1], begin, begin + tonumber(ARG
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """The client with its scripts, and what it may raise."""
-
-    client: Any
-    tell: Any
-    read: Any
-    errors: tuple[type[Exception], ...]
-
-
 class RedisSheetProgress:
     """Connects on first use.
 
@@ -79,9 +69,13 @@ class RedisSheetProgress:
     """
 
     def __init__(self, url: str, *, most_events: int = MOST_EVENTS) -> None:
-        self._url = url
+        self._redis = ScriptedRedis(
+            url,
+            {"tell": _TELL, "read": _READ},
+            answer_seconds=_ANSWER_SECONDS,
+            unavailable=lambda kind: EventLogUnavailableError(f"Redis did not answer ({kind})."),
+        )
         self._most_events = most_events
-        self._connection: _Connection | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,17 +107,19 @@ class RedisSheetProgress:
             self._most_events,
             channel(batch_id),
         ]
-        async with self._translated() as connection:
-            return bool(await connection.tell(keys=keys, args=arguments))
+        async with self._redis.connected() as redis:
+            return bool(await redis.scripts["tell"](keys=keys, args=arguments))
 
     async def read(self, batch_id: str, after: int = 0, limit: int = 1_000) -> list[ToldEvent]:
-        async with self._translated() as connection:
-            first, bodies = await connection.read(keys=[log_key(batch_id), state_key(batch_id)], args=[after, limit])
+        async with self._redis.connected() as redis:
+            first, bodies = await redis.scripts["read"](
+                keys=[log_key(batch_id), state_key(batch_id)], args=[after, limit]
+            )
         return [ToldEvent(number=number, body=body) for number, body in enumerate(bodies, int(first))]
 
     async def latest(self, batch_id: str) -> ToldEvent | None:
-        async with self._translated() as connection:
-            pipeline = connection.client.pipeline()
+        async with self._redis.connected() as redis:
+            pipeline = redis.client.pipeline()
             pipeline.get(current_key(batch_id))
             pipeline.hget(state_key(batch_id), "number")
             body, number = await pipeline.execute()
@@ -131,8 +127,8 @@ class RedisSheetProgress:
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[AsyncIterator[str]]:
-        async with self._translated() as connection:
-            pubsub = connection.client.pubsub(ignore_subscribe_messages=True)
+        async with self._redis.connected() as redis:
+            pubsub = redis.client.pubsub(ignore_subscribe_messages=True)
             try:
                 await pubsub.psubscribe(CHANNELS)
                 yield self._names(pubsub)
@@ -148,30 +144,4 @@ class RedisSheetProgress:
                 yield batch_of_channel(message["channel"].decode())
 
     async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.client.aclose()
-
-    @asynccontextmanager
-    async def _translated(self) -> AsyncIterator[_Connection]:
-        connection = self._connection = self._connection or _connect(self._url)
-        try:
-            yield connection
-        except connection.errors as error:
-            # The vendor's text may quote the URL with its password, so only the kind of error is passed on.
-            raise EventLogUnavailableError(f"Redis did not answer ({type(error).__name__}).") from error
-
-
-def _connect(url: str) -> _Connection:
-    # Few workers meet sheets, and one that comes back is at work sooner without the library.
-    from redis.asyncio import Redis  # noqa: PLC0415
-    from redis.asyncio.retry import Retry  # noqa: PLC0415
-    from redis.backoff import ExponentialWithJitterBackoff  # noqa: PLC0415
-    from redis.exceptions import RedisError  # noqa: PLC0415
-
-    client = Redis.from_url(
-        url,
-        socket_timeout=_ANSWER_SECONDS,
-        socket_connect_timeout=2.0,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.05), retries=1),
-    )
-    return _Connection(client, client.register_script(_TELL), client.register_script(_READ), (RedisError, OSError))
+        await self._redis.close()
