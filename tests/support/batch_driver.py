@@ -12,7 +12,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.places import PlaceActivities
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, BatchSummary
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_QUEUE, WORKFLOW_QUEUE
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_QUEUE, TEXT_QUEUE, WORKFLOW_QUEUE
 from ingather.models.identity import DEFAULT_TENANT_ID, places_workflow_id_for, workflow_id_for
 from ingather.models.messages import BatchInput, ControlAnswer, ControlRequest, PlaceLimits, RetryRequest
 from tests.support.fake_activities import World
@@ -134,6 +134,13 @@ async def workers(
                 task_queue=CPU_QUEUE,
                 activities=world.cpu_activities(),
                 max_concurrent_activities=slots,
+                max_heartbeat_throttle_interval=HEARD_WITHIN,
+                disable_eager_activity_execution=True,
+            ),
+            Worker(
+                client,
+                task_queue=TEXT_QUEUE,
+                activities=[world.process_text],
                 max_heartbeat_throttle_interval=HEARD_WITHIN,
                 disable_eager_activity_execution=True,
             ),

@@ -267,6 +267,19 @@ def _first_round_fails(ordinal: int) -> Callable[[int, int], object]:
     return lambda own, round_: failed() if own == ordinal and round_ == 0 else DONE
 
 
+async def texts(driver: BatchDriver) -> None:
+    """In no line: a client waits for its few texts."""
+    await (await driver.start(options=ONE_AT_A_TIME, pipeline="text")).result()
+
+
+async def texts_cancelled(driver: BatchDriver) -> None:
+    handle = await driver.start(options=ONE_AT_A_TIME, pipeline="text")
+    await until(lambda: driver.world.waiting == 1)
+    await handle.cancel()
+    with contextlib.suppress(WorkflowFailureError):
+        await handle.result()
+
+
 async def sheets(driver: BatchDriver) -> None:
     await (await driver.start(options=ONE_AT_A_TIME, pipeline="sheets")).result()
 
@@ -331,6 +344,8 @@ SCENARIOS = {
     ),
     "large_child_lost": Scenario(large_child_lost, lambda: _small_documents(1_001, gate=asyncio.Event())),
     "large_reopen": Scenario(reopen, lambda: _small_documents(1_001, pack_outcome=_one_fails), with_child=True),
+    "texts": Scenario(texts),
+    "texts_cancelled": Scenario(texts_cancelled, _gated),
     "sheets": Scenario(sheets, SheetWorld),
     "sheets_reopened": Scenario(sheets_reopened, lambda: SheetWorld(outcome=_first_round_fails(1))),
     "sheets_refused": Scenario(

@@ -149,6 +149,10 @@ class World:
         finally:
             self.in_flight -= 1
 
+    @activity.defn(name="process_text")
+    async def process_text(self, request: IngestDocumentInput) -> IngestDocumentOutput:
+        return await self.ingest_document(request)
+
     @activity.defn(name="ingest_pack")
     async def ingest_pack(self, request: IngestPackInput) -> IngestPackOutput:
         ordinals = tuple(decode_bitmap(request.ordinals))
