@@ -234,15 +234,18 @@ async def large_child_lost(driver: BatchDriver) -> None:
 
 
 async def _under_way(driver: BatchDriver, *activities: str) -> None:
-    """Wait until exactly these activities of the batch are under way.
+    """Wait until exactly these activities of the batch are under way, and it knows of all that ended.
 
     A batch asks for its place while its manifest is made. Which of the two ends first is chance, and so are the commands
     that follow, unless a story waits for the one.
     """
 
     async def settled() -> bool | None:
-        pending = (await driver.handle.describe()).raw_description.pending_activities
-        return True if sorted(each.activity_type.name for each in pending) == sorted(activities) else None
+        seen = (await driver.handle.describe()).raw_description
+        if seen.HasField("pending_workflow_task"):
+            return None
+        pending = sorted(each.activity_type.name for each in seen.pending_activities)
+        return True if pending == sorted(activities) else None
 
     await until_async(settled)
 
