@@ -11,7 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.async_api import Browser
 
+from tests.support.browser import viewing
 from tests.support.running_stack import RunningStack, notes
 from tests.support.up import INGATHER, running_up, wait_until_ready
 
@@ -201,6 +203,32 @@ def test_a_browser_opens_a_stream_with_a_ticket(deployment: Deployment):
     logs = list((deployment.stack.up.data_dir / "logs").rglob("*.log"))
     assert any(batch["id"] in path.read_text(errors="replace") for path in logs)
     assert [path for path in logs if ticket["sig"] in path.read_text(errors="replace")] == []
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_person_signs_in_and_out_with_a_browser(deployment: Deployment, browser: Browser):
+    """With a password and with a key; back where they wanted to go, and nowhere after they have signed out."""
+    with deployment.http(deployment.key) as http:
+        assert http.post("/v1/users", json={"username": "grace", "password": "a compiler"}).status_code == 201
+    async with viewing(browser, deployment.stack.base_url) as viewer:
+        page = await viewer.open("/submit")
+        await page.wait_for_url("**/sign-in?next=%2Fsubmit")
+        await viewer.assert_accessible()
+        await page.get_by_label("User name").fill("grace")
+        await page.get_by_label("Password").fill("a compiler")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("heading", name="Submit documents").wait_for()
+        assert await page.evaluate("document.cookie") == "", "scripts see no session"
+        await page.get_by_role("button", name="Sign out").click()
+        await page.get_by_role("heading", name="Sign in").wait_for()
+        await page.go_back()
+        await page.get_by_role("heading", name="Sign in").wait_for()
+
+        await page.get_by_text("With an API key").click()
+        await page.get_by_label("API key").fill(deployment.key)
+        await page.get_by_role("button", name="Sign in with the key").click()
+        await page.get_by_role("heading", name="Submit documents").wait_for()
+        await page.get_by_role("link", name="System").wait_for()
 
 
 def test_nobody_is_held_up_while_redis_is_away(deployment: Deployment):
