@@ -147,8 +147,9 @@ def statuses(batch_id: str, after_ordinal: int, limit: int, connection: Connecti
 
 
 def count(batch_id: str, connection: Connection) -> Counts:
-    query = select(documents.c.status, func.count()).where(documents.c.batch_id == batch_id)
-    by_status: dict[str, int] = dict(connection.execute(query.group_by(documents.c.status)).tuples().all())
+    query = select(documents.c.status, func.count().label("documents")).where(documents.c.batch_id == batch_id)
+    rows = connection.execute(query.group_by(documents.c.status))
+    by_status: dict[str, int] = {row.status: row.documents for row in rows}
     return Counts(total=sum(by_status.values()), **by_status)
 
 

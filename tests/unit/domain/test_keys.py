@@ -22,7 +22,7 @@ def test_a_key_starts_with_kind_and_tenant(function):
     """So that a tenant's objects can be listed, kept apart and removed."""
     kind, tenant, rest = call(function).split("/", 2)
 
-    assert kind in {"raw", "derived", "uploads", "batches", "rules"}
+    assert kind in {"raw", "derived", "uploads", "incoming", "batches", "rules", "texts"}
     assert tenant == TENANT
     assert "//" not in rest
 

@@ -79,7 +79,7 @@ def test_a_document_of_which_nothing_is_known_is_a_row_too():
 
 def test_pages_that_are_as_dark_everywhere_look_the_same():
     """Give or take the scanner's noise; each names the first that looks like it."""
-    pictures = [picture(1), picture(2), picture(1, darker_at=7, by=2), picture(1, darker_at=7, by=3), picture(2)]
+    pictures = [picture(1), picture(2), picture(1, darker_at=7, by=2), picture(1, darker_at=8, by=3), picture(2)]
 
     assert same_pictures(pictures) == [None, None, 0, None, 1]
 
