@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format bench figures faults screenshots up clean
+.PHONY: help setup demo test test-unit test-servers test-stacks check format bench figures faults screenshots up clean
 
 help: ## Show this menu
 	@grep -hE '^[a-z]+:.*?## ' Makefile | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-11s %s\n", $$1, $$2}'
@@ -33,12 +33,16 @@ demo: setup ## Start the embedded stack, ingest the samples, search, stop
 up: setup ## Run the embedded stack, API and workers in the foreground
 	@$(BIN)/ingather up
 
-# The unit tests wait half of their time, and the others start servers: side by side they take three minutes less.
-test: setup ## Run the whole test suite (half an hour on two cores)
-	@mkdir -p .pytest_cache; $(BIN)/python -m pytest -p no:cacheprovider tests/unit >.pytest_cache/unit.log 2>&1 & unit=$$!; \
-	trap 'kill $$unit 2>/dev/null || true' EXIT; failed=0; \
-	$(BIN)/python -m pytest --ignore=tests/unit || failed=1; \
-	wait $$unit || failed=1; cat .pytest_cache/unit.log; exit $$failed
+# Half of the time tests wait, for servers and for each other's: three lanes side by side keep two cores busy.
+test: setup ## Run the whole test suite (twenty minutes on two cores)
+	@$(MAKE) --no-print-directory --keep-going --jobs=3 test-unit test-servers test-stacks
+
+test-unit: FOLDERS := tests/unit
+test-servers: FOLDERS := tests/contracts tests/workflow tests/integration
+test-stacks: FOLDERS := tests/e2e
+# By the line, so that lanes do not write into each other's.
+test-unit test-servers test-stacks: setup
+	@$(BIN)/python -m pytest -p no:cacheprovider $(FOLDERS) 2>&1 | grep --line-buffered ''
 
 check: setup ## Lint, format, types, import rules
 	@$(BIN)/ruff check .

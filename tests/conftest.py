@@ -1,11 +1,13 @@
 """Wiring: one real server of each kind for the whole test session, started when the first test asks for it."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from ingather.stack.s3 import S3Server
 from tests.support import servers
+from tests.support.running_stack import RunningStack, Visitor, running_stack
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +32,28 @@ def temporal_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = servers.temporal_server(tmp_path_factory.mktemp("temporal"))
     with servers.started(server):
         yield server.address
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that connections may lead into."""
+    return tmp_path_factory.mktemp("shelf")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, shelf: Path) -> Iterator[RunningStack]:
+    """`ingather up`, ready, for all who leave it as it was. Whoever breaks something takes a stack of their own.
+
+    Connections may lead into the shelf, and they and webhooks to servers of this machine.
+    """
+    private = dict.fromkeys(("INGATHER_SOURCES__ALLOW_PRIVATE", "INGATHER_WEBHOOKS__ALLOW_PRIVATE"), "true")
+    data_dir = tmp_path_factory.mktemp("stack") / ".ingather"
+    with running_stack(data_dir, INGATHER_SOURCES__ROOTS=str(shelf), **private) as stack:
+        yield stack
+
+
+@pytest.fixture
+async def visitor(stack: RunningStack) -> AsyncIterator[Visitor]:
+    """A client of the shared stack."""
+    async with stack.visitor() as visitor:
+        yield visitor

@@ -83,7 +83,7 @@ async def test_the_samples_go_in_and_can_be_found(http):
 
 async def test_pause_resume_and_long_poll(http):
     """A pause lets documents in flight finish and starts no more; resume goes on to the end."""
-    batch = await submit(http, notes(300, "pause"))
+    batch = await submit(http, notes(120, "pause"))
     path = f"/v1/batches/{batch['id']}"
     paused = await http.post(f"{path}/pause")
     assert (paused.status_code, paused.json()["status"] in {"pausing", "paused"}) == (202, True)
@@ -97,43 +97,43 @@ async def test_pause_resume_and_long_poll(http):
     await asyncio.sleep(0.2)
     assert (await http.post(f"{path}/resume")).status_code == 202
     assert (await waiting).status_code == 200
-    assert (await ended(http, batch["id"]))["counts"]["done"] == 300
+    assert (await ended(http, batch["id"]))["counts"]["done"] == 120
 
 
 async def test_cancel_keeps_what_is_done_and_retry_takes_up_the_rest(http):
     """Counts reconcile after both."""
-    batch = await submit(http, notes(300, "cancel"))
+    batch = await submit(http, notes(120, "cancel"))
     path = f"/v1/batches/{batch['id']}"
     await seen(http, path, lambda batch: batch["counts"]["done"] > 0)
     assert (await http.post(f"{path}/cancel")).json()["status"] == "cancelling"
     cancelled = await ended(http, batch["id"])
     assert cancelled["status"] == "cancelled"
-    assert cancelled["counts"]["done"] + cancelled["counts"]["cancelled"] == 300
+    assert cancelled["counts"]["done"] + cancelled["counts"]["cancelled"] == 120
     assert (await http.post(f"{path}/cancel")).status_code == 202
     assert (await http.post(f"{path}/pause")).json()["current_status"] == "cancelled"
 
     again = await http.post(f"{path}/retry", json={"include_cancelled": True})
     assert again.status_code == 202, again.text
     retried = await seen(http, path, lambda batch: batch["retry_round"] == 1 and batch["ended_at"] is not None)
-    assert retried["counts"]["done"] == 300
+    assert retried["counts"]["done"] == 120
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.3])
 async def test_a_batch_cancelled_as_it_begins_is_cancelled(http, delay):
     """However little of it was done, and all of it can be run again."""
-    batch = await submit(http, notes(100, f"early {delay}"))
+    batch = await submit(http, notes(60, f"early {delay}"))
     path = f"/v1/batches/{batch['id']}"
     await asyncio.sleep(delay)
     assert (await http.post(f"{path}/cancel")).status_code == 202
     cancelled = await ended(http, batch["id"])
-    assert (cancelled["status"], cancelled["counts"]["total"]) == ("cancelled", 100)
+    assert (cancelled["status"], cancelled["counts"]["total"]) == ("cancelled", 60)
 
-    if cancelled["counts"]["done"] == 100:
+    if cancelled["counts"]["done"] == 60:
         return  # they were done before the cancel came
 
     assert (await http.post(f"{path}/retry", json={"include_cancelled": True})).status_code == 202
     retried = await seen(http, path, lambda batch: batch["status"] == "completed")
-    assert retried["counts"]["done"] == 100
+    assert retried["counts"]["done"] == 60
 
 
 async def test_bad_input_costs_one_document_each(http):

@@ -12,10 +12,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "ingest-from-python.md"
 
 
-def test_each_example_of_the_documentation_runs(stack: RunningStack, tmp_path: Path):
+def test_each_example_of_the_documentation_runs(stack: RunningStack, shelf: Path, tmp_path: Path):
     """In order, as one program, in an empty folder; and each prints what the page shows."""
     examples = python_examples_of(PAGE)
     assert len(examples) >= 12
-    shelf = stack.up.data_dir.parent / "shelf" / "client"
-    for example, printed in run_python(examples, tmp_path, INGATHER_URL=stack.base_url, SHELF=str(shelf)):
+    for example, printed in run_python(examples, tmp_path, INGATHER_URL=stack.base_url, SHELF=str(shelf / "client")):
         assert printed == example.expected, f"line {example.line}"

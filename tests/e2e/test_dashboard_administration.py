@@ -1,23 +1,24 @@
 """The pages that set things up, in a browser, against the whole stack: each is scanned, and one thing is done on it."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.browser import Viewer
-from tests.support.running_stack import RunningStack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_files_of_a_source_are_chosen_across_folders(viewer: Viewer, stack: RunningStack) -> None:
+async def test_files_of_a_source_are_chosen_across_folders(viewer: Viewer, shelf: Path) -> None:
     """A connection is made and works; what was ticked in one folder still is after a walk through another."""
-    shelf = stack.up.data_dir.parent / "shelf" / "chosen"
-    (shelf / "letters").mkdir(parents=True)
-    for path in (shelf / "first.txt", shelf / "second.txt", shelf / "letters" / "third.txt"):
+    folder = shelf / "chosen"
+    (folder / "letters").mkdir(parents=True)
+    for path in (folder / "first.txt", folder / "second.txt", folder / "letters" / "third.txt"):
         path.write_text(f"{path.name} of the shelf", encoding="utf-8")
     page = await viewer.open("/connections/new")
     await viewer.assert_accessible()
     await page.get_by_label("Name", exact=True).fill("chosen")
-    await page.get_by_label("Path").fill(str(shelf))
+    await page.get_by_label("Path").fill(str(folder))
     await page.get_by_role("button", name="Add and test").click()
     await page.get_by_text("The connection works.").wait_for()
     await page.get_by_label("first.txt").check()

@@ -9,21 +9,21 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def shelf(stack):
-    """A folder that connections may lead into, with notes nobody submitted before."""
-    folder = stack.up.data_dir.parent / "shelf"
-    (folder / "q1").mkdir(parents=True, exist_ok=True)
+def folder(shelf):
+    """On the shelf, with notes nobody submitted before."""
+    folder = shelf / "nights"
+    (folder / "q1").mkdir(parents=True)
     for name, content in notes(3, "quasar"):
         (folder / "q1" / name).write_bytes(content)
     return folder
 
 
-async def test_files_are_selected_from_several_sources(stack, visitor, shelf):
+async def test_files_are_selected_from_several_sources(stack, visitor, folder):
     """A folder is browsed, a drive has quotas; what is there becomes searchable, what is not fails alone, and each
     selection's progress is told by itself."""
     exported = b"# Plan of the quasar night\n\nThe mirror is turned at eleven.\n"
     async with drive_stand_in(a=DriveFile("Plan.md", exported), b=DriveFile("b.txt", b"Bright.\n")) as drive:
-        made = {"source_type": "local_directory", "settings": {"path": str(shelf)}, "connection_id": "shelf"}
+        made = {"source_type": "local_directory", "settings": {"path": str(folder)}, "connection_id": "shelf"}
         await visitor.post("/v1/connections", made, 201)
         made = {"source_type": "google_drive", "settings": drive.as_user(), "connection_id": "drive"}
         await visitor.post("/v1/connections", made, 201)

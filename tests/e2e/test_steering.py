@@ -164,8 +164,8 @@ async def test_two_hundred_watchers_ask_temporal_what_one_does(stack: RunningSta
 
     async def watched_by(count: int) -> tuple[float, int]:
         """Queries a second, and in all, while ``count`` watch a batch from its first event to its last."""
-        batch_id = await visitor.submit(notes(120, f"watched-by-{count}"), hold=True)
-        await visitor.until(batch_id, lambda batch: batch["counts"]["total"] == 120)
+        batch_id = await visitor.submit(notes(60, f"watched-by-{count}"), hold=True)
+        await visitor.until(batch_id, lambda batch: batch["counts"]["total"] == 60)
         watchers = [visitor.watch(batch_id, "0") for _ in range(count)]
         for watcher in watchers:
             await watcher.sees("stream.open", seconds=60)
@@ -177,7 +177,7 @@ async def test_two_hundred_watchers_ask_temporal_what_one_does(stack: RunningSta
         queries = stack.temporal_calls("QueryWorkflow") - calls
         for watcher in watchers:
             assert watcher.seqs == list(range(1, len(watcher.seqs) + 1))
-            assert sorted(ordinal for kind, ordinal in watcher.documents if kind == "succeeded") == list(range(120))
+            assert sorted(ordinal for kind, ordinal in watcher.documents if kind == "succeeded") == list(range(60))
             assert watcher.names[-1] == "stream.end"
         assert len({len(watcher.seqs) for watcher in watchers}) == 1
         return queries / seconds, queries
