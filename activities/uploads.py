@@ -2,8 +2,9 @@
 
 import contextlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from temporalio import activity
@@ -61,8 +62,8 @@ class UploadActivities:
 
     async def _begin_batches(self) -> int:
         """Those whose last chunk's request died, or met a part of the service that was away."""
-        begun = 0
-        for upload in await self._catalog.uploads.list_unstarted(datetime.now(UTC) - LEFT_ALONE, _PAGE):
+        since, begun = datetime.now(UTC) - LEFT_ALONE, 0
+        async for upload in _each(partial(self._catalog.uploads.list_unstarted, since, _PAGE)):
             try:
                 await self._finish(upload)
             except IngatherError as error:
@@ -74,16 +75,12 @@ class UploadActivities:
         return begun
 
     async def _remove_expired(self) -> int:
-        now, after, removed = datetime.now(UTC), "", 0
-        while True:
-            page = await self._catalog.uploads.list_expired(now, _PAGE, after)
-            for upload in page:
-                if not await self._is_needed(upload, now):
-                    await self._assembly.discard(upload)
-                    removed += 1
-            if len(page) < _PAGE:
-                return removed
-            after = page[-1].upload_id
+        now, removed = datetime.now(UTC), 0
+        async for upload in _each(partial(self._catalog.uploads.list_expired, now, _PAGE)):
+            if not await self._is_needed(upload, now):
+                await self._assembly.discard(upload)
+                removed += 1
+        return removed
 
     async def _is_needed(self, upload: Upload, now: datetime) -> bool:
         if upload.kind is UploadKind.CHUNKS:
@@ -105,6 +102,18 @@ class UploadActivities:
                 await self._blobs.delete(blob.key)
                 swept += 1
         return swept
+
+
+async def _each(list_behind: Callable[[str], Awaitable[Sequence[Upload]]]) -> AsyncIterator[Upload]:
+    """All of a list that is read page by page, behind the id of the last one seen."""
+    after = ""
+    while True:
+        page = await list_behind(after)
+        for upload in page:
+            yield upload
+        if len(page) < _PAGE:
+            return
+        after = page[-1].upload_id
 
 
 def _is_done_with(batch: BatchRecord) -> bool:

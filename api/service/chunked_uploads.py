@@ -113,10 +113,16 @@ class ChunkedUploads:
         """Raises ``UploadNotFoundError``."""
         wanted = as_uuid(upload_id)
         upload = await self.uploads.get_upload(wanted, tenant_id) if wanted else None
-        is_over = upload is not None and upload.state is UploadState.RECEIVING and upload.expires_at < datetime.now(UTC)
-        if upload is None or upload.kind is not UploadKind.CHUNKS or (is_over and not upload.has_all):
+        if upload is None or upload.kind is not UploadKind.CHUNKS or _is_over(upload):
             raise UploadNotFoundError(f"Upload {shown(upload_id)} not found. Please restart upload.")
         return upload
+
+    async def of_batch(self, batch_id: str, tenant_id: str | None) -> Upload | None:
+        """The upload that is going to be a batch, or is one by now; in any tenant where none is named. None where there
+        is no such upload, or its time is over.
+        """
+        upload = await self.uploads.get_upload_of_batch(batch_id, tenant_id)
+        return None if upload is None or _is_over(upload) else upload
 
     async def has(self, upload: Upload, index: int) -> bool:
         """Whether this chunk is there already."""
@@ -209,6 +215,11 @@ class ChunkedUploads:
             log.warning("upload.not_told", upload_id=upload.upload_id, reason=error.message)
         if not upload.has_all:
             await UploadAssembly(self.blobs, self.parted, self.uploads).fold(upload, index)
+
+
+def _is_over(upload: Upload) -> bool:
+    """Whether what is missing came too late."""
+    return upload.state is UploadState.RECEIVING and not upload.has_all and upload.expires_at < datetime.now(UTC)
 
 
 def _piece(index: int, blob: BlobRef) -> UploadPiece:

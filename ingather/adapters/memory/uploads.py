@@ -39,6 +39,12 @@ class InMemoryUploads:
         found = self._uploads.get(upload_id)
         return found if found is not None and tenant_id in {None, found.tenant_id} else None
 
+    async def get_upload_of_batch(self, batch_id: str, tenant_id: str | None = None) -> Upload | None:
+        for upload in self._uploads.values():
+            if upload.batch_id == batch_id and tenant_id in {None, upload.tenant_id}:
+                return upload
+        return None
+
     async def add_piece(self, upload_id: str, piece: UploadPiece, at: datetime) -> tuple[Upload | None, bool]:
         upload = self._uploads.get(upload_id)
         if upload is None or piece.index in self._pieces[upload_id]:
@@ -106,16 +112,17 @@ class InMemoryUploads:
         found = [each for key, each in sorted(self._uploads.items()) if each.expires_at < before and key > after]
         return found[:limit]
 
-    async def list_unstarted(self, before: datetime, limit: int) -> list[Upload]:
+    async def list_unstarted(self, before: datetime, limit: int, after: str = "") -> list[Upload]:
         found = [
             each
-            for each in self._uploads.values()
-            if each.kind is UploadKind.CHUNKS
+            for key, each in sorted(self._uploads.items())
+            if key > after
+            and each.kind is UploadKind.CHUNKS
             and each.state is not UploadState.STARTED
             and each.has_all
             and each.changed_at < before
         ]
-        return sorted(found, key=lambda each: each.changed_at)[:limit]
+        return found[:limit]
 
     def _edit(self, upload_id: str, **changes: Any) -> Upload:
         self._uploads[upload_id] = edited = self._uploads[upload_id].model_copy(update=changes)

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from ingather.adapters.sql.accounts import tenant_exists
 from ingather.adapters.sql.statements import Run
@@ -30,7 +30,10 @@ class SqlUploads:
         return await self._write("open an upload", partial(_open_chunked, upload, first, since))
 
     async def get_upload(self, upload_id: str, tenant_id: str | None = None) -> Upload | None:
-        return await self._read("look an upload up", partial(_get, upload_id, tenant_id))
+        return await self._read("look an upload up", partial(_get, uploads.c.upload_id == upload_id, tenant_id))
+
+    async def get_upload_of_batch(self, batch_id: str, tenant_id: str | None = None) -> Upload | None:
+        return await self._read("look a batch's upload up", partial(_get, uploads.c.batch_id == batch_id, tenant_id))
 
     async def add_piece(self, upload_id: str, piece: UploadPiece, at: datetime) -> tuple[Upload | None, bool]:
         return await self._write("count a chunk", partial(_add_piece, upload_id, piece, at))
@@ -71,15 +74,16 @@ class SqlUploads:
             "list expired uploads", partial(_list, query.order_by(uploads.c.upload_id).limit(limit))
         )
 
-    async def list_unstarted(self, before: datetime, limit: int) -> list[Upload]:
+    async def list_unstarted(self, before: datetime, limit: int, after: str = "") -> list[Upload]:
         query = select(uploads).where(
             uploads.c.kind == UploadKind.CHUNKS,
             uploads.c.state != UploadState.STARTED,
             uploads.c.received_count == uploads.c.total_chunks,
             uploads.c.changed_at < before,
+            uploads.c.upload_id > after,
         )
         return await self._read(
-            "list uploads without a batch", partial(_list, query.order_by(uploads.c.changed_at).limit(limit))
+            "list uploads without a batch", partial(_list, query.order_by(uploads.c.upload_id).limit(limit))
         )
 
 
@@ -117,8 +121,8 @@ def _open_chunked(upload: Upload, first: UploadPiece, since: datetime, database:
     return counted, True
 
 
-def _get(upload_id: str, tenant_id: str | None, database: Connection) -> Upload | None:
-    query = select(uploads).where(uploads.c.upload_id == upload_id)
+def _get(which: ColumnElement[bool], tenant_id: str | None, database: Connection) -> Upload | None:
+    query = select(uploads).where(which)
     if tenant_id is not None:
         query = query.where(uploads.c.tenant_id == tenant_id)
     found = _list(query, database)
@@ -194,7 +198,7 @@ def _advance(
 
 def _edit(upload_id: str, changes: Mapping[str, Any], database: Connection) -> Upload | None:
     database.execute(update(uploads).where(uploads.c.upload_id == upload_id).values(**changes))
-    return _get(upload_id, None, database)
+    return _get(uploads.c.upload_id == upload_id, None, database)
 
 
 def _note_use(upload_id: str, tenant_id: str, batch_id: str, database: Connection) -> Upload | None:

@@ -62,6 +62,20 @@ async def test_an_upload_that_is_complete_gets_its_batch(api):
     assert await clean(api) == CleanUploadsOutput()
 
 
+async def test_an_upload_gets_its_batch_though_many_before_it_cannot(api):
+    """Those that have been refused again and again, more than a page of them, hide nobody."""
+    client = await unbegun(api)
+    api.engine.fails_to_start = False
+    await change(api, client.upload_id, changed_at=PAST)
+    upload = await api.catalog.uploads.get_upload(client.upload_id)
+    without_task = upload.details | {"upload_type": "images"}
+    for number in range(120):
+        refused = {"upload_id": str(uuid.UUID(int=number)), "batch_id": str(uuid.uuid4()), "details": without_task}
+        await api.catalog.uploads.open_upload(upload.model_copy(update=refused))
+    assert await clean(api) == CleanUploadsOutput(begun=1)
+    assert list(api.engine.specs) == [upload.batch_id]
+
+
 async def test_while_the_engine_is_away_nothing_is_given_up(api):
     """It is tried again, until as much time is over once more."""
     client = await unbegun(api)
