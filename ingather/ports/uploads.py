@@ -49,6 +49,10 @@ class Uploads(Protocol):
         """Those that have arrived, in their order: all, or those of ``count`` numbers from ``first`` on."""
         ...
 
+    async def list_arrivals(self, upload_id: str, first: int, last: int) -> list[UploadPiece]:
+        """Chunks in the order in which they were counted, from the ``first``-th to the ``last``-th, 1-based."""
+        ...
+
     async def advance(
         self,
         upload_id: str,

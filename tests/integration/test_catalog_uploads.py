@@ -88,6 +88,10 @@ async def test_chunks_are_counted_once_whatever_their_order(uploads):
     assert [piece.index for piece in await uploads.list_pieces(upload.upload_id)] == list(range(9))
     assert [piece.index for piece in await uploads.list_pieces(upload.upload_id, 4, 2)] == [4, 5]
     assert await uploads.add_piece(str(uuid.uuid4()), chunk(1), NOON) == (None, False)
+    arrivals = await uploads.list_arrivals(upload.upload_id, 1, 9)
+    assert [piece.number for piece in arrivals] == list(range(1, 10))
+    assert sorted(piece.index for piece in arrivals) == list(range(9))
+    assert await uploads.list_arrivals(upload.upload_id, 3, 4) == arrivals[2:4]
 
 
 async def test_pieces_become_a_part_once(uploads):

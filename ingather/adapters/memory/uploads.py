@@ -49,7 +49,7 @@ class InMemoryUploads:
         upload = self._uploads.get(upload_id)
         if upload is None or piece.index in self._pieces[upload_id]:
             return upload, False
-        self._pieces[upload_id][piece.index] = piece
+        self._pieces[upload_id][piece.index] = piece.model_copy(update={"number": upload.received_count + 1})
         return self._edit(
             upload_id,
             received_count=upload.received_count + 1,
@@ -68,6 +68,10 @@ class InMemoryUploads:
     async def list_pieces(self, upload_id: str, first: int = 0, count: int | None = None) -> list[UploadPiece]:
         found = sorted(self._pieces.get(upload_id, {}).items())
         return [piece for index, piece in found if index >= first and (count is None or index < first + count)]
+
+    async def list_arrivals(self, upload_id: str, first: int, last: int) -> list[UploadPiece]:
+        pieces = {piece.number: piece for piece in self._pieces.get(upload_id, {}).values()}
+        return [pieces[number] for number in range(first, last + 1) if number in pieces]
 
     async def advance(
         self,

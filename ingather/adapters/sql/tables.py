@@ -191,6 +191,7 @@ upload_pieces: Final = Table(
     Column("sha256", Text),
     Column("key", Text),
     Column("etag", Text),
+    Column("number", Integer),
 )
 
 batches: Final = Table(

@@ -44,6 +44,9 @@ class SqlUploads:
     async def list_pieces(self, upload_id: str, first: int = 0, count: int | None = None) -> list[UploadPiece]:
         return await self._read("list chunks", partial(_list_pieces, upload_id, first, count))
 
+    async def list_arrivals(self, upload_id: str, first: int, last: int) -> list[UploadPiece]:
+        return await self._read("list chunks as they came", partial(_list_arrivals, upload_id, first, last))
+
     async def advance(
         self,
         upload_id: str,
@@ -117,7 +120,7 @@ def _open_chunked(upload: Upload, first: UploadPiece, since: datetime, database:
         }
     )
     _open(counted, database)
-    database.execute(upload_pieces.insert(), _piece_row(upload.upload_id, first))
+    database.execute(upload_pieces.insert(), _piece_row(upload.upload_id, first, number=1))
     return counted, True
 
 
@@ -138,9 +141,10 @@ def _add_piece(upload_id: str, piece: UploadPiece, at: datetime, database: Conne
     )
     if database.scalar(known) is not None:
         return upload, False
-    database.execute(upload_pieces.insert(), _piece_row(upload_id, piece))
+    number = upload.received_count + 1
+    database.execute(upload_pieces.insert(), _piece_row(upload_id, piece, number))
     counts = {
-        "received_count": upload.received_count + 1,
+        "received_count": number,
         "received_bytes": upload.received_bytes + piece.size_bytes,
         "changed_at": at,
     }
@@ -164,7 +168,17 @@ def _list_pieces(upload_id: str, first: int, count: int | None, database: Connec
     query = select(upload_pieces).where(upload_pieces.c.upload_id == upload_id, upload_pieces.c.index >= first)
     if count is not None:
         query = query.where(upload_pieces.c.index < first + count)
-    rows = database.execute(query.order_by(upload_pieces.c.index)).mappings()
+    return _pieces(query.order_by(upload_pieces.c.index), database)
+
+
+def _list_arrivals(upload_id: str, first: int, last: int, database: Connection) -> list[UploadPiece]:
+    number = upload_pieces.c.number
+    query = select(upload_pieces).where(upload_pieces.c.upload_id == upload_id, number.between(first, last))
+    return _pieces(query.order_by(number), database)
+
+
+def _pieces(query: Any, database: Connection) -> list[UploadPiece]:
+    rows = database.execute(query).mappings()
     return [UploadPiece.model_validate({name: row[name] for name in UploadPiece.model_fields}) for row in rows]
 
 
@@ -229,5 +243,5 @@ def _row(upload: Upload) -> dict[str, Any]:
     return upload.model_dump(mode="json", exclude=set(_TIMES)) | {name: getattr(upload, name) for name in _TIMES}
 
 
-def _piece_row(upload_id: str, piece: UploadPiece) -> dict[str, Any]:
-    return {"upload_id": upload_id, **piece.model_dump()}
+def _piece_row(upload_id: str, piece: UploadPiece, number: int | None = None) -> dict[str, Any]:
+    return {"upload_id": upload_id, **piece.model_dump(), "number": number}

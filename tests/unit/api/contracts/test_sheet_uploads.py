@@ -1,16 +1,17 @@
 """Scanned sheets in chunks over ASGI: order, repeats, races, what breaks off, and what each answer says."""
 
 import asyncio
+import json
 import os
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ingather.models.errors import EngineUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.sheets import SheetUpload
-from ingather.models.upload import UploadState
+from ingather.models.upload import UploadPiece, UploadState
 from ingather.settings import Limits, Settings
 from tests.support.api import api_in_process
 from tests.support.chunks import CHUNK_PATH, UPLOAD_PATH, ChunkClient
@@ -150,6 +151,29 @@ async def test_an_upload_is_no_batch_for_another_tenant_or_after_its_time(api):
     over = {"expires_at": upload.created_at - timedelta(seconds=1)}
     await api.catalog.uploads.edit_upload(client.upload_id, over)
     assert [(await api.http.get(path)).status_code for path in paths] == [404] * 3
+
+
+async def test_chunks_are_told_in_the_order_in_which_they_were_counted(api):
+    """Whoever comes to tell of a later one first tells of those before it: what follows the last would leave them out."""
+    client = ChunkClient(api.http, chunks_of([10] * 4))
+    batch_id = (await client.send(0)).headers["X-Batch-ID"]
+    piece = UploadPiece(index=3, size_bytes=MIB, key="incoming/x", sha256="ab" * 32)
+    await api.catalog.uploads.add_piece(client.upload_id, piece, datetime.now(UTC))  # its process died right then
+    await client.taken(2)
+    messages = [json.loads(event.body)["message"] for event in await api.parts.sheet_progress.read(batch_id)]
+    assert [message[:9] for message in messages] == ["Chunk 1/4", "Chunk 2/4", "Chunk 3/4"]
+    assert messages[1] == "Chunk 2/4 uploaded (1.00MB)"
+
+
+async def test_what_redis_missed_of_an_upload_is_told_with_its_next_chunk(api):
+    """It was emptied: a stream that opens before the batch begins hears of every chunk all the same."""
+    client = ChunkClient(api.http, chunks_of([10] * 3))
+    batch_id = (await client.send(0)).headers["X-Batch-ID"]
+    await client.taken(1)
+    api.parts.sheet_progress.clear()
+    await client.taken(2)
+    messages = [json.loads(event.body)["message"] for event in await api.parts.sheet_progress.read(batch_id)]
+    assert [message[:9] for message in messages] == ["Chunk 1/3", "Chunk 2/3", "Chunk 3/3"]
 
 
 # Again, and at the same time
