@@ -24,6 +24,8 @@ from ingather.ports.parted_objects import PartedObjects
 LEFT_ALONE = timedelta(minutes=2)
 """So long whoever sent the last chunk of an upload has to begin its batch."""
 _PAGE = 100
+_TRIED_IN_VAIN = 3
+"""So many that meet a part of the service that is away show that it is; one alone may have trouble of its own."""
 
 log = structlog.get_logger(__name__)
 
@@ -62,16 +64,17 @@ class UploadActivities:
 
     async def _begin_batches(self) -> int:
         """Those whose last chunk's request died, or met a part of the service that was away."""
-        since, begun = datetime.now(UTC) - LEFT_ALONE, 0
+        since, begun, away = datetime.now(UTC) - LEFT_ALONE, 0, 0
         async for upload in _each(partial(self._catalog.uploads.list_unstarted, since, _PAGE)):
             try:
                 await self._finish(upload)
             except IngatherError as error:
                 log.warning("upload.not_begun", upload_id=upload.upload_id, batch_id=upload.batch_id, code=error.code)
-                if isinstance(error, DependencyError):
+                away += isinstance(error, DependencyError)
+                if away == _TRIED_IN_VAIN:
                     break  # the next one would fare no better
             else:
-                begun += 1
+                begun, away = begun + 1, 0
         return begun
 
     async def _remove_expired(self) -> int:
