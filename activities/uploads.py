@@ -2,8 +2,9 @@
 
 import contextlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from temporalio import activity
@@ -23,6 +24,8 @@ from ingather.ports.parted_objects import PartedObjects
 LEFT_ALONE = timedelta(minutes=2)
 """So long whoever sent the last chunk of an upload has to begin its batch."""
 _PAGE = 100
+_TRIED_IN_VAIN = 3
+"""So many that meet a part of the service that is away show that it is; one alone may have trouble of its own."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,29 +64,26 @@ class UploadActivities:
 
     async def _begin_batches(self) -> int:
         """Those whose last chunk's request died, or met a part of the service that was away."""
-        begun = 0
-        for upload in await self._catalog.uploads.list_unstarted(datetime.now(UTC) - LEFT_ALONE, _PAGE):
+        since, begun, away = datetime.now(UTC) - LEFT_ALONE, 0, 0
+        async for upload in _each(partial(self._catalog.uploads.list_unstarted, since, _PAGE)):
             try:
                 await self._finish(upload)
             except IngatherError as error:
                 log.warning("upload.not_begun", upload_id=upload.upload_id, batch_id=upload.batch_id, code=error.code)
-                if isinstance(error, DependencyError):
+                away += isinstance(error, DependencyError)
+                if away == _TRIED_IN_VAIN:
                     break  # the next one would fare no better
             else:
-                begun += 1
+                begun, away = begun + 1, 0
         return begun
 
     async def _remove_expired(self) -> int:
-        now, after, removed = datetime.now(UTC), "", 0
-        while True:
-            page = await self._catalog.uploads.list_expired(now, _PAGE, after)
-            for upload in page:
-                if not await self._is_needed(upload, now):
-                    await self._assembly.discard(upload)
-                    removed += 1
-            if len(page) < _PAGE:
-                return removed
-            after = page[-1].upload_id
+        now, removed = datetime.now(UTC), 0
+        async for upload in _each(partial(self._catalog.uploads.list_expired, now, _PAGE)):
+            if not await self._is_needed(upload, now):
+                await self._assembly.discard(upload)
+                removed += 1
+        return removed
 
     async def _is_needed(self, upload: Upload, now: datetime) -> bool:
         if upload.kind is UploadKind.CHUNKS:
@@ -105,6 +105,18 @@ class UploadActivities:
                 await self._blobs.delete(blob.key)
                 swept += 1
         return swept
+
+
+async def _each(list_behind: Callable[[str], Awaitable[Sequence[Upload]]]) -> AsyncIterator[Upload]:
+    """All of a list that is read page by page, behind the id of the last one seen."""
+    after = ""
+    while True:
+        page = await list_behind(after)
+        for upload in page:
+            yield upload
+        if len(page) < _PAGE:
+            return
+        after = page[-1].upload_id
 
 
 def _is_done_with(batch: BatchRecord) -> bool:

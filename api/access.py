@@ -264,12 +264,17 @@ class Gate:
             known = self._batches[batch_id] = record.tenant_id
         return known
 
-    async def require_batch(self, caller: Caller, batch_id: str) -> str:
-        """The tenant of a batch the caller can see. Raises ``BatchNotFoundError``."""
+    async def require_stream(self, caller: Caller, batch_id: str) -> str:
+        """The tenant of a batch the caller can see, or of an upload that is going to be it. Raises ``BatchNotFoundError``."""
         tenant_id = await self.tenant_of_batch(caller, batch_id)
-        if await self.catalog.get_batch(batch_id, tenant_id) is None:
+        if await self.catalog.get_batch(batch_id, tenant_id) is not None:
+            return tenant_id
+        upload = await self.catalog.uploads.get_upload_of_batch(
+            batch_id, caller.tenant_id if caller.is_narrowed else None
+        )
+        if upload is None:
             raise BatchNotFoundError("No batch of this tenant has this id.")
-        return tenant_id
+        return upload.tenant_id
 
     async def count_job(self, caller: Caller, told: list[RateState] | None = None) -> None:
         """Count a batch that somebody creates; who gives no name at all is not counted. Raises ``RateLimitedError``."""

@@ -133,7 +133,7 @@ async def upload_chunk(
         complete = {"batch_id": upload.batch_id, "status": "uploaded", "message": "Batch uploaded successfully"}
         received = received.model_copy(update=complete)
     content = received.model_dump_json(exclude_none=True)
-    # Whoever listens in Redis from the first chunk on finds here what will be its batch; streams open once it has begun.
+    # Whoever follows from the first chunk on, by stream or in Redis, finds here what will be its batch.
     headers = {"X-Batch-ID": upload.batch_id or ""}
     return Response(content, headers=headers, media_type="application/json")
 

@@ -30,6 +30,7 @@ from ingather.domain.sheet_events import share_of, whole_percentage
 from ingather.models.batch import BatchRecord
 from ingather.models.errors import BatchNotFoundError, DocumentNotFoundError, EventLogUnavailableError, IngatherError
 from ingather.models.sheets import SheetRow, SheetStage
+from ingather.models.upload import Upload
 
 __all__ = ["envelope", "router"]
 
@@ -100,13 +101,14 @@ BatchPath = Annotated[str, Path(description="The batch's id.")]
 async def read_status(
     *, parts: Parts, caller: CurrentCaller, _tenant_id: TenantHeader = None, batch_id: BatchPath
 ) -> SheetBatchState:
-    """How a batch stands."""
-    record = await _record(parts, caller, batch_id)
-    snapshot = await parts.batches.snapshot(record.tenant_id, record.batch_id)
-    state = _state(snapshot)
+    """How a batch stands, from the first chunk of its upload on."""
+    found = await _found(parts, caller, batch_id)
+    if isinstance(found, Upload):
+        return _arriving(found)
+    state = _state(await parts.batches.snapshot(found.tenant_id, found.batch_id))
     if state.status != "pending":
         return state
-    return _moved_on(state, await _told(parts, record.batch_id))
+    return _moved_on(state, await _told(parts, found.batch_id))
 
 
 @router.get("/{batch_id}/progress", response_model=SheetProgressState)
@@ -114,11 +116,15 @@ async def read_progress(
     *, parts: Parts, caller: CurrentCaller, _tenant_id: TenantHeader = None, batch_id: BatchPath
 ) -> Response:
     """The latest event, for clients that cannot hold a stream open."""
-    record = await _record(parts, caller, batch_id)
-    snapshot = await parts.batches.snapshot(record.tenant_id, record.batch_id)
-    told = await _told(parts, record.batch_id)
-    state = _moved_on(_state(snapshot), told)
-    said = told or _made_up(snapshot)
+    found = await _found(parts, caller, batch_id)
+    if isinstance(found, Upload):
+        state = _arriving(found)
+        said = await _told(parts, state.batch_id) or _made_up_of(found)
+    else:
+        snapshot = await parts.batches.snapshot(found.tenant_id, found.batch_id)
+        told = await _told(parts, found.batch_id)
+        state = _moved_on(_state(snapshot), told)
+        said = told or _made_up(snapshot)
     stage = SheetStage(said["stage"])
     whole = whole_percentage(stage, said["progress_percentage"])
     body = said | {
@@ -146,17 +152,22 @@ async def follow(
     batch_id: BatchPath,
     _sig: TicketParameter = None,
 ) -> Response:
-    """Every event as `progress`, then one `complete` or one `error`; then the stream closes."""
-    record = await _record(parts, caller, batch_id)
+    """Every event as `progress`, then one `complete` or one `error`; then the stream closes.
 
-    async def find() -> BatchRecord | None:
-        return await parts.catalog.get_batch(record.batch_id, record.tenant_id)
+    It opens as soon as the first chunk's answer has given the id.
+    """
+    found = await _found(parts, caller, batch_id)
+    tenant_id, known = found.tenant_id, found.batch_id or ""
+
+    async def find() -> BatchRecord | Upload | None:
+        record = await parts.catalog.get_batch(known, tenant_id)
+        return record or await parts.chunked_uploads.of_batch(known, tenant_id)
 
     client = await parts.gate.count_stream(caller, request)
     feed: SheetFeed = request.app.state.sheet_feed
     streams: EventStreams = request.app.state.streams
-    frames = _frames(feed.follow(record.batch_id, find))
-    return streams.counted(record.tenant_id, frames, client, {"Cache-Control": "no-cache"})
+    frames = _frames(feed.follow(known, find))
+    return streams.counted(tenant_id, frames, client, {"Cache-Control": "no-cache"})
 
 
 @router.get(
@@ -235,6 +246,20 @@ async def _record(parts: ApiParts, caller: Caller, batch_id: str) -> BatchRecord
     return record
 
 
+async def _found(parts: ApiParts, caller: Caller, batch_id: str) -> BatchRecord | Upload:
+    """The batch, or the upload in chunks that is going to be it. Raises as ``_record`` does."""
+    try:
+        return await _record(parts, caller, batch_id)
+    except BatchNotFoundError:
+        known = as_uuid(batch_id)
+        tenant_id = caller.tenant_id if caller.is_narrowed else None
+        upload = await parts.chunked_uploads.of_batch(known, tenant_id) if known is not None else None
+        if upload is None:
+            raise
+    structlog.contextvars.bind_contextvars(tenant_id=upload.tenant_id)
+    return upload
+
+
 # --- The answers ------------------------------------------------------------------------------
 
 
@@ -251,6 +276,19 @@ def _state(snapshot: BatchSnapshot) -> SheetBatchState:
         created_at=record.created_at,
         completed_at=progress.ended_at,
         error_details=progress.problem.message if progress.problem else None,
+    )
+
+
+def _arriving(upload: Upload) -> SheetBatchState:
+    """How a batch stands whose upload goes on."""
+    return SheetBatchState(
+        batch_id=upload.batch_id or "",
+        status="pending",
+        upload_type=str(upload.details["upload_type"]),
+        sheets_total=1,
+        sheets_processed=0,
+        sheets_failed=0,
+        created_at=upload.created_at,
     )
 
 
@@ -295,6 +333,21 @@ def _made_up(snapshot: BatchSnapshot) -> dict[str, Any]:
         "sheets_processed": counts.ended,
         "elapsed_seconds": max(0, int((now - record.created_at).total_seconds())),
         "timestamp": now.isoformat(),
+    }
+
+
+def _made_up_of(upload: Upload) -> dict[str, Any]:
+    """The same of an upload that goes on."""
+    received, total = upload.received_count, upload.total_chunks or 0
+    return {
+        "batch_id": upload.batch_id,
+        "stage": SheetStage.UPLOADING.value,
+        "message": f"{received}/{total} chunks uploaded",
+        "progress_percentage": share_of(received, total),
+        "sheets_total": 0,
+        "sheets_processed": 0,
+        "elapsed_seconds": max(0, int((upload.changed_at - upload.created_at).total_seconds())),
+        "timestamp": upload.changed_at.isoformat(),
     }
 
 

@@ -1,6 +1,5 @@
 """The service about itself: limits, numbers, health, metrics, documentation, the front page."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from api.access import GuardedRoute, public
 from api.dependencies import Parts, Tenant
 from api.metrics import METRICS_MEDIA_TYPE
 from api.problems import known_codes, problem_for_status, render_problem
+from api.service.open_sums import open_sums
 
 router = APIRouter(route_class=GuardedRoute)
 
@@ -51,10 +51,10 @@ async def read_limits(parts: Parts, tenant: Tenant) -> dict[str, Any]:
 @router.get("/v1/stats", tags=["service"])
 async def read_stats(parts: Parts, tenant: Tenant) -> Stats:
     """A tenant's open batches and searchable chunks."""
-    running = (await parts.batches.running(tenant)).values()
+    sums = await open_sums(parts.catalog, parts.batches, tenant)
     return Stats(
-        batches_open=Counter(progress.state.value for progress in running),
-        documents_open=sum(progress.counts.total - progress.counts.ended for progress in running),
+        batches_open={state.value: count for state, count in sums.by_state.items()},
+        documents_open=sums.documents_left,
         bytes_open=await parts.catalog.bytes_in_flight(tenant),
         chunks=await parts.search.count(tenant),
     )

@@ -53,7 +53,7 @@ async def create_stream_ticket(
     batch_id = as_uuid(body.batch_id)
     if batch_id is None:
         raise BatchNotFoundError("No batch of this tenant has this id.")
-    tenant_id = await parts.gate.require_batch(caller, batch_id)
+    tenant_id = await parts.gate.require_stream(caller, batch_id)
     ticket, sig = parts.gate.tickets.issue(tenant_id, stream_of_batch(batch_id), caller.principal)
     view = StreamTicketView(
         sig=sig,

@@ -23,6 +23,7 @@ from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchProblem, BatchProgress, BatchRecord, BatchState, BatchSummary, Counts
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, EngineUnavailableError
+from ingather.models.upload import UploadState
 from ingather.ports.catalog import BatchFilter, Catalog
 
 log = structlog.get_logger(__name__)
@@ -265,6 +266,8 @@ class BatchService:
 
     async def _settled(self, record: BatchRecord) -> BatchSnapshot:
         """A batch that should run and has no open workflow."""
+        # Before the engine is asked: a start in between is then seen there.
+        is_abandoned = await self._is_abandoned(record)
         try:
             status = await self._engine.status(record.batch_id)
         except EngineUnavailableError:
@@ -272,7 +275,7 @@ class BatchService:
         if status.presence is Presence.CLOSED and status.was_terminated:
             await self._note_terminated(record, status)
             return BatchSnapshot.from_record(await self.record(record.tenant_id, record.batch_id))
-        if status.presence is Presence.MISSING and datetime.now(UTC) - record.created_at > _ORPHAN_AGE:
+        if status.presence is Presence.MISSING and is_abandoned:
             await self.give_up(record)
             return BatchSnapshot.from_record(await self.record(record.tenant_id, record.batch_id))
         if status.presence is Presence.CLOSED:
@@ -281,6 +284,14 @@ class BatchService:
         if status.progress is not None:
             return BatchSnapshot(record=record, progress=status.progress, stale=True)
         return BatchSnapshot.from_record(record)
+
+    async def _is_abandoned(self, record: BatchRecord) -> bool:
+        """Whether nobody is going to start a batch, should it not have begun."""
+        if datetime.now(UTC) - record.created_at <= _ORPHAN_AGE:
+            return False
+        # What came in chunks is as old as the first of them, and begun by the cleaning of uploads if by nobody else.
+        upload = await self._catalog.uploads.get_upload_of_batch(record.batch_id, record.tenant_id)
+        return upload is None or upload.state is UploadState.STARTED
 
     async def _note_terminated(self, record: BatchRecord, status: EngineStatus) -> None:
         progress = status.progress or BatchSnapshot.from_record(record).progress

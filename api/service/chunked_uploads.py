@@ -113,10 +113,16 @@ class ChunkedUploads:
         """Raises ``UploadNotFoundError``."""
         wanted = as_uuid(upload_id)
         upload = await self.uploads.get_upload(wanted, tenant_id) if wanted else None
-        is_over = upload is not None and upload.state is UploadState.RECEIVING and upload.expires_at < datetime.now(UTC)
-        if upload is None or upload.kind is not UploadKind.CHUNKS or (is_over and not upload.has_all):
+        if upload is None or upload.kind is not UploadKind.CHUNKS or _is_over(upload):
             raise UploadNotFoundError(f"Upload {shown(upload_id)} not found. Please restart upload.")
         return upload
+
+    async def of_batch(self, batch_id: str, tenant_id: str | None) -> Upload | None:
+        """The upload that is going to be a batch, or is one by now; in any tenant where none is named. None where there
+        is no such upload, or its time is over.
+        """
+        upload = await self.uploads.get_upload_of_batch(batch_id, tenant_id)
+        return None if upload is None or _is_over(upload) else upload
 
     async def has(self, upload: Upload, index: int) -> bool:
         """Whether this chunk is there already."""
@@ -153,7 +159,7 @@ class ChunkedUploads:
             await self.blobs.delete(blob.key)
         else:
             log.info("upload.begun", upload_id=upload_id, batch_id=batch_id, tenant_id=tenant_id, chunks=chunk.total)
-            await self._took(upload, 0, blob.size_bytes)
+            await self._took(upload, 0)
         return upload, is_new
 
     async def add(self, upload: Upload, index: int, blob: BlobRef) -> Upload:
@@ -174,7 +180,7 @@ class ChunkedUploads:
         if counted is None:
             raise UploadNotFoundError(f"Upload {upload.upload_id} not found. Please restart upload.")
         if is_new:
-            await self._took(counted, index, blob.size_bytes)
+            await self._took(counted, index)
         return counted
 
     async def finish(self, upload: Upload, by: Actor | None = None) -> Upload:
@@ -186,29 +192,49 @@ class ChunkedUploads:
             upload = await assembly.assemble(upload)
         if upload.state is UploadState.STARTED:
             return upload
+        await self._tell(upload)
         await self.sheets.submit(_submission(upload), by)
         log.info(
             "upload.finished", upload_id=upload.upload_id, batch_id=upload.batch_id, size_bytes=upload.received_bytes
         )
         return await self.uploads.edit_upload(upload.upload_id, {"state": UploadState.STARTED}) or upload
 
-    async def _took(self, upload: Upload, index: int, size_bytes: int) -> None:
+    async def _took(self, upload: Upload, index: int) -> None:
         """Tell of a chunk, and make it part of the whole. The last one's is made with what is left."""
-        event = uploaded_chunk(
-            upload.batch_id or "",
-            received=upload.received_count,
-            total=upload.total_chunks or 0,
-            size_bytes=size_bytes,
-            began_at=upload.created_at,
-            mark=f"uploading/{index}",
-        )
-        try:
-            await self.progress.tell(event)
-        except EventLogUnavailableError as error:
-            # Whoever watches misses a line; the upload goes on.
-            log.warning("upload.not_told", upload_id=upload.upload_id, reason=error.message)
+        await self._tell(upload)
         if not upload.has_all:
             await UploadAssembly(self.blobs, self.parted, self.uploads).fold(upload, index)
+
+    async def _tell(self, upload: Upload) -> None:
+        """Tell of the chunks that were counted and not told, in that order, whoever took them.
+
+        Their own requests are about to, or died. What may follow the last chunk at once would leave them out.
+        """
+        batch_id = upload.batch_id or ""
+        try:
+            latest = await self.progress.latest(batch_id)
+            told = latest.number if latest is not None else 0
+            if told >= upload.received_count:
+                return
+            for piece in await self.uploads.list_arrivals(upload.upload_id, told + 1, upload.received_count):
+                assert piece.number is not None  # counted ones have one
+                event = uploaded_chunk(
+                    batch_id,
+                    received=piece.number,
+                    total=upload.total_chunks or 0,
+                    size_bytes=piece.size_bytes,
+                    began_at=upload.created_at,
+                    mark=f"uploading/{piece.index}",
+                )
+                await self.progress.tell(event)
+        except EventLogUnavailableError as error:
+            # Whoever watches misses a line, or hears it with the next; the upload goes on.
+            log.warning("upload.not_told", upload_id=upload.upload_id, reason=error.message)
+
+
+def _is_over(upload: Upload) -> bool:
+    """Whether what is missing came too late."""
+    return upload.state is UploadState.RECEIVING and not upload.has_all and upload.expires_at < datetime.now(UTC)
 
 
 def _piece(index: int, blob: BlobRef) -> UploadPiece:

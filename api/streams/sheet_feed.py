@@ -16,11 +16,12 @@ import orjson
 import structlog
 
 from activities.failures import described
-from ingather.domain.sheet_end import end_event
+from ingather.domain.sheet_end import end_event, lost_upload_event
 from ingather.domain.sheet_events import completed_body, encoded
 from ingather.models.batch import BatchRecord, BatchSummary
 from ingather.models.errors import DependencyError
-from ingather.models.sheets import SheetStage, ToldEvent
+from ingather.models.sheets import SheetStage, StageEvent, ToldEvent
+from ingather.models.upload import Upload
 from ingather.ports.sheet_progress import KEPT_SECONDS, SheetProgress
 
 log = structlog.get_logger(__name__)
@@ -35,7 +36,9 @@ _KEPT = 1_000
 _PAGE = 500
 _LAST = frozenset({SheetStage.COMPLETED.value, SheetStage.FAILED.value})
 
-FindRecord = Callable[[], Awaitable[BatchRecord | None]]
+Found = BatchRecord | Upload | None
+"""A batch, or the upload that is going to be it, or nothing any more."""
+Find = Callable[[], Awaitable[Found]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +66,16 @@ class _Watch:
     """One batch that somebody watches."""
 
     batch_id: str
-    find: FindRecord
+    find: Find
     watchers: int = 0
     events: deque[FeedEvent] = field(default_factory=lambda: deque(maxlen=_KEPT))
     last: int = 0
     nudged: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     record: BatchRecord | None = None
+    """Once the batch has begun."""
+    upload_began_at: datetime | None = None
+    """Of the upload that was seen before there was a batch."""
     made_up: FeedEvent | None = None
     """The end, where the log does not have it."""
     final_since: float | None = None
@@ -116,10 +122,11 @@ class SheetFeed:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def follow(self, batch_id: str, find: FindRecord) -> AsyncGenerator[FeedEvent | None]:
+    async def follow(self, batch_id: str, find: Find) -> AsyncGenerator[FeedEvent | None]:
         """Every event that is retained, then what comes, ending with the batch's end; None as a sign of life.
 
-        The ends of earlier rounds are left out: there is one end.
+        The ends of earlier rounds are left out: there is one end. An upload that is gone before its batch began ends as a
+        failure.
         """
         async with self._watching(batch_id, find) as watch:
             after = 0
@@ -161,7 +168,7 @@ class SheetFeed:
             return []
 
     @asynccontextmanager
-    async def _watching(self, batch_id: str, find: FindRecord) -> AsyncIterator[_Watch]:
+    async def _watching(self, batch_id: str, find: Find) -> AsyncIterator[_Watch]:
         watch = self._watches.get(batch_id)
         if watch is None:
             watch = self._watches[batch_id] = _Watch(batch_id, find)
@@ -183,7 +190,8 @@ class SheetFeed:
             except DependencyError as error:
                 log.warning("sheet_feed.interrupted", batch_id=watch.batch_id, code=error.code)
                 with suppress(DependencyError):
-                    self._make_up_end(watch, await watch.find())
+                    await self._find(watch)
+                    self._make_up_end(watch, watch.record)
             except Exception as error:  # noqa: BLE001  # one odd event must not leave watchers without the next
                 log.error("sheet_feed.failed", batch_id=watch.batch_id, **described(error))  # noqa: TRY400
             with suppress(TimeoutError):
@@ -207,13 +215,25 @@ class SheetFeed:
                 watch.last = 0
         has_end = bool(watch.events) and watch.events[-1].is_last
         if not found or has_end:
-            watch.record = await watch.find()
+            await self._find(watch)
             # The end of an earlier round may be the last that was told: the log was away for all of the later one.
             is_told = has_end and watch.is_end(watch.events[-1])
             self._make_up_end(watch, None if is_told else watch.record)
         watch.is_read = True
         if found or has_end or watch.made_up is not None:
             watch.tell()
+
+    async def _find(self, watch: _Watch) -> None:
+        """How the batch stands, or that there is none and will be none."""
+        found = await watch.find()
+        if isinstance(found, Upload):
+            watch.upload_began_at = found.created_at
+        elif found is not None:
+            watch.record = found
+        elif watch.record is None and watch.made_up is None:
+            now = datetime.now(UTC)
+            began_at = watch.upload_began_at or now
+            self._make_up(watch, lost_upload_event(watch.batch_id, began_at), began_at, now)
 
     def _make_up_end(self, watch: _Watch, record: BatchRecord | None) -> None:
         """The end of a batch that ended a while ago, and whose log does not say so."""
@@ -227,8 +247,11 @@ class SheetFeed:
         if seen_at - watch.final_since < grace and not is_forgotten:
             return
         event = end_event(summary_of(record), record.created_at)
-        elapsed = int(((record.ended_at or now) - record.created_at).total_seconds())
-        body = completed_body(encoded(event, record.ended_at or now), elapsed, watch.last + 1)
+        self._make_up(watch, event, record.created_at, record.ended_at or now)
+
+    @staticmethod
+    def _make_up(watch: _Watch, event: StageEvent, began_at: datetime, at: datetime) -> None:
+        body = completed_body(encoded(event, at), int((at - began_at).total_seconds()), watch.last + 1)
         watch.made_up = FeedEvent.of(ToldEvent(number=watch.last + 1, body=body))
         watch.is_read = True
         watch.tell()

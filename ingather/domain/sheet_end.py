@@ -1,4 +1,4 @@
-"""The last word about a batch of sheets."""
+"""The last word about a batch of sheets, or about an upload that did not become one."""
 
 from datetime import datetime
 from typing import Literal
@@ -16,6 +16,8 @@ _STATUSES: dict[BatchState, SheetBatchStatus] = {
     BatchState.CANCELLED: "cancelled",
     BatchState.CANCELLING: "cancelled",
 }
+
+_LOST_UPLOAD = "The upload was not finished in time and was removed. Please restart upload."
 
 
 def status_of(state: BatchState) -> SheetBatchStatus:
@@ -38,6 +40,19 @@ def end_event(summary: BatchSummary, began_at: datetime) -> StageEvent:
         error_details=why,
         facts={"sheets_failed": counts.failed, "version": summary.version},
         retry_round=summary.retry_round,
+        began_at=began_at,
+    )
+
+
+def lost_upload_event(batch_id: str, began_at: datetime) -> StageEvent:
+    """``failed``, of an upload that was not finished and never became a batch."""
+    return StageEvent(
+        batch_id=batch_id,
+        stage=SheetStage.FAILED,
+        mark="0/end/upload",
+        message=_LOST_UPLOAD,
+        progress_percentage=100.0,
+        error_details=_LOST_UPLOAD,
         began_at=began_at,
     )
 

@@ -44,6 +44,8 @@ class UploadPiece(BaseModel):
     """Its own object, until it is a part of the whole."""
     etag: str | None = None
     """The store's tag of the part that it is, or that it shares with its neighbours."""
+    number: int | None = None
+    """Of chunks: the how-manieth it was to be counted, from 1 on."""
 
 
 class Upload(BaseModel):

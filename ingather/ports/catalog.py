@@ -71,6 +71,18 @@ class BatchTally:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenTally:
+    """A tenant's batches that have not ended, added up."""
+
+    noted: dict[BatchState, int] = field(default_factory=dict)
+    """By the state that was noted last, but for those in ``open``."""
+    documents_left: int = 0
+    """Of those in ``noted``: documents to come. Of one that waits for a retry, all that failed."""
+    open: frozenset[str] = frozenset()
+    """The ones that were asked for by id."""
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentCost:
     """How large a document is and what it took so far."""
 
@@ -159,6 +171,10 @@ class Catalog(Protocol):
 
         Those in ``one_by_one`` are named in ``open`` as long as they have not ended; a few thousand at most.
         """
+        ...
+
+    async def tally_open(self, tenant_id: str, one_by_one: Collection[str] = ()) -> OpenTally:
+        """The same of a tenant's batches that have not ended, those in ``one_by_one`` named."""
         ...
 
     async def list_untold(self, contracts: Sequence[str], limit: int) -> list[tuple[str, str]]:

@@ -30,6 +30,10 @@ class Uploads(Protocol):
         """None when unknown, or another tenant's."""
         ...
 
+    async def get_upload_of_batch(self, batch_id: str, tenant_id: str | None = None) -> Upload | None:
+        """The chunked one that is, or was, going to be this batch; None when unknown, or another tenant's."""
+        ...
+
     async def add_piece(self, upload_id: str, piece: UploadPiece, at: datetime) -> tuple[Upload | None, bool]:
         """Count a chunk that has arrived: the upload as it is now, and whether the chunk is new.
 
@@ -43,6 +47,10 @@ class Uploads(Protocol):
 
     async def list_pieces(self, upload_id: str, first: int = 0, count: int | None = None) -> list[UploadPiece]:
         """Those that have arrived, in their order: all, or those of ``count`` numbers from ``first`` on."""
+        ...
+
+    async def list_arrivals(self, upload_id: str, first: int, last: int) -> list[UploadPiece]:
+        """Chunks in the order in which they were counted, from the ``first``-th to the ``last``-th, 1-based."""
         ...
 
     async def advance(
@@ -77,6 +85,8 @@ class Uploads(Protocol):
         """Those that expired before a moment, by id, behind the id ``after``."""
         ...
 
-    async def list_unstarted(self, before: datetime, limit: int) -> list[Upload]:
-        """Chunked ones which have had all their chunks since before a moment, and whose batch has not begun."""
+    async def list_unstarted(self, before: datetime, limit: int, after: str = "") -> list[Upload]:
+        """Chunked ones which have had all their chunks since before a moment, and whose batch has not begun: by id,
+        behind the id ``after``.
+        """
         ...

@@ -6,20 +6,46 @@ import random
 import shutil
 import uuid
 import zipfile
+from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.chunks import UPLOAD_PATH, ChunkClient
 from tests.support.examples import examples_of, run_examples
 from tests.support.running_stack import RunningStack, Visitor
+from tests.support.tcp_proxy import RoundRobin
+from tests.support.watched_world import ApiProcess
+from tests.support.watching import parse
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 MIB = 1024 * 1024
+STREAM = "/api/batches/{}/stream"
 TUS = {"Tus-Resumable": "1.0.0"}
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "upload-large-files.md"
+
+
+@pytest.fixture
+async def another_api(stack: RunningStack, tmp_path: Path) -> AsyncIterator[int]:
+    """Port of a second API process over the same stack."""
+    facts = stack.up.facts()
+    storage = {f"INGATHER_S3__{name.upper()}": value for name, value in facts["s3"].items()}
+    api = ApiProcess(
+        storage
+        | {
+            "TEMPORAL_ADDRESS": facts["temporal"]["address"],
+            "INGATHER_REDIS__URL": facts["redis"]["url"],
+            "INGATHER_CATALOG__URL": facts["catalog"]["url"],
+            "INGATHER_INDEX__URI": facts["index"]["uri"],
+        },
+        tmp_path / "api.log",
+    )
+    await asyncio.to_thread(api.start)
+    yield api.port
+    await api.stop()
 
 
 def zip_of(size: int, tag: str) -> bytes:
@@ -57,6 +83,29 @@ async def test_whoever_has_logged_in_uploads_in_chunks(visitor: Visitor):
         assert (await client.taken(0, upload_id=None))["batch_id"] == batch_id
         batch = await visitor.batch(batch_id)
         assert (batch["created_by"], batch["pipeline"]) == (name, "sheets")
+
+
+async def test_two_api_processes_behind_one_address_take_the_chunks_of_one_file(stack: RunningStack, another_api: int):
+    """Each connection goes to the next of them: chunks of one upload, and repeats, reach both, and are one batch and its stream."""
+    content = zip_of(20 * MIB, f"sheets-{uuid.uuid4()}")
+    one_connection_a_request = httpx.Limits(max_keepalive_connections=0)
+    async with (
+        RoundRobin([stack.up.facts()["ports"]["api"], another_api]) as proxy,
+        httpx.AsyncClient(base_url=proxy.url, timeout=90, limits=one_connection_a_request, trust_env=False) as http,
+    ):
+        client = ChunkClient(http, cut(content, 3 * MIB), filename=f"{uuid.uuid4()}.zip")
+        batch_id = (await client.send(0)).headers["X-Batch-ID"]
+        answers = await asyncio.gather(*map(client.taken, [*range(1, len(client.chunks)), 1, 2, 3]))
+        repeated = [await client.taken(0) for _ in range(2)]
+        assert {answer["batch_id"] for answer in [*answers, *repeated] if answer["is_complete"]} == {batch_id}
+        messages = [
+            [frame.data["message"] for frame in parse((await http.get(STREAM.format(batch_id))).content) if frame.event]
+            for _ in range(2)
+        ]
+        assert messages[0] == messages[1]
+        told = [message.split()[1] for message in messages[0] if message.startswith("Chunk ")]
+        assert told == [f"{number}/{len(client.chunks)}" for number in range(1, len(client.chunks) + 1)]
+    assert min(proxy.connections.values()) >= len(client.chunks) // 2
 
 
 async def test_a_wrong_log_in_is_401(visitor: Visitor):

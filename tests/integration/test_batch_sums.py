@@ -10,8 +10,8 @@ from api.resources import BatchSnapshot
 from ingather.domain.batch_sums import rested_ms
 from ingather.models.batch import BatchState, BatchSummary, Counts, SourceProgress
 from ingather.models.identity import DEFAULT_TENANT_ID
-from ingather.ports.catalog import BatchFilter, BatchTally
-from tests.support.catalog_records import NOON, batch_record
+from ingather.ports.catalog import BatchFilter, BatchTally, OpenTally
+from tests.support.catalog_records import NOON, batch_record, submission_part
 
 SECOND = timedelta(seconds=1)
 MINE = BatchFilter(DEFAULT_TENANT_ID, contract="sources", created_by="vera")
@@ -182,3 +182,24 @@ async def test_a_batch_that_runs_again_counts_once_and_as_it_ended_last(catalog,
 
     assert (running.failed, running.ran_count) == (0, 0)
     assert (after.done, after.failed, after.by_state[BatchState.COMPLETED]) == (5, 0, 1)
+
+
+async def test_what_a_tenant_has_open_is_added_up(catalog, jobs):
+    """By the state that was noted last, with the documents to come, whichever door and user; named ones apart, ended ones not at all."""
+    await catalog.finish_batch(ended(jobs[0], BatchState.COMPLETED, Counts(total=5, done=5)))
+    await catalog.finish_batch(
+        ended(jobs[1], BatchState.COMPLETED_WITH_FAILURES, Counts(total=5, done=2, failed=2, skipped=1))
+    )
+    await catalog.set_batch_state(jobs[1], BatchState.QUEUED)
+    growing = batch_record(state=BatchState.PENDING)
+    growing = growing.model_copy(update={"spec": growing.spec.model_copy(update={"open": True})})
+    await catalog.add_batch(growing, submission_part(growing.batch_id, part_id="first", document_count=4))
+    await catalog.add_part(submission_part(growing.batch_id, part_id="second", document_count=3))
+
+    tally = await catalog.tally_open(DEFAULT_TENANT_ID, [jobs[0], jobs[3]])
+    assert tally == OpenTally(
+        noted={BatchState.PENDING: 2, BatchState.QUEUED: 3},
+        documents_left=5 + 2 + 7,
+        open=frozenset({jobs[3]}),
+    )
+    assert await catalog.tally_open(str(uuid.uuid4())) == OpenTally()

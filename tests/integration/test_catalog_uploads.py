@@ -9,31 +9,12 @@ import pytest
 from ingather.models.accounts import Tenant
 from ingather.models.errors import TenantNotFoundError
 from ingather.models.identity import DEFAULT_TENANT_ID
-from ingather.models.upload import Upload, UploadKind, UploadPiece, UploadState
-from tests.support.catalog_records import NOON
+from ingather.models.upload import UploadKind, UploadPiece, UploadState
+from tests.support.catalog_records import NOON, chunked
 
 OTHER = "11111111-1111-7111-8111-111111111111"
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 SHA = "ab" * 32
-
-
-def chunked(**facts) -> Upload:
-    given = {
-        "upload_id": str(uuid.uuid4()),
-        "tenant_id": DEFAULT_TENANT_ID,
-        "kind": UploadKind.CHUNKS,
-        "created_by": "zoë",
-        "filename": "forms.zip",
-        "batch_id": str(uuid.uuid4()),
-        "total_chunks": 4,
-        "key": "uploads/whole",
-        "multipart_id": "m-1",
-        "details": {"upload_type": "zip_with_qr"},
-        "created_at": NOON,
-        "changed_at": NOON,
-        "expires_at": NOON + 24 * HOUR,
-    }
-    return Upload.model_validate(given | facts)
 
 
 def chunk(index: int, size: int = 10, **facts) -> UploadPiece:
@@ -76,6 +57,16 @@ async def test_a_first_chunk_sent_again_finds_its_upload(uploads):
         assert (await uploads.open_chunked(other, piece, since))[1], other
 
 
+async def test_an_upload_is_found_by_the_batch_it_is_going_to_be(uploads):
+    """By its own tenant, or by whoever names none; a batch that came otherwise has none."""
+    upload, _ = await uploads.open_chunked(chunked(), chunk(0), NOON)
+    await uploads.open_chunked(chunked(filename="other.zip"), chunk(0), NOON)
+    assert await uploads.get_upload_of_batch(upload.batch_id) == upload
+    assert await uploads.get_upload_of_batch(upload.batch_id, DEFAULT_TENANT_ID) == upload
+    assert await uploads.get_upload_of_batch(upload.batch_id, OTHER) is None
+    assert await uploads.get_upload_of_batch(str(uuid.uuid4())) is None
+
+
 async def test_first_chunks_sent_side_by_side_are_one_upload(uploads):
     """Whoever comes first opens it; the others are answered with it."""
     answers = await asyncio.gather(*(uploads.open_chunked(chunked(), chunk(0), NOON) for _ in range(8)))
@@ -97,6 +88,10 @@ async def test_chunks_are_counted_once_whatever_their_order(uploads):
     assert [piece.index for piece in await uploads.list_pieces(upload.upload_id)] == list(range(9))
     assert [piece.index for piece in await uploads.list_pieces(upload.upload_id, 4, 2)] == [4, 5]
     assert await uploads.add_piece(str(uuid.uuid4()), chunk(1), NOON) == (None, False)
+    arrivals = await uploads.list_arrivals(upload.upload_id, 1, 9)
+    assert [piece.number for piece in arrivals] == list(range(1, 10))
+    assert sorted(piece.index for piece in arrivals) == list(range(9))
+    assert await uploads.list_arrivals(upload.upload_id, 3, 4) == arrivals[2:4]
 
 
 async def test_pieces_become_a_part_once(uploads):
@@ -143,6 +138,8 @@ async def test_what_is_over_is_found_and_forgotten(uploads):
     assert await uploads.list_expired(NOON, 2) == []
     await uploads.edit_upload(ids[0], {"state": UploadState.STARTED, "stored_at": NOON})
     assert [each.upload_id for each in await uploads.list_unstarted(NOON + MINUTE, 9)] == ids[1:]
+    assert [each.upload_id for each in await uploads.list_unstarted(NOON + MINUTE, 1)] == ids[1:2]
+    assert [each.upload_id for each in await uploads.list_unstarted(NOON + MINUTE, 9, after=ids[1])] == ids[2:]
     assert await uploads.list_unstarted(NOON, 9) == []
     await uploads.delete_upload(ids[1])
     await uploads.delete_upload(ids[1])

@@ -1,12 +1,13 @@
 """Records for catalog tests; only what matters to a test is named."""
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ingather.models.batch import BatchRecord, BatchSpec, BatchState, Counts, SubmissionPart
 from ingather.models.document import DocumentRecord
 from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for
+from ingather.models.upload import Upload, UploadKind
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, 123456, tzinfo=UTC)
 SHA = "ab" * 32
@@ -19,6 +20,26 @@ def batch_record(**changes: Any) -> BatchRecord:
     spec = BatchSpec(batch_id=batch_id, tenant_id=tenant_id, name="Invoices", submitted_count=3, **said)
     given = {"state": BatchState.QUEUED, "counts": Counts(), "name": "Invoices", "created_at": NOON} | changes
     return BatchRecord(batch_id=batch_id, tenant_id=tenant_id, spec=spec, **given)
+
+
+def chunked(**facts: Any) -> Upload:
+    """An upload in chunks, none of which has come."""
+    given = {
+        "upload_id": str(uuid.uuid4()),
+        "tenant_id": DEFAULT_TENANT_ID,
+        "kind": UploadKind.CHUNKS,
+        "created_by": "zoë",
+        "filename": "forms.zip",
+        "batch_id": str(uuid.uuid4()),
+        "total_chunks": 4,
+        "key": "uploads/whole",
+        "multipart_id": "m-1",
+        "details": {"upload_type": "zip_with_qr"},
+        "created_at": NOON,
+        "changed_at": NOON,
+        "expires_at": NOON + timedelta(hours=24),
+    }
+    return Upload.model_validate(given | facts)
 
 
 def submission_part(batch_id: str, **changes: Any) -> SubmissionPart:

@@ -19,6 +19,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from tests.support import servers
 from tests.support.batch_scenarios import SCENARIOS, Scenario
+from tests.support.cleaning_scenarios import CLEANING_SCENARIOS, CleaningScenario, play_cleaning
 from tests.support.delivery_scenarios import DELIVERY_SCENARIOS, play_delivery
 from tests.support.fingerprints import fingerprint, play
 from tests.support.places_scenarios import PLACES_SCENARIOS, PlacesScenario, play_places
@@ -39,11 +40,13 @@ def _portable(history: str) -> str:
     return json.dumps(cleaned(json.loads(history)), indent=2) + "\n"
 
 
-async def _record(address: str, name: str, scenario: Scenario | PlacesScenario | None) -> list[str]:
+async def _record(address: str, name: str, scenario: Scenario | PlacesScenario | CleaningScenario | None) -> list[str]:
     """A delivery's is made anew for each time it is played: it remembers its attempts."""
     client = await Client.connect(address, data_converter=pydantic_data_converter)
     if isinstance(scenario, PlacesScenario):
         histories = await play_places(client, scenario)
+    elif isinstance(scenario, CleaningScenario):
+        histories = await play_cleaning(client, scenario)
     elif scenario is None:
         histories = await play_delivery(client, DELIVERY_SCENARIOS[name]())
     else:
@@ -55,7 +58,7 @@ async def _record(address: str, name: str, scenario: Scenario | PlacesScenario |
 
 
 def main(only: list[str]) -> None:
-    everything = {**SCENARIOS, **PLACES_SCENARIOS, **dict.fromkeys(DELIVERY_SCENARIOS)}
+    everything = {**SCENARIOS, **PLACES_SCENARIOS, **CLEANING_SCENARIOS, **dict.fromkeys(DELIVERY_SCENARIOS)}
     scenarios = {name: each for name, each in everything.items() if not only or name in only}
     fingerprints: dict[str, list[str]] = json.loads(FINGERPRINTS.read_text()) if only else {}
     for old in HISTORIES.glob("*.json"):
@@ -66,7 +69,7 @@ def main(only: list[str]) -> None:
             server = servers.temporal_server(Path(directory) / str(short), **(SHORT_HISTORY if short else {}))
             with servers.started(server):
                 for name, scenario in scenarios.items():
-                    if (scenario is not None and scenario.short_history) is short:
+                    if getattr(scenario, "short_history", False) is short:
                         fingerprints[name] = asyncio.run(_record(server.address, name, scenario))
     FINGERPRINTS.write_text(json.dumps(fingerprints, indent=1) + "\n")
 

@@ -10,6 +10,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from tests.support.batch_scenarios import SCENARIOS
+from tests.support.cleaning_scenarios import CLEANING_SCENARIOS, play_cleaning
 from tests.support.delivery_scenarios import DELIVERY_SCENARIOS, play_delivery
 from tests.support.fingerprints import fingerprint, play, without_repeats
 from tests.support.places_scenarios import PLACES_SCENARIOS, play_places
@@ -17,6 +18,7 @@ from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
 from workflows.places import PlacesWorkflow
 from workflows.runner import sandboxed_runner
+from workflows.upload_cleaning import UploadCleaningWorkflow
 from workflows.webhook_delivery import WebhookDeliveryWorkflow
 
 HISTORIES = Path(__file__).parent.parent / "histories"
@@ -38,7 +40,7 @@ def recorded_histories() -> list[Path]:
 async def test_a_recorded_history_replays_without_a_difference(path):
     """The code of today makes the same commands, in the same order, from the history of yesterday."""
     replayer = Replayer(
-        workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow, WebhookDeliveryWorkflow],
+        workflows=[BatchWorkflow, ChunkWorkflow, PlacesWorkflow, UploadCleaningWorkflow, WebhookDeliveryWorkflow],
         workflow_runner=sandboxed_runner(),
         data_converter=pydantic_data_converter,
     )
@@ -76,6 +78,12 @@ async def test_a_scenario_of_the_line_makes_the_commands_it_was_recorded_with(na
 async def test_a_delivery_makes_the_commands_it_was_recorded_with(name, client):
     """The same for an event on its way to an endpoint."""
     _assert_same_commands(name, await play_delivery(client, DELIVERY_SCENARIOS[name]()))
+
+
+@pytest.mark.parametrize("name", CLEANING_SCENARIOS)
+async def test_a_cleaning_makes_the_commands_it_was_recorded_with(name, client):
+    """The same for the cleaning of uploads."""
+    _assert_same_commands(name, await play_cleaning(client, CLEANING_SCENARIOS[name]))
 
 
 def _assert_same_commands(name: str, histories: list[WorkflowHistory], *, is_exact: bool = True) -> None:

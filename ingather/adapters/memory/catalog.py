@@ -19,7 +19,7 @@ from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, TenantNotFoundError
-from ingather.ports.catalog import BatchFilter, BatchTally, DocumentCost, DocumentFilter, OpenBatch
+from ingather.ports.catalog import BatchFilter, BatchTally, DocumentCost, DocumentFilter, OpenBatch, OpenTally
 
 _MOST_INGESTED = 20
 
@@ -104,6 +104,20 @@ class InMemoryCatalog:
             ran_count=sum(each is not None for each in ran),
             ran_ms=sum(filter(None, ran)),
         )
+
+    async def tally_open(self, tenant_id: str, one_by_one: Collection[str] = ()) -> OpenTally:
+        unended = [record for record in self._matching(BatchFilter(tenant_id)) if not record.state.is_final]
+        noted = [record for record in unended if record.batch_id not in one_by_one]
+        return OpenTally(
+            noted=dict(Counter(record.state for record in noted)),
+            documents_left=sum([await self._left_of(record) for record in noted]),
+            open=frozenset(record.batch_id for record in unended if record.batch_id in one_by_one),
+        )
+
+    async def _left_of(self, record: BatchRecord) -> int:
+        grows = record.spec.open and record.started_at is None
+        total = (await self.count_parts(record.batch_id)).document_count if grows else record.counts.total
+        return total - record.counts.done - record.counts.skipped
 
     def _matching(self, where: BatchFilter) -> list[BatchRecord]:
         """Newest first."""

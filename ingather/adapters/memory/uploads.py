@@ -39,11 +39,17 @@ class InMemoryUploads:
         found = self._uploads.get(upload_id)
         return found if found is not None and tenant_id in {None, found.tenant_id} else None
 
+    async def get_upload_of_batch(self, batch_id: str, tenant_id: str | None = None) -> Upload | None:
+        for upload in self._uploads.values():
+            if upload.batch_id == batch_id and tenant_id in {None, upload.tenant_id}:
+                return upload
+        return None
+
     async def add_piece(self, upload_id: str, piece: UploadPiece, at: datetime) -> tuple[Upload | None, bool]:
         upload = self._uploads.get(upload_id)
         if upload is None or piece.index in self._pieces[upload_id]:
             return upload, False
-        self._pieces[upload_id][piece.index] = piece
+        self._pieces[upload_id][piece.index] = piece.model_copy(update={"number": upload.received_count + 1})
         return self._edit(
             upload_id,
             received_count=upload.received_count + 1,
@@ -62,6 +68,10 @@ class InMemoryUploads:
     async def list_pieces(self, upload_id: str, first: int = 0, count: int | None = None) -> list[UploadPiece]:
         found = sorted(self._pieces.get(upload_id, {}).items())
         return [piece for index, piece in found if index >= first and (count is None or index < first + count)]
+
+    async def list_arrivals(self, upload_id: str, first: int, last: int) -> list[UploadPiece]:
+        pieces = {piece.number: piece for piece in self._pieces.get(upload_id, {}).values()}
+        return [pieces[number] for number in range(first, last + 1) if number in pieces]
 
     async def advance(
         self,
@@ -106,16 +116,17 @@ class InMemoryUploads:
         found = [each for key, each in sorted(self._uploads.items()) if each.expires_at < before and key > after]
         return found[:limit]
 
-    async def list_unstarted(self, before: datetime, limit: int) -> list[Upload]:
+    async def list_unstarted(self, before: datetime, limit: int, after: str = "") -> list[Upload]:
         found = [
             each
-            for each in self._uploads.values()
-            if each.kind is UploadKind.CHUNKS
+            for key, each in sorted(self._uploads.items())
+            if key > after
+            and each.kind is UploadKind.CHUNKS
             and each.state is not UploadState.STARTED
             and each.has_all
             and each.changed_at < before
         ]
-        return sorted(found, key=lambda each: each.changed_at)[:limit]
+        return found[:limit]
 
     def _edit(self, upload_id: str, **changes: Any) -> Upload:
         self._uploads[upload_id] = edited = self._uploads[upload_id].model_copy(update=changes)

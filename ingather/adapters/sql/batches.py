@@ -22,11 +22,11 @@ from sqlalchemy.exc import IntegrityError
 
 from ingather.adapters.sql import parts
 from ingather.adapters.sql.statements import insert_into
-from ingather.adapters.sql.tables import OPEN, batch_sources, batches, event_numbers, tenants
+from ingather.adapters.sql.tables import OPEN, batch_sources, batches, event_numbers, submission_parts, tenants
 from ingather.domain.batch_sums import documents_by_source, ran_ms
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SourceProgress, SubmissionPart
 from ingather.models.errors import TenantNotFoundError
-from ingather.ports.catalog import BatchFilter, BatchTally, OpenBatch
+from ingather.ports.catalog import BatchFilter, BatchTally, OpenBatch, OpenTally
 
 _FINAL: Final = [state.value for state in BatchState if state.is_final]
 _OPEN: Final = [state.value for state in BatchState if not state.is_final]
@@ -127,6 +127,28 @@ def tally(where: BatchFilter, one_by_one: list[str], connection: Connection) -> 
         by_source_type={source_type: int(total) for source_type, total in found},
         **{name: int(ended[name]) for name in ("done", "failed", "skipped", "ran_count", "ran_ms")},
     )
+
+
+def tally_open(tenant_id: str, one_by_one: list[str], connection: Connection) -> OpenTally:
+    this, part = batches.c, submission_parts.c
+    named = case((this.batch_id.in_(one_by_one), this.batch_id))
+    submitted = select(func.sum(part.document_count)).where(part.batch_id == this.batch_id).scalar_subquery()
+    # One that takes more documents has the number of them when it begins to run.
+    grows = this.spec["open"].as_boolean() & this.started_at.is_(None)
+    total = case((grows, func.coalesce(submitted, 0)), else_=this.counts["total"].as_integer())
+    left = func.sum(total - this.done_count - this.skipped_count)
+    sums = select(this.state, named, func.count(), left).where(this.tenant_id == tenant_id, OPEN)
+    noted: Counter[BatchState] = Counter()
+    still_open: set[str] = set()
+    documents_left = 0
+    for row in connection.execute(sums.group_by(this.state, named)):
+        state, batch_id, jobs, documents = tuple(row)
+        if batch_id is not None:
+            still_open.add(batch_id)
+        else:
+            noted[BatchState(state)] += jobs
+            documents_left += int(documents)
+    return OpenTally(dict(noted), documents_left, frozenset(still_open))
 
 
 def _conditions(where: BatchFilter) -> list[ColumnElement[bool]]:

@@ -25,7 +25,7 @@ from ingather.models.audit import AuditEvent
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SubmissionPart, SubmissionTotals
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError
-from ingather.ports.catalog import BatchFilter, BatchTally, DocumentCost, DocumentFilter, OpenBatch
+from ingather.ports.catalog import BatchFilter, BatchTally, DocumentCost, DocumentFilter, OpenBatch, OpenTally
 
 _Answer = TypeVar("_Answer")
 
@@ -113,6 +113,9 @@ class SqlCatalog:
 
     async def tally_batches(self, where: BatchFilter, one_by_one: Collection[str] = ()) -> BatchTally:
         return await self._read("add batches up", partial(batches.tally, where, list(one_by_one)))
+
+    async def tally_open(self, tenant_id: str, one_by_one: Collection[str] = ()) -> OpenTally:
+        return await self._read("add open batches up", partial(batches.tally_open, tenant_id, list(one_by_one)))
 
     async def list_untold(self, contracts: Sequence[str], limit: int) -> list[tuple[str, str]]:
         return await self._read("list untold batches", partial(batches.list_untold, list(contracts), limit))

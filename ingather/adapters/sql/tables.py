@@ -179,6 +179,7 @@ uploads: Final = Table(
     Column("stored_at", UtcDateTime),
     Index("ix_uploads_first", "tenant_id", "first_sha256", "created_at"),  # a first chunk that was sent again
     Index(None, "expires_at"),
+    Index(None, "batch_id"),
 )
 
 upload_pieces: Final = Table(
@@ -190,6 +191,7 @@ upload_pieces: Final = Table(
     Column("sha256", Text),
     Column("key", Text),
     Column("etag", Text),
+    Column("number", Integer),
 )
 
 batches: Final = Table(

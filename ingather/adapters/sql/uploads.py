@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from ingather.adapters.sql.accounts import tenant_exists
 from ingather.adapters.sql.statements import Run
@@ -30,7 +30,10 @@ class SqlUploads:
         return await self._write("open an upload", partial(_open_chunked, upload, first, since))
 
     async def get_upload(self, upload_id: str, tenant_id: str | None = None) -> Upload | None:
-        return await self._read("look an upload up", partial(_get, upload_id, tenant_id))
+        return await self._read("look an upload up", partial(_get, uploads.c.upload_id == upload_id, tenant_id))
+
+    async def get_upload_of_batch(self, batch_id: str, tenant_id: str | None = None) -> Upload | None:
+        return await self._read("look a batch's upload up", partial(_get, uploads.c.batch_id == batch_id, tenant_id))
 
     async def add_piece(self, upload_id: str, piece: UploadPiece, at: datetime) -> tuple[Upload | None, bool]:
         return await self._write("count a chunk", partial(_add_piece, upload_id, piece, at))
@@ -40,6 +43,9 @@ class SqlUploads:
 
     async def list_pieces(self, upload_id: str, first: int = 0, count: int | None = None) -> list[UploadPiece]:
         return await self._read("list chunks", partial(_list_pieces, upload_id, first, count))
+
+    async def list_arrivals(self, upload_id: str, first: int, last: int) -> list[UploadPiece]:
+        return await self._read("list chunks as they came", partial(_list_arrivals, upload_id, first, last))
 
     async def advance(
         self,
@@ -71,15 +77,16 @@ class SqlUploads:
             "list expired uploads", partial(_list, query.order_by(uploads.c.upload_id).limit(limit))
         )
 
-    async def list_unstarted(self, before: datetime, limit: int) -> list[Upload]:
+    async def list_unstarted(self, before: datetime, limit: int, after: str = "") -> list[Upload]:
         query = select(uploads).where(
             uploads.c.kind == UploadKind.CHUNKS,
             uploads.c.state != UploadState.STARTED,
             uploads.c.received_count == uploads.c.total_chunks,
             uploads.c.changed_at < before,
+            uploads.c.upload_id > after,
         )
         return await self._read(
-            "list uploads without a batch", partial(_list, query.order_by(uploads.c.changed_at).limit(limit))
+            "list uploads without a batch", partial(_list, query.order_by(uploads.c.upload_id).limit(limit))
         )
 
 
@@ -113,12 +120,12 @@ def _open_chunked(upload: Upload, first: UploadPiece, since: datetime, database:
         }
     )
     _open(counted, database)
-    database.execute(upload_pieces.insert(), _piece_row(upload.upload_id, first))
+    database.execute(upload_pieces.insert(), _piece_row(upload.upload_id, first, number=1))
     return counted, True
 
 
-def _get(upload_id: str, tenant_id: str | None, database: Connection) -> Upload | None:
-    query = select(uploads).where(uploads.c.upload_id == upload_id)
+def _get(which: ColumnElement[bool], tenant_id: str | None, database: Connection) -> Upload | None:
+    query = select(uploads).where(which)
     if tenant_id is not None:
         query = query.where(uploads.c.tenant_id == tenant_id)
     found = _list(query, database)
@@ -134,9 +141,10 @@ def _add_piece(upload_id: str, piece: UploadPiece, at: datetime, database: Conne
     )
     if database.scalar(known) is not None:
         return upload, False
-    database.execute(upload_pieces.insert(), _piece_row(upload_id, piece))
+    number = upload.received_count + 1
+    database.execute(upload_pieces.insert(), _piece_row(upload_id, piece, number))
     counts = {
-        "received_count": upload.received_count + 1,
+        "received_count": number,
         "received_bytes": upload.received_bytes + piece.size_bytes,
         "changed_at": at,
     }
@@ -160,7 +168,17 @@ def _list_pieces(upload_id: str, first: int, count: int | None, database: Connec
     query = select(upload_pieces).where(upload_pieces.c.upload_id == upload_id, upload_pieces.c.index >= first)
     if count is not None:
         query = query.where(upload_pieces.c.index < first + count)
-    rows = database.execute(query.order_by(upload_pieces.c.index)).mappings()
+    return _pieces(query.order_by(upload_pieces.c.index), database)
+
+
+def _list_arrivals(upload_id: str, first: int, last: int, database: Connection) -> list[UploadPiece]:
+    number = upload_pieces.c.number
+    query = select(upload_pieces).where(upload_pieces.c.upload_id == upload_id, number.between(first, last))
+    return _pieces(query.order_by(number), database)
+
+
+def _pieces(query: Any, database: Connection) -> list[UploadPiece]:
+    rows = database.execute(query).mappings()
     return [UploadPiece.model_validate({name: row[name] for name in UploadPiece.model_fields}) for row in rows]
 
 
@@ -194,7 +212,7 @@ def _advance(
 
 def _edit(upload_id: str, changes: Mapping[str, Any], database: Connection) -> Upload | None:
     database.execute(update(uploads).where(uploads.c.upload_id == upload_id).values(**changes))
-    return _get(upload_id, None, database)
+    return _get(uploads.c.upload_id == upload_id, None, database)
 
 
 def _note_use(upload_id: str, tenant_id: str, batch_id: str, database: Connection) -> Upload | None:
@@ -225,5 +243,5 @@ def _row(upload: Upload) -> dict[str, Any]:
     return upload.model_dump(mode="json", exclude=set(_TIMES)) | {name: getattr(upload, name) for name in _TIMES}
 
 
-def _piece_row(upload_id: str, piece: UploadPiece) -> dict[str, Any]:
-    return {"upload_id": upload_id, **piece.model_dump()}
+def _piece_row(upload_id: str, piece: UploadPiece, number: int | None = None) -> dict[str, Any]:
+    return {"upload_id": upload_id, **piece.model_dump(), "number": number}

@@ -1,5 +1,6 @@
 """The stages of a batch of sheets, one after the other, over ports in memory and with the real parsers."""
 
+import base64
 import functools
 import hashlib
 import json
@@ -23,6 +24,7 @@ from ingather.adapters.zip_archive import ZipArchiveReader
 from ingather.domain.bitmap import encode_bitmap
 from ingather.domain.keys import (
     sheet_csv_key,
+    sheet_rows_key,
     skipped_files_key,
     submission_part_key,
     upload_key,
@@ -62,7 +64,8 @@ from ingather.models.messages import (
     OrganizeSheetsInput,
     ReadSheetCodesInput,
 )
-from ingather.models.sheets import SheetObject, SheetUpload, UploadType
+from ingather.models.sheets import SheetObject, SheetRow, SheetUpload, UploadType
+from tests.support.catalog_records import done_record
 from tests.support.ingesting import WatchedPreparer, run_activity
 from tests.support.zips import (
     DEFLATED,
@@ -120,11 +123,32 @@ class AwayLog(InMemorySheetProgress):
         raise EventLogUnavailableError("away")
 
 
+class PieceByPiece(InMemoryBlobStore):
+    """Gives and takes small pieces, and remembers how many lines it was given at once at most."""
+
+    def __init__(self):
+        super().__init__()
+        self.most_lines = 0
+
+    async def put_stream(self, key, parts):
+        async def counted():
+            async for part in parts:
+                self.most_lines = max(self.most_lines, part.count(b"\n"))
+                yield part
+
+        return await super().put_stream(key, counted())
+
+    async def stream(self, key, *, offset=0, size=None):
+        content = await self.get(key, offset=offset, size=size)
+        for start in range(0, len(content), 1_000):
+            yield content[start : start + 1_000]
+
+
 class SheetRoom:
     """One batch of sheets, and the activities around it."""
 
-    def __init__(self, limits=None, progress=None, preparer=None, *, ocr=False):
-        self.blobs, self.catalog = InMemoryBlobStore(), InMemoryCatalog()
+    def __init__(self, limits=None, progress=None, preparer=None, *, ocr=False, blobs=None):
+        self.blobs, self.catalog = blobs or InMemoryBlobStore(), InMemoryCatalog()
         self.progress = progress or InMemorySheetProgress()
         self.preparer = preparer or WatchedPreparer(InProcessPreparer(None))
         stores, manifest = (self.blobs, self.catalog), ManifestReader(self.blobs)
@@ -266,6 +290,33 @@ async def test_an_upload_becomes_a_table_of_its_sheets(room):
     assert (first.picture_duplicate_of, copy.picture_duplicate_of) == (None, first.file_id)
     table = await room.blobs.get(sheet_csv_key(TENANT, room.batch_id, 5))
     assert len(table.decode().splitlines()) == 6
+
+
+async def test_results_are_written_in_parts_however_many_sheets_there_are():
+    """Every sheet is in table, lines and rows once, in order, and finds the one it looks like far before it."""
+    room = SheetRoom(blobs=PieceByPiece())
+    await room.hand_in(("scan.zip", b""))
+    looks = [base64.b64encode(bytes([seed] * 384)).decode() for seed in (5, 50)]
+    pictures = {0: looks[0], 7: looks[1], 1_200: looks[0], 1_233: looks[1]}
+    await room.catalog.add_documents(
+        [
+            done_record(room.batch_id, n, chunk_count=0, metadata={"sheet": {"picture": pictures.get(n, "")}})
+            for n in range(1_234)
+        ]
+    )
+    await room.finish()
+
+    rows = await room.catalog.sheets.list_rows(room.batch_id, 2_000)
+    assert [row.ordinal for row in rows] == list(range(1_234))
+    assert {row.ordinal: row.picture_duplicate_of for row in rows if row.picture_duplicate_of} == {
+        1_200: rows[0].file_id,
+        1_233: rows[7].file_id,
+    }
+    lines = (await room.blobs.get(sheet_rows_key(TENANT, room.batch_id, 5))).splitlines()
+    assert [SheetRow.model_validate_json(line) for line in lines] == rows
+    table = (await room.blobs.get(sheet_csv_key(TENANT, room.batch_id, 5))).decode()
+    assert [line.split(",", 1)[0] for line in table.splitlines()] == ["ordinal", *map(str, range(1_234))]
+    assert room.blobs.most_lines == 500
 
 
 async def test_files_that_are_no_sheets_are_passed_over_with_a_reason(room):

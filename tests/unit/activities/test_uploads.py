@@ -10,6 +10,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.uploads import UploadActivities
 from ingather.domain.keys import incoming_key
 from ingather.models.batch import BatchProblem, BatchState, BatchSummary, Counts
+from ingather.models.errors import StorageUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import CleanUploadsOutput
 from ingather.models.upload import UploadState
@@ -27,9 +28,10 @@ async def api():
         yield made
 
 
-async def clean(api) -> CleanUploadsOutput:
+async def clean(api, finish=None) -> CleanUploadsOutput:
     uploads = api.parts.chunked_uploads
-    activities = UploadActivities(api.blobs, uploads.parted, api.catalog, lifetime=LIFETIME, finish=uploads.finish)
+    finish = finish or uploads.finish
+    activities = UploadActivities(api.blobs, uploads.parted, api.catalog, lifetime=LIFETIME, finish=finish)
     return await ActivityEnvironment().run(activities.clean_uploads)
 
 
@@ -60,6 +62,41 @@ async def test_an_upload_that_is_complete_gets_its_batch(api):
     upload = await api.catalog.uploads.get_upload(client.upload_id)
     assert (upload.state, list(api.engine.specs)) == (UploadState.STARTED, [upload.batch_id])
     assert await clean(api) == CleanUploadsOutput()
+
+
+async def test_an_upload_gets_its_batch_though_many_before_it_cannot(api):
+    """Those that have been refused again and again, more than a page of them, hide nobody."""
+    client = await unbegun(api)
+    api.engine.fails_to_start = False
+    await change(api, client.upload_id, changed_at=PAST)
+    upload = await api.catalog.uploads.get_upload(client.upload_id)
+    without_task = upload.details | {"upload_type": "images"}
+    for number in range(120):
+        refused = {"upload_id": str(uuid.UUID(int=number)), "batch_id": str(uuid.uuid4()), "details": without_task}
+        await api.catalog.uploads.open_upload(upload.model_copy(update=refused))
+    assert await clean(api) == CleanUploadsOutput(begun=1)
+    assert list(api.engine.specs) == [upload.batch_id]
+
+
+async def test_an_upload_gets_its_batch_though_storage_fails_those_before_it(api):
+    """One or two, each time anew; when it fails more in a row, the others are left to the next run."""
+    client = await unbegun(api)
+    api.engine.fails_to_start = False
+    await change(api, client.upload_id, changed_at=PAST)
+    upload = await api.catalog.uploads.get_upload(client.upload_id)
+
+    async def finish(other):
+        if other.upload_id != upload.upload_id:
+            raise StorageUnavailableError("Object storage did not answer.")
+        return await api.parts.chunked_uploads.finish(other)
+
+    begun = []
+    for number in range(1, 4):
+        copy = {"upload_id": str(uuid.UUID(int=number)), "batch_id": str(uuid.uuid4())}
+        await api.catalog.uploads.open_upload(upload.model_copy(update=copy))
+        begun.append((await clean(api, finish)).begun)
+        await change(api, upload.upload_id, state=UploadState.STORED)
+    assert begun == [1, 1, 0]
 
 
 async def test_while_the_engine_is_away_nothing_is_given_up(api):

@@ -6,6 +6,7 @@ import re
 import numpy as np
 
 from ingather.domain.artifact import encode
+from ingather.models.batch import BatchState
 from ingather.models.content import Chunk, ParsedDocument
 from ingather.models.errors import CatalogUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID
@@ -99,3 +100,14 @@ async def test_stats_count_open_batches(api):
     await api.submit()
     stats = (await api.http.get("/v1/stats")).json()
     assert stats == {"batches_open": {"running": 1}, "documents_open": 1, "bytes_open": 5, "chunks": 0}
+
+
+async def test_stats_count_batches_that_wait_by_the_catalog(api):
+    """However many there are: the engine is asked of those alone that do more."""
+    ids = [(await api.submit())["id"] for _ in range(3)]
+    for batch_id in ids[1:]:
+        del api.engine.open[batch_id]  # whoever waits is not listed
+    stats = (await api.http.get("/v1/stats")).json()
+    assert (stats["batches_open"], stats["documents_open"]) == ({"running": 1, "queued": 2}, 3)
+    await api.end(ids[0], BatchState.COMPLETED, done=1)
+    assert (await api.http.get("/v1/stats")).json()["batches_open"] == {"queued": 2}

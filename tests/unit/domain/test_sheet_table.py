@@ -6,7 +6,7 @@ import io
 import random
 import uuid
 
-from ingather.domain.sheet_table import COLUMNS, csv_pieces, row_of, same_pictures
+from ingather.domain.sheet_table import COLUMNS, Pictures, csv_header, csv_rows, row_of
 from ingather.models.document import DocumentFailure, DocumentStatus
 from tests.support.catalog_records import done_record
 
@@ -17,7 +17,7 @@ def sheet_record(**fields):
 
 
 def table(*rows):
-    return list(csv.DictReader(io.StringIO("".join(csv_pieces(rows)), newline="")))
+    return list(csv.DictReader(io.StringIO(csv_header() + csv_rows(rows), newline="")))
 
 
 def picture(seed, *, darker_at=None, by=1):
@@ -68,7 +68,7 @@ def test_no_cell_is_taken_for_a_formula():
 
 def test_a_table_of_nothing_has_its_header():
     """A batch of covers alone."""
-    assert "".join(csv_pieces([])) == ",".join(COLUMNS) + "\r\n"
+    assert csv_header() + csv_rows([]) == ",".join(COLUMNS) + "\r\n"
 
 
 def test_a_document_of_which_nothing_is_known_is_a_row_too():
@@ -81,10 +81,17 @@ def test_pages_that_are_as_dark_everywhere_look_the_same():
     """Give or take the scanner's noise; each names the first that looks like it."""
     pictures = [picture(1), picture(2), picture(1, darker_at=7, by=2), picture(1, darker_at=8, by=3), picture(2)]
 
-    assert same_pictures(pictures) == [None, None, 0, None, 1]
+    assert Pictures(pictures).earlier() == {2: 0, 4: 1}
 
 
 def test_blank_pages_look_like_no_other():
     """Nobody is told that the backs of all sheets are one."""
-    assert same_pictures(["", "", picture(1), ""]) == [None] * 4
-    assert same_pictures([]) == []
+    assert Pictures(["", "", picture(1), ""]).earlier() == {}
+    assert Pictures().earlier() == {}
+
+
+def test_the_first_of_many_alike_is_found_however_many_there_are():
+    """Those that are nearly the same, more than are compared in one go, are passed over on the way."""
+    others = [picture(1, darker_at=place, by=3 + times) for times in range(6) for place in range(384)]
+    pictures = [*others, picture(1, darker_at=0, by=20), picture(1, darker_at=0, by=20)]
+    assert Pictures(pictures).earlier()[len(others) + 1] == len(others)

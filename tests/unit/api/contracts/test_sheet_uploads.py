@@ -1,16 +1,17 @@
 """Scanned sheets in chunks over ASGI: order, repeats, races, what breaks off, and what each answer says."""
 
 import asyncio
+import json
 import os
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ingather.models.errors import EngineUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.sheets import SheetUpload
-from ingather.models.upload import UploadState
+from ingather.models.upload import UploadPiece, UploadState
 from ingather.settings import Limits, Settings
 from tests.support.api import api_in_process
 from tests.support.chunks import CHUNK_PATH, UPLOAD_PATH, ChunkClient
@@ -120,6 +121,61 @@ async def test_each_chunk_is_told_once(api):
     assert b'"Chunk 2/2 uploaded (0.50MB)"' in told[1]
 
 
+async def test_a_batch_is_asked_about_from_its_first_chunk_on(api):
+    """Under the id that the first answer gave: it waits for its upload, however much of it there is and whatever Redis knows."""
+    client = ChunkClient(api.http, chunks_of([MIB] * 4))
+    batch_id = (await client.send(0)).headers["X-Batch-ID"]
+    status, progress = [await api.http.get(f"/api/batches/{batch_id}/{what}") for what in ("status", "progress")]
+    assert (status.json()["status"], status.json()["upload_type"]) == ("pending", "zip_with_qr")
+    body = progress.json()
+    assert (body["stage"], body["stage_percentage"], body["progress_percentage"]) == ("uploading", 25.0, 2.5)
+    api.parts.sheet_progress.clear()
+    without = (await api.http.get(f"/api/batches/{batch_id}/progress")).json()
+    assert (without["status"], without["stage"], without["stage_percentage"]) == ("pending", "uploading", 25.0)
+    assert without.keys() >= body.keys() - {"sequence", "retry_round"}
+    assert (await api.http.get(f"/api/batches/{batch_id}/results.csv")).status_code == 404
+
+
+async def test_an_upload_is_no_batch_for_another_tenant_or_after_its_time(api):
+    """Neither its status nor its stream, nor a ticket for that."""
+    await api.catalog.add_tenant(OTHER_TENANT, "other")
+    client = ChunkClient(api.http, chunks_of([10, 10]))
+    batch_id = (await client.send(0)).headers["X-Batch-ID"]
+    theirs = {"X-Tenant-ID": OTHER_TENANT}
+    paths = [f"/api/batches/{batch_id}/{what}" for what in ("status", "progress", "stream")]
+    assert [(await api.http.get(path, headers=theirs)).status_code for path in paths] == [404] * 3
+    ticket = {"url": "/v1/stream-tickets", "json": {"batch_id": batch_id}}
+    assert (await api.http.post(**ticket, headers=theirs)).status_code == 404
+    assert (await api.http.post(**ticket)).status_code == 201
+    upload = await api.catalog.uploads.get_upload(client.upload_id)
+    over = {"expires_at": upload.created_at - timedelta(seconds=1)}
+    await api.catalog.uploads.edit_upload(client.upload_id, over)
+    assert [(await api.http.get(path)).status_code for path in paths] == [404] * 3
+
+
+async def test_chunks_are_told_in_the_order_in_which_they_were_counted(api):
+    """Whoever comes to tell of a later one first tells of those before it: what follows the last would leave them out."""
+    client = ChunkClient(api.http, chunks_of([10] * 4))
+    batch_id = (await client.send(0)).headers["X-Batch-ID"]
+    piece = UploadPiece(index=3, size_bytes=MIB, key="incoming/x", sha256="ab" * 32)
+    await api.catalog.uploads.add_piece(client.upload_id, piece, datetime.now(UTC))  # its process died right then
+    await client.taken(2)
+    messages = [json.loads(event.body)["message"] for event in await api.parts.sheet_progress.read(batch_id)]
+    assert [message[:9] for message in messages] == ["Chunk 1/4", "Chunk 2/4", "Chunk 3/4"]
+    assert messages[1] == "Chunk 2/4 uploaded (1.00MB)"
+
+
+async def test_what_redis_missed_of_an_upload_is_told_with_its_next_chunk(api):
+    """It was emptied: a stream that opens before the batch begins hears of every chunk all the same."""
+    client = ChunkClient(api.http, chunks_of([10] * 3))
+    batch_id = (await client.send(0)).headers["X-Batch-ID"]
+    await client.taken(1)
+    api.parts.sheet_progress.clear()
+    await client.taken(2)
+    messages = [json.loads(event.body)["message"] for event in await api.parts.sheet_progress.read(batch_id)]
+    assert [message[:9] for message in messages] == ["Chunk 1/3", "Chunk 2/3", "Chunk 3/3"]
+
+
 # Again, and at the same time
 
 
@@ -202,6 +258,21 @@ async def test_a_repeat_begins_the_batch_that_did_not_begin(api):
     assert list(api.engine.specs) == [answer["batch_id"]]
     upload = await api.catalog.uploads.get_upload(client.upload_id)
     assert upload.state is UploadState.STARTED
+
+
+async def test_a_batch_that_did_not_begin_is_not_given_up_while_its_upload_may_begin_it(api):
+    """However long its chunks took to come, and whoever looks at it meanwhile: the cleaning of uploads begins it."""
+    client = ChunkClient(api.http, chunks_of([10, 10]))
+    await client.taken(0)
+    upload = await api.catalog.uploads.get_upload(client.upload_id)
+    began_at = upload.created_at - timedelta(hours=2)
+    await api.catalog.uploads.edit_upload(client.upload_id, {"created_at": began_at})
+    api.engine.fails_to_start = True
+    assert (await client.send(1)).status_code == 503
+    api.engine.fails_to_start = False
+    assert (await api.http.get(f"/v1/batches/{upload.batch_id}")).json()["status"] == "queued"
+    assert (await client.taken(1))["batch_id"] == upload.batch_id
+    assert list(api.engine.specs) == [upload.batch_id]
 
 
 async def test_an_upload_whose_time_is_over_is_unknown(api):

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from ingather.domain.keys import sheet_csv_key, sheet_rows_key, submission_part_key
-from ingather.domain.sheet_table import csv_pieces
+from ingather.domain.sheet_table import csv_header, csv_rows
 from ingather.models.batch import BatchProblem, BatchState, BatchSummary, Counts
 from ingather.models.document import DocumentStatus
 from ingather.models.errors import IdempotencyKeyReusedError, ValidationFailedError
@@ -170,7 +170,7 @@ async def test_progress_is_answered_when_the_log_is_gone(api, batch_id):
 async def test_results_are_downloaded_as_a_table_and_as_lines(api, batch_id):
     """Under names that say whose they are."""
     rows = [row(batch_id, 0, "A"), row(batch_id, 1, "B")]
-    await api.blobs.put(sheet_csv_key(TENANT, batch_id, 4), "".join(csv_pieces(rows)).encode())
+    await api.blobs.put(sheet_csv_key(TENANT, batch_id, 4), (csv_header() + csv_rows(rows)).encode())
     await api.blobs.put(
         sheet_rows_key(TENANT, batch_id, 4), b"".join(r.model_dump_json().encode() + b"\n" for r in rows)
     )

@@ -11,7 +11,7 @@ from api.streams.sheet_feed import SheetFeed, summary_of
 from ingather.adapters.memory.sheet_progress import InMemorySheetProgress
 from ingather.domain.sheet_end import end_event
 from ingather.models.batch import BatchState
-from tests.support.catalog_records import batch_record
+from tests.support.catalog_records import batch_record, chunked
 from tests.support.sheet_events import stage_event
 from tests.support.waiting import until
 
@@ -23,6 +23,9 @@ class Batch:
         self.progress = InMemorySheetProgress()
         self.feed = SheetFeed(self.progress, end_grace_seconds=0.3)
         self.record = batch_record().model_copy(update={"state": BatchState.RUNNING, "created_at": datetime.now(UTC)})
+        self.upload = None
+        """While it goes on there is no batch."""
+        self.is_gone = False
         self.looks = 0
         self._tasks = []
 
@@ -32,7 +35,10 @@ class Batch:
 
     async def find(self):
         self.looks += 1
-        return self.record
+        return None if self.is_gone else self.upload or self.record
+
+    def arrives(self, **fields):
+        self.upload = chunked(batch_id=self.id, **fields)
 
     async def tell(self, stage="extracting", mark=None, **fields):
         await self.progress.tell(stage_event(self.id, stage, mark, **fields))
@@ -67,6 +73,10 @@ class Batch:
                 if len(numbers) == count:
                     break
         return numbers
+
+    async def last(self):
+        """The last event's object, once it has come."""
+        return json.loads([event async for event in self.feed.follow(self.id, self.find) if event][-1].body)
 
     async def close(self):
         for task in self._tasks:
@@ -215,3 +225,33 @@ async def test_a_server_that_goes_away_lets_its_streams_end(batch):
     await has(seen, "uploading")
     batch.feed.drain()
     await has(seen, "uploading", None)
+
+
+async def test_who_comes_before_the_batch_has_begun_misses_nothing(batch):
+    """The upload goes on: its chunks are told, then what the batch does, and its end."""
+    batch.arrives()
+    seen = batch.watch()
+    await batch.tell("uploading", "uploading/0")
+    await has(seen, "uploading")
+    await batch.tell("uploading", "uploading/1")
+    await has(seen, "uploading", "uploading")
+    batch.upload = None
+    await batch.tell("extracting")
+    await has(seen, "uploading", "uploading", "extracting")
+    batch.ends()
+    await batch.tell_end()
+    await has(seen, "uploading", "uploading", "extracting", "completed", None)
+
+
+async def test_an_upload_that_is_never_finished_ends_its_streams(batch):
+    """It was removed when its time was over: one failure, with what to do, as old as the upload."""
+    batch.arrives(created_at=datetime.now(UTC) - timedelta(hours=24))
+    await batch.tell("uploading")
+    seen, ends = batch.watch(), asyncio.create_task(batch.last())
+    await has(seen, "uploading")
+    await until(lambda: batch.looks, 20)
+    batch.is_gone = True
+    await has(seen, "uploading", "failed", None)
+    end = await ends
+    assert "restart upload" in end["error_details"]
+    assert end["elapsed_seconds"] >= 24 * 3600
