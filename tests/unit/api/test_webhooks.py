@@ -155,6 +155,36 @@ async def test_after_a_rotation_two_signatures_come(api):
     assert len({made["secret"], rotated["secret"]}) == 2
 
 
+async def test_the_same_request_tries_once(api):
+    """Its repeat is answered with what came of the first, and nothing is sent; another key is another event."""
+    async with receiver() as hook:
+        made = await create(api, {"url": hook.url})
+        hook.secrets, hook.answers = [made["secret"]], [Told(500)]
+        path = f"/v1/webhook-endpoints/{made['webhook_id']}/test"
+        first, replay, other = [await api.http.post(path, headers={"Idempotency-Key": key}) for key in "aab"]
+    assert replay.json() == first.json()
+    assert ["idempotency-replayed" in each.headers for each in (first, replay, other)] == [False, True, False]
+    assert ([first.json()["ok"], other.json()["ok"]], len(hook.asked)) == ([False, True], 2)
+
+
+async def test_the_same_request_turns_a_secret_over_once(api):
+    """Its repeat, also after another rotation, changes nothing and shows no secret."""
+    async with receiver() as hook:
+        made = await create(api, {"url": hook.url})
+        path = f"/v1/webhook-endpoints/{made['webhook_id']}"
+        first, between, replay = [
+            await api.http.post(f"{path}/rotate", headers={"Idempotency-Key": key}) for key in "aba"
+        ]
+        assert replay.json() == {**between.json(), "secret": None}
+        assert ["idempotency-replayed" in each.headers for each in (first, between, replay)] == [False, False, True]
+        for secret in (first.json()["secret"], between.json()["secret"]):
+            hook.secrets = [secret]
+            assert (await api.http.post(f"{path}/test")).json()["ok"] is True
+    assert (await kinds(api)).count(AuditType.WEBHOOK_ROTATED) == 2
+    refused = await api.http.post(f"{path}/rotate", headers={"Idempotency-Key": " "})
+    assert refused.status_code == 400
+
+
 async def test_an_event_is_sent_again(api):
     """A new delivery of the same event, once a key; one still under way is given up for it."""
     async with receiver() as hook:
