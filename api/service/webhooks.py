@@ -14,6 +14,7 @@ from activities.webhooks import DeliveryStarter, attempt_of, disable_gone, redel
 from api.access import Caller
 from api.idempotency import check_key
 from api.problems import invalid
+from api.service.listeners import Listeners
 from api.service.tenants import TenantBook
 from ingather.domain.audit import account_event
 from ingather.domain.webhooks import (
@@ -78,6 +79,7 @@ class WebhookService:
     sender: WebhookSender
     engine: DeliveryStarter
     tenants: TenantBook
+    listeners: Listeners
     most: int = 20
     """Endpoints of a tenant that has no limit of its own, those of single batches not counted."""
     rotation_overlap: timedelta = timedelta(hours=24)
@@ -91,7 +93,7 @@ class WebhookService:
         description: str = "",
         key: str | None = None,
     ) -> MadeWebhook:
-        """Register an endpoint; nothing is sent to it.
+        """Register an endpoint; nothing is sent to it. Batches that have not ended know of it when this returns.
 
         Raises ``ValidationFailedError`` for an address that leads where this deployment sends nothing,
         ``TooManyWebhooksError``, ``IdempotencyKeyReusedError``, ``CredentialKeyMissingError``.
@@ -115,6 +117,7 @@ class WebhookService:
         event = account_event(AuditType.WEBHOOK_CREATED, wanted, caller.actor, wanted.created_at)
         own = (await self.tenants.get(caller.tenant_id)).limits.max_webhooks
         there, is_new = await self.webhooks.add_webhook(wanted, [event], most=own or self.most)
+        await self.listeners.has_begun(caller.tenant_id)
         if is_new:
             log.info("webhook.created", webhook_id=there.webhook_id)
             return MadeWebhook(there, secret)
@@ -146,13 +149,16 @@ class WebhookService:
         fields = dict(changes)
         if "is_enabled" in fields:
             fields["disabled_reason"] = None if fields.pop("is_enabled") else DisabledReason.REQUESTED
-        return await self._replace(
+        after = await self._replace(
             caller,
             webhook_id,
             AuditType.WEBHOOK_CHANGED,
             lambda it: it.model_copy(update=fields),
             fields=sorted(changes),
         )
+        if changes.get("is_enabled") and after.batch_id is None:
+            await self.listeners.has_begun(caller.tenant_id)
+        return after
 
     async def rotate(self, caller: Caller, webhook_id: str, *, key: str | None = None) -> MadeWebhook:
         """A new secret; the one before signs beside it for a while. What the same ``key`` turned over within a day stays.

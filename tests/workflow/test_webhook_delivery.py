@@ -16,7 +16,7 @@ from ingather.models.identity import DEFAULT_TENANT_ID, delivery_workflow_id_for
 from ingather.models.webhook import DeliveryStatus, WebhookEventType
 from tests.support import servers
 from tests.support.batch_driver import driven, request
-from tests.support.batch_scenarios import ONE_AT_A_TIME
+from tests.support.batch_scenarios import ONE_AT_A_TIME, heard_later
 from tests.support.delivery_scenarios import never_succeeds, play_delivery
 from tests.support.fake_activities import World
 from tests.support.http_stand_in import Asked, Told, http_stand_in
@@ -109,6 +109,14 @@ async def test_a_batch_tells_what_happens_to_it(client):
     [started] = world.news
     assert (started.kind, started.state, started.counts.total) == ("batch.started", BatchState.RUNNING, 3)
     assert isinstance(started.at, datetime)
+
+
+async def test_a_batch_tells_whoever_begins_to_listen_what_follows(client):
+    """It was submitted when nobody did."""
+    world = World(seconds=0.05)
+    async with driven(client, world) as driver:
+        await heard_later(driver)
+    assert [each.kind for each in world.news] == ["batch.started"]
 
 
 async def test_a_batch_that_nobody_listens_to_tells_nothing(client):
