@@ -16,7 +16,8 @@ paused flag, round and handled request ids travel along.
 Messages. Updates ``start``, ``seal``, ``pause``, ``resume``, ``retry``, ``set_priority`` answer
 with the new state; signals of the same meaning are for when an update got no answer in time, and
 carry the same request id. Each is on record before the batch ends. The signal ``added`` tells an open batch how much it has,
-``listener_added`` that its events are for somebody now, ``place_granted`` comes from the tenant's line, ``child_quiet`` from a child whose pause is complete. Cancel is
+``listener_added`` that its events are for somebody now, ``place_granted`` comes from the tenant's line, ``child_quiet``
+from a child whose pause is complete. Cancel is
 Temporal's own. Queries ``progress`` and ``outcomes``.
 A closed batch is opened again by starting the same workflow id with ``reopen`` and ``retry``.
 """

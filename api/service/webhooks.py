@@ -147,8 +147,11 @@ class WebhookService:
         if "url" in changes:
             self._check(changes["url"])
         fields = dict(changes)
+        is_switched_on = False
         if "is_enabled" in fields:
-            fields["disabled_reason"] = None if fields.pop("is_enabled") else DisabledReason.REQUESTED
+            is_enabled = fields.pop("is_enabled")
+            fields["disabled_reason"] = None if is_enabled else DisabledReason.REQUESTED
+            is_switched_on = is_enabled and not (await self.webhook(caller.tenant_id, webhook_id)).is_enabled
         after = await self._replace(
             caller,
             webhook_id,
@@ -156,7 +159,7 @@ class WebhookService:
             lambda it: it.model_copy(update=fields),
             fields=sorted(changes),
         )
-        if changes.get("is_enabled") and after.batch_id is None:
+        if is_switched_on and after.batch_id is None:
             await self.listeners.has_begun(caller.tenant_id)
         return after
 

@@ -59,13 +59,13 @@ class OpenAiReader:
         return self._vision is not None
 
     async def read_texts(self, texts: Sequence[str]) -> list[str]:
-        pieces = [_pieces(text) for text in texts]
-        if sum(len(text) for text in texts) > _MOST_CHARACTERS:
+        if sum(map(len, texts)) > _MOST_CHARACTERS:
             raise DocumentTooLargeError(
                 f"The document's text is longer than the {_MOST_CHARACTERS:,} characters a language model is given."
             )
-        read = iter(await together(self._read_piece(piece) for text in pieces for piece in text))
-        return ["\n\n".join(islice(read, len(text))) for text in pieces]
+        pieces = [_pieces(text) for text in texts]
+        read = iter(await together(self._read_piece(piece) for some in pieces for piece in some))
+        return ["\n\n".join(islice(read, len(some))) for some in pieces]
 
     async def read_image(self, content: bytes) -> str | None:
         kind = _format_of(content)

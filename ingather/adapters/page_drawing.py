@@ -34,7 +34,7 @@ def draw_page(
     with image:
         drawn = io.BytesIO()
         image.save(drawn, "PNG", compress_level=4)
-        is_blank = all(least == most for least, most in image.getextrema())
+        is_blank = image.getcolors(1) is not None
     return PreparedDocument(
         artifact=drawn.getvalue(),
         media_type="image/png",

@@ -16,7 +16,7 @@ from ingather.adapters.preparer_around import PreparerAround
 from ingather.adapters.together import together
 from ingather.domain.artifact import ArtifactHeader, decode
 from ingather.models.content import MediaType, PreparedDocument, PrepareRequest, Stage
-from ingather.models.errors import ConfigurationError, DocumentCorruptError, DocumentTooLargeError
+from ingather.models.errors import ConfigurationError, DocumentError, DocumentTooLargeError, ParserKilledError
 from ingather.ports.document_preparer import DocumentPreparer
 from ingather.ports.document_reader import DocumentReader
 from ingather.ports.page_images import BLANK_PAGE, DRAWN_TYPES
@@ -131,7 +131,9 @@ class ReadByModel(PreparerAround):
         wanted = replace(plain, page=number, width=_PAGE_WIDTH, timeout_seconds=seconds)
         try:
             drawn = await self._inner.prepare(wanted, lambda _stage: None)
-        except DocumentCorruptError:
+        except ParserKilledError:
+            raise
+        except DocumentError:
             return None
         return b"" if BLANK_PAGE in drawn.warnings else drawn.artifact
 
