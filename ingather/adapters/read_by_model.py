@@ -14,7 +14,7 @@ from typing import Final
 from ingather.adapters.parsers.layout import PAGE_UNREADABLE
 from ingather.adapters.preparer_around import PreparerAround
 from ingather.adapters.together import together
-from ingather.domain.artifact import ArtifactHeader, decode
+from ingather.domain.artifact import ArtifactHeader, decode, standing_for
 from ingather.models.content import MediaType, PreparedDocument, PrepareRequest, Stage
 from ingather.models.errors import ConfigurationError, DocumentError, DocumentTooLargeError, ParserKilledError
 from ingather.ports.document_preparer import DocumentPreparer
@@ -54,20 +54,27 @@ class ReadByModel(PreparerAround):
         markdown, is_whole = await self._read(reader, plain, parsed)
         unreadable = () if is_whole and PAGE_UNREADABLE not in parsed.warnings else (PAGE_UNREADABLE,)
         if not markdown:
-            return replace(parsed, warnings=_united(parsed.warnings, unreadable))
+            return self._told(parsed, parsed, unreadable)
         name = f"{PurePath(request.filename).stem}.md"
         read = await self._inner.prepare(replace(plain, content=markdown.encode(), filename=name), on_stage)
         return replace(
-            read,
-            media_type=parsed.media_type,
-            page_count=parsed.page_count,
-            title=read.title or parsed.title,
-            warnings=_united(read.warnings, unreadable),
+            self._told(read, parsed, unreadable),
             timings_ms={
                 stage: round(parsed.timings_ms.get(stage, 0.0) + read.timings_ms.get(stage, 0.0), 3)
                 for stage in {**parsed.timings_ms, **read.timings_ms}
             },
         )
+
+    def _told(self, read: PreparedDocument, parsed: PreparedDocument, warnings: Iterable[str]) -> PreparedDocument:
+        """What was read, and in its artifact that it is the document: a retry, and a remote embedder, go on from there."""
+        artifact = standing_for(
+            read.artifact,
+            media_type=parsed.media_type,
+            page_count=parsed.page_count,
+            title=read.title or parsed.title,
+            warnings=tuple(dict.fromkeys((*read.warnings, *warnings))),
+        )
+        return replace(self._inner.restore(artifact), timings_ms=read.timings_ms)
 
     def _reader_named(self, name: str) -> DocumentReader:
         if self._reader is None or self._reader.name != name:
@@ -148,7 +155,3 @@ def _parts(header: ArtifactHeader, *, are_drawn: bool) -> list[str | int]:
             begun = page.end
     parts.append(header.text[begun:])
     return [part for part in parts if isinstance(part, int) or part.strip()]
-
-
-def _united(warnings: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*warnings, *more)))

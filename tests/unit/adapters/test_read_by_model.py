@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -111,6 +112,8 @@ async def test_a_scanned_pdf_is_read_page_by_page(preparer, service):
     assert (prepared.media_type, prepared.page_count, prepared.warnings) == ("application/pdf", 4, ())
     assert [body["model"] for body in service.asked] == ["sees"] * 3
     assert stages.count(Stage.READING) == 1
+    restored = preparer.restore(prepared.artifact)
+    assert restored == replace(prepared, timings_ms={})
 
 
 async def test_a_scan_among_pages_with_text_is_read_where_it_stands(preparer, service):
