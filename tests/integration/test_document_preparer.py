@@ -13,8 +13,11 @@ import pytest
 import pytest_asyncio
 
 from ingather import samples
+from ingather.adapters.openai_reader import OpenAiReader
+from ingather.adapters.openai_texts import OpenAiTexts
 from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.prepare import InProcessPreparer
+from ingather.adapters.read_by_model import ReadByModel
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.domain import artifact
 from ingather.models.content import Stage
@@ -33,7 +36,9 @@ from ingather.models.errors import (
 )
 from ingather.ports.document_preparer import DocumentPreparer
 from ingather.ports.embedder import Vectors
+from tests.support.chat_stand_in import chat_stand_in
 from tests.support.preparing import ACCIDENTS, MIB, busy_pid, eventually, ignore, lives, request
+from tests.support.scans import looks, scanned
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -103,6 +108,17 @@ class TestEveryPreparer:
         drawn = await preparer.prepare(request(pdf, "handbook.pdf", page=2, width=300), ignore)
         assert (drawn.media_type, drawn.artifact[:8]) == ("image/png", b"\x89PNG\r\n\x1a\n")
         assert int.from_bytes(drawn.artifact[16:20]) == 300
+
+    async def test_draws_scanned_pages_for_a_model_that_sees(self, preparer: DocumentPreparer) -> None:
+        """What a model reads off the pages of a PDF without text is the document's text."""
+        async with chat_stand_in() as service:
+            service.says = looks
+            reader = OpenAiReader(OpenAiTexts(service.url, "reads"), OpenAiTexts(service.url, "sees"))
+            wanted = request(scanned(["P1", "P2"]), "scan.pdf", parsing_model="reads+sees")
+            prepared = await ReadByModel(preparer, reader).prepare(wanted, ignore)
+            await reader.close()
+        assert artifact.read_text(prepared.artifact) == "# Sheet P1\n\n# Sheet P2"
+        assert (prepared.media_type, prepared.page_count) == ("application/pdf", 2)
 
     @pytest.mark.parametrize(("content", "filename"), [(b"%PDF-1.7 and then nothing", "a.pdf"), (TIFF_HEAD, "a.tif")])
     async def test_refuses_to_draw_what_is_damaged(

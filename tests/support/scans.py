@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -45,18 +46,14 @@ def bound(*documents: bytes) -> bytes:
     return file.getvalue()
 
 
-def picture_in(body: dict[str, Any]) -> bytes:
-    """What a chat completion is asked to look at; empty where it is asked to read a text."""
+def looks(body: dict[str, Any]) -> str:
+    """What a model answers a chat completion that sees codes on pictures, and reads texts in capitals."""
     content = body["messages"][1]["content"]
     if isinstance(content, str):
-        return b""
-    kind, _, picture = content[0]["image_url"]["url"].partition(",")
+        return str(json.loads(content)["text"]).upper()
+    kind, _, encoded = content[0]["image_url"]["url"].partition(",")
     assert kind == "data:image/png;base64", kind
-    return base64.b64decode(picture)
-
-
-def seen(picture: bytes) -> str:
-    """The code on a picture of a sheet."""
+    picture = base64.b64decode(encoded)
     reading, _ = read_sheet(picture, sheet_media_type(picture), ParseLimits())
     [code] = reading.codes
-    return code
+    return f"# Sheet {code}"

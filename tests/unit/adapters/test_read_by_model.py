@@ -22,7 +22,7 @@ from ingather.models.errors import (
 )
 from tests.support.chat_stand_in import chat_stand_in, failing
 from tests.support.preparing import eventually
-from tests.support.scans import blank_pdf, bound, picture_in, scanned, seen
+from tests.support.scans import blank_pdf, bound, looks, scanned
 
 HTML = b"<html><body><p>Harbours of Vela</p><p>There are four quays.</p></body></html>"
 MARKDOWN = "# Harbours of Vela\n\nThere are four quays."
@@ -94,12 +94,6 @@ async def test_a_picture_without_a_model_that_sees_has_no_text(service, embedder
     prepared, _ = await prepare(blind, PNG, "scan.png", "reads")
     assert (prepared.chunk_count, prepared.warnings, service.asked) == (0, ("no_text",), [])
     await blind.close()
-
-
-def looks(body):
-    """What a model says that sees codes on pictures, and reads texts in capitals."""
-    picture = picture_in(body)
-    return f"# Sheet {seen(picture)}" if picture else json.loads(body["messages"][1]["content"])["text"].upper()
 
 
 async def test_a_scanned_pdf_is_read_page_by_page(preparer, service):
