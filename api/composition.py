@@ -33,6 +33,7 @@ from api.service.control import ControlService
 from api.service.documents import DocumentService
 from api.service.handoff import HandoffService
 from api.service.jobs import JobService
+from api.service.listeners import Listeners
 from api.service.metadata_rules import rules_in
 from api.service.open_batches import OpenBatches
 from api.service.receiving import Receiving
@@ -123,6 +124,7 @@ def build_parts(
         build_webhook_sender(settings),
         engine,
         gate.tenants,
+        Listeners(stores.catalog, engine),
         most=limits.max_webhooks,
         rotation_overlap=settings.webhooks.rotation_overlap,
     )

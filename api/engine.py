@@ -45,6 +45,7 @@ from ingather.models.messages import (
     ControlRequest,
     DeliveryInput,
     DocumentHeartbeat,
+    ListenerAdded,
     PackHeartbeat,
     RetryRequest,
 )
@@ -177,7 +178,7 @@ class BatchEngine:
             await handle.signal(f"{name}_signal", request, rpc_timeout=RPC_TIMEOUT)
         return None
 
-    async def tell(self, batch_id: str, name: str, request: AddedRequest) -> None:
+    async def tell(self, batch_id: str, name: str, request: AddedRequest | ListenerAdded) -> None:
         """Send a signal that needs no answer. Raises ``BatchClosedError`` when no workflow is open."""
         async with _translated(closed_is_known=True):
             await self._client.get_workflow_handle(workflow_id_for(batch_id)).signal(

@@ -119,7 +119,7 @@ class LlmSettings(BaseModel):
     model: str | None = None
     """Name of that service's model."""
     vision_model: str | None = None
-    """Name of a model of that service that sees: for pictures in jobs with `use_llm_parsing`. Without it they have no text."""
+    """Name of a model of that service that sees: for pictures, and for pages of PDFs without text, in jobs with `use_llm_parsing`. Without it they have no text."""
     api_key: SecretStr | None = None
     timeout: timedelta = Field(
         default=timedelta(seconds=60), gt=timedelta(), le=timedelta(seconds=LONGEST_MODEL_SECONDS)

@@ -15,8 +15,9 @@ paused flag, round and handled request ids travel along.
 
 Messages. Updates ``start``, ``seal``, ``pause``, ``resume``, ``retry``, ``set_priority`` answer
 with the new state; signals of the same meaning are for when an update got no answer in time, and
-carry the same request id. Each is on record before the batch ends. The signal ``added`` tells an open batch how much it has, ``place_granted``
-comes from the tenant's line, ``child_quiet`` from a child whose pause is complete. Cancel is
+carry the same request id. Each is on record before the batch ends. The signal ``added`` tells an open batch how much it has,
+``listener_added`` that its events are for somebody now, ``place_granted`` comes from the tenant's line, ``child_quiet``
+from a child whose pause is complete. Cancel is
 Temporal's own. Queries ``progress`` and ``outcomes``.
 A closed batch is opened again by starting the same workflow id with ``reopen`` and ``retry``.
 """
@@ -52,6 +53,7 @@ with workflow.unsafe.imports_passed_through():
         ControlNote,
         ControlRequest,
         FinishBatchInput,
+        ListenerAdded,
         OutcomesPage,
         PlaceGranted,
         PriorityRequest,
@@ -76,6 +78,8 @@ _STARTED = frozenset(
 _CLOSING = frozenset({BatchState.CANCELLING, BatchState.CANCELLED})
 _AUDITED = "messages are audited"
 """The change since which a batch has the messages it took recorded."""
+_HEARD_LATER = "who listens later is heard of"
+"""The change since which a batch takes notice of a new listener."""
 _LONGEST_REASON = 200
 
 
@@ -411,6 +415,13 @@ class BatchWorkflow:
         """More documents were handed in to an open batch."""
         self._book.expect(request.document_count)
         self._book.changed()
+
+    @workflow.signal
+    def listener_added(self, _word: ListenerAdded) -> None:
+        """Somebody listens from now on."""
+        # A worker of before took no notice, and what it did since must stay as it was.
+        if workflow.patched(_HEARD_LATER):
+            self._book.news.is_heard = True
 
     @workflow.signal(name=CHILD_QUIET)
     def child_quiet(self, word: ChildQuiet) -> None:

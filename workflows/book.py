@@ -267,6 +267,7 @@ class BatchBook:
             created_at=self._created_at,
             started_at=self.started_at,
             rested_ms=self.rested_ms,
+            is_heard=self.news.is_heard,
         )
 
     def restore(self, carried: CarriedState) -> None:
@@ -287,6 +288,7 @@ class BatchBook:
         self._version = carried.version
         self._handled = dict.fromkeys(carried.handled_requests)
         self._noted_state = carried.state
+        self.news.is_heard = self.news.is_heard or carried.is_heard
 
     def closed(self) -> ClosedBatch:
         """How the batch ends, with what a later retry needs to open it again."""

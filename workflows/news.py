@@ -19,10 +19,12 @@ with workflow.unsafe.imports_passed_through():
 
 
 class News:
-    """News of one batch; none where nobody listened when it was submitted."""
+    """News of one batch; none before somebody listens."""
 
     def __init__(self, spec: BatchSpec) -> None:
         self._spec = spec
+        self.is_heard = spec.is_heard
+        """Somebody listened when it was submitted, or has begun to since."""
         self._waiting: list[BatchNews] = []
         self._telling: asyncio.Task[None] | None = None
 
@@ -33,7 +35,7 @@ class News:
 
     def note(self, previous: BatchState | None, progress: BatchProgress, position: int) -> None:
         """The batch entered a state, which the journal has at ``position``; nobody waits for anything here."""
-        kind = news_of(previous, progress.state) if self._spec.is_heard else None
+        kind = news_of(previous, progress.state) if self.is_heard else None
         if kind is None:
             return
         self._waiting.append(

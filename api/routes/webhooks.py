@@ -182,10 +182,7 @@ async def create_webhook(
     made = await parts.webhooks.create(
         caller, body.url, event_types=body.event_types, description=body.description, key=idempotency_key
     )
-    headers = {"Location": f"/v1/webhook-endpoints/{made.webhook.webhook_id}"}
-    if made.was_replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return _with_secret(made, 201, headers)
+    return _with_secret(made, 201, {"Location": f"/v1/webhook-endpoints/{made.webhook.webhook_id}"})
 
 
 @router.get("")
@@ -230,15 +227,21 @@ async def delete_webhook(parts: Parts, caller: CurrentCaller, webhook_id: str) -
 
 
 @router.post("/{webhook_id}/rotate", response_model=WebhookWithSecret)
-async def rotate_secret(parts: Parts, caller: CurrentCaller, webhook_id: str) -> Response:
+async def rotate_secret(
+    *, parts: Parts, caller: CurrentCaller, webhook_id: str, idempotency_key: IdempotencyKey = None
+) -> Response:
     """A new secret, in this answer and in no other. Until `previous_secret_until` the one before signs too."""
-    return _with_secret(await parts.webhooks.rotate(caller, webhook_id), 200, {})
+    return _with_secret(await parts.webhooks.rotate(caller, webhook_id, key=idempotency_key), 200, {})
 
 
 @router.post("/{webhook_id}/test")
-async def send_test_event(parts: Parts, tenant: Tenant, webhook_id: str) -> WebhookTest:
+async def send_test_event(
+    *, parts: Parts, tenant: Tenant, webhook_id: str, response: Response, idempotency_key: IdempotencyKey = None
+) -> WebhookTest:
     """Send a `webhook.test` event now, once, and say how that went."""
-    sent = await parts.webhooks.test(tenant, webhook_id)
+    sent, was_replayed = await parts.webhooks.test(tenant, webhook_id, key=idempotency_key)
+    if was_replayed:
+        response.headers["Idempotency-Replayed"] = "true"
     attempt = sent.attempts[0]
     return WebhookTest(
         webhook_id=webhook_id,
@@ -305,6 +308,8 @@ async def redeliver(
 def _with_secret(made: MadeWebhook, status: int, headers: dict[str, str]) -> Response:
     view = WebhookWithSecret(**_view(made.webhook).model_dump(), secret=made.secret)
     headers = {"Cache-Control": "no-store", **headers}
+    if made.was_replayed:
+        headers["Idempotency-Replayed"] = "true"
     content = orjson.dumps(view.model_dump(mode="json"))
     return Response(content, status_code=status, headers=headers, media_type="application/json")
 

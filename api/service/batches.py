@@ -108,6 +108,10 @@ class BatchService:
             raise BatchNotFoundError("No batch of this tenant has this id.")
         return record
 
+    async def has_listeners(self, tenant_id: str) -> bool:
+        """Whether any webhook hears of all of the tenant's batches now."""
+        return await self._catalog.webhooks.has_listeners(tenant_id)
+
     async def documents(self, batch_id: str, ordinals: Sequence[int]) -> list[DocumentRecord]:
         """The catalog's records of these; unknown ones are left out."""
         return await self._catalog.get_documents(batch_id, ordinals)

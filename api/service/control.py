@@ -235,7 +235,9 @@ class ControlService:
         return True
 
     async def _reopen(self, record: BatchRecord, request: RetryRequest) -> ControlAnswer | None:
-        spec = record.spec.model_copy(update={"priority": record.priority, "name": record.name})
+        is_heard = record.spec.is_heard or await self._batches.has_listeners(record.tenant_id)
+        changes = {"priority": record.priority, "name": record.name, "is_heard": is_heard}
+        spec = record.spec.model_copy(update=changes)
         try:
             answer = await self._engine.reopen(spec, record.created_at, request)
         except BatchClosedError:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import structlog
 
 from api.engine import BatchEngine
+from api.service.listeners import Listeners
 from api.service.tenants import TenantBook
 from ingather.domain.audit import batch_submitted
 from ingather.domain.keys import submission_part_key
@@ -80,6 +81,7 @@ class SheetService:
             max_file_bytes=tenant.limits.max_file_bytes,
             fairness_weight=tenant.fairness_weight,
             children_at_once=self.children_at_once,
+            is_heard=await self.catalog.webhooks.has_listeners(upload.tenant_id),
         )
         record = _record(spec, upload.began_at or now)
         submitted = batch_submitted(record, by or Actor(name=upload.created_by))
@@ -88,6 +90,8 @@ class SheetService:
             raise IdempotencyKeyReusedError("This batch id stands for another batch.")
         if not there.state.is_final:
             await self.engine.start(there.spec, there.created_at)
+            if not there.spec.is_heard:
+                await Listeners(self.catalog, self.engine).has_begun_meanwhile(there.tenant_id, there.batch_id)
         log.info("batch.accepted", batch_id=upload.batch_id, file_count=len(upload.objects), was_replayed=not is_new)
         return there
 

@@ -315,6 +315,8 @@ class SubmissionService:
         except DependencyError:
             await self._clean_up(record, received)
             raise
+        if not record.spec.is_heard:
+            await self.webhooks.listeners.has_begun_meanwhile(record.tenant_id, record.batch_id)
         log.info(
             "batch.accepted",
             batch_id=record.batch_id,

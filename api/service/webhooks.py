@@ -1,5 +1,6 @@
 """Webhooks: endpoints made, changed and tried, their secrets turned over, and events sent to them again."""
 
+import hashlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ from activities.webhooks import DeliveryStarter, attempt_of, disable_gone, redel
 from api.access import Caller
 from api.idempotency import check_key
 from api.problems import invalid
+from api.service.listeners import Listeners
 from api.service.tenants import TenantBook
 from ingather.domain.audit import account_event
 from ingather.domain.webhooks import (
     body_of,
     delivery_id_for,
-    new_event_id,
+    event_id_of_test,
     new_secret,
     payload_of_test,
     webhook_id_for_batch,
@@ -50,6 +52,8 @@ log = structlog.get_logger(__name__)
 
 _MOST_EARLIER = 4
 """Secrets of before that sign at a time: whoever turns them over again and again loses the oldest."""
+_KEYS_KEPT, _MOST_KEYS = timedelta(days=1), 100
+"""How long the keys of requests that turned a secret over are known, and how many of them."""
 _TRIES = 5
 """Of a change that met another one."""
 _RENEWED_AT_ONCE = 100
@@ -75,6 +79,7 @@ class WebhookService:
     sender: WebhookSender
     engine: DeliveryStarter
     tenants: TenantBook
+    listeners: Listeners
     most: int = 20
     """Endpoints of a tenant that has no limit of its own, those of single batches not counted."""
     rotation_overlap: timedelta = timedelta(hours=24)
@@ -88,7 +93,7 @@ class WebhookService:
         description: str = "",
         key: str | None = None,
     ) -> MadeWebhook:
-        """Register an endpoint; nothing is sent to it.
+        """Register an endpoint; nothing is sent to it. Batches that have not ended know of it when this returns.
 
         Raises ``ValidationFailedError`` for an address that leads where this deployment sends nothing,
         ``TooManyWebhooksError``, ``IdempotencyKeyReusedError``, ``CredentialKeyMissingError``.
@@ -112,6 +117,7 @@ class WebhookService:
         event = account_event(AuditType.WEBHOOK_CREATED, wanted, caller.actor, wanted.created_at)
         own = (await self.tenants.get(caller.tenant_id)).limits.max_webhooks
         there, is_new = await self.webhooks.add_webhook(wanted, [event], most=own or self.most)
+        await self.listeners.has_begun(caller.tenant_id)
         if is_new:
             log.info("webhook.created", webhook_id=there.webhook_id)
             return MadeWebhook(there, secret)
@@ -141,30 +147,47 @@ class WebhookService:
         if "url" in changes:
             self._check(changes["url"])
         fields = dict(changes)
+        is_switched_on = False
         if "is_enabled" in fields:
-            fields["disabled_reason"] = None if fields.pop("is_enabled") else DisabledReason.REQUESTED
-        return await self._replace(
+            is_enabled = fields.pop("is_enabled")
+            fields["disabled_reason"] = None if is_enabled else DisabledReason.REQUESTED
+            is_switched_on = is_enabled and not (await self.webhook(caller.tenant_id, webhook_id)).is_enabled
+        after = await self._replace(
             caller,
             webhook_id,
             AuditType.WEBHOOK_CHANGED,
             lambda it: it.model_copy(update=fields),
             fields=sorted(changes),
         )
+        if is_switched_on and after.batch_id is None:
+            await self.listeners.has_begun(caller.tenant_id)
+        return after
 
-    async def rotate(self, caller: Caller, webhook_id: str) -> MadeWebhook:
-        """A new secret; the one before signs beside it for a while.
+    async def rotate(self, caller: Caller, webhook_id: str, *, key: str | None = None) -> MadeWebhook:
+        """A new secret; the one before signs beside it for a while. What the same ``key`` turned over within a day stays.
 
         Raises ``WebhookNotFoundError``, ``CredentialKeyMissingError``.
         """
-        secret = new_secret()
-        until = datetime.now(UTC) + self.rotation_overlap
+        key = check_key(key)
+        secret, now = new_secret(), datetime.now(UTC)
+        until = now + self.rotation_overlap
+        was_replayed = False
 
         def rotated(webhook: Webhook) -> Webhook:
+            nonlocal was_replayed
             known = self.box.open(webhook.sealed, webhook.owner)
+            keys = _recent_keys(known, now)
+            was_replayed = key is not None and _digest(key) in keys
+            if was_replayed:
+                return webhook
+            if key is not None:
+                keys[_digest(key)] = now.isoformat()
             earlier = [[known["secret"], until.isoformat()], *known.get("earlier", ())][:_MOST_EARLIER]
-            return self._sealed(webhook.model_copy(update={"previous_until": until}), secret, earlier)
+            return self._sealed(webhook.model_copy(update={"previous_until": until}), secret, earlier, keys)
 
         after = await self._replace(caller, webhook_id, AuditType.WEBHOOK_ROTATED, rotated)
+        if was_replayed:
+            return MadeWebhook(after, None, was_replayed=True)
         log.info("webhook.rotated", webhook_id=webhook_id)
         return MadeWebhook(after, secret)
 
@@ -175,15 +198,18 @@ class WebhookService:
         await self.webhooks.delete_webhook(caller.tenant_id, webhook_id, [event])
         log.info("webhook.deleted", webhook_id=webhook_id)
 
-    async def test(self, tenant_id: str, webhook_id: str) -> WebhookDelivery:
+    async def test(self, tenant_id: str, webhook_id: str, *, key: str | None = None) -> tuple[WebhookDelivery, bool]:
         """Send it one event now, as any other is sent, and answer how that went. It is not tried again.
 
-        Raises ``WebhookNotFoundError``, ``CredentialKeyMissingError``.
+        Answers the delivery, and whether the same request had made it before. Raises ``WebhookNotFoundError``, ``CredentialKeyMissingError``.
         """
         webhook = await self.webhook(tenant_id, webhook_id)
-        now, event_id = datetime.now(UTC), new_event_id()
+        now, event_id = datetime.now(UTC), event_id_of_test(webhook_id, check_key(key))
+        delivery_id = delivery_id_for(webhook_id, event_id)
+        if (known := await self.webhooks.get_delivery(tenant_id, delivery_id)) is not None:
+            return known, True
         delivery = WebhookDelivery(
-            delivery_id=delivery_id_for(webhook_id, event_id),
+            delivery_id=delivery_id,
             tenant_id=tenant_id,
             webhook_id=webhook_id,
             event_id=event_id,
@@ -203,7 +229,7 @@ class WebhookService:
         if result.is_gone:
             await disable_gone(self.webhooks, webhook, ended)
         log.info("webhook.tested", webhook_id=webhook_id, status_code=result.status_code)
-        return ended_delivery
+        return ended_delivery, False
 
     async def deliveries(self, where: DeliveryFilter, limit: int) -> tuple[list[WebhookDelivery], bool]:
         """What was sent to an endpoint, newest first, and whether there is more. Raises ``WebhookNotFoundError``."""
@@ -316,8 +342,15 @@ class WebhookService:
         if refusal is not None:
             raise invalid(pointer, refusal, "address_refused")
 
-    def _sealed(self, webhook: Webhook, secret: str, earlier: list[list[str]] | None = None) -> Webhook:
-        secrets = {"secret": secret, **({"earlier": earlier} if earlier else {})}
+    def _sealed(
+        self,
+        webhook: Webhook,
+        secret: str,
+        earlier: list[list[str]] | None = None,
+        keys: dict[str, str] | None = None,
+    ) -> Webhook:
+        more = {"earlier": earlier, "keys": keys}
+        secrets = {"secret": secret, **{name: value for name, value in more.items() if value}}
         return webhook.model_copy(update={"sealed": self.box.seal(secrets, webhook.owner)})
 
     async def _replace(
@@ -331,9 +364,21 @@ class WebhookService:
         for _ in range(_TRIES):
             before = await self.webhook(caller.tenant_id, webhook_id)
             after = changed(before)
+            if after is before:
+                return before
             event = account_event(kind, after, caller.actor, datetime.now(UTC), **details)
             if await self.webhooks.replace_webhook(before, after, [event]):
                 return await self.webhook(caller.tenant_id, webhook_id)
         raise InvalidStateError(
             "The webhook is being changed by others.", action="Send it again.", current_status="changing"
         )
+
+
+def _recent_keys(sealed: dict[str, Any], now: datetime) -> dict[str, str]:
+    """Digests of the keys that turned the secret over, with when: those that are still known, newest last."""
+    known = [(key, at) for key, at in sealed.get("keys", {}).items() if now - datetime.fromisoformat(at) < _KEYS_KEPT]
+    return dict(known[1 - _MOST_KEYS :])
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:32]

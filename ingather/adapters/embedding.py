@@ -34,7 +34,7 @@ def restore_prepared(artifact: bytes) -> PreparedDocument:
     return PreparedDocument(
         artifact=artifact,
         media_type=header.media_type,
-        page_count=len(header.pages) or None,
+        page_count=header.page_count or len(header.pages) or None,
         chunk_count=decoded.table.num_rows,
         character_count=len(header.text),
         quality=header.quality,

@@ -9,6 +9,7 @@ import httpx
 import structlog
 
 from ingather.adapters.retry_after import seconds_asked
+from ingather.adapters.together import together
 from ingather.domain.metadata_pairs import well_formed
 from ingather.models.errors import ConfigurationError, EmbedderUnavailableError
 from ingather.ports.embedder import Vectors
@@ -81,14 +82,7 @@ class OpenAiEmbedder:
         """
         import numpy as np  # noqa: PLC0415 - whoever names models only has no use for it
 
-        tasks = [asyncio.create_task(self._embed_batch(batch)) for batch in _batches(texts)]
-        try:
-            vectors = await asyncio.gather(*tasks)
-        finally:
-            # Where one failed the others are for nothing.
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        vectors = await together(self._embed_batch(batch) for batch in _batches(texts))
         return np.concatenate([np.empty((0, self._dimensions), dtype=np.float32), *vectors])
 
     async def close(self) -> None:

@@ -3,14 +3,18 @@
 import asyncio
 import base64
 import json
+from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from ingather.adapters.openai_texts import OpenAiTexts
+from ingather.adapters.together import together
 from ingather.models.errors import DocumentTooLargeError
 
 _PIECE_CHARACTERS: Final = 8_000
 """Of one request: what comes back is about as long, and models answer with some thousand tokens at most."""
-_MOST_PIECES: Final = 250
+_MOST_CHARACTERS: Final = 2_000_000
+"""Of one document: some hundred requests."""
 _AT_ONCE: Final = 4
 _MOST_IMAGE_BYTES: Final = 15 * 1024 * 1024
 
@@ -50,20 +54,18 @@ class OpenAiReader:
     def name(self) -> str:
         return self._text.model if self._vision is None else f"{self._text.model}+{self._vision.model}"
 
-    async def read_text(self, text: str) -> str:
-        pieces = _pieces(text)
-        if len(pieces) > _MOST_PIECES:
+    @property
+    def reads_images(self) -> bool:
+        return self._vision is not None
+
+    async def read_texts(self, texts: Sequence[str]) -> list[str]:
+        if sum(map(len, texts)) > _MOST_CHARACTERS:
             raise DocumentTooLargeError(
-                f"The document's text is longer than the {_MOST_PIECES * _PIECE_CHARACTERS:,} characters a language model is given."
+                f"The document's text is longer than the {_MOST_CHARACTERS:,} characters a language model is given."
             )
-        reading = [asyncio.create_task(self._read_piece(piece)) for piece in pieces]
-        try:
-            return "\n\n".join(await asyncio.gather(*reading))
-        finally:
-            # Where one failed the others are for nothing.
-            for task in reading:
-                task.cancel()
-            await asyncio.gather(*reading, return_exceptions=True)
+        pieces = [_pieces(text) for text in texts]
+        read = iter(await together(self._read_piece(piece) for some in pieces for piece in some))
+        return ["\n\n".join(islice(read, len(some))) for some in pieces]
 
     async def read_image(self, content: bytes) -> str | None:
         kind = _format_of(content)

@@ -13,6 +13,7 @@ from ingather.adapters.parsers.limits import ParseLimits
 from ingather.models.content import PreparedDocument, PrepareRequest, Stage
 from ingather.models.errors import DocumentCorruptError, DocumentEncryptedError, DocumentError
 from ingather.ports.embedder import Embedder
+from ingather.ports.page_images import BLANK_PAGE
 
 NO_SUCH_PAGE: Final = "no_such_page"
 """``facts['reason']`` of what is raised for a page that is not there."""
@@ -25,7 +26,7 @@ _TALLEST: Final = 4
 def draw_page(
     request: PrepareRequest, _embedder: Embedder | None, _limits: ParseLimits, on_stage: Callable[[Stage], None]
 ) -> PreparedDocument:
-    """What the process runs: the picture in place of an artifact. Blocking. Raises ``DocumentError``."""
+    """The picture in place of an artifact. Blocking. Raises ``DocumentError``."""
     on_stage(Stage.PARSING)
     page = request.page or 1
     is_pdf = b"%PDF-" in request.content[:1024]
@@ -33,6 +34,7 @@ def draw_page(
     with image:
         drawn = io.BytesIO()
         image.save(drawn, "PNG", compress_level=4)
+        is_blank = image.getcolors(1) is not None
     return PreparedDocument(
         artifact=drawn.getvalue(),
         media_type="image/png",
@@ -41,6 +43,7 @@ def draw_page(
         character_count=0,
         quality=0.0,
         embedded=False,
+        warnings=(BLANK_PAGE,) if is_blank else (),
     )
 
 

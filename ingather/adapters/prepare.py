@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from ingather.adapters.embedding import fill_vectors, restore_prepared
+from ingather.adapters.page_drawing import draw_page
 from ingather.adapters.parser_versions import pipeline_description
 from ingather.adapters.parsers.docx import parse_docx
 from ingather.adapters.parsers.email import parse_email
@@ -67,7 +68,7 @@ _PARSERS: Final[dict[MediaType, Parse]] = {
 def prepare_document(
     request: PrepareRequest, embedder: Embedder | None, limits: ParseLimits, on_stage: Callable[[Stage], None]
 ) -> PreparedDocument:
-    """Detect, parse, chunk and embed one document. Blocking.
+    """Detect, parse, chunk and embed one document, or draw the page that is asked for. Blocking.
 
     Without an embedder the artifact has no vectors and ``embedded`` is False. Raises the
     ``DocumentError`` that fits, with ``facts['stage']``; a parser's own exceptions, Rust panics among them,
@@ -90,6 +91,8 @@ def _prepare(
         media_type = sheet_media_type(request.content)
     else:
         media_type = detect_media_type(request.content, request.filename)
+    if request.page is not None:
+        return _guarded(media_type, partial(draw_page, request, embedder, limits, clock.begin))
     clock.begin(Stage.PARSING)
     sheet: SheetReading | None = None
     if request.is_sheet:

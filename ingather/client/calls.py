@@ -584,14 +584,18 @@ def edit_webhook(
     return Call("PATCH", _webhook(webhook_id), _read(Webhook.from_json), json=changes)
 
 
-def rotate_webhook(webhook_id: str) -> Call[Webhook]:
+def rotate_webhook(webhook_id: str, *, idempotency_key: str | None = None) -> Call[Webhook]:
     """Give it a new ``secret``, which the answer holds; for a day the one before signs too."""
-    return Call("POST", f"{_webhook(webhook_id)}/rotate", _read(Webhook.from_json))
+    return Call("POST", f"{_webhook(webhook_id)}/rotate", _read(Webhook.from_json), headers=_key(idempotency_key))
 
 
-def test_webhook(webhook_id: str) -> Call[WebhookTest]:
+def test_webhook(
+    webhook_id: str,
+    *,
+    idempotency_key: str | None = None,  # noqa: PT028  # it tests, and is no test
+) -> Call[WebhookTest]:
     """Send it a test event now. That it does not work is an answer, no error."""
-    return Call("POST", f"{_webhook(webhook_id)}/test", _read(WebhookTest.from_json))
+    return Call("POST", f"{_webhook(webhook_id)}/test", _read(WebhookTest.from_json), headers=_key(idempotency_key))
 
 
 def delete_webhook(webhook_id: str) -> Call[None]:

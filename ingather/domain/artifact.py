@@ -64,6 +64,8 @@ class ArtifactHeader:
     """Name of the model the vectors come from; None while they are missing."""
     versions: dict[str, str]
     """Names and versions of the parsers, the chunker and the embedder."""
+    page_count: int | None = None
+    """Of a document whose text was written anew, without its pages; None where ``pages`` says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +184,20 @@ def read_text(artifact: bytes) -> str:
 
 def with_vectors(artifact: bytes, vectors: npt.NDArray[np.float32], *, embedder: str) -> bytes:
     """The same artifact with its vectors filled in (or replaced), one row of ``vectors`` a chunk."""
+    return _changed(decode(artifact), vectors, embedder=embedder)
+
+
+def standing_for(
+    artifact: bytes, *, media_type: str, page_count: int | None, title: str | None, warnings: tuple[str, ...]
+) -> bytes:
+    """The artifact of a text that was made of another document, with what that document is."""
     decoded = decode(artifact)
-    header = ArtifactHeader(**{**_shallow(decoded.header), "embedder": embedder})
+    facts = {"media_type": media_type, "page_count": page_count, "title": title, "warnings": warnings}
+    return _changed(decoded, decoded.vectors(), **facts)
+
+
+def _changed(decoded: Artifact, vectors: npt.NDArray[np.float32] | None, **changes: object) -> bytes:
+    header = ArtifactHeader(**{**_shallow(decoded.header), **changes})
     arrays = [decoded.table.column(name).combine_chunks() for name, _, _ in _PLAIN_COLUMNS]
     has_formulas = _FORMULAS in decoded.table.column_names
     formulas = decoded.table.column(_FORMULAS).combine_chunks() if has_formulas else None
@@ -211,6 +225,9 @@ def _write(
         arrays = [*arrays, formulas]
     fields.append(pa.field("vector", vector_column.type, nullable=True))
     head = {"format": FORMAT_VERSION, **_shallow(header)}
+    if header.page_count is None:
+        # What was written before there was one stays the same bytes.
+        del head["page_count"]
     text = head.pop("text").encode("utf-8")
     schema = pa.schema(fields, metadata={_HEADER_KEY: orjson.dumps(head)})
     batch = pa.RecordBatch.from_arrays([*arrays, vector_column], schema=schema)
@@ -236,4 +253,5 @@ def _header_from_json(raw: dict[str, Any], text: str) -> ArtifactHeader:
         quality=raw["quality"],
         embedder=raw["embedder"],
         versions=raw["versions"],
+        page_count=raw.get("page_count"),
     )

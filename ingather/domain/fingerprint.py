@@ -9,7 +9,7 @@ _RESULT_OPTIONS = ("chunk_size", "chunk_overlap", "preserve_structure")
 """Options that change an artifact. Limits, thresholds and parallelism only decide whether there is one."""
 _ADDED_OPTIONS = {"extract_math": 1}
 """Those that are off by default, with the version of what they do."""
-_READING = 1
+_READING = 2
 """Version of how language models are asked to read a document."""
 
 

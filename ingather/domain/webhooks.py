@@ -88,9 +88,10 @@ def event_id_for(batch_id: str, news: BatchNews) -> str:
     return f"evt_{uuid.uuid5(uuid.UUID(batch_id), name).hex}"
 
 
-def new_event_id() -> str:
-    """Of an event that happens to no batch."""
-    return f"evt_{uuid.uuid4().hex}"
+def event_id_of_test(webhook_id: str, key: str | None) -> str:
+    """Of an event that happens to no batch: the same under the same key, another each time without one."""
+    chosen = uuid.uuid4() if key is None else uuid.uuid5(uuid.UUID(webhook_id), f"test\n{key}")
+    return f"evt_{chosen.hex}"
 
 
 def delivery_id_for(webhook_id: str, event_id: str, again: str = "") -> str:

@@ -160,7 +160,7 @@ class PrepareRequest:
     timeout_seconds: float = 60.0
     """Wall clock for the parser process."""
     page: int | None = None
-    """Draw this page, 1-based, in place of preparing the document (``ingather.adapters.page_images``)."""
+    """Draw this page, 1-based, in place of preparing the document: the artifact is a PNG (``ingather.adapters.page_drawing``)."""
     width: int = 0
     """Of that drawing, in pixels."""
     kills: int = 0

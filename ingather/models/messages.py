@@ -110,6 +110,8 @@ class CarriedState(Message):
     created_at: datetime
     started_at: datetime | None = None
     rested_ms: int = 0
+    is_heard: bool = False
+    """Somebody began to listen after it was submitted."""
 
 
 class BatchInput(Message):
@@ -198,6 +200,10 @@ class AddedRequest(Message):
     """Signal ``added`` to an open batch: what has been handed in so far, in all."""
 
     document_count: int = Field(ge=0)
+
+
+class ListenerAdded(Message):
+    """Signal ``listener_added`` to a batch: its tenant has a webhook for all batches now."""
 
 
 class PriorityRequest(ControlRequest):

@@ -1,5 +1,6 @@
 """Documents to Markdown, by a model that reads."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -11,14 +12,23 @@ class DocumentReader(Protocol):
         """The models' names: what a batch asks for, and part of its fingerprint."""
         ...
 
-    async def read_text(self, text: str) -> str:
-        """The text as Markdown, in its own words. Raises what ``TextProcessor.process`` does, ``DocumentTooLargeError`` too."""
+    @property
+    def reads_images(self) -> bool:
+        """Whether one of the models sees."""
+        ...
+
+    async def read_texts(self, texts: Sequence[str]) -> list[str]:
+        """The texts of a document as Markdown, each in its own words.
+
+        Raises what ``TextProcessor.process`` does, and ``DocumentTooLargeError`` for more than a model is given of one document.
+        """
         ...
 
     async def read_image(self, content: bytes) -> str | None:
-        """What is written in a picture, as Markdown; None where the deployment has no model that sees, or the format is none it takes.
+        """What is written in a picture, as Markdown; empty where nothing is.
 
-        Raises what ``TextProcessor.process`` does.
+        None where no model sees, or the picture is of a format or a size that it does not take. Raises what
+        ``TextProcessor.process`` does.
         """
         ...
 

@@ -4,6 +4,8 @@ from typing import Protocol
 
 DRAWN_TYPES = frozenset({"application/pdf", "image/*"})
 """Media types, as documents have them, of what is drawn."""
+BLANK_PAGE = "blank_page"
+"""Warning of a drawing that is of one colour all over."""
 LARGEST_DRAWN_BYTES = 100 * 1000 * 1000
 """The bytes are held in memory while a page is drawn."""
 

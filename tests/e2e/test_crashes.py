@@ -9,6 +9,7 @@ from playwright.async_api import Browser
 from redis.asyncio import Redis
 
 from tests.support.browser import viewing
+from tests.support.http_stand_in import Told
 from tests.support.running_stack import (
     RunningStack,
     Visitor,
@@ -17,6 +18,8 @@ from tests.support.running_stack import (
     notes,
     running_stack,
 )
+from tests.support.waiting import until, until_async
+from tests.support.webhooks import receiver
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -26,8 +29,9 @@ AT_40_PERCENT = COUNT * 4 // 10
 
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A stack whose parts are killed."""
-    with running_stack(tmp_path_factory.mktemp("fragile") / ".ingather") as stack:
+    """A stack whose parts are killed. Its webhooks may lead to servers of this machine."""
+    allowed = {"INGATHER_WEBHOOKS__ALLOW_PRIVATE": "true"}
+    with running_stack(tmp_path_factory.mktemp("fragile") / ".ingather", **allowed) as stack:
         yield stack
 
 
@@ -54,6 +58,30 @@ async def test_a_killed_part_loses_and_doubles_nothing(fragile: RunningStack, vi
     await assert_told_once(visitor, batch_id, COUNT)
     [best, *_] = await visitor.search(f"Note 123 of killed-{part}", batch_id=batch_id)
     assert best["batch_id"] == batch_id
+
+
+async def test_an_event_whose_sender_is_killed_is_taken_once(fragile: RunningStack, visitor: Visitor):
+    """SIGKILL while the receiver has an event and has not answered: it comes again under the same id, and once it is taken no more."""
+    async with receiver() as hook:
+        made = await visitor.post("/v1/webhook-endpoints", {"url": hook.url, "event_types": ["batch.completed"]}, 201)
+        hook.secrets, hook.answers = [made["secret"]], [Told(503, is_silent=True)]
+        batch_id = await visitor.submit(notes(1, "mid-delivery"))
+        await until(lambda: len(hook.asked) == 1)
+        killed = {part: fragile.kill(part) for part in fragile.up.facts()["pids"] if part.startswith("worker")}
+        for part, pid in killed.items():
+            await fragile.is_back(part, pid)
+
+        log = f"/v1/webhook-endpoints/{made['webhook_id']}/deliveries"
+
+        async def taken() -> list[dict] | None:
+            deliveries = (await visitor.get(log)).json()["data"]
+            return deliveries if deliveries[0]["status"] == "succeeded" else None
+
+        [delivery] = await until_async(taken, 90)
+        await visitor.http.delete(f"/v1/webhook-endpoints/{made['webhook_id']}")
+    assert [attempt["status_code"] for attempt in delivery["attempts"]] == [204]
+    assert [asked.headers["webhook-id"] for asked in hook.asked] == [delivery["event_id"]] * 2
+    assert [event["batch_id"] for event in hook.received] == [batch_id]
 
 
 @pytest.mark.asyncio(loop_scope="session")

@@ -32,3 +32,19 @@ async def test_a_batch_tells_its_webhooks_what_happens_to_it(visitor):
     assert events["batch.completed"]["data"]["counts"]["done"] == 2
     assert len({event["id"] for event in hook.received if event["batch_id"] == batch_id}) == 2
     assert "hookworm" not in str(events)
+
+
+async def test_a_batch_tells_whoever_begins_to_listen_what_follows(visitor):
+    """A webhook that is made while it waits hears it start."""
+    async with receiver() as hook:
+        batch_id = await visitor.submit(notes(1, "latecomer"), hold=True)
+        made = await visitor.post("/v1/webhook-endpoints", {"url": hook.url}, 201)
+        hook.secrets = [made["secret"]]
+        await visitor.post(f"/v1/batches/{batch_id}/start")
+
+        async def told() -> bool | None:
+            types = {event["type"] for event in hook.received if event["batch_id"] == batch_id}
+            return types == {"batch.started", "batch.completed"} or None
+
+        await until_async(told, 90)
+        await visitor.http.delete(f"/v1/webhook-endpoints/{made['webhook_id']}")

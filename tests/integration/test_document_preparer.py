@@ -13,8 +13,11 @@ import pytest
 import pytest_asyncio
 
 from ingather import samples
+from ingather.adapters.openai_reader import OpenAiReader
+from ingather.adapters.openai_texts import OpenAiTexts
 from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.prepare import InProcessPreparer
+from ingather.adapters.read_by_model import ReadByModel
 from ingather.adapters.wordllama_embedder import WordLlamaEmbedder
 from ingather.domain import artifact
 from ingather.models.content import Stage
@@ -33,10 +36,13 @@ from ingather.models.errors import (
 )
 from ingather.ports.document_preparer import DocumentPreparer
 from ingather.ports.embedder import Vectors
+from tests.support.chat_stand_in import chat_stand_in
 from tests.support.preparing import ACCIDENTS, MIB, busy_pid, eventually, ignore, lives, request
+from tests.support.scans import looks, scanned
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+TIFF_HEAD = b"II*\x00\x08\x00\x00\x00" + bytes(40)
 ALL_STAGES = [Stage.DETECTING, Stage.PARSING, Stage.CHUNKING, Stage.EMBEDDING, Stage.WRITING]
 
 
@@ -95,6 +101,33 @@ class TestEveryPreparer:
         prepared = await preparer.prepare(request(b"# Night log\n\nClear."), heard.append)
         assert heard == ALL_STAGES
         assert list(prepared.timings_ms) == [stage.value for stage in ALL_STAGES]
+
+    async def test_draws_a_page_in_place_of_preparing(self, preparer: DocumentPreparer) -> None:
+        """Where a page is asked for, the artifact is its picture, in the width that is wanted."""
+        pdf = (samples.SAMPLES / "operations-handbook.pdf").read_bytes()
+        drawn = await preparer.prepare(request(pdf, "handbook.pdf", page=2, width=300), ignore)
+        assert (drawn.media_type, drawn.artifact[:8]) == ("image/png", b"\x89PNG\r\n\x1a\n")
+        assert int.from_bytes(drawn.artifact[16:20]) == 300
+
+    async def test_draws_scanned_pages_for_a_model_that_sees(self, preparer: DocumentPreparer) -> None:
+        """What a model reads off the pages of a PDF without text is the document's text."""
+        async with chat_stand_in() as service:
+            service.says = looks
+            reader = OpenAiReader(OpenAiTexts(service.url, "reads"), OpenAiTexts(service.url, "sees"))
+            wanted = request(scanned(["P1", "P2"]), "scan.pdf", parsing_model="reads+sees")
+            prepared = await ReadByModel(preparer, reader).prepare(wanted, ignore)
+            await reader.close()
+        assert artifact.read_text(prepared.artifact) == "# Sheet P1\n\n# Sheet P2"
+        assert (prepared.media_type, prepared.page_count) == ("application/pdf", 2)
+
+    @pytest.mark.parametrize(("content", "filename"), [(b"%PDF-1.7 and then nothing", "a.pdf"), (TIFF_HEAD, "a.tif")])
+    async def test_refuses_to_draw_what_is_damaged(
+        self, preparer: DocumentPreparer, content: bytes, filename: str
+    ) -> None:
+        """As it would refuse the document."""
+        with pytest.raises(DocumentCorruptError) as raised:
+            await preparer.prepare(request(content, filename, page=1, width=300), ignore)
+        assert raised.value.facts["stage"] == "parsing"
 
     async def test_same_bytes_same_artifact(self, preparer: DocumentPreparer) -> None:
         """Preparing is deterministic, so that a second attempt overwrites the same object with the same bytes."""

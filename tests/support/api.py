@@ -39,6 +39,7 @@ from ingather.models.messages import (
     ControlRequest,
     DeliveryInput,
     DocumentHeartbeat,
+    ListenerAdded,
     PlacesLine,
     RetryRequest,
 )
@@ -107,7 +108,7 @@ class EngineStandIn:
     open: dict[str, BatchProgress] = field(default_factory=dict)
     specs: dict[str, BatchSpec] = field(default_factory=dict)
     messages: list[tuple[str, str, ControlRequest | None]] = field(default_factory=list)
-    signals: list[tuple[str, str, int]] = field(default_factory=list)
+    signals: list[tuple[str, str, AddedRequest | ListenerAdded]] = field(default_factory=list)
     deliveries: dict[str, DeliveryInput] = field(default_factory=dict)
     """Those that were started, by id."""
     beats: dict[int, DocumentHeartbeat] = field(default_factory=dict)
@@ -169,10 +170,10 @@ class EngineStandIn:
         self.open[batch_id] = progress.model_copy(update=changes)
         return None if self.answers_late else ControlAnswer(state=state, progress=self.open[batch_id])
 
-    async def tell(self, batch_id: str, name: str, request: AddedRequest) -> None:
+    async def tell(self, batch_id: str, name: str, request: AddedRequest | ListenerAdded) -> None:
         await self.check()
         self._open(batch_id)
-        self.signals.append((batch_id, name, request.document_count))
+        self.signals.append((batch_id, name, request))
 
     async def cancel(self, batch_id: str, request: ControlRequest) -> None:
         await self.check()
@@ -188,6 +189,7 @@ class EngineStandIn:
 
     async def reopen(self, spec: BatchSpec, created_at: datetime, request: RetryRequest) -> ControlAnswer | None:
         self.messages.append((spec.batch_id, "reopen", request))
+        self.specs[spec.batch_id] = spec
         await self.start(spec, created_at)
         progress = self.open[spec.batch_id].model_copy(update={"state": BatchState.RETRYING, "version": 9})
         self.open[spec.batch_id] = progress

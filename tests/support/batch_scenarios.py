@@ -17,6 +17,7 @@ from ingather.models.messages import (
     PACK_KILLED,
     AddedRequest,
     IngestDocumentOutput,
+    ListenerAdded,
     PlaceLimits,
     PriorityRequest,
     SealRequest,
@@ -81,6 +82,16 @@ async def heard(driver: BatchDriver) -> None:
     await handle.result()
     await driver.reopen(retry(), options=ONE_AT_A_TIME, is_heard=True)
     await driver.handle.result()
+
+
+async def heard_later(driver: BatchDriver) -> None:
+    """Somebody begins to listen before it starts."""
+    handle = await driver.start(options=ONE_AT_A_TIME, hold=True)
+    await driver.reaches(BatchState.PENDING)
+    await until(lambda: driver.world.calls["read_manifest"] == 1)
+    await handle.signal(BatchWorkflow.listener_added, ListenerAdded())
+    await handle.execute_update(BatchWorkflow.start, request())
+    await handle.result()
 
 
 async def cancel(driver: BatchDriver) -> None:
@@ -314,6 +325,7 @@ SCENARIOS = {
     "pause_resume": Scenario(pause_resume, _gated),
     "cancel": Scenario(cancel, _gated),
     "heard": Scenario(heard, lambda: World(gate=asyncio.Event(), open_for=1, outcome=_first_round_fails(1))),
+    "heard_later": Scenario(heard_later),
     "retry": Scenario(retry_running, lambda: World(gate=asyncio.Event(), open_for=1, outcome=_first_round_fails(0))),
     "reopen": Scenario(reopen, lambda: World(outcome=_first_round_fails(1))),
     "cancelled_early": Scenario(cancelled_early, lambda: World(manifest_gate=asyncio.Event())),

@@ -32,6 +32,8 @@ class Told:
     hangs_after: int | None = None
     """Bytes of the body after which nothing comes any more."""
     says_length: bool = True
+    is_silent: bool = False
+    """Nothing comes at all."""
 
 
 Answering = Callable[[Asked], Awaitable[Told]]
@@ -104,6 +106,8 @@ async def _read(reader: asyncio.StreamReader) -> Asked | None:
 
 async def _write(writer: asyncio.StreamWriter, told: Told, *, without_body: bool) -> bool:
     """Whether the connection may be used again."""
+    if told.is_silent:
+        await asyncio.Event().wait()
     headers = dict(told.headers)
     if told.says_length:
         headers.setdefault("Content-Length", str(len(told.body)))

@@ -1,5 +1,6 @@
 """An event on its way to an endpoint, over days that pass in seconds."""
 
+import asyncio
 from datetime import datetime, timedelta
 
 import pytest
@@ -13,13 +14,15 @@ from ingather.domain.webhooks import JITTER, PAUSES, new_secret
 from ingather.models.batch import BatchState
 from ingather.models.engine import WEBHOOK_QUEUE, WORKFLOW_QUEUE
 from ingather.models.identity import DEFAULT_TENANT_ID, delivery_workflow_id_for
+from ingather.models.messages import ListenerAdded
 from ingather.models.webhook import DeliveryStatus, WebhookEventType
 from tests.support import servers
 from tests.support.batch_driver import driven, request
-from tests.support.batch_scenarios import ONE_AT_A_TIME
+from tests.support.batch_scenarios import ONE_AT_A_TIME, heard_later
 from tests.support.delivery_scenarios import never_succeeds, play_delivery
 from tests.support.fake_activities import World
 from tests.support.http_stand_in import Asked, Told, http_stand_in
+from tests.support.waiting import until
 from tests.support.webhooks import BATCH, Post, news, verified
 from workflows.batch import BatchWorkflow
 from workflows.runner import sandboxed_runner
@@ -109,6 +112,29 @@ async def test_a_batch_tells_what_happens_to_it(client):
     [started] = world.news
     assert (started.kind, started.state, started.counts.total) == ("batch.started", BatchState.RUNNING, 3)
     assert isinstance(started.at, datetime)
+
+
+async def test_a_batch_tells_whoever_begins_to_listen_what_follows(client):
+    """It was submitted when nobody did."""
+    world = World(seconds=0.05)
+    async with driven(client, world) as driver:
+        await heard_later(driver)
+    assert [each.kind for each in world.news] == ["batch.started"]
+
+
+async def test_whoever_began_to_listen_is_remembered_in_the_next_run(short_history_client):
+    """A batch that continues as new takes it along."""
+    world = World(document_count=30, gate=asyncio.Event(), open_for=25)
+    async with driven(short_history_client, world) as driver:
+        handle = await driver.start(options=ONE_AT_A_TIME)
+        await handle.signal(BatchWorkflow.listener_added, ListenerAdded())
+        first_run = (await handle.describe()).run_id
+        await until(lambda: world.waiting == 1)
+        await handle.execute_update(BatchWorkflow.pause, request())
+        world.gate.set()
+        await driver.reaches(BatchState.PAUSED)
+        await until(lambda: "batch.paused" in [each.kind for each in world.news])
+        assert (await handle.describe()).run_id != first_run
 
 
 async def test_a_batch_that_nobody_listens_to_tells_nothing(client):

@@ -7,6 +7,8 @@ from ingather.models.content import Heading, MediaType, PageSpan, ParsedDocument
 
 NO_TEXT = "no_text"
 """The document could be read and holds no text."""
+PAGE_UNREADABLE = "page_unreadable"
+"""Some pages could not be read; the others were."""
 
 _UNWANTED = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")
 _BLANK_LINES = re.compile(r"\n{3,}")

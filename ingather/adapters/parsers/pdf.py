@@ -7,14 +7,12 @@ from itertools import islice
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
-from ingather.adapters.parsers.layout import paged_document
+from ingather.adapters.parsers.layout import PAGE_UNREADABLE, paged_document
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.models.content import MediaType, ParsedDocument
 from ingather.models.errors import DocumentCorruptError, DocumentEncryptedError
 
 _MAX_BOOKMARKS = 5_000
-PAGE_UNREADABLE = "page_unreadable"
-"""Some pages could not be read; the others were."""
 
 
 def parse_pdf(content: bytes, limits: ParseLimits) -> ParsedDocument:

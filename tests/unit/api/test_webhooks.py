@@ -7,7 +7,9 @@ from api.engine import EngineStatus, Presence
 from ingather.domain.webhooks import new_secret
 from ingather.models.accounts import TenantLimits
 from ingather.models.audit import AuditType
+from ingather.models.batch import BatchState
 from ingather.models.identity import DEFAULT_TENANT_ID
+from ingather.models.messages import ListenerAdded
 from ingather.models.webhook import DeliveryStatus
 from ingather.ports.audit import AuditFilter
 from ingather.settings import Limits, Settings, SourceSettings, WebhookSettings
@@ -155,6 +157,36 @@ async def test_after_a_rotation_two_signatures_come(api):
     assert len({made["secret"], rotated["secret"]}) == 2
 
 
+async def test_the_same_request_tries_once(api):
+    """Its repeat is answered with what came of the first, and nothing is sent; another key is another event."""
+    async with receiver() as hook:
+        made = await create(api, {"url": hook.url})
+        hook.secrets, hook.answers = [made["secret"]], [Told(500)]
+        path = f"/v1/webhook-endpoints/{made['webhook_id']}/test"
+        first, replay, other = [await api.http.post(path, headers={"Idempotency-Key": key}) for key in "aab"]
+    assert replay.json() == first.json()
+    assert ["idempotency-replayed" in each.headers for each in (first, replay, other)] == [False, True, False]
+    assert ([first.json()["ok"], other.json()["ok"]], len(hook.asked)) == ([False, True], 2)
+
+
+async def test_the_same_request_turns_a_secret_over_once(api):
+    """Its repeat, also after another rotation, changes nothing and shows no secret."""
+    async with receiver() as hook:
+        made = await create(api, {"url": hook.url})
+        path = f"/v1/webhook-endpoints/{made['webhook_id']}"
+        first, between, replay = [
+            await api.http.post(f"{path}/rotate", headers={"Idempotency-Key": key}) for key in "aba"
+        ]
+        assert replay.json() == {**between.json(), "secret": None}
+        assert ["idempotency-replayed" in each.headers for each in (first, between, replay)] == [False, False, True]
+        for secret in (first.json()["secret"], between.json()["secret"]):
+            hook.secrets = [secret]
+            assert (await api.http.post(f"{path}/test")).json()["ok"] is True
+    assert (await kinds(api)).count(AuditType.WEBHOOK_ROTATED) == 2
+    refused = await api.http.post(f"{path}/rotate", headers={"Idempotency-Key": " "})
+    assert refused.status_code == 400
+
+
 async def test_an_event_is_sent_again(api):
     """A new delivery of the same event, once a key; one still under way is given up for it."""
     async with receiver() as hook:
@@ -255,6 +287,41 @@ async def test_a_batch_is_heard_where_somebody_listens(api):
     assert api.engine.specs[(await api.submit(name="b"))["id"]].is_heard is True
     await api.http.patch(f"/v1/webhook-endpoints/{webhook['webhook_id']}", json={"is_enabled": False})
     assert api.engine.specs[(await api.submit(name="c"))["id"]].is_heard is False
+
+
+async def test_batches_under_way_hear_of_a_new_listener(api):
+    """Of one that is made or switched on: those of its tenant that have not ended, and the reopened too."""
+    batch, ended = (await api.submit())["id"], (await api.submit(name="b"))["id"]
+    await api.end(ended, BatchState.COMPLETED_WITH_FAILURES, codes={"corrupt": 1}, done=1, failed=1)
+    webhook = await create(api)
+    assert api.engine.signals == [(batch, "listener_added", ListenerAdded())]
+    path = f"/v1/webhook-endpoints/{webhook['webhook_id']}"
+    for is_enabled, count in ((True, 1), (False, 1), (True, 2)):
+        await api.http.patch(path, json={"is_enabled": is_enabled})
+        assert len(api.engine.signals) == count
+    assert (await api.http.post(f"/v1/batches/{ended}/retry")).status_code == 202
+    assert api.engine.specs[ended].is_heard is True
+
+
+async def test_a_batch_that_is_being_submitted_hears_of_a_new_listener(api):
+    """Whichever of both comes first."""
+    start = api.engine.start
+
+    async def start_meanwhile(spec, created_at):
+        await create(api)
+        await start(spec, created_at)
+
+    api.engine.start = start_meanwhile
+    batch = await api.submit()
+    assert api.engine.specs[batch["id"]].is_heard is False
+    assert api.engine.signals == [(batch["id"], "listener_added", ListenerAdded())]
+
+
+async def test_a_webhook_is_made_while_the_engine_is_away(api):
+    """Batches under way tell it their end alone."""
+    await api.submit()
+    api.engine.is_down = True
+    assert (await create(api))["secret"] is not None
 
 
 async def test_secrets_are_encrypted_anew_under_a_new_key(api):

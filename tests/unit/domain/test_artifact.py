@@ -61,6 +61,16 @@ def test_vectors_may_come_later() -> None:
     assert artifact.with_vectors(bare, VECTORS, embedder="model-1") == encoded()
 
 
+def test_may_stand_for_another_document() -> None:
+    """What that one is takes the place of what the text is; the rest, vectors too, stays."""
+    facts = {"media_type": "image/*", "page_count": 3, "title": "Scan", "warnings": ("blurred",)}
+    told, before = artifact.decode(artifact.standing_for(encoded(), **facts)), artifact.decode(encoded())
+    assert {name: getattr(told.header, name) for name in facts} == facts
+    assert (told.header.text, told.header.embedder, told.chunks()) == (PARSED.text, "model-1", before.chunks())
+    np.testing.assert_array_equal(told.vectors(), VECTORS)
+    assert not artifact.decode(artifact.standing_for(encoded(None), **facts)).embedded
+
+
 def test_reads_the_text_alone() -> None:
     """The full text can be had directly."""
     assert artifact.read_text(encoded()) == PARSED.text

@@ -1,9 +1,7 @@
 """PDF pages and their limits; images, which have no text while there is no OCR."""
 
-import io
 import struct
 
-import pypdfium2 as pdfium
 import pytest
 
 from ingather import samples
@@ -11,20 +9,11 @@ from ingather.adapters.parsers.images import parse_image
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.parsers.pdf import parse_pdf
 from ingather.models.errors import DocumentCorruptError, DocumentEncryptedError, DocumentTooLargeError
+from tests.support.scans import blank_pdf
 
 
 def sample(name: str) -> bytes:
     return (samples.SAMPLES / name).read_bytes()
-
-
-def blank_pdf(pages: int) -> bytes:
-    pdf = pdfium.PdfDocument.new()
-    for _ in range(pages):
-        pdf.new_page(100, 100).close()
-    buffer = io.BytesIO()
-    pdf.save(buffer)
-    pdf.close()
-    return buffer.getvalue()
 
 
 def tiff(frames: int, *, circle: bool = False) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from ingather.models.errors import EngineUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.sheets import SheetUpload
 from ingather.models.upload import UploadPiece, UploadState
+from ingather.models.webhook import Webhook
 from ingather.settings import Limits, Settings
 from tests.support.api import api_in_process
 from tests.support.chunks import CHUNK_PATH, UPLOAD_PATH, ChunkClient
@@ -57,6 +59,22 @@ def refused(response):
 
 
 # Complete
+
+
+async def test_a_batch_of_sheets_is_heard_where_somebody_listens(api):
+    """As one of any other door: its tenant's webhooks hear that it starts."""
+    client = ChunkClient(api.http, chunks_of([10]))
+    unheard = (await client.taken(0))["batch_id"]
+    hook = Webhook(
+        webhook_id=str(uuid.uuid4()),
+        tenant_id=DEFAULT_TENANT_ID,
+        url="https://hooks.example.org/",
+        sealed="",
+        created_at=datetime.now(UTC),
+    )
+    await api.catalog.webhooks.add_webhook(hook)
+    heard = (await ChunkClient(api.http, chunks_of([11])).taken(0))["batch_id"]
+    assert [api.engine.specs[batch_id].is_heard for batch_id in (unheard, heard)] == [False, True]
 
 
 @pytest.mark.parametrize("sizes", SIZES)
