@@ -161,8 +161,9 @@ async def test_what_is_left_of_small_files_goes_into_the_batch_that_was_begun(
     await page.route("**/v1/batches/*/documents", two_of_three)
     await page.get_by_role("button", name="Submit", exact=True).click()
     await page.wait_for_function("() => JSON.parse(Object.values(localStorage)[0]).taken.length === 2")
-    await page.unroute_all()
     await page.reload(wait_until="domcontentloaded")
+    # Not before: a request that is held goes on when nobody holds it any more.
+    await page.unroute_all()
 
     await page.get_by_text(" of 450 files are there").wait_for()
     begun = await page.get_by_role("link", name="Open the batch").get_attribute("href")

@@ -145,13 +145,13 @@ async def _facts(_api: PublicApi, _where: str, _batch: Json, _chosen: DocumentsC
 
 
 async def _flight(api: PublicApi, where: str, batch: Json, _chosen: DocumentsChosen) -> Json:
-    """All documents by where they stand. The stages are those of the first two hundred in flight: the rest is told as such."""
+    """All documents by where they stand. Steps are told of those in flight that the batch names: of a large one not of all."""
     listed: Json = {"data": [], "has_more": False}
     if batch["status"] not in OVER and batch["counts"]["in_flight"]:
         listed = await api.get(f"{where}/documents", status="in_flight", limit=200)
     stages = in_order(Counter(document["stage"] for document in listed["data"]))
-    if listed["has_more"]:
-        stages["not looked at"] = max(batch["counts"]["in_flight"] - len(listed["data"]), 1)
+    if batch["counts"]["in_flight"] > len(listed["data"]) and batch["status"] not in OVER:
+        stages["step not told"] = batch["counts"]["in_flight"] - len(listed["data"])
     flying = listed["data"][:IN_FLIGHT_SHOWN]
     return {"flying": flying, "stages": stages, "more_flying": listed["has_more"] or len(listed["data"]) > len(flying)}
 

@@ -17,6 +17,7 @@
   const CHECKED_FILES = 2000;
   const CHECKED_WHOLE = 64 * MB;
   const HEAD = 64 * 1024;
+  const NOTED_EVERY = 10 * 1000;
 
   const { unfinished } = ingather;
   const form = document.getElementById("submit");
@@ -42,18 +43,19 @@
 
   // What was chosen
 
+  // An archive is unpacked piece by piece, and may be larger than a document may.
+  const firstState = ({ file, name }) => (file.size > Number(name.toLowerCase().endsWith(".zip") ? form.dataset.maxUpload : form.dataset.maxFile) ? "too large" : "");
+
   const add = (found) => {
     if (sending) return;
     const known = new Set(chosen.map((each) => each.name));
-    // An archive is unpacked piece by piece, and may be larger than a document may.
-    const most = (name) => Number(name.toLowerCase().endsWith(".zip") ? form.dataset.maxUpload : form.dataset.maxFile);
     for (const { file, name } of found) {
       if (known.has(name) || name.split("/").some((part) => part.startsWith("."))) continue;
       known.add(name);
       // What was entered for it before the page was left; JSON has kept null for no value.
       const fields = left.flatMap((facts) => facts.own.find(([each]) => each === name)?.[1] ?? []);
       const own = new Map(fields.map(([field, value]) => [field, value ?? undefined]));
-      chosen.push({ file, name, own, sent: 0, state: file.size > most(name) ? "too large" : "" });
+      chosen.push({ file, name, own, sent: 0, state: firstState({ file, name }) });
     }
     show();
   };
@@ -64,6 +66,7 @@
     by("chosen-title").textContent = `${number.format(chosen.length)} file${chosen.length === 1 ? "" : "s"}, ${size(bytes)}`;
     by("check").disabled = by("send").disabled = chosen.length === 0 || sending !== null;
     by("preview").hidden = true;
+    by("list").toggleAttribute("data-sending", sending !== null);
     by("list").replaceChildren(...chosen.slice(0, LISTED).map((each) => {
       const row = element("li");
       row.append(element("span", each.name, "file-name"), element("span", size(each.file.size), "soft num"));
@@ -145,8 +148,7 @@
   };
   const named = (each) => {
     each.opener.textContent = each.own.size ? `${each.own.size} field${each.own.size === 1 ? "" : "s"}` : "Metadata";
-    each.opener.setAttribute("aria-label", `Metadata of ${each.name}`);
-    each.opener.disabled = sending !== null;
+    each.opener.setAttribute("aria-label", `Metadata of ${each.name}${each.own.size ? `, ${each.opener.textContent}` : ""}`);
   };
   by("one-keep").addEventListener("click", () => {
     try {
@@ -313,6 +315,7 @@
       each.bar.value = each.sent;
       each.said.textContent = each.state;
     }
+    if (Date.now() - sending.notedAt > NOTED_EVERY) note({});
     const seconds = (performance.now() - sending.begun) / 1000;
     if (!sending.said) by("pace").textContent = `${size(sent)} of ${size(bytes)}${seconds > 2 ? `, ${size(sent / seconds)} a second` : ""}`;
   };
@@ -346,8 +349,10 @@
     drawn();
   };
 
+  // Kept in the browser now and then too, so that no other tab takes it for left.
   const note = (more) => {
     sending.facts = { ...sending.facts, ...more };
+    sending.notedAt = Date.now();
     unfinished.write(sending.facts);
   };
 
@@ -453,7 +458,7 @@
     by("clear").hidden = true;
     by("meter").hidden = by("stop").hidden = false;
     by("stop").onclick = () => stopper.abort();
-    chosen.slice(0, LISTED).forEach(named);
+    by("list").toggleAttribute("data-sending", true);
     const leave = (event) => event.preventDefault();
     const leaving = () => { if (sending?.facts) note({ isLeft: true }); };
     window.addEventListener("beforeunload", leave);
@@ -476,11 +481,12 @@
       if (isStopped || error instanceof Refused) {
         if (facts) await giveUp(facts);
         wrong(isStopped ? "Stopped: nothing of it was taken in. Submit again, and large files are gone on with where they stopped." : error.message);
-      } else {
-        if (facts) unfinished.write({ ...facts, isLeft: true });
-        wrong(facts ? `${error.message} Submit again, and it goes on where it stopped.` : error.message);
+      } else if (facts && unfinished.write({ ...facts, isLeft: true })) wrong(`${error.message} Submit again, and it goes on where it stopped.`);
+      else {
+        if (facts) await giveUp(facts);
+        wrong(error.message);
       }
-      for (const each of chosen) { each.sent = 0; each.state = ""; }
+      for (const each of chosen) { each.sent = 0; each.state = firstState(each); }
       by("meter").hidden = by("stop").hidden = true;
       by("clear").hidden = false;
       show();
@@ -514,9 +520,10 @@
   const showLeft = async () => {
     left = [];
     for (const facts of unfinished.all()) {
-      const words = await standing(facts).catch((error) => (error instanceof Refused ? "" : null));
+      // While the service is away, what was begun is still to be gone on with.
+      const words = await standing(facts).catch((error) => (error instanceof Refused ? "" : "the service does not say how much is there"));
       if (words) left.push({ ...facts, words });
-      else if (words === "") unfinished.drop(facts.run);
+      else unfinished.drop(facts.run);
     }
     by("left").hidden = !left.length;
     by("left-list").replaceChildren(...left.map((facts) => {
@@ -544,5 +551,5 @@
     forAll.fill(shared);
   };
 
-  showLeft().then(() => { if (left.length === 1) fillIn(left[0]); });
+  showLeft().then(() => { if (left.length === 1 && !chosen.length) fillIn(left[0]); });
 })();

@@ -8,7 +8,11 @@
   // Browsers may refuse to keep anything: then nothing is gone on with.
   const quietly = (act, otherwise) => { try { return act(); } catch { return otherwise; } };
 
-  const write = (facts) => quietly(() => localStorage.setItem(PLACE + facts.run, JSON.stringify({ ...facts, at: Date.now() })));
+  // Whether it is kept.
+  const write = (facts) => quietly(() => {
+    localStorage.setItem(PLACE + facts.run, JSON.stringify({ ...facts, at: Date.now() }));
+    return true;
+  }, false);
   const drop = (run) => quietly(() => localStorage.removeItem(PLACE + run));
 
   // Those that no open page is sending: left in order, or not heard of for a minute.

@@ -107,7 +107,7 @@ async def test_all_documents_are_told_by_where_they_stand(api):
 def stages_shown(page: str) -> list[tuple[str, str] | str]:
     """What a batch's documents by stage say, row by row."""
     [listed] = re.findall(r'<ol class="standings">.*?</ol>', page, re.DOTALL)
-    row = r'status=(\w+)#documents">(?s:.*?)<span class="num">([\d,]+)</span>|<b>(\d+)</b> ([^<]+)'
+    row = r'status=(\w+)#documents">(?s:.*?)<span class="num"[^>]*>([\d,]+)</span>|<b>(\d+)</b> ([^<]+)'
     return [
         (status, count) if status else f"{in_flight} {stage}"
         for status, count, in_flight, stage in re.findall(row, listed)
