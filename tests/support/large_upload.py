@@ -8,9 +8,9 @@ from playwright.async_api import CDPSession, Page, Request
 
 from tests.support.running_stack import Visitor
 
-LARGE_BYTES = 104_000_000
-"""Over 100 MB, from which on the page sends a file by itself."""
-SLOW_BYTES_A_SECOND = 20_000_000
+LARGE_BYTES = 40_000_000
+"""Over 32 MB, from which on the page sends a file by itself, in pieces of as much."""
+SLOW_BYTES_A_SECOND = 8_000_000
 
 
 def large_file(path: Path) -> Path:

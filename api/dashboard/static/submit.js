@@ -10,7 +10,8 @@
   const BLOCK_FILES = 200;
   const AT_ONCE = 3;
   const TRIES = 7;
-  const LARGE = 100 * MB;
+  const LARGE = 32 * MB;
+  const LARGE_FILES = 1000;
   const TUS = "/v1/tus";
   const TUS_PIECE = 32 * MB;
   const LISTED = 200;
@@ -362,7 +363,8 @@
     return Boolean(answer.ok && answer.headers.get("Tus-Version"));
   };
 
-  const isLarge = ({ file }) => file.size > LARGE;
+  // A batch names so many uploads at most; further ones go in blocks, from their beginning when one breaks off.
+  const largeOf = (files) => files.filter(({ file }) => file.size > LARGE).slice(0, LARGE_FILES);
 
   // The id of an upload over tus, to be named in the batch.
   const sendLarge = (each) => new Promise((done, fail) => {
@@ -405,7 +407,7 @@
     const facts = left.find((each) => each.whole === whole);
     if (!facts) {
       const own = files.filter((each) => each.own.size).slice(0, LISTED).map((each) => [each.name, [...each.own]]);
-      const large = files.filter(isLarge).map(({ file, name }) => [name, file.size]);
+      const large = largeOf(files).map(({ file, name }) => [name, file.size]);
       return { run: random(), whole, described, spec: spec(files), shared: [...known.shared], own, large, count: files.length, batch: null, uploads: {}, taken: [] };
     }
     if (facts.described !== described) throw new Error("The metadata is not what it was when these files were begun to be sent. Enter it as it was, or cancel what was begun.");
@@ -415,7 +417,7 @@
   const sendAll = async (files, known) => {
     const { signal } = sending;
     const say = (text) => { by("pace").textContent = text; };
-    const large = files.filter(isLarge);
+    const large = largeOf(files);
     const pieces = large.length && await patiently(takesPieces, say, signal) ? large : [];
     for (const each of pieces) {
       if (!(each.name in sending.facts.uploads)) note({ uploads: { ...sending.facts.uploads, [each.name]: await sendLarge(each) } });
