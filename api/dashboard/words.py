@@ -24,7 +24,7 @@ STATES: Final[Mapping[str, tuple[str, str]]] = {
 """Of batches and documents: how each is called, and the tone it is shown in."""
 
 STAGES: Final[Mapping[str | None, str]] = {
-    None: "waiting for a worker",
+    None: "waiting for its turn",
     "accessing": "asking its source",
     "downloading": "downloading",
     "fetching": "fetching",

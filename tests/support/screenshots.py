@@ -21,8 +21,10 @@ SAMPLES = Path(__file__).parents[2] / "ingather" / "samples" / "documents"
 SAMPLE_FILES = sorted(path for path in SAMPLES.iterdir() if path.is_file())
 
 
-async def fill(visitor: Visitor, hook: Receiver, papers: Path) -> dict[str, str]:
-    """Batches of every kind, and what an administrator sets up; answers the pages to look at, by their picture's name."""
+async def fill(visitor: Visitor, hook: Receiver, papers: Path) -> dict[str, tuple[str, str]]:
+    """Batches of every kind, and what an administrator sets up. Answers the pages to look at by their picture's name: where
+    each is, and what comes to it after it was painted.
+    """
     made = (await visitor.http.post("/v1/webhook-endpoints", json={"url": hook.url, "description": "Wiki"})).json()
     hook.secrets.append(made["secret"])
     shelf = {"connection_id": "shelf", "source_type": "local_directory", "settings": {"path": str(papers)}}
@@ -44,24 +46,25 @@ async def fill(visitor: Visitor, hook: Receiver, papers: Path) -> dict[str, str]
         await visitor.ended(await visitor.submit(notes(count, name.split()[0].lower()), name=name))
     await visitor.ended(observatory)
     await visitor.submit(notes(20, "held"), name="Budget drafts", hold=True, priority=5)
-    archive = await visitor.submit(notes(3_000, "archive", words=900), name="Archive 1998–2012", priority=2)
+    archive = await visitor.submit(notes(5_000, "archive", words=900), name="Archive 1998–2012", priority=2)
     documents = await visitor.documents(observatory, status="done")
     drawn = next((each for each in documents if each["media_type"] == "application/pdf"), documents[0])
     await visitor.until(archive, lambda batch: batch["progress"] > 0.2)
+    where = f"/batches/{observatory}"
     return {
-        "batches": "/",
-        "batch-running": f"/batches/{archive}",
-        "batch": f"/batches/{observatory}",
-        "document": f"/batches/{observatory}/documents/{drawn['id']}",
-        "search": "/search?q=When+must+the+dome+be+closed+because+of+wind%3F",
-        "connection": "/connections/shelf",
-        "webhook": f"/webhooks/{made['webhook_id']}",
-        "limits": "/limits",
-        "keys": "/keys",
-        "users": "/users",
-        "tenants": "/tenants",
-        "system": "/system",
-        "audit": "/audit",
+        "batch-running": (f"/batches/{archive}", ".chart"),
+        "batches": ("/", f"body:has(.summary b) tr:has(#to-{archive}) .fill-good"),
+        "batch": (where, ".chart"),
+        "document": (f"{where}/documents/{drawn['id']}", ".page-image"),
+        "search": ("/search?q=When+must+the+dome+be+closed+because+of+wind%3F", "mark"),
+        "connection": ("/connections/shelf", "main table"),
+        "webhook": (f"/webhooks/{made['webhook_id']}", "main time"),
+        "limits": ("/limits", "main"),
+        "keys": ("/keys", "main"),
+        "users": ("/users", "main"),
+        "tenants": ("/tenants", "main"),
+        "system": ("/system", "main table"),
+        "audit": ("/audit", "main"),
     }
 
 
@@ -71,13 +74,14 @@ async def take(stack: RunningStack, papers: Path) -> None:
     async with receiver() as hook, stack.visitor() as visitor, running_browser() as browser:
         pages = await fill(visitor, hook, papers)
         async with viewing(browser, stack.base_url, **window) as viewer:
-            for name, path in pages.items():
-                await viewer.open(path)
+            for name, (path, comes) in pages.items():
+                page = await viewer.open(path)
+                await page.locator(comes).first.wait_for()
                 await picture(viewer, name)
             await fill_in_form(await viewer.open("/submit"))
             await picture(viewer, "submit")
         async with viewing(browser, stack.base_url, color_scheme="dark", **window) as viewer:
-            await viewer.open(pages["batch"])
+            await viewer.open(pages["batch"][0])
             await picture(viewer, "batch-dark")
 
 
@@ -97,7 +101,7 @@ async def fill_in_form(page: Page) -> None:
 async def picture(viewer: Viewer, name: str) -> None:
     """What the window shows, in a palette: pages have few colours, and the file is a third of what it was."""
     await viewer.page.wait_for_load_state("load", timeout=120_000)
-    await viewer.page.wait_for_timeout(2_500)  # until what is live has come to life
+    await viewer.page.wait_for_timeout(1_000)  # until what is live has come to life
     shown = Image.open(io.BytesIO(await viewer.page.screenshot()))
     shown.convert("RGB").quantize(kmeans=2).save(IMAGES / f"{name}.png", optimize=True)
     print(IMAGES / f"{name}.png")

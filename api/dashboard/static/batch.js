@@ -23,7 +23,7 @@
     const known = { ...data.counts, indexed: data.indexed };
     for (const [name, value] of Object.entries(known)) {
       if (value === null || value === undefined) continue;
-      for (const place of document.querySelectorAll(`[data-figure="${name}"]`)) place.textContent = number.format(value);
+      for (const place of document.querySelectorAll(`[data-figure="${name}"], [data-standing="${name}"]`)) place.textContent = number.format(value);
     }
   };
 

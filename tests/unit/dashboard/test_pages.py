@@ -94,7 +94,7 @@ async def test_all_documents_are_told_by_where_they_stand(api):
     batch_id = await batch_of_five(api)
     shown = stages_shown((await api.http.get(f"/batches/{batch_id}?fragment=flight", headers=HTMX)).text)
     assert shown == [
-        ("pending", "1"), ("in_flight", "2"), "1 waiting for a worker", "1 embedding",
+        ("pending", "1"), ("in_flight", "2"), "1 waiting for its turn", "1 embedding",
         ("done", "1"), ("failed", "1"), ("skipped", "0"), ("cancelled", "0"),
     ]  # fmt: skip
     await api.end(batch_id, BatchState.COMPLETED_WITH_FAILURES, codes={"empty": 1}, done=3, failed=1, skipped=1)

@@ -32,7 +32,7 @@ def test_every_stage_has_a_name_and_a_place():
     assert {stage.value for stage in Stage} | {None} == set(words.STAGES)
     found = words.in_order({"under_review": 1, "embedding": 2, None: 3, "parsing": 4})
     assert list(found.items()) == [
-        ("waiting for a worker", 3), ("parsing", 4), ("embedding", 2), ("under review", 1),
+        ("waiting for its turn", 3), ("parsing", 4), ("embedding", 2), ("under review", 1),
     ]  # fmt: skip
 
 
