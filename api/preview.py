@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from api.uploads import IntakeLimits, MeasuringIntake, Taken, refusal
 from ingather.domain.archives import claims_to_be_archive
 from ingather.domain.media_type import detect_media_type
+from ingather.domain.metadata_rules import RuledMetadata
 from ingather.models.content import SMALL_UPLOAD_BYTES
 from ingather.models.document import DocumentFailure, Submitted
-from ingather.models.errors import DocumentError
+from ingather.models.errors import DocumentError, MetadataInvalidError
+from ingather.models.metadata import MetadataRules
 
 ARCHIVE = "application/zip"
 MAX_LISTED = 100
@@ -26,6 +28,17 @@ class RefusedFile(BaseModel):
 
     filename: str
     code: str
+
+
+class PreviewedMetadata(BaseModel):
+    """What a document would have for metadata: its own, or the tenant's default."""
+
+    model_config = ConfigDict(frozen=True)
+
+    filename: str
+    metadata: dict[str, Any]
+    problem: str | None
+    """Why the document would fail with ``metadata_invalid``; null where its metadata will do."""
 
 
 class SubmissionPreview(BaseModel):
@@ -46,6 +59,8 @@ class SubmissionPreview(BaseModel):
     unsupported: int
     """Files that would fail; the first hundred are listed in ``refused``."""
     refused: list[RefusedFile]
+    metadata: list[PreviewedMetadata]
+    """Of the first hundred documents, in their order. What the tenant's schema says of them is in no other number."""
     seconds_per_document: float | None
     """Measured on the latest batches; null before there were any."""
     estimated_seconds: float | None
@@ -85,7 +100,10 @@ class PreviewIntake(MeasuringIntake):
 
 
 class PreviewLines:
-    """Counts what would fail and what comes twice; eight bytes a document are kept for the latter."""
+    """Counts what would fail and what comes twice; eight bytes a document are kept for the latter.
+
+    Of the first hundred documents the metadata is kept, which may come behind them.
+    """
 
     key = ""
 
@@ -94,23 +112,38 @@ class PreviewLines:
         self.refused: list[RefusedFile] = []
         self.from_sources = 0
         self._contents = array("Q")
+        self._first: list[Submitted] = []
 
     @property
     def duplicates(self) -> int:
         return len(self._contents) - len(set(self._contents))
 
-    async def add(self, taken: Taken, _metadata: dict[str, Any]) -> None:
+    def metadata_under(self, rules: MetadataRules) -> list[PreviewedMetadata]:
+        """What the first documents would have for metadata."""
+        ruled = RuledMetadata(rules)
+        found = []
+        for line in self._first:
+            metadata, error = ruled.settled(line.metadata)
+            problem = None if error is None else str(error)
+            if line.refused is not None and line.refused.code == MetadataInvalidError.code:
+                metadata, problem = {}, line.refused.message
+            found.append(PreviewedMetadata(filename=line.filename[:255], metadata=metadata, problem=problem))
+        return found
+
+    async def add(self, taken: Taken, metadata: dict[str, Any]) -> None:
         self.from_sources += taken.source is not None
         if taken.sha256:
             self._contents.append(int(taken.sha256[:16], 16))
         if taken.refused is not None:
             self._refuse(taken.filename, taken.refused)
+        if len(self._first) < MAX_LISTED:
+            self._first.append(Submitted(filename=taken.filename, metadata=metadata, refused=taken.refused))
 
     async def finish(self) -> None:
         return
 
-    async def edit(self, _change: Callable[[Submitted], Submitted]) -> None:
-        return
+    async def edit(self, change: Callable[[Submitted], Submitted]) -> None:
+        self._first = [change(line) for line in self._first]
 
     async def discard(self) -> None:
         return

@@ -57,6 +57,8 @@ def environment() -> Environment:
         "plural": words.plural,
         "priority": words.priority_label,
         "short": words.short,
+        "stage": words.stage_label,
+        "standing": words.standing,
         "state": words.state_label,
         "tone": words.state_tone,
         "utc": words.utc,

@@ -23,6 +23,25 @@ STATES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Of batches and documents: how each is called, and the tone it is shown in."""
 
+STAGES: Final[Mapping[str | None, str]] = {
+    None: "waiting for its turn",
+    "accessing": "asking its source",
+    "downloading": "downloading",
+    "fetching": "fetching",
+    "storing": "storing",
+    "detecting": "detecting",
+    "waiting": "waiting for a parser",
+    "expanding": "unpacking",
+    "parsing": "parsing",
+    "reading": "read by a model",
+    "chunking": "chunking",
+    "embedding": "embedding",
+    "writing": "writing",
+    "answering": "being answered",
+    "handing_on": "handing on",
+}
+"""Of documents in flight, in the order they are passed through."""
+
 OVER: Final = frozenset({"completed", "completed_with_failures", "failed", "cancelled"})
 GOING: Final = frozenset({"running", "retrying", "finalizing", "pausing", "cancelling"})
 
@@ -47,6 +66,18 @@ def state_label(state: str) -> str:
 
 def state_tone(state: str) -> str:
     return STATES.get(state, ("", "run"))[1]
+
+
+def stage_label(stage: str | None) -> str:
+    """An unknown one as it is."""
+    return STAGES.get(stage) or str(stage).replace("_", " ")
+
+
+def in_order(stages: Mapping[str | None, int]) -> dict[str, int]:
+    """Counts of documents in flight by what their stage is called, in the order they are passed through."""
+    known = list(STAGES)
+    places = {stage: known.index(stage) if stage in STAGES else len(known) for stage in stages}
+    return {stage_label(stage): stages[stage] for stage in sorted(stages, key=places.__getitem__)}
 
 
 def priority_label(priority: int) -> str:
@@ -154,6 +185,12 @@ def bar(counts: Mapping[str, int]) -> list[dict[str, Any]]:
         parts.append({"name": name, "label": label, "tone": tone, "count": counts[name], "x": start, "width": width})
         start += width
     return parts
+
+
+def standing(counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """All documents by where they stand, from those that wait to those that ended: the parts of ``bar``."""
+    parts = {part["name"]: part for part in bar(counts)}
+    return [parts[name] for name in ("pending", "in_flight", "done", "failed", "skipped", "cancelled")]
 
 
 def short(identifier: str | None) -> str:

@@ -6,6 +6,7 @@ made the batch. A submission that broke off between record and workflow is compl
 with the replay's own objects.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,7 @@ from ingather.models.errors import (
     ValidationFailedError,
 )
 from ingather.models.identity import batch_id_for
+from ingather.models.metadata import MetadataRules
 from ingather.ports.catalog import Catalog
 from workflows.pipelines import OFFERED_PIPELINES, PIPELINES
 
@@ -176,6 +178,8 @@ class SubmissionService:
         tally = reception.tally
         if not tally.document_count:
             raise EmptyBatchError("The request holds no document.")
+        is_ruled = not _is_of_a_door(spec.pipeline)
+        rules = await self.rules(tenant_id, spec.collection) if is_ruled else MetadataRules()
         pace = await self.batches.seconds_per_document(tenant_id)
         return SubmissionPreview(
             documents=tally.document_count,
@@ -186,6 +190,8 @@ class SubmissionService:
             duplicates=lines.duplicates,
             unsupported=lines.refused_count,
             refused=lines.refused,
+            # A schema takes its time, and is loaded when the first is met.
+            metadata=await asyncio.to_thread(lines.metadata_under, rules),
             seconds_per_document=pace,
             estimated_seconds=None if pace is None else round(pace * (tally.document_count - lines.refused_count), 1),
         )

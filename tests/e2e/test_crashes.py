@@ -8,8 +8,9 @@ import pytest
 from playwright.async_api import Browser
 from redis.asyncio import Redis
 
-from tests.support.browser import viewing
+from tests.support.browser import Viewer, viewing
 from tests.support.http_stand_in import Told
+from tests.support.large_upload import assert_arrived_whole, has_sent, large_file, offsets_of, slow_down, speed_up
 from tests.support.running_stack import (
     RunningStack,
     Visitor,
@@ -39,6 +40,13 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
 async def visitor(fragile: RunningStack) -> AsyncIterator[Visitor]:
     async with fragile.visitor() as visitor:
         yield visitor
+
+
+def forgive_absence(viewer: Viewer) -> None:
+    """That nobody was there for a while is all the browser may have complained about."""
+    # The last three are how htmx writes that a stream broke off and that a request reached nobody.
+    of_absence = ("net::ERR_", "503", "[object Event]", "htmx:sendError", "htmx:afterRequest")
+    viewer.complaints[:] = [each for each in viewer.complaints if not any(word in each for word in of_absence)]
 
 
 def is_at_40_percent(batch: dict) -> bool:
@@ -100,10 +108,26 @@ async def test_a_page_finds_its_way_back(fragile: RunningStack, browser: Browser
         await page.locator('#overview[data-status="completed"]').wait_for()
         assert await page.locator('[data-figure="done"]').inner_text() == "10"
         assert await page.locator("#trouble").is_hidden()
-        # That nobody was there for a while is all the browser may complain about.
-        # The last three are how htmx writes that a stream broke off and that a request reached nobody.
-        of_absence = ("net::ERR_", "503", "[object Event]", "htmx:sendError", "htmx:afterRequest")
-        viewer.complaints[:] = [each for each in viewer.complaints if not any(word in each for word in of_absence)]
+        forgive_absence(viewer)
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_large_file_goes_on_where_it_was(fragile: RunningStack, browser: Browser, tmp_path: Path):
+    """The API is killed in the middle of an upload: the page waits, asks how much came, and sends the rest alone."""
+    path = large_file(tmp_path / "large.bin")
+    async with fragile.visitor() as visitor, viewing(browser, fragile.base_url) as viewer:
+        page = await viewer.open("/submit")
+        await page.locator("#files").set_input_files(path)
+        session, offsets = await slow_down(page), offsets_of(page)
+        await page.get_by_role("button", name="Submit", exact=True).click()
+        await has_sent(page, 0.5)
+        killed = fragile.kill("api")
+        await fragile.is_back("api", killed)
+        await speed_up(session)
+        await page.wait_for_url("**/batches/*")
+        await assert_arrived_whole(visitor, page.url.rsplit("/", 1)[-1], path)
+        assert offsets.count(0) == 1, "it began again"
+        forgive_absence(viewer)
 
 
 async def test_an_emptied_redis_resets_old_cursors_and_nothing_else(fragile: RunningStack, visitor: Visitor):

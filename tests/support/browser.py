@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,3 +95,22 @@ async def viewing(browser: Browser, base_url: str, **options: Any) -> AsyncItera
 @cache
 def _axe() -> str:
     return files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+
+
+async def drop(page: Page, selector: str, *paths: Path) -> None:
+    """Files and folders of this machine dragged onto a place and let go there, by the browser's own events."""
+    box = await page.locator(selector).bounding_box()
+    assert box is not None, f"{selector} is not to be seen"
+    session = await page.context.new_cdp_session(page)
+    files = [str(path) for path in paths]
+    for kind in ("dragEnter", "dragOver", "drop"):
+        await session.send(
+            "Input.dispatchDragEvent",
+            {
+                "type": kind,
+                "x": box["x"] + box["width"] / 2,
+                "y": box["y"] + box["height"] / 2,
+                "data": {"items": [], "files": files, "dragOperationsMask": 1},
+            },
+        )
+    await session.detach()

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.access import public
 from api.dashboard.public_api import Api, ApiRefusal, Json, PublicApi, together
 from api.dashboard.rendering import form_of, fragment, page, see
-from api.dashboard.words import OVER, plural
+from api.dashboard.words import OVER, in_order, plural
 
 router = APIRouter(include_in_schema=False, prefix="/batches/{batch_id}")
 
@@ -145,10 +145,13 @@ async def _facts(_api: PublicApi, _where: str, _batch: Json, _chosen: DocumentsC
 
 
 async def _flight(api: PublicApi, where: str, batch: Json, _chosen: DocumentsChosen) -> Json:
-    if batch["status"] in OVER or not batch["counts"]["in_flight"]:
-        return {"flying": [], "stages": {}, "more_flying": False}
-    listed = await api.get(f"{where}/documents", status="in_flight", limit=200)
-    stages = Counter(document["stage"] or "waiting for a worker" for document in listed["data"])
+    """All documents by where they stand. Steps are told of those in flight that the batch names: of a large one not of all."""
+    listed: Json = {"data": [], "has_more": False}
+    if batch["status"] not in OVER and batch["counts"]["in_flight"]:
+        listed = await api.get(f"{where}/documents", status="in_flight", limit=200)
+    stages = in_order(Counter(document["stage"] for document in listed["data"]))
+    if batch["counts"]["in_flight"] > len(listed["data"]) and batch["status"] not in OVER:
+        stages["step not told"] = batch["counts"]["in_flight"] - len(listed["data"])
     flying = listed["data"][:IN_FLIGHT_SHOWN]
     return {"flying": flying, "stages": stages, "more_flying": listed["has_more"] or len(listed["data"]) > len(flying)}
 

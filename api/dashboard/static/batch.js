@@ -22,8 +22,8 @@
   const figures = (data) => {
     const known = { ...data.counts, indexed: data.indexed };
     for (const [name, value] of Object.entries(known)) {
-      const place = document.querySelector(`[data-figure="${name}"]`);
-      if (place && value !== null && value !== undefined) place.textContent = number.format(value);
+      if (value === null || value === undefined) continue;
+      for (const place of document.querySelectorAll(`[data-figure="${name}"], [data-standing="${name}"]`)) place.textContent = number.format(value);
     }
   };
 

@@ -73,6 +73,10 @@
     const isAsked = event.detail.elt.querySelector("dialog[open]");
     if (event.detail.requestConfig.verb === "get" && (document.hidden || isAsked)) event.preventDefault();
   });
+  // An answer that was on its way when the question was opened.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.requestConfig.verb === "get" && event.detail.target.querySelector("dialog[open]")) event.detail.shouldSwap = false;
+  });
   document.addEventListener("htmx:afterSettle", (event) => tell(event.detail.elt.parentNode ?? document));
   document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) trouble(""); });
   for (const name of ["htmx:sendError", "htmx:timeout"]) {

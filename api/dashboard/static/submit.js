@@ -1,6 +1,7 @@
 // Files from this computer into a batch: chosen, checked, sent in blocks to an open batch, which is sealed in the end.
-// Large files come first and by themselves, over tus: one that broke off is gone on with, also after the page was closed.
-// A block is sent again under the same Idempotency-Key when the connection breaks, so nothing comes twice.
+// Large files come first and by themselves, over tus, which goes on in the middle of one.
+// A block is sent again under the same Idempotency-Key when the connection breaks, so nothing comes twice. What was sent when
+// the page was left is noted in the browser: whoever chooses the same files again goes on there.
 (() => {
   "use strict";
 
@@ -9,14 +10,17 @@
   const BLOCK_FILES = 200;
   const AT_ONCE = 3;
   const TRIES = 7;
-  const LARGE = 100 * MB;
+  const LARGE = 32 * MB;
+  const LARGE_FILES = 1000;
   const TUS = "/v1/tus";
   const TUS_PIECE = 32 * MB;
   const LISTED = 200;
   const CHECKED_FILES = 2000;
   const CHECKED_WHOLE = 64 * MB;
   const HEAD = 64 * 1024;
+  const NOTED_EVERY = 10 * 1000;
 
+  const { unfinished } = ingather;
   const form = document.getElementById("submit");
   const by = (id) => document.getElementById(id);
   const number = new Intl.NumberFormat("en-US");
@@ -36,18 +40,23 @@
 
   let chosen = [];
   let sending = null;
+  let left = [];
 
   // What was chosen
+
+  // An archive is unpacked piece by piece, and may be larger than a document may.
+  const firstState = ({ file, name }) => (file.size > Number(name.toLowerCase().endsWith(".zip") ? form.dataset.maxUpload : form.dataset.maxFile) ? "too large" : "");
 
   const add = (found) => {
     if (sending) return;
     const known = new Set(chosen.map((each) => each.name));
-    // An archive is unpacked piece by piece, and may be larger than a document may.
-    const most = (name) => Number(name.toLowerCase().endsWith(".zip") ? form.dataset.maxUpload : form.dataset.maxFile);
     for (const { file, name } of found) {
       if (known.has(name) || name.split("/").some((part) => part.startsWith("."))) continue;
       known.add(name);
-      chosen.push({ file, name, sent: 0, state: file.size > most(name) ? "too large" : "" });
+      // What was entered for it before the page was left; JSON has kept null for no value.
+      const fields = left.flatMap((facts) => facts.own.find(([each]) => each === name)?.[1] ?? []);
+      const own = new Map(fields.map(([field, value]) => [field, value ?? undefined]));
+      chosen.push({ file, name, own, sent: 0, state: firstState({ file, name }) });
     }
     show();
   };
@@ -58,6 +67,7 @@
     by("chosen-title").textContent = `${number.format(chosen.length)} file${chosen.length === 1 ? "" : "s"}, ${size(bytes)}`;
     by("check").disabled = by("send").disabled = chosen.length === 0 || sending !== null;
     by("preview").hidden = true;
+    by("list").toggleAttribute("data-sending", sending !== null);
     by("list").replaceChildren(...chosen.slice(0, LISTED).map((each) => {
       const row = element("li");
       row.append(element("span", each.name, "file-name"), element("span", size(each.file.size), "soft num"));
@@ -66,7 +76,9 @@
       each.bar.value = each.sent;
       each.bar.setAttribute("aria-label", `${each.name}, sent`);
       each.said = element("span", each.state, "soft file-state");
-      row.append(each.bar, each.said);
+      each.opener = openerOf(each);
+      named(each);
+      row.append(each.bar, each.said, each.opener);
       return row;
     }));
     by("beyond").hidden = chosen.length <= LISTED;
@@ -91,10 +103,11 @@
   for (const name of ["dragenter", "dragover"]) {
     drop.addEventListener(name, (event) => { event.preventDefault(); drop.dataset.over = ""; });
   }
-  drop.addEventListener("dragleave", () => delete drop.dataset.over);
+  drop.addEventListener("dragleave", (event) => { if (!drop.contains(event.relatedTarget)) delete drop.dataset.over; });
   drop.addEventListener("drop", async (event) => {
     event.preventDefault();
     delete drop.dataset.over;
+    wrong("");
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
     const found = [];
     try {
@@ -103,6 +116,7 @@
     } catch {
       wrong("Some of what was dropped cannot be read.");
     }
+    if (!found.length && by("wrong").hidden) wrong("There is no file in what was dropped.");
     add(found);
   });
   // A file that misses the place must not replace the page.
@@ -117,44 +131,55 @@
 
   // Metadata
 
-  const csv = (text) => {
-    const rows = [[""]];
-    let quoted = false;
-    for (let at = 0; at < text.length; at += 1) {
-      const character = text[at];
-      const row = rows[rows.length - 1];
-      if (quoted) {
-        if (character !== '"') row[row.length - 1] += character;
-        else if (text[at + 1] === '"') { row[row.length - 1] += '"'; at += 1; } else quoted = false;
-      } else if (character === '"') quoted = true;
-      else if (character === ",") row.push("");
-      else if (character === "\n") rows.push([""]);
-      else if (character !== "\r") row[row.length - 1] += character;
-    }
-    const [heading, ...rest] = rows;
-    const names = heading.map((each) => each.replace(/^\uFEFF/, "").trim());
-    if (!names.includes("filename")) throw new Error("The CSV has no column `filename`.");
-    const found = {};
-    for (const row of rest) {
-      const entry = Object.fromEntries(names.map((name, at) => [name, row[at] ?? ""]).filter(([, value]) => value));
-      const { filename, ...values } = entry;
-      if (filename) found[filename] = values;
-    }
-    return found;
-  };
+  const forAll = ingather.metadata.table(by("for-all"));
+  const forOne = ingather.metadata.table(by("for-one"));
+  let opened = null;
 
-  const metadata = async () => {
-    const [file] = by("metadata").files;
-    if (!file) return {};
-    const text = await file.text();
-    if (file.name.toLowerCase().endsWith(".csv")) return csv(text);
-    try {
-      const found = JSON.parse(text);
-      if (found && typeof found === "object" && !Array.isArray(found)) return found;
-    } catch { /* said below */ }
-    throw new Error("The metadata is neither a JSON object of file names, nor a CSV.");
+  const openerOf = (each) => {
+    const opener = element("button", "", "button quiet small");
+    opener.type = "button";
+    opener.addEventListener("click", () => {
+      opened = each;
+      by("one-title").textContent = `Metadata of ${each.name}`;
+      by("one-wrong").hidden = true;
+      forOne.fill(each.own);
+      by("one").showModal();
+    });
+    return opener;
   };
-  const of = (known, name) => known[name] ?? known[name.split("/").pop()];
+  const named = (each) => {
+    each.opener.textContent = each.own.size ? `${each.own.size} field${each.own.size === 1 ? "" : "s"}` : "Metadata";
+    each.opener.setAttribute("aria-label", `Metadata of ${each.name}${each.own.size ? `, ${each.opener.textContent}` : ""}`);
+  };
+  by("one-keep").addEventListener("click", () => {
+    try {
+      opened.own = forOne.read();
+      named(opened);
+      by("preview").hidden = true;
+      by("one").close();
+    } catch (error) {
+      by("one-wrong").textContent = error.message;
+      by("one-wrong").hidden = false;
+    }
+  });
+
+  // What each file gets: the fields of all, over them those of its row in the mapping, over them its own.
+  const metadata = async () => {
+    const shared = forAll.read();
+    const [file] = by("metadata").files;
+    const rows = file ? await ingather.metadata.mapping(file) : new Map();
+    const rowOf = ({ name }) => [name, name.split("/").pop()].find((each) => rows.has(each));
+    const used = new Set(chosen.map(rowOf));
+    return {
+      of: (each) => Object.fromEntries(ingather.metadata.over(shared, rows.get(rowOf(each)), each.own)),
+      fileless: [...rows.keys()].filter((name) => !used.has(name)),
+      shared,
+    };
+  };
+  const appendMetadata = (body, files, known) => {
+    const found = files.map((each) => [each.name, known.of(each)]).filter(([, fields]) => Object.keys(fields).length);
+    if (found.length) body.append("metadata", JSON.stringify(Object.fromEntries(found)));
+  };
 
   // Requests
 
@@ -164,12 +189,14 @@
   class Refused extends Error {}
   class Stopped extends Error {}
 
-  const spec = () => {
+  const spec = ([first]) => {
     const fields = new FormData(form);
-    const found = { collection: fields.get("collection"), priority: Number(fields.get("priority")), hold: fields.get("hold") !== null };
-    if (fields.get("name").trim()) found.name = fields.get("name").trim();
-    else if (chosen.length) found.name = chosen[0].name.includes("/") ? chosen[0].name.split("/")[0] : chosen[0].name.slice(0, 200);
-    return found;
+    return {
+      name: fields.get("name").trim() || (first.name.includes("/") ? first.name.split("/")[0] : first.name.slice(0, 200)),
+      collection: fields.get("collection"),
+      priority: Number(fields.get("priority")),
+      hold: fields.get("hold") !== null,
+    };
   };
 
   const request = (method, path, body, { key, progress, signal } = {}) => new Promise((done, fail) => {
@@ -225,18 +252,17 @@
     const body = new FormData();
     try {
       const known = await metadata();
-      body.append("spec", JSON.stringify(spec()));
-      const ours = Object.fromEntries(chosen.slice(0, CHECKED_FILES).map((each) => [each.name, of(known, each.name)]).filter(([, found]) => found));
-      if (Object.keys(ours).length) body.append("metadata", JSON.stringify(ours));
+      body.append("spec", JSON.stringify(spec(chosen)));
+      appendMetadata(body, chosen.slice(0, CHECKED_FILES), known);
       for (const { file, name } of chosen.slice(0, CHECKED_FILES)) body.append("files", isWhole ? file : file.slice(0, HEAD), name);
-      preview(await request("POST", "/v1/batches?dry_run=true", body), bytes, isWhole);
+      preview(await request("POST", "/v1/batches?dry_run=true", body), bytes, isWhole, known);
     } catch (error) {
       if (!(error instanceof Stopped)) wrong(error.message);
     }
     by("check").disabled = false;
   });
 
-  const preview = (found, bytes, isWhole) => {
+  const preview = (found, bytes, isWhole, known) => {
     const facts = [["Documents", number.format(chosen.length)], ["Bytes", size(bytes)]];
     if (found.archives) facts.push(["Archives", `${number.format(found.archives)}, unpacked when the batch runs`]);
     facts.push(["Types", Object.entries(found.by_type).sort((a, b) => b[1] - a[1]).slice(0, 8).map(([type, count]) => `${type} (${number.format(count)})`).join(", ") || "none that is known"]);
@@ -245,10 +271,28 @@
     facts.push(["Would fail", number.format(found.unsupported + (isWhole ? 0 : tooLarge))]);
     if (isWhole && found.estimated_seconds !== null) facts.push(["It would take", found.estimated_seconds < 90 ? `about ${Math.max(1, Math.round(found.estimated_seconds))} s` : `about ${Math.round(found.estimated_seconds / 60)} min`]);
     if (!isWhole) facts.push(["Checked", `the beginning of ${number.format(Math.min(chosen.length, CHECKED_FILES))} files; contents when they are sent`]);
+    const described = chosen.filter((each) => Object.keys(known.of(each)).length).length;
+    if (described) facts.push(["Metadata", `${number.format(described)} of ${number.format(chosen.length)} files have some`]);
+    if (known.fileless.length) facts.push(["No file for", `${known.fileless.slice(0, 5).join(", ")}${known.fileless.length > 5 ? ` and ${number.format(known.fileless.length - 5)} more` : ""} of the mapping`]);
     by("preview-facts").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
     by("preview-refused").replaceChildren(...found.refused.slice(0, 20).map((each) => element("li", `${each.filename}: ${each.code.replaceAll("_", " ")}`)));
+    previewMetadata(found.metadata);
     by("preview").hidden = false;
   };
+
+  const previewMetadata = (listed) => {
+    by("preview-metadata").hidden = !listed.some((each) => each.problem || Object.keys(each.metadata).length);
+    by("preview-metadata-title").textContent = listed.length < chosen.length ? `Metadata of the first ${number.format(listed.length)}` : "Metadata of each";
+    by("preview-metadata-list").replaceChildren(...listed.map(({ filename, metadata: fields, problem }) => {
+      const row = element("li");
+      row.append(element("span", filename, "file-name"));
+      const tags = Object.entries(fields).map(([name, value]) => element("span", `${name}: ${ingather.metadata.written(value)}`, "tag"));
+      row.append(...(tags.length ? tags : [element("span", "none", "soft")]));
+      if (problem) row.append(element("span", problem, "mistake"));
+      return row;
+    }));
+  };
+  form.addEventListener("input", () => { by("preview").hidden = true; });
 
   // Sending
 
@@ -272,6 +316,7 @@
       each.bar.value = each.sent;
       each.said.textContent = each.state;
     }
+    if (Date.now() - sending.notedAt > NOTED_EVERY) note({});
     const seconds = (performance.now() - sending.begun) / 1000;
     if (!sending.said) by("pace").textContent = `${size(sent)} of ${size(bytes)}${seconds > 2 ? `, ${size(sent / seconds)} a second` : ""}`;
   };
@@ -290,21 +335,36 @@
     const say = (text) => { sending.said = text; if (text) by("pace").textContent = text; };
     await patiently(async () => {
       const body = new FormData();
-      const ours = Object.fromEntries(block.map((each) => [each.name, of(known, each.name)]).filter(([, found]) => found));
-      if (Object.keys(ours).length) body.append("metadata", JSON.stringify(ours));
+      appendMetadata(body, block, known);
       for (const { file, name } of block) body.append("files", file, name);
       await request("POST", `/v1/batches/${batchId}/documents`, body, {
-        key: `${sending.run}-${place}`, signal: sending.signal, progress: (loaded) => { say(""); spread(block, loaded); },
+        key: `${sending.facts.run}-${place}`, signal: sending.signal, progress: (loaded) => { say(""); spread(block, loaded); },
       });
     }, say, sending.signal);
-    for (const each of block) { each.sent = each.file.size; each.state = "taken in"; }
+    takenIn(block);
+    note({ taken: [...sending.facts.taken, place] });
+  };
+
+  const takenIn = (files) => {
+    for (const each of files) { each.sent = each.file.size; each.state = "taken in"; }
     drawn();
   };
 
-  const takesPieces = async () => {
-    const answer = await fetch(TUS, { method: "OPTIONS" }).catch(() => null);
-    return Boolean(answer?.ok && answer.headers.get("Tus-Version"));
+  // Kept in the browser now and then too, so that no other tab takes it for left.
+  const note = (more) => {
+    sending.facts = { ...sending.facts, ...more };
+    sending.notedAt = Date.now();
+    unfinished.write(sending.facts);
   };
+
+  const takesPieces = async () => {
+    const answer = await fetch(TUS, { method: "OPTIONS" });
+    if (answer.status >= 500) throw new Error(told(null, answer.status));
+    return Boolean(answer.ok && answer.headers.get("Tus-Version"));
+  };
+
+  // A batch names so many uploads at most; further ones go in blocks, from their beginning when one breaks off.
+  const largeOf = (files) => files.filter(({ file }) => file.size > LARGE).slice(0, LARGE_FILES);
 
   // The id of an upload over tus, to be named in the batch.
   const sendLarge = (each) => new Promise((done, fail) => {
@@ -313,6 +373,12 @@
       endpoint: TUS,
       chunkSize: TUS_PIECE,
       retryDelays: [0, 1000, 3000, 5000, 10000, 15000, 30000],
+      onShouldRetry: (error) => {
+        const status = error.originalResponse?.getStatus() ?? 0;
+        const comesBack = status < 400 || status >= 500 || [409, 423, 429].includes(status);
+        if (comesBack) { each.state = "waiting"; drawn(); }
+        return comesBack;
+      },
       headers: proof ? { "X-CSRF-Token": proof } : {},
       metadata: { filename: each.name },
       fingerprint: async () => ["ingather", each.name, each.file.size, each.file.lastModified].join("-"),
@@ -322,7 +388,7 @@
       onError: (error) => {
         let problem = null;
         try { problem = JSON.parse(error.originalResponse?.getBody() ?? ""); } catch { /* said without */ }
-        fail(new Refused(problem ? told(problem, 0) : "The connection broke. Submit again: what was sent is gone on with."));
+        fail(problem ? new Refused(told(problem, 0)) : new Error("The connection broke."));
       },
     });
     sending.signal.addEventListener("abort", () => { upload.abort(); fail(new Stopped()); }, { once: true });
@@ -332,50 +398,160 @@
     }).catch(fail);
   });
 
+  const random = () => [...crypto.getRandomValues(new Uint8Array(12))].map((each) => each.toString(16).padStart(2, "0")).join("");
+
+  // What is about to be sent, or the rest of what was. Throws where the rest would differ from the beginning.
+  const begun = (files, known) => {
+    const whole = unfinished.digest(JSON.stringify(files.map(({ file, name }) => [name, file.size, file.lastModified])));
+    const described = unfinished.digest(JSON.stringify(files.map(known.of)));
+    const facts = left.find((each) => each.whole === whole);
+    if (!facts) {
+      const own = files.filter((each) => each.own.size).slice(0, LISTED).map((each) => [each.name, [...each.own]]);
+      const large = largeOf(files).map(({ file, name }) => [name, file.size]);
+      return { run: random(), whole, described, spec: spec(files), shared: [...known.shared], own, large, count: files.length, batch: null, uploads: {}, taken: [] };
+    }
+    if (facts.described !== described) throw new Error("The metadata is not what it was when these files were begun to be sent. Enter it as it was, or cancel what was begun.");
+    return { ...facts, isLeft: false };
+  };
+
+  const sendAll = async (files, known) => {
+    const { signal } = sending;
+    const say = (text) => { by("pace").textContent = text; };
+    const large = largeOf(files);
+    const pieces = large.length && await patiently(takesPieces, say, signal) ? large : [];
+    for (const each of pieces) {
+      if (!(each.name in sending.facts.uploads)) note({ uploads: { ...sending.facts.uploads, [each.name]: await sendLarge(each) } });
+    }
+    if (!sending.facts.batch) {
+      const uploads = pieces.map((each) => sending.facts.uploads[each.name]);
+      const body = new FormData();
+      body.append("spec", JSON.stringify({ ...sending.facts.spec, uploads, open: true }));
+      appendMetadata(body, pieces, known);
+      const batch = await patiently(() => request("POST", "/v1/batches", body, { key: sending.facts.run, signal }), say, signal);
+      note({ batch: batch.id });
+    }
+    takenIn(pieces);
+    const batchId = sending.facts.batch;
+    const isTaken = new Set(sending.facts.taken);
+    const all = blocks(files.filter((each) => !pieces.includes(each))).map((block, place) => [block, place]);
+    for (const [block] of all.filter(([, place]) => isTaken.has(place))) takenIn(block);
+    const waiting = all.filter(([, place]) => !isTaken.has(place));
+    const work = async () => { for (let next = waiting.shift(); next; next = waiting.shift()) await sendBlock(batchId, next[0], next[1], known); };
+    await Promise.all(Array.from({ length: AT_ONCE }, work));
+    await patiently(() => request("POST", `/v1/batches/${batchId}/seal`, null, { key: `${sending.facts.run}-seal`, signal }), say, signal);
+    unfinished.drop(sending.facts.run);
+    return batchId;
+  };
+
+  const giveUp = async ({ run, batch }) => {
+    unfinished.drop(run);
+    if (batch) await request("POST", `/v1/batches/${batch}/cancel`, null).catch(() => null);
+  };
+
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (sending || !chosen.length) return;
     wrong("");
     const stopper = new AbortController();
-    const run = [...crypto.getRandomValues(new Uint8Array(12))].map((each) => each.toString(16).padStart(2, "0")).join("");
-    sending = { run, begun: performance.now(), signal: stopper.signal, said: "" };
+    // In an order of their own: chosen again in another one, they are the same.
+    const files = [...chosen].sort((one, other) => (one.name < other.name ? -1 : 1));
+    sending = { begun: performance.now(), signal: stopper.signal, said: "", facts: null };
     by("check").disabled = by("send").disabled = true;
     by("clear").hidden = true;
     by("meter").hidden = by("stop").hidden = false;
     by("stop").onclick = () => stopper.abort();
-    const leave = (leaving) => leaving.preventDefault();
+    by("list").toggleAttribute("data-sending", true);
+    const leave = (event) => event.preventDefault();
+    const leaving = () => { if (sending?.facts) note({ isLeft: true }); };
     window.addEventListener("beforeunload", leave);
-    let batch = null;
+    window.addEventListener("pagehide", leaving);
     try {
       const known = await metadata();
-      const say = (text) => { by("pace").textContent = text; };
-      const large = chosen.filter((each) => each.file.size > LARGE);
-      const pieces = large.length && await takesPieces() ? large : [];
-      const uploads = [];
-      for (const each of pieces) uploads.push(await sendLarge(each));
-      const body = new FormData();
-      body.append("spec", JSON.stringify({ ...spec(), uploads, open: true }));
-      const ours = Object.fromEntries(pieces.map((each) => [each.name, of(known, each.name)]).filter(([, found]) => found));
-      if (Object.keys(ours).length) body.append("metadata", JSON.stringify(ours));
-      batch = await patiently(() => request("POST", "/v1/batches", body, { key: run, signal: stopper.signal }), say, stopper.signal);
-      for (const each of pieces) { each.state = "taken in"; }
-      const waiting = blocks(chosen.filter((each) => !pieces.includes(each))).map((block, place) => [block, place]);
-      const work = async () => { for (let next = waiting.shift(); next; next = waiting.shift()) await sendBlock(batch.id, next[0], next[1], known); };
-      await Promise.all(Array.from({ length: AT_ONCE }, work));
-      await patiently(() => request("POST", `/v1/batches/${batch.id}/seal`, null, { key: `${run}-seal`, signal: stopper.signal }), say, stopper.signal);
+      sending.facts = begun(files, known);
+      note({});
+      const batchId = await sendAll(files, known);
+      sending = null;
       window.removeEventListener("beforeunload", leave);
-      window.location.assign(`/batches/${batch.id}`);
+      window.location.assign(`/batches/${batchId}`);
     } catch (error) {
       window.removeEventListener("beforeunload", leave);
+      window.removeEventListener("pagehide", leaving);
       const isStopped = stopper.signal.aborted;
       stopper.abort();
-      wrong(isStopped ? "Stopped: nothing of it was taken in. Submit again, and large files are gone on with where they stopped." : error.message);
-      if (batch) await request("POST", `/v1/batches/${batch.id}/cancel`, null).catch(() => null);
-      for (const each of chosen) { each.sent = 0; each.state = ""; }
+      const { facts } = sending;
       sending = null;
+      if (isStopped || error instanceof Refused) {
+        if (facts) await giveUp(facts);
+        wrong(isStopped ? "Stopped: nothing of it was taken in. Submit again, and large files are gone on with where they stopped." : error.message);
+      } else if (facts && unfinished.write({ ...facts, isLeft: true })) wrong(`${error.message} Submit again, and it goes on where it stopped.`);
+      else {
+        if (facts) await giveUp(facts);
+        wrong(error.message);
+      }
+      for (const each of chosen) { each.sent = 0; each.state = firstState(each); }
       by("meter").hidden = by("stop").hidden = true;
       by("clear").hidden = false;
       show();
+      await showLeft();
     }
   });
+
+  // What was left before it had come to its end
+
+  // Where it stands, in words; nothing where there is nothing to go on with.
+  const standing = async ({ batch, count, uploads, large }) => {
+    if (batch) {
+      const found = await request("GET", `/v1/batches/${batch}`);
+      return found.status === "pending" && found.waiting_for === "seal" ? `${number.format(found.counts.total)} of ${number.format(count)} files are there` : "";
+    }
+    const started = await tus.defaultOptions.urlStorage.findAllUploads();
+    let sent = 0;
+    for (const [name, bytes] of large) {
+      const found = started.find((each) => each.metadata.filename === name && each.size === bytes);
+      if (name in uploads) sent += bytes;
+      else if (found) sent += await offsetOf(found.uploadUrl);
+    }
+    return sent ? `${size(sent)} of ${size(large.reduce((sum, [, bytes]) => sum + bytes, 0))} of its large files are there` : "";
+  };
+
+  const offsetOf = async (url) => {
+    const answer = await fetch(url, { method: "HEAD", headers: { "Tus-Resumable": "1.0.0" } });
+    return answer.ok ? Number(answer.headers.get("Upload-Offset")) : 0;
+  };
+
+  const showLeft = async () => {
+    left = [];
+    for (const facts of unfinished.all()) {
+      // While the service is away, what was begun is still to be gone on with.
+      const words = await standing(facts).catch((error) => (error instanceof Refused ? "" : "the service does not say how much is there"));
+      if (words) left.push({ ...facts, words });
+      else unfinished.drop(facts.run);
+    }
+    by("left").hidden = !left.length;
+    by("left-list").replaceChildren(...left.map((facts) => {
+      const row = element("li");
+      row.append(element("p", `Sending “${facts.spec.name}” was interrupted: ${facts.words}. Choose the same files again and submit, and it goes on.`));
+      const doings = element("p", "", "inline");
+      if (facts.batch) {
+        const link = element("a", "Open the batch", "button quiet");
+        link.href = `/batches/${facts.batch}`;
+        doings.append(link);
+      }
+      const cancel = element("button", "Cancel it", "button quiet");
+      cancel.type = "button";
+      cancel.addEventListener("click", async () => { await giveUp(facts); await showLeft(); });
+      doings.append(cancel);
+      row.append(doings);
+      return row;
+    }));
+  };
+
+  // The form as it was, so that the same choice is the same submission.
+  const fillIn = ({ spec: said, shared }) => {
+    for (const name of ["name", "collection", "priority"]) form.elements[name].value = said[name];
+    form.elements.hold.checked = said.hold;
+    forAll.fill(shared);
+  };
+
+  showLeft().then(() => { if (left.length === 1 && !chosen.length) fillIn(left[0]); });
 })();

@@ -1,11 +1,13 @@
 """Submitting a batch: what is accepted, what is refused, and what is left behind."""
 
 import hashlib
+import json
 
 import pytest
 
 from ingather.models.batch import BatchState
 from ingather.models.errors import StorageUnavailableError
+from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.settings import EngineSettings, Limits, Settings
 from tests.support.api import ApiInProcess, api_in_process
 from tests.support.submitted import bytes_of, form, submission
@@ -397,6 +399,25 @@ async def test_a_dry_run_says_what_would_happen_and_keeps_nothing(api):
     assert preview["by_type"] == {"application/pdf": 1, "text/plain": 2}
     assert preview["refused"] == [{"filename": "d.bin", "code": "unsupported_type"}]
     assert preview["estimated_seconds"] is None
+    assert await api.keys() == []
+
+
+@pytest.mark.parametrize("comes_first", [True, False])
+async def test_a_dry_run_says_what_metadata_each_document_would_have(api, comes_first):
+    """Its own, else the tenant's default, wherever in the request it stands; and why the tenant's schema refuses it."""
+    schema = {"properties": {"year": {"type": "integer"}}, "required": ["year"]}
+    rules = {"default_metadata": {"year": 1998}, "metadata_schema": schema}
+    await api.http.patch(f"/v1/tenants/{DEFAULT_TENANT_ID}", json=rules)
+    said = ("metadata", (None, json.dumps({"a.txt": {"year": 2026}, "b.txt": {"author": "Ada"}})))
+    files = [("files", (name, b"hello")) for name in ("a.txt", "b.txt", "c.txt")]
+    sent = [said, *files] if comes_first else [*files, said]
+    preview = (await api.http.post("/v1/batches?dry_run=true", files=sent)).json()
+    told = {each["filename"]: (each["metadata"], each["problem"]) for each in preview["metadata"]}
+    assert told == {
+        "a.txt": ({"year": 2026}, None),
+        "b.txt": ({"author": "Ada"}, "Metadata validation failed: Missing required field 'year'"),
+        "c.txt": ({"year": 1998}, None),
+    }
     assert await api.keys() == []
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from api.dashboard.rendering import environment, query_of
 from ingather.models.batch import BatchState
+from tests.support.batch_of_five import batch_of_five
 
 HTMX = {"HX-Request": "true"}
 
@@ -86,6 +87,31 @@ async def test_a_batch_is_steered_from_its_page(api):
     changed = (await api.http.get(f"/v1/batches/{batch['id']}")).json()
     assert (changed["name"], changed["priority"]) == ("steered", 1)
     assert [name for _, name, _ in api.engine.messages] == ["pause", "set_priority"]
+
+
+async def test_all_documents_are_told_by_where_they_stand(api):
+    """Those in flight by their stage, while it runs and after; each number leads to its documents."""
+    batch_id = await batch_of_five(api)
+    shown = stages_shown((await api.http.get(f"/batches/{batch_id}?fragment=flight", headers=HTMX)).text)
+    assert shown == [
+        ("pending", "1"), ("in_flight", "2"), "1 waiting for its turn", "1 embedding",
+        ("done", "1"), ("failed", "1"), ("skipped", "0"), ("cancelled", "0"),
+    ]  # fmt: skip
+    await api.end(batch_id, BatchState.COMPLETED_WITH_FAILURES, codes={"empty": 1}, done=3, failed=1, skipped=1)
+    shown = stages_shown((await api.http.get(f"/batches/{batch_id}")).text)
+    assert shown == [
+        ("pending", "0"), ("in_flight", "0"), ("done", "3"), ("failed", "1"), ("skipped", "1"), ("cancelled", "0"),
+    ]  # fmt: skip
+
+
+def stages_shown(page: str) -> list[tuple[str, str] | str]:
+    """What a batch's documents by stage say, row by row."""
+    [listed] = re.findall(r'<ol class="standings">.*?</ol>', page, re.DOTALL)
+    row = r'status=(\w+)#documents">(?s:.*?)<span class="num"[^>]*>([\d,]+)</span>|<b>(\d+)</b> ([^<]+)'
+    return [
+        (status, count) if status else f"{in_flight} {stage}"
+        for status, count, in_flight, stage in re.findall(row, listed)
+    ]
 
 
 async def test_failures_are_told_by_code_with_advice(api):

@@ -9,6 +9,7 @@ from api.dashboard.pages.batch import actions_for, happening
 from api.dashboard.pages.search import marked
 from api.dashboard.pages.sign_in import _within
 from ingather.models.batch import BatchState
+from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
@@ -24,6 +25,15 @@ def test_every_state_has_a_name_and_a_tone():
     assert {state.value for state in BatchState} | {status.value for status in DocumentStatus} == set(words.STATES)
     assert {state.value for state in BatchState if state.is_final} == words.OVER
     assert words.state_label("under_review") == "Under review"
+
+
+def test_every_stage_has_a_name_and_a_place():
+    """Those of later versions are shown as they are called, behind the others."""
+    assert {stage.value for stage in Stage} | {None} == set(words.STAGES)
+    found = words.in_order({"under_review": 1, "embedding": 2, None: 3, "parsing": 4})
+    assert list(found.items()) == [
+        ("waiting for its turn", 3), ("parsing", 4), ("embedding", 2), ("under review", 1),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
