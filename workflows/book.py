@@ -35,6 +35,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.children import ChildRun
     from workflows.documents import DocumentRun, Share
+    from workflows.indexing import INDEX_BATCH_SIZE, packed_index_batch_size
     from workflows.journal import Journal
     from workflows.news import News
     from workflows.packs import PackPlan, pack_limit
@@ -176,7 +177,9 @@ class BatchBook:
         for ordinal in self._alone:
             plan.run_alone(ordinal, kills=self._kills.get(ordinal, 0))
         in_sources = frozenset(decode_bitmap(manifest.in_sources))
-        share = Share(range(len(self.ledger)), manifest.filenames, plan, options.workers or MAX_IN_FLIGHT, in_sources)
+        ordinals, window = range(len(self.ledger)), options.workers or MAX_IN_FLIGHT
+        at_once = packed_index_batch_size(len(ordinals)) if plan.packs else INDEX_BATCH_SIZE
+        share = Share(ordinals, manifest.filenames, plan, window, in_sources, at_once)
         self._begin(DocumentRun(self.spec, self.ledger, share, self.journal, self.changed))
 
     def begin_children(self) -> None:

@@ -31,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
         SteerRequest,
     )
     from workflows.documents import DocumentRun, Share
+    from workflows.indexing import INDEX_BATCH_SIZE, PACKED_INDEX_BATCH_SIZE
     from workflows.journal import Journal
     from workflows.options import PAGE, RECORDS
     from workflows.packs import PackPlan
@@ -82,7 +83,9 @@ class ChunkWorkflow:
         packs = wants_packs and PIPELINES[spec.pipeline].process_pack is not None
         plan = PackPlan(decode_bitmap(manifest.packable), PACK_DOCUMENTS if packs else 1)
         in_sources = frozenset(decode_bitmap(manifest.in_sources))
-        share = Share(self._ordinals, manifest.filenames, plan, self._chunk.window, in_sources)
+        # Other children write while this one parses: what matters is that writes are few.
+        at_once = PACKED_INDEX_BATCH_SIZE if plan.packs else INDEX_BATCH_SIZE
+        share = Share(self._ordinals, manifest.filenames, plan, self._chunk.window, in_sources, at_once)
         documents = DocumentRun(spec, self._ledger, share, self._journal, self._changed)
         documents.paused, documents.priority = self._told.paused, self._told.priority
         documents.retry_round, documents.again = self._retry_round, self._chunk.again

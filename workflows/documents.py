@@ -28,7 +28,7 @@ with workflow.unsafe.imports_passed_through():
         IngestPackOutput,
         RetryRequest,
     )
-    from workflows.indexing import INDEX_BATCH_SIZE, PACKED_INDEX_BATCH_SIZE, IndexQueue
+    from workflows.indexing import INDEX_BATCH_SIZE, IndexQueue
     from workflows.journal import Journal
     from workflows.options import fetched, pack_options
     from workflows.outcomes import has_answer, outcome_of, was_cancelled
@@ -53,6 +53,7 @@ class Share:
         plan: which of them share an activity.
         window: activities in flight at once.
         in_sources: those that are fetched from a connected source first.
+        index_batch_size: how many are made searchable in one write.
     """
 
     ordinals: Sequence[int]
@@ -60,6 +61,7 @@ class Share:
     plan: PackPlan
     window: int
     in_sources: Collection[int] = frozenset()
+    index_batch_size: int = INDEX_BATCH_SIZE
 
 
 class DocumentRun:
@@ -98,7 +100,7 @@ class DocumentRun:
             self._temporal_priority,
             self._not_searchable,
             self.wake,
-            PACKED_INDEX_BATCH_SIZE if share.plan.packs else INDEX_BATCH_SIZE,
+            share.index_batch_size,
         )
         self._positions = {ordinal: position for position, ordinal in enumerate(share.ordinals)}
         self._stopping = False

@@ -19,7 +19,19 @@ with workflow.unsafe.imports_passed_through():
 INDEX_BATCH_SIZE = 100
 PACKED_INDEX_BATCH_SIZE = 500
 """Small documents end by the hundred a second: fewer and larger writes keep the index cheap."""
+INDEXED_IN_QUARTERS = "small documents are indexed in quarters"
+"""The change since which a batch whose small documents share activities does not leave its index to its end."""
 INDEX_INTERVAL = timedelta(seconds=5)
+
+
+def packed_index_batch_size(document_count: int) -> int:
+    """Documents a write of a batch that has its small ones share activities.
+
+    A quarter of them, so that most are searchable by the time that the last has been parsed.
+    """
+    if document_count <= INDEX_BATCH_SIZE or not workflow.patched(INDEXED_IN_QUARTERS):
+        return PACKED_INDEX_BATCH_SIZE
+    return min(max(INDEX_BATCH_SIZE, document_count // 4), PACKED_INDEX_BATCH_SIZE)
 
 
 class IndexQueue:

@@ -40,6 +40,15 @@ async def test_only_small_documents_share_an_activity(client):
         assert sorted(chain.from_iterable(world.indexed)) == list(range(400))
 
 
+async def test_a_packed_batch_does_not_leave_its_index_to_its_end(client):
+    """It is written in quarters, the first while others are parsed."""
+    world = World(document_count=480, is_small=lambda _: True)
+    async with driven(client, world) as driver:
+        await (await driver.start(**PACKED)).result()
+
+        assert [len(written) for written in world.indexed] == [120] * 4
+
+
 async def test_a_short_batch_makes_packs_enough_to_occupy_its_workers(client):
     """Not one pack for one worker."""
     world = World(document_count=48, is_small=lambda _: True)
