@@ -14,26 +14,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
-from fastapi import Depends, FastAPI
-from fastapi.staticfiles import StaticFiles
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from api import problems
-from api.access import admitted
 from api.composition import build_parts
-from api.contracts import (
-    document_upload,
-    job_body,
-    sheet_login,
-    sheet_uploads,
-    sheets,
-    source_job_socket,
-    source_jobs,
-    tenant_jobs,
-    texts,
-)
+from api.contracts import job_body
 from api.contracts.job_events import JobAnnouncer
-from api.dashboard import pages as dashboard
+from api.dashboard import rendering as dashboard
 from api.dependencies import ApiParts
 from api.engine import BatchEngine
 from api.guard import check_bind_of_this_process
@@ -41,25 +29,8 @@ from api.memory import return_large_buffers_to_the_system, spare_the_collector_w
 from api.metrics import ApiMetrics
 from api.middleware import LoopbackGuard, ProblemMiddleware, RequestContextMiddleware
 from api.openapi import describe_security
-from api.routes import (
-    api_keys,
-    batches,
-    connections,
-    documents,
-    events,
-    handoff,
-    service_info,
-    sessions,
-    stream_tickets,
-    submissions,
-    system,
-    tenants,
-    tus,
-    users,
-    webhooks,
-)
-from api.routes import audit as audit_routes
-from api.routes import search as search_routes
+from api.route_table import MAX_BODY_BYTES, all_routes, envelopes
+from api.routes import webhooks
 from api.search_process import SearchProcess, open_local_backend
 from api.service.search import SearchService, remote_or_none
 from api.streams import EventStreams, ProgressReader
@@ -82,26 +53,8 @@ from ingather.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-MAX_BODY_BYTES = 1024 * 1024
-"""What a request may carry where nothing else is said; submissions have limits of their own."""
-
 CACHE_BYTES = 1024 * 1024
 """Objects kept in memory: little, because this process writes uploads once and seldom reads them."""
-
-BATCH_ROUTES = (
-    submissions,
-    batches,
-    documents,
-    events,
-    stream_tickets,
-    handoff,
-    search_routes,
-    connections,
-    webhooks,
-    tus,
-)
-ACCOUNT_ROUTES = (tenants, users, api_keys, sessions, audit_routes, system)
-CONTRACTS = (tenant_jobs, document_upload, source_jobs, texts, sheets, sheet_login, sheet_uploads)
 
 OpenParts = Callable[[FastAPI], AbstractAsyncContextManager[ApiParts]]
 
@@ -131,9 +84,7 @@ class IngatherApi(FastAPI):
             redirect_slashes=False,
             max_body_size=MAX_BODY_BYTES,
             lifespan=opened,
-            responses={"default": problems.problem_document()},
-            # No route is open by oversight: those that are say so.
-            dependencies=[Depends(admitted)],
+            routes=list(all_routes()),
         )
 
     def openapi(self) -> dict[str, Any]:
@@ -257,17 +208,8 @@ def build_app(
     host = urlsplit(public_url or "").hostname
     hosts = frozenset({host} if host else ())
     app = IngatherApi(metrics=metrics, public_hosts=hosts, lifespan=open_parts, is_open=is_open)
-    envelopes = {contract.router.prefix: contract.envelope for contract in CONTRACTS}
-    problems.install(app, envelopes | {texts.status_router.prefix: texts.envelope})
-    for routes in (*BATCH_ROUTES, *ACCOUNT_ROUTES, service_info):
-        app.include_router(routes.router)
+    problems.install(app, envelopes())
     app.webhooks.post("event")(webhooks.describe_event)
-    for contract in CONTRACTS:
-        app.include_router(contract.router)
-    app.include_router(source_jobs.health_router)
-    app.include_router(texts.status_router)
-    app.include_router(source_job_socket.router)
-    app.mount("/static", StaticFiles(directory=service_info.STATIC_FOLDER), name="static")
     dashboard.install(app)
     return app
 

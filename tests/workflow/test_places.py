@@ -231,7 +231,7 @@ async def test_the_line_can_be_read_without_a_worker(client):
 async def test_a_line_of_many_continues_as_new_and_forgets_nobody(short_history_client):
     """With a server that wants short histories the line changes runs often; every batch gets its turn."""
     async with placed(short_history_client, max_jobs=3) as tenant:
-        batches = [await tenant.submit() for _ in range(40)]
+        batches = [await tenant.submit() for _ in range(24)]
         runs = set()
 
         async def run_and_end(batch: str) -> None:
@@ -249,7 +249,7 @@ async def test_a_line_of_many_continues_as_new_and_forgets_nobody(short_history_
 async def test_a_crowd_that_asks_at_once_is_let_in_by_and_by(client):
     """Many requests in the same moment: all get their turn, never more at a time than there are places."""
     async with placed(client, max_jobs=4) as tenant:
-        batches = await asyncio.gather(*(tenant.submit() for _ in range(30)))
+        batches = await asyncio.gather(*(tenant.submit() for _ in range(20)))
 
         async def run_and_end(batch: str) -> None:
             await tenant.runs(batch)

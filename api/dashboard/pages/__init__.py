@@ -1,13 +1,13 @@
-"""The pages, a file each, and how the application gets them."""
+"""The pages, a file each."""
 
-from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from api.dashboard import rendering
 from api.dashboard.assets import STATIC_FOLDER
 from api.dashboard.pages import administration, batch, batches, document, search, sign_in, submit
+
+__all__ = ["ROUTERS", "STATIC_FOLDER", "Assets"]
 
 ROUTERS = (
     batches.router,
@@ -29,11 +29,3 @@ class Assets(StaticFiles):
             response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
-
-
-def install(app: FastAPI) -> None:
-    """Serve the dashboard beside the API."""
-    rendering.install(app)
-    for router in ROUTERS:
-        app.include_router(router)
-    app.mount("/assets", Assets(directory=STATIC_FOLDER), name="assets")
