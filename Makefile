@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-unit test-servers test-stacks check format bench figures faults screenshots up clean
+.PHONY: help setup demo test test-servers test-deployments test-stack check format bench figures faults screenshots up clean
 
 help: ## Show this menu
 	@grep -hE '^[a-z]+:.*?## ' Makefile | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-11s %s\n", $$1, $$2}'
@@ -35,13 +35,13 @@ up: setup ## Run the embedded stack, API and workers in the foreground
 
 # Half of the time tests wait, for servers and for each other's: three lanes side by side keep two cores busy.
 test: setup ## Run the whole test suite (twenty minutes on two cores)
-	@$(MAKE) --no-print-directory --keep-going --jobs=3 test-unit test-servers test-stacks
+	@$(MAKE) --no-print-directory --keep-going --jobs=3 test-servers test-deployments test-stack
 
-test-unit: FOLDERS := tests/unit
-test-servers: FOLDERS := tests/contracts tests/workflow tests/integration
-test-stacks: FOLDERS := tests/e2e
+test-servers: FOLDERS := tests/workflow tests/integration tests/unit
+test-deployments: FOLDERS := tests/contracts tests/deployments
+test-stack: FOLDERS := tests/e2e
 # By the line, so that lanes do not write into each other's.
-test-unit test-servers test-stacks: setup
+test-servers test-deployments test-stack: setup
 	@$(BIN)/python -m pytest -p no:cacheprovider $(FOLDERS) 2>&1 | grep --line-buffered ''
 
 check: setup ## Lint, format, types, import rules

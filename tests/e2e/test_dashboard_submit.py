@@ -21,15 +21,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     """A folder with a folder in it, a hidden file beside them."""
-    shelf = tmp_path / "shelf"
-    (shelf / "letters").mkdir(parents=True)
+    folder = tmp_path / "shelf"
+    (folder / "letters").mkdir(parents=True)
     for name, content in notes(3, "shelf-dropped"):
-        (shelf / "letters" / name).write_bytes(content)
-    (shelf / "night.txt").write_text("The dome was closed all night.", encoding="utf-8")
-    (shelf / ".hidden").write_text("nobody asked for this", encoding="utf-8")
-    return shelf
+        (folder / "letters" / name).write_bytes(content)
+    (folder / "night.txt").write_text("The dome was closed all night.", encoding="utf-8")
+    (folder / ".hidden").write_text("nobody asked for this", encoding="utf-8")
+    return folder
 
 
 async def submitted(page: Page) -> str:
@@ -39,13 +39,13 @@ async def submitted(page: Page) -> str:
     return page.url.rsplit("/", 1)[-1]
 
 
-async def test_files_and_a_folder_are_dropped(viewer: Viewer, stack: RunningStack, shelf: Path, tmp_path: Path) -> None:
+async def test_files_and_a_folder_are_dropped(viewer: Viewer, stack: RunningStack, folder: Path, tmp_path: Path) -> None:
     """A file and a folder dropped together, then one beside the place: all but hidden ones are in, under their paths."""
     single, missed = tmp_path / "single.txt", tmp_path / "missed.txt"
     single.write_text("Dropped by itself.", encoding="utf-8")
     missed.write_text("Dropped beside it.", encoding="utf-8")
     page = await viewer.open("/submit")
-    await drop(page, "#drop", single, shelf)
+    await drop(page, "#drop", single, folder)
     await page.get_by_role("heading", name="5 files").wait_for()
     assert await page.locator("#drop[data-over]").count() == 0
     await drop(page, "h1", missed)
