@@ -39,7 +39,9 @@ async def submitted(page: Page) -> str:
     return page.url.rsplit("/", 1)[-1]
 
 
-async def test_files_and_a_folder_are_dropped(viewer: Viewer, stack: RunningStack, folder: Path, tmp_path: Path) -> None:
+async def test_files_and_a_folder_are_dropped(
+    viewer: Viewer, stack: RunningStack, folder: Path, tmp_path: Path
+) -> None:
     """A file and a folder dropped together, then one beside the place: all but hidden ones are in, under their paths."""
     single, missed = tmp_path / "single.txt", tmp_path / "missed.txt"
     single.write_text("Dropped by itself.", encoding="utf-8")
