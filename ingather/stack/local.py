@@ -10,6 +10,7 @@ import base64
 import hashlib
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,6 @@ from ingather.machine import usable_cores, usable_memory_bytes
 from ingather.stack import redis, s3, temporal
 from ingather.stack.directory import DataDirectory
 from ingather.stack.errors import PartFailedError, PortTakenError
-from ingather.stack.part import Part
 from ingather.stack.ports import LOOPBACK, choose_ports, is_free
 from ingather.stack.private_files import write_private
 from ingather.stack.probes import http_get, until
@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_API_PORT = 8000
 _READY_SECONDS = 60.0
+_PORT_TRIES = 3
 _FIRST_KEY = "INGATHER_AUTH__FIRST_KEY"
 _SOURCE_KEYS = "INGATHER_SOURCES__KEYS"
 
@@ -149,11 +150,28 @@ class LocalStack:
             await asyncio.gather(self._supervisor.add(self.temporal), self._supervisor.add(self.redis))
             # These two are needed to start at all. S3, slowest to come, and the catalog's schema, which the API
             # brings up to date, are there by the time our own processes have loaded; if not, activities try again.
-            parts: list[Part] = [self.api, *self._workers]
-            for part in parts:
-                together.create_task(self._supervisor.add(part))
+            together.create_task(self._add_api())
+            for worker in self._workers:
+                together.create_task(self._supervisor.add(worker))
         await self._wait_ready()
         log.debug("stack.ready", data_dir=str(self.directory.root))
+
+    async def _add_api(self) -> None:
+        """Where nobody asked for its port, another stack that found the same one free and was quicker may keep it."""
+        for _ in range(_PORT_TRIES):
+            try:
+                await self._supervisor.add(self.api)
+            except (PortTakenError, PartFailedError):
+                if self._wanted_api_port is not None or is_free(self.api.port):
+                    raise
+                log.warning("api.port_taken", port=self.api.port)
+                self._ports["api"] = choose_ports(["api"])["api"]
+                self.api = replace(self.api, port=self._ports["api"])
+            else:
+                return
+        raise PartFailedError(
+            f"Ports were taken {_PORT_TRIES} times while the API was starting. Choose one with --port."
+        )
 
     async def _wait_ready(self) -> None:
         body = b""

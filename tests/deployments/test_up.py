@@ -146,6 +146,14 @@ def test_killing_it_kills_every_part(tmp_path: Path):
         up.wait_ready()
 
 
+def test_two_that_start_at_one_moment_both_get_ready(tmp_path: Path):
+    """Both find the same port free; the one that comes too late takes another."""
+    with running_up(tmp_path / "one") as one, running_up(tmp_path / "other") as other:
+        urls = {up.wait_ready()["api"]["url"] for up in (one, other)}
+        assert len(urls) == 2
+        assert [httpx.get(f"{url}/livez", trust_env=False).status_code for url in urls] == [200, 200]
+
+
 def test_stopping_while_it_starts_leaves_nothing(tmp_path: Path):
     """A change of mind half-way is as clean as one later."""
     with running_up(tmp_path / ".ingather") as up:
