@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-servers test-deployments test-stack check format bench figures faults screenshots up clean
+.PHONY: help setup demo test check format bench figures faults screenshots up clean
 
 help: ## Show this menu
 	@grep -hE '^[a-z]+:.*?## ' Makefile | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-11s %s\n", $$1, $$2}'
@@ -33,16 +33,16 @@ demo: setup ## Start the embedded stack, ingest the samples, search, stop
 up: setup ## Run the embedded stack, API and workers in the foreground
 	@$(BIN)/ingather up
 
-# Half of the time tests wait, for servers and for each other's: three lanes side by side keep two cores busy.
-test: setup ## Run the whole test suite (twenty minutes on two cores)
-	@$(MAKE) --no-print-directory --keep-going --jobs=3 test-servers test-deployments test-stack
+# Half of the time tests wait, for servers and for each other: three folders side by side keep two cores busy. The longest first.
+TEST_LANES := $(addprefix test-,e2e deployments workflow unit integration contracts)
+.PHONY: $(TEST_LANES)
 
-test-servers: FOLDERS := tests/workflow tests/integration tests/unit
-test-deployments: FOLDERS := tests/contracts tests/deployments
-test-stack: FOLDERS := tests/e2e
+test: setup ## Run the whole test suite (twenty minutes on two cores)
+	@$(MAKE) --no-print-directory --keep-going --jobs=3 $(TEST_LANES)
+
 # By the line, so that lanes do not write into each other's.
-test-servers test-deployments test-stack: setup
-	@$(BIN)/python -m pytest -p no:cacheprovider $(FOLDERS) 2>&1 | grep --line-buffered ''
+$(TEST_LANES): test-%: setup
+	@$(BIN)/python -m pytest -p no:cacheprovider tests/$* 2>&1 | grep --line-buffered ''
 
 check: setup ## Lint, format, types, import rules
 	@$(BIN)/ruff check .

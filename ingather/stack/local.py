@@ -165,7 +165,7 @@ class LocalStack:
                 if self._wanted_api_port is not None or is_free(self.api.port):
                     raise
                 log.warning("api.port_taken", port=self.api.port)
-                self._ports["api"] = choose_ports(["api"])["api"]
+                self._ports["api"] = choose_api_port(None, None, set(self._ports.values()))
                 self.api = replace(self.api, port=self._ports["api"])
             else:
                 return

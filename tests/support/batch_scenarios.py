@@ -340,6 +340,7 @@ SCENARIOS = {
         ),
     ),
     "packed": Scenario(packed, lambda: _small_documents(30, pack_outcome=_one_runs_alone)),
+    "packed_in_quarters": Scenario(packed, lambda: _small_documents(120)),
     "large": Scenario(large, lambda: _small_documents(1_001, pack_outcome=_one_runs_alone), with_child=True),
     "large_cancel": Scenario(
         large_cancel, lambda: _small_documents(1_001, gate=asyncio.Event(), open_for=1), with_child=True
