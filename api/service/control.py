@@ -2,7 +2,7 @@
 
 import uuid
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from api.engine import BatchClosedError, BatchEngine
 from api.idempotency import ControlKeys, check_key
@@ -26,6 +26,9 @@ _AUDITED = {
     "retry": AuditType.BATCH_RETRIED,
     "set_priority": AuditType.BATCH_PRIORITY_CHANGED,
 }
+
+CLOSING_TIME = timedelta(seconds=5)
+"""How long a retry waits for the workflow of a batch that the catalog says has ended."""
 
 _CANCELLED_TOO = (
     "Those that the cancel left undone run with `include_cancelled` (`ingather retry ID --include-cancelled`)."
@@ -242,6 +245,11 @@ class ControlService:
             answer = await self._engine.reopen(spec, record.created_at, request)
         except BatchClosedError:
             # It was still open when the message came, and ended before it could answer.
+            answer = await self._reopen_once_more(spec, record, request)
+        except InvalidStateError:
+            # The catalog has its last word, and the workflow, which takes no retry any more, is about to end.
+            if not await self._engine.until_closed(record.batch_id, CLOSING_TIME):
+                raise
             answer = await self._reopen_once_more(spec, record, request)
         await self._batches.note_reopened(record.batch_id)
         return answer

@@ -151,7 +151,10 @@ class Poller:
     def _back_off(self, trouble: int, code: str) -> float:
         if trouble == 1:
             log.warning("poller.interrupted", batch_id=self._key.batch_id, code=code)
-        return min(BUSY_SECONDS * 2.0 ** min(trouble, 5), 1.0) * random.uniform(0.7, 1.0)
+        # Where many wait, an engine that is behind would be kept behind by their repeated questions alone.
+        pause = min(BUSY_SECONDS * 2.0 ** min(trouble, 9), self._idle_seconds()) * random.uniform(0.7, 1.0)
+        self._interval = max(self._interval, pause)
+        return pause
 
     async def _step(self) -> float:
         """One look at the batch; answers the seconds until the next."""

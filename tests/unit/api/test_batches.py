@@ -8,6 +8,7 @@ from api.engine import BatchClosedError, EngineStatus, Presence
 from api.idempotency import ControlKeys
 from ingather.models.batch import BatchProgress, BatchState, Counts
 from ingather.models.document import DocumentFailure
+from ingather.models.errors import InvalidStateError
 from ingather.models.identity import file_id_for
 from tests.support.catalog_records import document_record, done_record
 
@@ -267,6 +268,27 @@ async def test_a_retry_that_meets_a_closing_batch_is_sent_again(api):
     api.engine.reopen = closing
     response = await api.http.post(f"/v1/batches/{batch['id']}/retry")
     assert (response.status_code, response.json()["status"]) == (202, "retrying")
+
+
+async def test_a_retry_in_the_moment_after_a_cancel_waits_for_the_workflow_to_close(api):
+    """The catalog says that the batch is cancelled before its workflow has ended; it refuses what comes in between."""
+    batch = await api.submit()
+    await api.end(batch["id"], BatchState.CANCELLED, cancelled=1)
+    reopen, steps = api.engine.reopen, []
+
+    async def cancelling(*arguments):
+        steps.append("retry")
+        if len(steps) < 2:
+            raise InvalidStateError("The batch is cancelling: it cannot retry.", current_status="cancelling")
+        return await reopen(*arguments)
+
+    async def closed(_batch_id):
+        steps.append("closed")
+
+    api.engine.reopen, api.engine.on_wait = cancelling, closed
+    response = await api.http.post(f"/v1/batches/{batch['id']}/retry", json={"include_cancelled": True})
+    assert (response.status_code, response.json()["status"]) == (202, "retrying")
+    assert steps == ["retry", "closed", "retry"]
 
 
 async def test_retry_without_failures_is_409(api):

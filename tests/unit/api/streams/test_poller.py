@@ -154,6 +154,23 @@ async def test_a_silent_engine_is_waited_for(house, batch) -> None:
     assert watcher.seqs == list(range(1, len(watcher.seqs) + 1))
 
 
+async def test_an_engine_that_is_behind_is_asked_as_seldom_as_one_that_is_not(batch) -> None:
+    """By a batch among many that wait: questions repeated each second would keep it behind."""
+    batch.is_silent = True
+    alone = await ScriptedBatch(str(uuid.uuid4())).create()
+    alone.is_silent = True
+    pollers = [
+        Poller(batch.key, batch.parts(InMemoryEventLog()), "among many", lambda: 60.0),
+        Poller(alone.key, alone.parts(InMemoryEventLog()), "alone", lambda: 0.1),
+    ]
+    polling = [asyncio.create_task(poller.run()) for poller in pollers]
+    await until(lambda: alone.count >= 15)
+    for task in polling:
+        task.cancel()
+
+    assert batch.count < alone.count / 2
+
+
 async def test_journal_entries_that_were_let_go_come_from_the_catalog(house, batch) -> None:
     """Ends of documents are told even when the journal begins after them."""
     batch.state(BatchState.RUNNING)
