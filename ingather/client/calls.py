@@ -49,8 +49,8 @@ from ingather.client.models import (
     WebhookTest,
 )
 
-ANSWER_TIMEOUT = 30.0
-"""Seconds an ordinary request may take."""
+ANSWER_TIMEOUT = 45.0
+"""Seconds an ordinary request may take: longer than the server waits for its own parts, so that its word is heard."""
 UPLOAD_ANSWER_TIMEOUT = 600.0
 """Seconds a submission may take after its last byte: the server makes it durable first."""
 LONGEST_WAIT = 60.0

@@ -123,10 +123,10 @@ async def test_a_workflow_that_was_terminated_is_told(deployment: Deployment, li
 
 
 async def test_many_that_wait_are_asked_seldom(deployment: Deployment, listener: Listener) -> None:
-    """Two hundred jobs that wait to be started cost fewer than sixty queries a second, and each tells its end."""
+    """A hundred jobs that wait to be started cost fewer than sixty queries a second, and each tells its end."""
     api = await deployment.api()
     world = await deployment.world(document_count=1)
-    batches = [await deployment.batch(world, contract=CONTRACT, hold=True) for _ in range(200)]
+    batches = [await deployment.batch(world, contract=CONTRACT, hold=True) for _ in range(100)]
 
     async def are_asked_seldom() -> bool | None:
         before = await queries(api)
