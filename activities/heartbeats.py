@@ -22,6 +22,11 @@ BEAT_SECONDS = 1.0
 class StageHeartbeat:
     """The stage a document is in, beaten until the activity ends."""
 
+    first_seconds = FIRST_BEAT_SECONDS
+    """Until the first beat."""
+    every_seconds = BEAT_SECONDS
+    """From a beat to the next."""
+
     def __init__(self) -> None:
         self.filename = ""
         """Empty until the manifest told it."""
@@ -37,10 +42,10 @@ class StageHeartbeat:
         return DocumentHeartbeat(stage=self.stage, filename=self.filename, started_at=self.started_at)
 
     async def _beat(self) -> None:
-        await asyncio.sleep(FIRST_BEAT_SECONDS)
+        await asyncio.sleep(self.first_seconds)
         while True:
             activity.heartbeat(self.details())
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(self.every_seconds)
 
     @asynccontextmanager
     async def beating(self) -> AsyncIterator[Self]:
