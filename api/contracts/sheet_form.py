@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from api.multipart import PartBegins, PartData, read_parts
+from api.multipart import PartBegins, PartData, PartEnds, read_parts
 from api.problems import field_problems, invalid, request_invalid
 from api.service.chunk_sink import ChunkSink
 from ingather.models.errors import PayloadTooLargeError
@@ -15,6 +15,7 @@ from ingather.models.sheets import TaskId, UploadType
 CHUNK = "chunk"
 FILES = frozenset({"file", "files"})
 MAX_FIELD_BYTES = 16 * 1024
+MAX_FIELDS = 50
 
 _DESCRIBING = ("notes", "profile_id", "alignment_mode")
 
@@ -111,6 +112,9 @@ class SheetForm:
             async for event in events:
                 if isinstance(event, PartBegins):
                     part, sink = event, await self._begin(event)
+                elif isinstance(event, PartEnds) and sink is not None and not sink.is_over:
+                    # Not at the form's end: the parts after it need the memory, and perhaps the turn, that it holds.
+                    await sink.end()
                 elif part is None or not isinstance(event, PartData):
                     continue
                 elif part.name not in self._names:
@@ -130,6 +134,8 @@ class SheetForm:
     async def _begin(self, part: PartBegins) -> ChunkSink | None:
         if part.name not in self._names:
             self._values[part.name] = bytearray()
+            if len(self._values) > MAX_FIELDS:
+                raise PayloadTooLargeError(f"The form has more than {MAX_FIELDS} fields.")
             return None
         self.content_count += 1
         sink = await self._open_sink(self.values, part.filename or "")
@@ -140,5 +146,5 @@ class SheetForm:
     def _take_field(self, name: str, content: bytes) -> None:
         value = self._values[name]
         value += content
-        if len(value) > MAX_FIELD_BYTES or len(self._values) > 50:
+        if len(value) > MAX_FIELD_BYTES:
             raise PayloadTooLargeError(f"A field of the form is larger than {MAX_FIELD_BYTES:,} bytes.")

@@ -160,15 +160,19 @@ async def upload_sheets(
     structlog.contextvars.bind_contextvars(batch_id=batch_id)
     is_replay = key is not None and await _is_begun(parts, batch_id, tenant_id)
     attempt, most = str(uuid_utils.uuid7()), parts.chunked_uploads.limits.max_chunk_bytes
-    keys: list[str] = []
+    files: list[ChunkSink] = []
+    left = most
 
     async def open_file(_values: Mapping[str, str], filename: str) -> ChunkSink | None:
+        nonlocal left
         if is_replay or not filename:
             return None  # a browser sends an empty part where nobody chose a file
-        if len(keys) >= MAX_OBJECTS:
+        if len(files) >= MAX_OBJECTS:
             raise PayloadTooLargeError(f"An upload holds at most {MAX_OBJECTS:,} files.")
-        keys.append(upload_key(tenant_id, f"{batch_id}/{attempt}", f"file-{len(keys):05d}"))
-        return parts.chunked_uploads.sink_to(keys[-1], tenant_id)
+        left -= files[-1].size_bytes if files else 0
+        key = upload_key(tenant_id, f"{batch_id}/{attempt}", f"file-{len(files):05d}")
+        files.append(parts.chunked_uploads.sink_to(key, tenant_id, most=left))
+        return files[-1]
 
     async with _form_of(request, parts, FILES, open_file) as form:
         if not is_replay:

@@ -42,6 +42,7 @@ class ChunkSink:
         self._multipart_id: str | None = None
         self._sending: asyncio.Task[str] | None = None
         self._tags: list[str] = []
+        self._stored: BlobRef | None = None
 
     @property
     def is_over(self) -> bool:
@@ -65,7 +66,9 @@ class ChunkSink:
                 await self._send()
 
     async def end(self) -> BlobRef:
-        """All of it is stored when this returns. Not to be called for what is over the limit."""
+        """All of it is stored when this returns; again, the same. Not to be called for what is over the limit."""
+        if self._stored is not None:
+            return self._stored
         if self._multipart_id is None:
             self._hash.update(self._held)
             await self._blobs.put(self._key, bytes(self._held))
@@ -78,7 +81,8 @@ class ChunkSink:
             self._multipart_id = None
         self._held = bytearray()
         await self._turn.aclose()
-        return BlobRef(key=self._key, size_bytes=self.size_bytes, sha256=self._hash.hexdigest())
+        self._stored = BlobRef(key=self._key, size_bytes=self.size_bytes, sha256=self._hash.hexdigest())
+        return self._stored
 
     async def discard(self) -> None:
         """Remove what was stored, whole or not. Never raises."""

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from api.contracts.sheet_form import MAX_FIELDS
+from api.uploads import LARGE_FILES_OF_A_TENANT
 from ingather.models.errors import EngineUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.sheets import SheetUpload
@@ -366,7 +368,7 @@ async def test_another_tenants_upload_is_not_there(api):
 
 
 async def test_a_form_that_is_none_is_refused(api):
-    """No chunk, two chunks, no form at all, a body that breaks off."""
+    """No chunk, two chunks, no form at all, a body that breaks off, one of empty fields alone."""
     fields = {"chunk_index": "0", "total_chunks": "1", "filename": "a.zip", "upload_type": "zip_with_qr"}
     assert refused(await api.http.post(CHUNK_PATH, files=[(n, (None, v)) for n, v in fields.items()]))[0] == 422
     twice = [("chunk", ("blob", b"a"))] * 2
@@ -375,6 +377,8 @@ async def test_a_form_that_is_none_is_refused(api):
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     broken = b'--b\r\nContent-Disposition: form-data; name="chunk"; filename="x"\r\n\r\n' + bytes(2 * MIB)
     assert refused(await api.http.post(CHUNK_PATH, content=broken, headers=headers))[0] == 400
+    many = b"".join(b'--b\r\nContent-Disposition: form-data; name="%d"\r\n\r\n\r\n' % n for n in range(MAX_FIELDS + 1))
+    assert refused(await api.http.post(CHUNK_PATH, content=many + b"--b--\r\n", headers=headers))[0] == 413
     assert await stored_keys(api) == []
 
 
@@ -399,6 +403,17 @@ async def test_images_in_one_request_are_a_batch(api):
     upload = await submitted(api, response.json()["batch_id"])
     assert [stored.filename for stored in upload.objects] == [f"sheet-{number}.png" for number in range(3)]
     assert [await api.blobs.get(stored.key) for stored in upload.objects] == [bytes([n]) * 3 for n in range(3)]
+
+
+async def test_each_image_of_a_request_is_stored_before_the_next_is_read(api):
+    """More large ones than a tenant has turns for are taken one after the other; none waits for one of its own form."""
+    count = LARGE_FILES_OF_A_TENANT + 2
+    images = [("files", (f"sheet-{number}.png", bytes([number]) * (MIB + 1))) for number in range(count)]
+    data = {"upload_type": "images", "task_id": "12345678"}
+    response = await api.http.post(UPLOAD_PATH, data=data, files=images)
+    upload = await submitted(api, response.json()["batch_id"])
+    assert [await api.blobs.get(stored.key, size=1) for stored in upload.objects] == [bytes([n]) for n in range(count)]
+    assert {stored.size_bytes for stored in upload.objects} == {MIB + 1}
 
 
 async def test_the_same_key_is_the_same_batch(api):
