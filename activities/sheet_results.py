@@ -63,8 +63,9 @@ class SheetResultActivities:
     async def collect_sheets(self, request: FinishSheetsInput) -> FinishSheetsOutput:
         """Bring the catalog in line with how the sheets ended, and write all of them down as rows.
 
-        Of every sheet it keeps the coarse picture, some 400 bytes, and which earlier one it looks like: 8 MB of 20,000,
-        some more while they are compared. Rows, and what OCR read, are in memory for 500 sheets at a time.
+        Of the sheets that are compared it keeps the coarse picture, some 400 bytes, and which earlier one each looks
+        like: 8 MB of 20,000, some more while they are compared. Rows, and what OCR read, are in memory for 500 sheets at
+        a time.
         """
         assert request.closed is not None  # this step's own input
         summary, counts = request.summary, request.summary.counts
