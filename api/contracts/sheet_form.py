@@ -14,7 +14,8 @@ from ingather.models.sheets import TaskId, UploadType
 
 CHUNK = "chunk"
 FILES = frozenset({"file", "files"})
-MAX_FIELD_BYTES = 16 * 1024
+MAX_FIELD_BYTES = 64 * 1024
+"""Room for 10,000 characters of four bytes each."""
 MAX_FIELDS = 50
 
 _DESCRIBING = ("notes", "profile_id", "alignment_mode")

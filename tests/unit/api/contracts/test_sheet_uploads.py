@@ -119,12 +119,13 @@ async def test_an_answer_says_what_the_contract_says(api):
 
 
 async def test_what_is_said_of_a_batch_is_kept_with_it(api):
-    """Type, task and notes of the first chunk are the batch's."""
-    fields = {"upload_type": "zip_no_qr", "task_id": "00001234", "notes": "Höfe", "profile_id": "p1"}
+    """Type, task and notes of the first chunk are the batch's, as long as they may be in any script."""
+    notes = "家" * 10_000
+    fields = {"upload_type": "zip_no_qr", "task_id": "00001234", "notes": notes, "profile_id": "p1"}
     client = ChunkClient(api.http, [b"x"], fields=fields | {"alignment_mode": ""})
     upload = await submitted(api, (await client.taken(0))["batch_id"])
     assert (upload.upload_type, upload.task_id) == ("zip_no_qr", "00001234")
-    assert upload.metadata == {"notes": "Höfe", "profile_id": "p1"}
+    assert upload.metadata == {"notes": notes, "profile_id": "p1"}
 
 
 async def test_each_chunk_is_told_once(api):
