@@ -19,7 +19,7 @@ from api.contracts.errors import answering_with
 from api.contracts.sheet_errors import ErrorBody, answer, envelope
 from api.dependencies import ApiParts, CurrentCaller, Parts, TenantHeader
 from api.resources import BatchSnapshot
-from api.service.sheets import CONTRACT
+from api.service.sheets import CONTRACT, MAX_SHEETS
 from api.streams.event_streams import EventStreams
 from api.streams.frames import MEDIA_TYPE, comment, retry_frame
 from api.streams.sheet_feed import FeedEvent, SheetFeed
@@ -221,7 +221,7 @@ async def list_sheets(
     _tenant_id: TenantHeader = None,
     batch_id: BatchPath,
     group: Annotated[str | None, Query(description="Sheets of this group alone.", max_length=500)] = None,
-    after: Annotated[int, Query(ge=-1, description="Sheets behind this ordinal.")] = -1,
+    after: Annotated[int, Query(ge=-1, le=MAX_SHEETS, description="Sheets behind this ordinal.")] = -1,
     limit: Annotated[int, Query(ge=1, le=1_000, description="Rows on a page.")] = 100,
 ) -> SheetRowPage:
     """Rows of the catalog, in the order of the sheets."""
