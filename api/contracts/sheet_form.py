@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from api.multipart import PartBegins, PartData, PartEnds, read_parts
 from api.problems import field_problems, invalid, request_invalid
-from api.service.chunk_sink import ChunkSink
+from api.service.chunk_sink import Sink
 from ingather.models.errors import PayloadTooLargeError
 from ingather.models.sheets import TaskId, UploadType
 
@@ -20,7 +20,7 @@ MAX_FIELDS = 50
 
 _DESCRIBING = ("notes", "profile_id", "alignment_mode")
 
-OpenSink = Callable[[Mapping[str, str], str], Awaitable[ChunkSink | None]]
+OpenSink = Callable[[Mapping[str, str], str], Awaitable[Sink | None]]
 """Where the bytes of a part go, by the fields that came before it and the name it has; None to let them go."""
 
 
@@ -96,7 +96,7 @@ class SheetForm:
         self._names = names
         self._open_sink = open_sink
         self._values: dict[str, bytearray] = {}
-        self.sinks: list[tuple[str, ChunkSink]] = []
+        self.sinks: list[tuple[str, Sink]] = []
         """Where bytes went, with their file names, in their order."""
         self.content_count = 0
         """Parts that held bytes, those that were let go too."""
@@ -108,7 +108,7 @@ class SheetForm:
 
     async def read(self) -> None:
         part: PartBegins | None = None
-        sink: ChunkSink | None = None
+        sink: Sink | None = None
         async with contextlib.aclosing(read_parts(self._body, self._boundary)) as events:
             async for event in events:
                 if isinstance(event, PartBegins):
@@ -132,7 +132,7 @@ class SheetForm:
         for _, sink in self.sinks:
             await sink.discard()
 
-    async def _begin(self, part: PartBegins) -> ChunkSink | None:
+    async def _begin(self, part: PartBegins) -> Sink | None:
         if part.name not in self._names:
             self._values[part.name] = bytearray()
             if len(self._values) > MAX_FIELDS:

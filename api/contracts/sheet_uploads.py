@@ -20,7 +20,7 @@ from api.idempotency import check_key
 from api.multipart import boundary_of
 from api.problems import invalid
 from api.rates import Rate
-from api.service.chunk_sink import ChunkSink
+from api.service.chunk_sink import MeasuringSink, Sink
 from api.service.chunked_uploads import ChunkFacts
 from api.service.sheets import CONTRACT
 from ingather.domain.keys import upload_key
@@ -104,7 +104,7 @@ async def upload_chunk(
     uploads = parts.chunked_uploads
     tenant_id = caller.tenant_id if caller.is_narrowed else None
 
-    async def open_chunk(values: Mapping[str, str], _filename: str) -> ChunkSink | None:
+    async def open_chunk(values: Mapping[str, str], _filename: str) -> Sink | None:
         """Where all is said before the bytes, a chunk that cannot be taken, or is there already, is not stored."""
         if values.keys() >= {"chunk_index", "total_chunks", "filename", "upload_type"} and "upload_id" in values:
             facts = _facts(fields_of(ChunkFields, values))
@@ -160,35 +160,38 @@ async def upload_sheets(
     structlog.contextvars.bind_contextvars(batch_id=batch_id)
     is_replay = key is not None and await _is_begun(parts, batch_id, tenant_id)
     attempt, most = str(uuid_utils.uuid7()), parts.chunked_uploads.limits.max_chunk_bytes
-    files: list[ChunkSink] = []
+    files: list[Sink] = []
     left = most
 
-    async def open_file(_values: Mapping[str, str], filename: str) -> ChunkSink | None:
+    async def open_file(_values: Mapping[str, str], filename: str) -> Sink | None:
         nonlocal left
-        if is_replay or not filename:
+        if not filename:
             return None  # a browser sends an empty part where nobody chose a file
         if len(files) >= MAX_OBJECTS:
             raise PayloadTooLargeError(f"An upload holds at most {MAX_OBJECTS:,} files.")
         left -= files[-1].size_bytes if files else 0
         key = upload_key(tenant_id, f"{batch_id}/{attempt}", f"file-{len(files):05d}")
-        files.append(parts.chunked_uploads.sink_to(key, tenant_id, most=left))
+        keeps = parts.chunked_uploads.sink_to
+        files.append(MeasuringSink(key, most=left) if is_replay else keeps(key, tenant_id, most=left))
         return files[-1]
 
     async with _form_of(request, parts, FILES, open_file) as form:
-        if not is_replay:
-            fields: SheetFields = fields_of(SheetFields, form.values)
-            if not form.sinks:
-                raise invalid("#/file", "No file was uploaded; send one as file, or several as files.", "missing")
-            _check_size("Upload", [sink for _, sink in form.sinks], most)
-            upload = SheetUpload(
-                batch_id=batch_id,
-                tenant_id=tenant_id,
-                created_by=caller.user,
-                upload_type=fields.upload_type,
-                task_id=fields.task_id,
-                objects=tuple([await _stored(name, sink) for name, sink in form.sinks]),
-                metadata=fields.metadata,
-            )
+        fields: SheetFields = fields_of(SheetFields, form.values)
+        if not form.sinks:
+            raise invalid("#/file", "No file was uploaded; send one as file, or several as files.", "missing")
+        _check_size("Upload", [sink for _, sink in form.sinks], most)
+        upload = SheetUpload(
+            batch_id=batch_id,
+            tenant_id=tenant_id,
+            created_by=caller.user,
+            upload_type=fields.upload_type,
+            task_id=fields.task_id,
+            objects=tuple([await _stored(name, sink) for name, sink in form.sinks]),
+            metadata=fields.metadata,
+        )
+        if is_replay:
+            await parts.sheets.check_same(upload)
+        else:
             form.keep()
             await parts.sheets.submit(upload, caller.actor)
             parts.metrics.submitted(len(upload.objects), sum(each.size_bytes for each in upload.objects))
@@ -205,7 +208,7 @@ async def _is_begun(parts: ApiParts, batch_id: str, tenant_id: str) -> bool:
     return (await parts.submissions.engine.status(batch_id)).presence is not Presence.MISSING
 
 
-async def _stored(filename: str, sink: ChunkSink) -> SheetObject:
+async def _stored(filename: str, sink: Sink) -> SheetObject:
     blob = await sink.end()
     return SheetObject(key=blob.key, filename=filename, size_bytes=blob.size_bytes, sha256=blob.sha256)
 
@@ -256,7 +259,7 @@ async def _form_of(
                 raise
 
 
-def _check_size(what: str, sinks: list[ChunkSink], most: int) -> None:
+def _check_size(what: str, sinks: list[Sink], most: int) -> None:
     size = sum(sink.size_bytes for sink in sinks)
     if size > most:
         raise PayloadTooLargeError(

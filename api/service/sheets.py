@@ -95,10 +95,25 @@ class SheetService:
         log.info("batch.accepted", batch_id=upload.batch_id, file_count=len(upload.objects), was_replayed=not is_new)
         return there
 
+    async def check_same(self, upload: SheetUpload) -> None:
+        """Whether an upload is the one that its batch was made of, wherever it lies.
+
+        Raises ``IdempotencyKeyReusedError`` where it is another one.
+        """
+        key = submission_part_key(upload.tenant_id, upload.batch_id, upload.batch_id)
+        known = SheetUpload.model_validate_json(await self.blobs.get(key))
+        if _payload(known) != _payload(upload):
+            raise IdempotencyKeyReusedError("This Idempotency-Key stands for a batch made of another payload.")
+
     async def stored(self, key: str) -> tuple[AsyncIterator[bytes], int] | None:
         """An object as a stream, with its size; None where there is none."""
         stat = await self.blobs.stat(key)
         return None if stat is None else (self.blobs.stream(key), stat.size_bytes)
+
+
+def _payload(upload: SheetUpload) -> tuple[object, ...]:
+    files = [(each.filename, each.size_bytes, each.sha256) for each in upload.objects]
+    return upload.upload_type, upload.task_id, upload.metadata, files
 
 
 def _metadata(upload: SheetUpload) -> dict[str, object]:

@@ -428,6 +428,23 @@ async def test_the_same_key_is_the_same_batch(api):
     assert len(await stored_keys(api)) == 1
 
 
+@pytest.mark.parametrize("other", ["content", "name", "notes", "nothing"])
+async def test_a_key_does_not_hide_another_upload(api, other):
+    """422, so that nobody takes it for handed in; nothing of it stays, and the batch is as it was."""
+    form = {"data": {"upload_type": "zip_with_qr"}, "files": {"file": ("forms.zip", b"PK...")}}
+    headers = {"Idempotency-Key": "k"}
+    first = await api.http.post(UPLOAD_PATH, **form, headers=headers)
+    changed = {
+        "content": form | {"files": {"file": ("forms.zip", b"PK,,,")}},
+        "name": form | {"files": {"file": ("other.zip", b"PK...")}},
+        "notes": form | {"data": form["data"] | {"notes": "Monday"}},
+        "nothing": form | {"files": {"other": ("forms.zip", b"")}},
+    }
+    assert refused(await api.http.post(UPLOAD_PATH, **changed[other], headers=headers))[0] == 422
+    assert await whole_of(api, first.json()["batch_id"]) == b"PK..."
+    assert len(await stored_keys(api)) == 1
+
+
 async def test_one_request_has_limits_of_its_own():
     """No file, too many bytes in all, a task that is missing: each is refused and keeps nothing."""
     async with api_in_process(Settings(limits=Limits(max_chunk_bytes=5 * MIB))) as api:
