@@ -123,9 +123,10 @@ class SheetForm:
                 elif sink is not None:
                     await sink.write(event.content)
 
-    def keep(self) -> None:
+    def keep(self) -> list[Sink]:
         """What was stored is somebody else's concern from now on."""
-        self.sinks = []
+        stored, self.sinks = [sink for _, sink in self.sinks], []
+        return stored
 
     async def discard(self) -> None:
         """Remove what was stored. Never raises."""

@@ -16,6 +16,7 @@ from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.sheets import SheetUpload
 from ingather.models.upload import UploadPiece, UploadState
 from ingather.models.webhook import Webhook
+from ingather.ports.catalog import BatchFilter
 from ingather.settings import Limits, Settings
 from tests.support.api import api_in_process
 from tests.support.chunks import CHUNK_PATH, UPLOAD_PATH, ChunkClient
@@ -443,6 +444,33 @@ async def test_a_key_does_not_hide_another_upload(api, other):
     assert refused(await api.http.post(UPLOAD_PATH, **changed[other], headers=headers))[0] == 422
     assert await whole_of(api, first.json()["batch_id"]) == b"PK..."
     assert len(await stored_keys(api)) == 1
+
+
+@pytest.mark.parametrize("trouble", ["is_down", "fails_to_start"])
+async def test_what_cannot_begin_leaves_nothing(api, trouble):
+    """503, before the file is read where it is known by then: whoever sends it again sends another upload."""
+    form = {"data": {"upload_type": "zip_with_qr"}, "files": {"file": ("forms.zip", b"PK...")}}
+    setattr(api.engine, trouble, True)
+    assert refused(await api.http.post(UPLOAD_PATH, **form))[0] == 503
+    assert await stored_keys(api) == []
+
+
+async def test_a_batch_that_was_given_up_begins_under_its_key(api):
+    """The engine was away, and somebody looked meanwhile: the same request once more is no replay of nothing."""
+    form = {"data": {"upload_type": "zip_with_qr"}, "files": {"file": ("forms.zip", b"PK...")}}
+    headers = {"Idempotency-Key": "k"}
+    api.engine.fails_to_start = True
+    assert refused(await api.http.post(UPLOAD_PATH, **form, headers=headers))[0] == 503
+    [record] = await api.catalog.list_batches(BatchFilter(tenant_id=DEFAULT_TENANT_ID), 10)
+    await api.parts.batches.give_up(record)
+    api.engine.fails_to_start = False
+    other = form | {"data": form["data"] | {"notes": "Monday"}}
+    assert refused(await api.http.post(UPLOAD_PATH, **other, headers=headers))[0] == 422
+    response = await api.http.post(UPLOAD_PATH, **form, headers=headers)
+    assert (response.json()["batch_id"], list(api.engine.specs)) == (record.batch_id, [record.batch_id])
+    assert "Idempotency-Replayed" not in response.headers
+    assert (await api.http.get(f"/api/batches/{record.batch_id}/status")).json()["status"] == "processing"
+    assert await whole_of(api, record.batch_id) == b"PK..."
 
 
 async def test_one_request_has_limits_of_its_own():
