@@ -71,9 +71,7 @@ class SheetResultActivities:
         summary, counts = request.summary, request.summary.counts
         async with beating_plainly():
             began_at = await beginning_of(self._catalog, request.batch_id)
-            last = processing_event(
-                request.batch_id, counts.ended, counts.total, began_at, summary.retry_round, is_last=True
-            )
+            last = processing_event(request.batch_id, counts, began_at, summary.retry_round, is_last=True)
             await tell(self._progress, last)
             teller = await self._finishing(request, SheetStage.COLLECTING_RESULTS)
             await teller.start(f"Collecting results of {counts.total} sheets")
@@ -222,7 +220,7 @@ class SheetResultActivities:
             stage,
             retry_round=request.summary.retry_round,
             total=counts.total,
-            processed=counts.ended,
+            processed=counts.processed,
         )
 
 

@@ -271,7 +271,7 @@ def _state(snapshot: BatchSnapshot) -> SheetBatchState:
         status=status_of(progress.state),
         upload_type=str(record.spec.metadata.get("upload_type", "")),
         sheets_total=counts.total,
-        sheets_processed=counts.ended - counts.cancelled,
+        sheets_processed=counts.processed,
         sheets_failed=counts.failed,
         created_at=record.created_at,
         completed_at=progress.ended_at,
@@ -321,16 +321,16 @@ def _made_up(snapshot: BatchSnapshot) -> dict[str, Any]:
     return {
         "batch_id": record.batch_id,
         "stage": stage.value,
-        "message": f"Progress: {counts.ended}/{counts.total} tasks completed"
+        "message": f"Progress: {counts.processed}/{counts.total} tasks completed"
         if is_processing
         else f"Batch is {status}",
         "progress_percentage": 100.0
         if stage.is_last
-        else share_of(counts.ended, counts.total)
+        else share_of(counts.processed, counts.total)
         if is_processing
         else 0.0,
         "sheets_total": counts.total,
-        "sheets_processed": counts.ended,
+        "sheets_processed": counts.processed,
         "elapsed_seconds": max(0, int((now - record.created_at).total_seconds())),
         "timestamp": now.isoformat(),
     }
