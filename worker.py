@@ -393,6 +393,7 @@ def _activity_classes(
             ports.blobs,
             ports.parted,
             ports.catalog,
+            progress=ports.sheet_progress,
             lifetime=timedelta(hours=settings.limits.upload_lifetime_hours),
             finish=_finisher(client, ports, settings),
         ),

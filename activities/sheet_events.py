@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from ingather.domain.sheet_events import share_of
+from ingather.models.batch import Counts
 from ingather.models.errors import EventLogUnavailableError
 from ingather.models.sheets import SheetStage, StageEvent
 from ingather.ports.catalog import Catalog
@@ -88,17 +89,18 @@ async def stage_teller(
 
 
 def processing_event(
-    batch_id: str, ended: int, total: int, began_at: datetime, retry_round: int, *, is_last: bool = False
+    batch_id: str, counts: Counts, began_at: datetime, retry_round: int, *, is_last: bool = False
 ) -> StageEvent:
-    """How many sheets ended."""
+    """How many sheets were processed; those that were cancelled were not."""
+    processed, total = counts.processed, counts.total
     return StageEvent(
         batch_id=batch_id,
         stage=SheetStage.PROCESSING_SHEETS,
-        mark=f"{retry_round}/processing_sheets/{ended}{'/end' if is_last else ''}",
-        message=f"Progress: {ended}/{total} tasks completed",
-        progress_percentage=share_of(ended, total),
+        mark=f"{retry_round}/processing_sheets/{processed}{'/end' if is_last else ''}",
+        message=f"Progress: {processed}/{total} tasks completed",
+        progress_percentage=share_of(processed, total),
         sheets_total=total,
-        sheets_processed=ended,
+        sheets_processed=processed,
         retry_round=retry_round,
         began_at=began_at,
         at_most_every=0.0 if is_last else COUNTS_EVERY_SECONDS,
@@ -127,7 +129,7 @@ class SheetCounts:
             self._began_at.clear()
         self._told_at[batch_id] = now
         counts = await self.catalog.count_documents(batch_id)
-        event = processing_event(batch_id, counts.ended, counts.total, await self._beginning(batch_id), retry_round)
+        event = processing_event(batch_id, counts, await self._beginning(batch_id), retry_round)
         if not await tell(self.progress, event):
             self._told_at[batch_id] = time.monotonic() + AWAY_SECONDS
 

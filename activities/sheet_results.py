@@ -63,16 +63,15 @@ class SheetResultActivities:
     async def collect_sheets(self, request: FinishSheetsInput) -> FinishSheetsOutput:
         """Bring the catalog in line with how the sheets ended, and write all of them down as rows.
 
-        Of every sheet it keeps the coarse picture, some 400 bytes, and which earlier one it looks like: 8 MB of 20,000,
-        some more while they are compared. Rows, and what OCR read, are in memory for 500 sheets at a time.
+        Of the sheets that are compared it keeps the coarse picture, some 400 bytes, and which earlier one each looks
+        like: 8 MB of 20,000, some more while they are compared. Rows, and what OCR read, are in memory for 500 sheets at
+        a time.
         """
         assert request.closed is not None  # this step's own input
         summary, counts = request.summary, request.summary.counts
         async with beating_plainly():
             began_at = await beginning_of(self._catalog, request.batch_id)
-            last = processing_event(
-                request.batch_id, counts.ended, counts.total, began_at, summary.retry_round, is_last=True
-            )
+            last = processing_event(request.batch_id, counts, began_at, summary.retry_round, is_last=True)
             await tell(self._progress, last)
             teller = await self._finishing(request, SheetStage.COLLECTING_RESULTS)
             await teller.start(f"Collecting results of {counts.total} sheets")
@@ -221,7 +220,7 @@ class SheetResultActivities:
             stage,
             retry_round=request.summary.retry_round,
             total=counts.total,
-            processed=counts.ended,
+            processed=counts.processed,
         )
 
 

@@ -24,22 +24,14 @@ class UploadAssembly:
         self._uploads = uploads
 
     async def fold(self, upload: Upload, index: int) -> None:
-        """Make a part of the chunk and its neighbours, if they are all there and come out as one."""
+        """Make a part of a chunk that was counted and its neighbours, if they are all there and come out as one.
+
+        Of those that come at the same time, whichever was counted last does it, once for all.
+        """
         group = group_of(upload, index)
-        pieces = await self._uploads.list_pieces(upload.upload_id, group.start, len(group))
-        if not is_part(upload, group, pieces) or pieces[0].etag is not None:
-            return
-        try:
-            etag = await self._part(upload, part_number(upload, group), pieces)
-        except BlobNotFoundError:
-            # Another process may have done it, and removed what it was made of.
-            pieces = await self._uploads.list_pieces(upload.upload_id, group.start, len(group))
-            if not pieces or pieces[0].etag is not None:
-                return
-            raise
-        if await self._uploads.note_part(upload.upload_id, list(group), etag):
-            for piece in pieces:
-                await self._remove(piece.key)
+        pieces = await self._pieces(upload, group)
+        if pieces and max(pieces, key=lambda piece: piece.number or 0).index == index:
+            await self._fold(upload, group, pieces)
 
     async def assemble(self, upload: Upload) -> Upload:
         """Make one object of an upload that has everything; answers the upload with it.
@@ -71,19 +63,38 @@ class UploadAssembly:
                 await self._remove(key)
         await self._uploads.delete_upload(upload.upload_id)
 
+    async def _fold(self, upload: Upload, group: range, pieces: Sequence[UploadPiece]) -> None:
+        if not is_part(upload, group, pieces) or pieces[0].etag is not None:
+            return
+        try:
+            etag = await self._part(upload, part_number(upload, group), pieces)
+        except BlobNotFoundError:
+            # Another process may have done it, and removed what it was made of.
+            pieces = await self._pieces(upload, group)
+            if not pieces or pieces[0].etag is not None:
+                return
+            raise
+        if await self._uploads.note_part(upload.upload_id, list(group), etag):
+            for piece in pieces:
+                await self._remove(piece.key)
+
+    async def _pieces(self, upload: Upload, group: range) -> list[UploadPiece]:
+        return await self._uploads.list_pieces(upload.upload_id, group.start, len(group))
+
     async def _part(self, upload: Upload, number: int, pieces: Sequence[UploadPiece]) -> str:
         assert upload.multipart_id is not None
         where = (upload.key, upload.multipart_id, number)
         if len(pieces) == 1:
             return await self._parted.copy_part(*where, pieces[0].key or "")
-        return await self._parted.put_part(
-            *where, b"".join([await self._blobs.get(piece.key or "") for piece in pieces])
-        )
+        content = bytearray()
+        for piece in pieces:
+            content += await self._blobs.get(piece.key or "")
+        return await self._parted.put_part(*where, content)
 
     async def _assembled(self, upload: Upload) -> Upload:
         if upload.kind is UploadKind.CHUNKS:
             for group in groups(upload):
-                await self.fold(upload, group.start)
+                await self._fold(upload, group, await self._pieces(upload, group))
         pieces = await self._uploads.list_pieces(upload.upload_id)
         parts = _parts(upload, pieces)
         if parts:

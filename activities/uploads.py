@@ -11,8 +11,10 @@ from temporalio import activity
 
 from activities.failures import translate_errors
 from activities.heartbeats import beating_plainly
+from activities.sheet_events import tell
 from activities.upload_assembly import UploadAssembly
 from ingather.domain.keys import INCOMING
+from ingather.domain.sheet_end import lost_upload_event
 from ingather.models.batch import BatchRecord
 from ingather.models.errors import DependencyError, IngatherError
 from ingather.models.messages import CleanUploadsOutput
@@ -20,6 +22,7 @@ from ingather.models.upload import Upload, UploadKind, UploadState
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
 from ingather.ports.parted_objects import PartedObjects
+from ingather.ports.sheet_progress import SheetProgress
 
 LEFT_ALONE = timedelta(minutes=2)
 """So long whoever sent the last chunk of an upload has to begin its batch."""
@@ -37,16 +40,25 @@ class UploadActivities:
     """Cleans up.
 
     Args:
+        progress: hears of what was going to be a batch of sheets, and will not be.
         lifetime: how long an upload may take.
         finish: what the API does once an upload has all its chunks.
     """
 
     def __init__(
-        self, blobs: BlobStore, parted: PartedObjects, catalog: Catalog, *, lifetime: timedelta, finish: Finish
+        self,
+        blobs: BlobStore,
+        parted: PartedObjects,
+        catalog: Catalog,
+        *,
+        progress: SheetProgress,
+        lifetime: timedelta,
+        finish: Finish,
     ) -> None:
         self._blobs = blobs
         self._catalog = catalog
         self._assembly = UploadAssembly(blobs, parted, catalog.uploads)
+        self._progress = progress
         self._lifetime = lifetime
         self._finish = finish
 
@@ -81,6 +93,8 @@ class UploadActivities:
         now, removed = datetime.now(UTC), 0
         async for upload in _each(partial(self._catalog.uploads.list_expired, now, _PAGE)):
             if not await self._is_needed(upload, now):
+                if upload.batch_id is not None and upload.state is not UploadState.STARTED:
+                    await tell(self._progress, lost_upload_event(upload.batch_id, upload.created_at))
                 await self._assembly.discard(upload)
                 removed += 1
         return removed

@@ -6,19 +6,21 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from api.multipart import PartBegins, PartData, read_parts
+from api.multipart import PartBegins, PartData, PartEnds, read_parts
 from api.problems import field_problems, invalid, request_invalid
-from api.service.chunk_sink import ChunkSink
+from api.service.chunk_sink import Sink
 from ingather.models.errors import PayloadTooLargeError
 from ingather.models.sheets import TaskId, UploadType
 
 CHUNK = "chunk"
 FILES = frozenset({"file", "files"})
-MAX_FIELD_BYTES = 16 * 1024
+MAX_FIELD_BYTES = 64 * 1024
+"""Room for 10,000 characters of four bytes each."""
+MAX_FIELDS = 50
 
 _DESCRIBING = ("notes", "profile_id", "alignment_mode")
 
-OpenSink = Callable[[Mapping[str, str], str], Awaitable[ChunkSink | None]]
+OpenSink = Callable[[Mapping[str, str], str], Awaitable[Sink | None]]
 """Where the bytes of a part go, by the fields that came before it and the name it has; None to let them go."""
 
 
@@ -94,7 +96,7 @@ class SheetForm:
         self._names = names
         self._open_sink = open_sink
         self._values: dict[str, bytearray] = {}
-        self.sinks: list[tuple[str, ChunkSink]] = []
+        self.sinks: list[tuple[str, Sink]] = []
         """Where bytes went, with their file names, in their order."""
         self.content_count = 0
         """Parts that held bytes, those that were let go too."""
@@ -106,11 +108,14 @@ class SheetForm:
 
     async def read(self) -> None:
         part: PartBegins | None = None
-        sink: ChunkSink | None = None
+        sink: Sink | None = None
         async with contextlib.aclosing(read_parts(self._body, self._boundary)) as events:
             async for event in events:
                 if isinstance(event, PartBegins):
                     part, sink = event, await self._begin(event)
+                elif isinstance(event, PartEnds) and sink is not None and not sink.is_over:
+                    # Not at the form's end: the parts after it need the memory, and perhaps the turn, that it holds.
+                    await sink.end()
                 elif part is None or not isinstance(event, PartData):
                     continue
                 elif part.name not in self._names:
@@ -118,18 +123,21 @@ class SheetForm:
                 elif sink is not None:
                     await sink.write(event.content)
 
-    def keep(self) -> None:
+    def keep(self) -> list[Sink]:
         """What was stored is somebody else's concern from now on."""
-        self.sinks = []
+        stored, self.sinks = [sink for _, sink in self.sinks], []
+        return stored
 
     async def discard(self) -> None:
         """Remove what was stored. Never raises."""
         for _, sink in self.sinks:
             await sink.discard()
 
-    async def _begin(self, part: PartBegins) -> ChunkSink | None:
+    async def _begin(self, part: PartBegins) -> Sink | None:
         if part.name not in self._names:
             self._values[part.name] = bytearray()
+            if len(self._values) > MAX_FIELDS:
+                raise PayloadTooLargeError(f"The form has more than {MAX_FIELDS} fields.")
             return None
         self.content_count += 1
         sink = await self._open_sink(self.values, part.filename or "")
@@ -140,5 +148,5 @@ class SheetForm:
     def _take_field(self, name: str, content: bytes) -> None:
         value = self._values[name]
         value += content
-        if len(value) > MAX_FIELD_BYTES or len(self._values) > 50:
+        if len(value) > MAX_FIELD_BYTES:
             raise PayloadTooLargeError(f"A field of the form is larger than {MAX_FIELD_BYTES:,} bytes.")

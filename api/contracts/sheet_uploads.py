@@ -1,7 +1,7 @@
 """Contract C, scanned sheets: how they come in, in one request or in chunks."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 import structlog
@@ -20,11 +20,11 @@ from api.idempotency import check_key
 from api.multipart import boundary_of
 from api.problems import invalid
 from api.rates import Rate
-from api.service.chunk_sink import ChunkSink
+from api.service.chunk_sink import MeasuringSink, Sink
 from api.service.chunked_uploads import ChunkFacts
 from api.service.sheets import CONTRACT
 from ingather.domain.keys import upload_key
-from ingather.models.errors import PayloadTooLargeError, RequestError, UnsupportedMediaTypeError
+from ingather.models.errors import DependencyError, PayloadTooLargeError, RequestError, UnsupportedMediaTypeError
 from ingather.models.identity import batch_id_for
 from ingather.models.sheets import MAX_OBJECTS, SheetObject, SheetUpload
 from ingather.models.upload import Upload, UploadState
@@ -104,7 +104,7 @@ async def upload_chunk(
     uploads = parts.chunked_uploads
     tenant_id = caller.tenant_id if caller.is_narrowed else None
 
-    async def open_chunk(values: Mapping[str, str], _filename: str) -> ChunkSink | None:
+    async def open_chunk(values: Mapping[str, str], _filename: str) -> Sink | None:
         """Where all is said before the bytes, a chunk that cannot be taken, or is there already, is not stored."""
         if values.keys() >= {"chunk_index", "total_chunks", "filename", "upload_type"} and "upload_id" in values:
             facts = _facts(fields_of(ChunkFields, values))
@@ -158,50 +158,63 @@ async def upload_sheets(
     tenant_id, key = caller.tenant_id, check_key(idempotency_key)
     batch_id = batch_id_for(tenant_id, CONTRACT, key) if key else str(uuid_utils.uuid7())
     structlog.contextvars.bind_contextvars(batch_id=batch_id)
-    is_replay = key is not None and await _is_begun(parts, batch_id, tenant_id)
+    known = await parts.catalog.get_batch(batch_id, tenant_id) if key else None
+    is_replay = known is not None and await parts.submissions.is_begun(known)
     attempt, most = str(uuid_utils.uuid7()), parts.chunked_uploads.limits.max_chunk_bytes
-    keys: list[str] = []
+    files: list[Sink] = []
+    left = most
 
-    async def open_file(_values: Mapping[str, str], filename: str) -> ChunkSink | None:
-        if is_replay or not filename:
+    async def open_file(_values: Mapping[str, str], filename: str) -> Sink | None:
+        nonlocal left
+        if not filename:
             return None  # a browser sends an empty part where nobody chose a file
-        if len(keys) >= MAX_OBJECTS:
+        if len(files) >= MAX_OBJECTS:
             raise PayloadTooLargeError(f"An upload holds at most {MAX_OBJECTS:,} files.")
-        keys.append(upload_key(tenant_id, f"{batch_id}/{attempt}", f"file-{len(keys):05d}"))
-        return parts.chunked_uploads.sink_to(keys[-1], tenant_id)
+        if not files and not is_replay:
+            await parts.submissions.engine.check()  # before all of it is uploaded for nothing
+        left -= files[-1].size_bytes if files else 0
+        key = upload_key(tenant_id, f"{batch_id}/{attempt}", f"file-{len(files):05d}")
+        keeps = parts.chunked_uploads.sink_to
+        files.append(MeasuringSink(key, most=left) if is_replay else keeps(key, tenant_id, most=left))
+        return files[-1]
 
     async with _form_of(request, parts, FILES, open_file) as form:
+        fields: SheetFields = fields_of(SheetFields, form.values)
+        if not form.sinks:
+            raise invalid("#/file", "No file was uploaded; send one as file, or several as files.", "missing")
+        _check_size("Upload", [sink for _, sink in form.sinks], most)
+        upload = SheetUpload(
+            batch_id=batch_id,
+            tenant_id=tenant_id,
+            created_by=caller.user,
+            upload_type=fields.upload_type,
+            task_id=fields.task_id,
+            objects=tuple([await _stored(name, sink) for name, sink in form.sinks]),
+            metadata=fields.metadata,
+        )
+        if known is not None:
+            await parts.sheets.check_same(upload)
         if not is_replay:
-            fields: SheetFields = fields_of(SheetFields, form.values)
-            if not form.sinks:
-                raise invalid("#/file", "No file was uploaded; send one as file, or several as files.", "missing")
-            _check_size("Upload", [sink for _, sink in form.sinks], most)
-            upload = SheetUpload(
-                batch_id=batch_id,
-                tenant_id=tenant_id,
-                created_by=caller.user,
-                upload_type=fields.upload_type,
-                task_id=fields.task_id,
-                objects=tuple([await _stored(name, sink) for name, sink in form.sinks]),
-                metadata=fields.metadata,
-            )
-            form.keep()
-            await parts.sheets.submit(upload, caller.actor)
-            parts.metrics.submitted(len(upload.objects), sum(each.size_bytes for each in upload.objects))
+            await _submit(parts, caller, upload, form.keep())
     headers = {"Idempotency-Replayed": "true"} if is_replay else {}
     body = UploadReceived(batch_id=batch_id).model_dump_json()
     return Response(body, status_code=202, headers=headers, media_type="application/json")
 
 
-async def _is_begun(parts: ApiParts, batch_id: str, tenant_id: str) -> bool:
-    """Whether an earlier request with the same key came through. One that broke off is completed by this one."""
-    record = await parts.catalog.get_batch(batch_id, tenant_id)
-    if record is None or record.state.is_final:
-        return record is not None
-    return (await parts.submissions.engine.status(batch_id)).presence is not Presence.MISSING
+async def _submit(parts: ApiParts, caller: Caller, upload: SheetUpload, stored: list[Sink]) -> None:
+    """Begin the batch. What was stored is removed where it is certain that none has begun: a start may come late."""
+    try:
+        await parts.sheets.submit(upload, caller.actor)
+    except DependencyError:
+        with suppress(DependencyError):
+            if (await parts.submissions.engine.status(upload.batch_id)).presence is Presence.MISSING:
+                for sink in stored:
+                    await sink.discard()
+        raise
+    parts.metrics.submitted(len(upload.objects), sum(each.size_bytes for each in upload.objects))
 
 
-async def _stored(filename: str, sink: ChunkSink) -> SheetObject:
+async def _stored(filename: str, sink: Sink) -> SheetObject:
     blob = await sink.end()
     return SheetObject(key=blob.key, filename=filename, size_bytes=blob.size_bytes, sha256=blob.sha256)
 
@@ -252,7 +265,7 @@ async def _form_of(
                 raise
 
 
-def _check_size(what: str, sinks: list[ChunkSink], most: int) -> None:
+def _check_size(what: str, sinks: list[Sink], most: int) -> None:
     size = sum(sink.size_bytes for sink in sinks)
     if size > most:
         raise PayloadTooLargeError(

@@ -19,7 +19,7 @@ from api.contracts.errors import answering_with
 from api.contracts.sheet_errors import ErrorBody, answer, envelope
 from api.dependencies import ApiParts, CurrentCaller, Parts, TenantHeader
 from api.resources import BatchSnapshot
-from api.service.sheets import CONTRACT
+from api.service.sheets import CONTRACT, MAX_SHEETS
 from api.streams.event_streams import EventStreams
 from api.streams.frames import MEDIA_TYPE, comment, retry_frame
 from api.streams.sheet_feed import FeedEvent, SheetFeed
@@ -221,7 +221,7 @@ async def list_sheets(
     _tenant_id: TenantHeader = None,
     batch_id: BatchPath,
     group: Annotated[str | None, Query(description="Sheets of this group alone.", max_length=500)] = None,
-    after: Annotated[int, Query(ge=-1, description="Sheets behind this ordinal.")] = -1,
+    after: Annotated[int, Query(ge=-1, le=MAX_SHEETS, description="Sheets behind this ordinal.")] = -1,
     limit: Annotated[int, Query(ge=1, le=1_000, description="Rows on a page.")] = 100,
 ) -> SheetRowPage:
     """Rows of the catalog, in the order of the sheets."""
@@ -271,7 +271,7 @@ def _state(snapshot: BatchSnapshot) -> SheetBatchState:
         status=status_of(progress.state),
         upload_type=str(record.spec.metadata.get("upload_type", "")),
         sheets_total=counts.total,
-        sheets_processed=counts.ended - counts.cancelled,
+        sheets_processed=counts.processed,
         sheets_failed=counts.failed,
         created_at=record.created_at,
         completed_at=progress.ended_at,
@@ -321,16 +321,16 @@ def _made_up(snapshot: BatchSnapshot) -> dict[str, Any]:
     return {
         "batch_id": record.batch_id,
         "stage": stage.value,
-        "message": f"Progress: {counts.ended}/{counts.total} tasks completed"
+        "message": f"Progress: {counts.processed}/{counts.total} tasks completed"
         if is_processing
         else f"Batch is {status}",
         "progress_percentage": 100.0
         if stage.is_last
-        else share_of(counts.ended, counts.total)
+        else share_of(counts.processed, counts.total)
         if is_processing
         else 0.0,
         "sheets_total": counts.total,
-        "sheets_processed": counts.ended,
+        "sheets_processed": counts.processed,
         "elapsed_seconds": max(0, int((now - record.created_at).total_seconds())),
         "timestamp": now.isoformat(),
     }

@@ -342,6 +342,11 @@ class BatchService:
         await self._catalog.finish_batch(summary, [batch_ended(record.tenant_id, summary, now)])
 
 
+def never_began(record: BatchRecord) -> bool:
+    """Whether it was given up before its workflow was started: handed in again under its key, it begins."""
+    return record.state.is_final and record.problem is not None and record.problem.code == NOT_STARTED
+
+
 def _overlaid(record: BatchRecord, running: dict[str, BatchProgress] | None) -> BatchSnapshot:
     if record.state.is_final:
         return BatchSnapshot.from_record(record)

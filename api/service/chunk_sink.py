@@ -1,8 +1,9 @@
-"""One file or chunk on its way into an object of its own, counted and hashed as it passes."""
+"""One file or chunk on its way into an object of its own, counted and hashed as it passes; or counted and hashed alone."""
 
 import asyncio
 import contextlib
 import hashlib
+from typing import Protocol
 
 import structlog
 
@@ -14,6 +15,53 @@ from ingather.ports.blob_store import BlobStore
 from ingather.ports.parted_objects import PartedObjects
 
 log = structlog.get_logger(__name__)
+
+
+class Sink(Protocol):
+    """What a part's bytes go into."""
+
+    size_bytes: int
+    """Bytes that came, those over the limit included."""
+
+    @property
+    def is_over(self) -> bool:
+        """More came than fits, and none of it is kept."""
+        ...
+
+    async def write(self, content: bytes) -> None: ...
+
+    async def end(self) -> BlobRef:
+        """All of it is stored when this returns; again, the same. Not to be called for what is over the limit."""
+        ...
+
+    async def discard(self) -> None:
+        """Remove what was stored, whole or not. Never raises."""
+        ...
+
+
+class MeasuringSink:
+    """Counts and hashes, keeps nothing: for what is there already."""
+
+    def __init__(self, key: str, *, most: int) -> None:
+        self.size_bytes = 0
+        self._key = key
+        self._most = most
+        self._hash = hashlib.sha256()
+
+    @property
+    def is_over(self) -> bool:
+        return self.size_bytes > self._most
+
+    async def write(self, content: bytes) -> None:
+        self.size_bytes += len(content)
+        if not self.is_over:
+            self._hash.update(content)
+
+    async def end(self) -> BlobRef:
+        return BlobRef(key=self._key, size_bytes=self.size_bytes, sha256=self._hash.hexdigest())
+
+    async def discard(self) -> None:
+        return
 
 
 class ChunkSink:
@@ -28,7 +76,6 @@ class ChunkSink:
         self, blobs: BlobStore, parted: PartedObjects, owner: str, key: str, *, most: int, turns: SharedBudget
     ) -> None:
         self.size_bytes = 0
-        """Bytes that came, those over the limit included."""
         self._blobs = blobs
         self._parted = parted
         self._owner = owner
@@ -42,10 +89,10 @@ class ChunkSink:
         self._multipart_id: str | None = None
         self._sending: asyncio.Task[str] | None = None
         self._tags: list[str] = []
+        self._stored: BlobRef | None = None
 
     @property
     def is_over(self) -> bool:
-        """More came than fits, and none of it is kept."""
         return self.size_bytes > self._most
 
     async def write(self, content: bytes) -> None:
@@ -65,7 +112,8 @@ class ChunkSink:
                 await self._send()
 
     async def end(self) -> BlobRef:
-        """All of it is stored when this returns. Not to be called for what is over the limit."""
+        if self._stored is not None:
+            return self._stored
         if self._multipart_id is None:
             self._hash.update(self._held)
             await self._blobs.put(self._key, bytes(self._held))
@@ -78,10 +126,10 @@ class ChunkSink:
             self._multipart_id = None
         self._held = bytearray()
         await self._turn.aclose()
-        return BlobRef(key=self._key, size_bytes=self.size_bytes, sha256=self._hash.hexdigest())
+        self._stored = BlobRef(key=self._key, size_bytes=self.size_bytes, sha256=self._hash.hexdigest())
+        return self._stored
 
     async def discard(self) -> None:
-        """Remove what was stored, whole or not. Never raises."""
         try:
             await self._let_go()
             await self._blobs.delete(self._key)

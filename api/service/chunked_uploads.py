@@ -78,11 +78,11 @@ class ChunkedUploads:
 
     def sink(self, tenant_id: str) -> ChunkSink:
         """Where a chunk's bytes go, whatever number it has."""
-        return self.sink_to(incoming_key(tenant_id, str(uuid_utils.uuid7())), tenant_id)
+        key = incoming_key(tenant_id, str(uuid_utils.uuid7()))
+        return self.sink_to(key, tenant_id, most=self.limits.max_chunk_bytes)
 
-    def sink_to(self, key: str, tenant_id: str) -> ChunkSink:
-        """The same for a file that has its place."""
-        most = self.limits.max_chunk_bytes
+    def sink_to(self, key: str, tenant_id: str, *, most: int) -> ChunkSink:
+        """The same for a file that has its place, and of which so many bytes are kept."""
         return ChunkSink(self.blobs, self.parted, tenant_id, key, most=most, turns=self.turns)
 
     async def check(self, chunk: ChunkFacts, tenant_id: str | None) -> Upload | None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import structlog
 
 from api.engine import BatchEngine
+from api.service.batches import never_began
 from api.service.listeners import Listeners
 from api.service.tenants import TenantBook
 from ingather.domain.audit import batch_submitted
@@ -41,7 +42,7 @@ class SheetService:
         """Start the batch of an upload; it is durable and on its way when this returns.
 
         Idempotent by batch id: the same upload again answers with the batch as the catalog has it, and starts its
-        workflow where an earlier attempt got no further. The objects must be stored by now, and are the batch's from
+        workflow where an earlier attempt got no further, also one that was given up since. The objects must be stored by now, and are the batch's from
         here on: it removes them when it has no more use for them.
 
         Raises:
@@ -88,6 +89,10 @@ class SheetService:
         there, is_new = await self.catalog.add_batch(record, part, [submitted])
         if there.tenant_id != upload.tenant_id or there.spec.contract != CONTRACT:
             raise IdempotencyKeyReusedError("This batch id stands for another batch.")
+        if never_began(there):
+            await self.catalog.set_batch_state(there.batch_id, record.state, record.counts.total)
+            again = {"state": record.state, "counts": record.counts, "problem": None, "ended_at": None}
+            there = there.model_copy(update=again)
         if not there.state.is_final:
             await self.engine.start(there.spec, there.created_at)
             if not there.spec.is_heard:
@@ -95,10 +100,25 @@ class SheetService:
         log.info("batch.accepted", batch_id=upload.batch_id, file_count=len(upload.objects), was_replayed=not is_new)
         return there
 
+    async def check_same(self, upload: SheetUpload) -> None:
+        """Whether an upload is the one that its batch was made of, wherever it lies.
+
+        Raises ``IdempotencyKeyReusedError`` where it is another one.
+        """
+        key = submission_part_key(upload.tenant_id, upload.batch_id, upload.batch_id)
+        known = SheetUpload.model_validate_json(await self.blobs.get(key))
+        if _payload(known) != _payload(upload):
+            raise IdempotencyKeyReusedError("This Idempotency-Key stands for a batch made of another payload.")
+
     async def stored(self, key: str) -> tuple[AsyncIterator[bytes], int] | None:
         """An object as a stream, with its size; None where there is none."""
         stat = await self.blobs.stat(key)
         return None if stat is None else (self.blobs.stream(key), stat.size_bytes)
+
+
+def _payload(upload: SheetUpload) -> tuple[object, ...]:
+    files = [(each.filename, each.size_bytes, each.sha256) for each in upload.objects]
+    return upload.upload_type, upload.task_id, upload.metadata, files
 
 
 def _metadata(upload: SheetUpload) -> dict[str, object]:

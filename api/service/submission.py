@@ -20,7 +20,7 @@ from api.idempotency import check_key
 from api.preview import ARCHIVE, PreviewIntake, PreviewLines, SubmissionPreview
 from api.reception import Feed, Reception, SubmissionSpec, Tally
 from api.resources import BatchSnapshot
-from api.service.batches import NOT_STARTED, BatchService
+from api.service.batches import BatchService, never_began
 from api.service.metadata_rules import RulesOf, no_rules
 from api.service.receiving import Receiving
 from api.service.tenants import TenantBook
@@ -148,7 +148,7 @@ class SubmissionService:
             there, is_new = await self.catalog.add_batch(received.record, received.part, [submitted])
             if there.request_fingerprint != received.record.request_fingerprint:
                 raise IdempotencyKeyReusedError("This Idempotency-Key stands for a batch made of another payload.")
-        is_replay = not is_new and (claim.is_begun or await self._is_begun(there))
+        is_replay = not is_new and (claim.is_begun or await self.is_begun(there))
         if is_replay:
             await reception.discard()
         else:
@@ -252,12 +252,13 @@ class SubmissionService:
             return _Claim(tenant_id, contract, str(uuid_utils.uuid7()), created_by)
         batch_id = batch_id_for(tenant_id, contract, key)
         existing = await self.catalog.get_batch(batch_id, tenant_id)
-        is_begun = existing is not None and await self._is_begun(existing)
+        is_begun = existing is not None and await self.is_begun(existing)
         return _Claim(tenant_id, contract, batch_id, created_by, existing, is_begun)
 
-    async def _is_begun(self, record: BatchRecord) -> bool:
+    async def is_begun(self, record: BatchRecord) -> bool:
+        """Whether an earlier request came through. One that broke off is completed by the next under its key."""
         if record.state.is_final:
-            return record.problem is None or record.problem.code != NOT_STARTED
+            return not never_began(record)
         return (await self.engine.status(record.batch_id)).presence is not Presence.MISSING
 
     def _batch_spec(

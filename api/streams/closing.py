@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from api.engine import BatchEngine, Presence
 from api.resources import BatchSnapshot
@@ -11,10 +11,7 @@ from ingather.ports.catalog import Catalog
 from ingather.ports.event_log import StreamKey
 
 Settle = Callable[[StreamKey], Awaitable[object]]
-"""Lets the service write the last word on a batch whose workflow was ended from outside."""
-
-SUBMISSION_GRACE = timedelta(seconds=60)
-"""A batch is in the catalog a moment before its workflow starts."""
+"""Lets the service write the last word on a batch whose workflow was ended from outside, or will not begin any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +31,13 @@ async def final_progress(key: StreamKey, catalog: Catalog, engine: BatchEngine, 
     if record is not None and record.state.is_final:
         return Ending(BatchSnapshot.from_record(record).progress, record.created_at)
     status = await engine.status(key.batch_id)
-    if status.presence is Presence.OPEN:
-        return None
-    if record is None:
-        return None
-    if status.presence is Presence.MISSING and datetime.now(UTC) - record.created_at < SUBMISSION_GRACE:
+    if status.presence is Presence.OPEN or record is None:
         return None
     await settle(key)
     # It may also have closed properly between the two looks.
     record = await catalog.get_batch(key.batch_id, key.tenant_id) or record
+    if status.presence is Presence.MISSING and not record.state.is_final:
+        return None  # it is in the catalog before its workflow starts, an upload's batch perhaps for minutes
     known = BatchSnapshot.from_record(record).progress
     if not record.state.is_final:
         known = _cut_short(status.progress or known, status.closed_at)

@@ -36,7 +36,7 @@ def end_event(summary: BatchSummary, began_at: datetime) -> StageEvent:
         message=why or _success(counts),
         progress_percentage=100.0,
         sheets_total=counts.total,
-        sheets_processed=counts.ended - counts.cancelled,
+        sheets_processed=counts.processed,
         error_details=why,
         facts={"sheets_failed": counts.failed, "version": summary.version},
         retry_round=summary.retry_round,

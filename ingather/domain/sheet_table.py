@@ -31,6 +31,8 @@ COLUMNS: Final = (
     "text",
     "file_id",
 )
+MOST_COMPARED: Final = 50_000
+"""Pages of one batch that are compared, the first ones: some minutes' work, and twice as many would be four times that."""
 _FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
 _EVERY: Final = 8
 """Of so many places one is compared first."""
@@ -100,9 +102,14 @@ class Pictures:
 
     Pages look the same whose every place is as dark, give or take the scanner's noise: a page stored twice, or packed
     more. A form that is filled in otherwise looks otherwise. Blank pages, whose picture is empty, look like no other.
+
+    Args:
+        pictures: the first sheets', in their order.
+        most: how many are compared; later ones are let go.
     """
 
-    def __init__(self, pictures: Iterable[str] = ()) -> None:
+    def __init__(self, pictures: Iterable[str] = (), *, most: int = MOST_COMPARED) -> None:
+        self._most = most
         self._ordinals = array("q")
         self._cells = bytearray()
         for ordinal, picture in enumerate(pictures):
@@ -110,14 +117,14 @@ class Pictures:
 
     def add(self, ordinal: int, picture: str) -> None:
         """The next sheet's, in base64; ordinals grow."""
-        if picture:
+        if picture and len(self._ordinals) < self._most:
             self._ordinals.append(ordinal)
             self._cells += base64.b64decode(picture)
 
     def earlier(self) -> dict[int, int]:
         """For each sheet that looks like an earlier one the first such, by their ordinals.
 
-        Takes half a minute for 20,000, and a hundred times as long for ten times as many; call it in a thread.
+        Takes half a minute for 20,000; call it in a thread.
         """
         if not self._ordinals:
             return {}

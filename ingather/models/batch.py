@@ -76,7 +76,12 @@ class Counts(BaseModel):
 
     @property
     def ended(self) -> int:
-        return self.done + self.failed + self.skipped + self.cancelled
+        return self.processed + self.cancelled
+
+    @property
+    def processed(self) -> int:
+        """Ended by themselves."""
+        return self.done + self.failed + self.skipped
 
 
 class ProcessingOptions(BaseModel):

@@ -74,6 +74,8 @@ class ScriptedBatch:
         """No worker answers."""
         self.count = 0
         """Queries so far."""
+        self.settle_count = 0
+        """How often the service was asked for a last word; it has none."""
         self.created_at = datetime.now(UTC)
         self.beats: dict[int, DocumentHeartbeat] = {}
 
@@ -272,7 +274,7 @@ class ScriptedBatch:
         )
 
     async def _settle(self, _key: StreamKey) -> None:
-        return None
+        self.settle_count += 1
 
     def _document(self, ordinal: int) -> DocumentRecord:
         status = self.statuses[ordinal]

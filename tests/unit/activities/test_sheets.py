@@ -319,6 +319,22 @@ async def test_results_are_written_in_parts_however_many_sheets_there_are():
     assert room.blobs.most_lines == 500
 
 
+async def test_sheets_that_were_cancelled_are_not_told_as_processed(room):
+    """Neither at the end nor in the stages before it: nobody sees the count go back."""
+    await room.hand_in(("scan.zip", zip_of({"1.png": page(1), "2.png": page(2)})), upload_type=WITHOUT)
+    await room.make_manifest()
+    await room.process(0)
+    second = (await room.rows())[1]
+    await room.catalog.save_outcome(second.model_copy(update={"status": DocumentStatus.CANCELLED}))
+    await room.finish()
+
+    told = [event for event in await room.told() if event["stage"] not in {"extracting", "organizing_qr"}]
+    assert {event["message"] for event in told if event["stage"] == "processing_sheets"} == {
+        "Progress: 1/2 tasks completed"
+    }
+    assert {event["sheets_processed"] for event in told} == {1}
+
+
 async def test_files_that_are_no_sheets_are_passed_over_with_a_reason(room):
     """They are counted in the stage's last event, and listed."""
     await room.hand_in(("scan.zip", zip_of(UPLOAD)))

@@ -1,5 +1,6 @@
 """The cleaning of uploads: what it finishes, what it removes, what it leaves alone."""
 
+import json
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -31,7 +32,10 @@ async def api():
 async def clean(api, finish=None) -> CleanUploadsOutput:
     uploads = api.parts.chunked_uploads
     finish = finish or uploads.finish
-    activities = UploadActivities(api.blobs, uploads.parted, api.catalog, lifetime=LIFETIME, finish=finish)
+    progress = api.parts.sheet_progress
+    activities = UploadActivities(
+        api.blobs, uploads.parted, api.catalog, progress=progress, lifetime=LIFETIME, finish=finish
+    )
     return await ActivityEnvironment().run(activities.clean_uploads)
 
 
@@ -46,6 +50,11 @@ async def unbegun(api) -> ChunkClient:
     api.engine.fails_to_start = True
     assert (await client.send(1)).status_code == 503
     return client
+
+
+async def last_stage(api, batch_id: str) -> str:
+    """Of the latest event that was told of a batch of sheets."""
+    return json.loads((await api.parts.sheet_progress.latest(batch_id)).body)["stage"]
 
 
 async def kept(api) -> list[str]:
@@ -111,25 +120,28 @@ async def test_while_the_engine_is_away_nothing_is_given_up(api):
 
 
 async def test_what_is_not_finished_in_time_is_removed(api):
-    """Chunks, parts and all that is known of it; what is still in time stays."""
+    """Chunks, parts and all that is known of it, and whoever listens is told; what is still in time stays."""
     late, in_time = (ChunkClient(api.http, [bytes(size)] * 3) for size in (9 * 1024 * 1024, 5))
     for index in (0, 2):
         await late.taken(index)
         await in_time.taken(index)
+    before = [await api.catalog.uploads.get_upload(client.upload_id) for client in (late, in_time)]
     await change(api, late.upload_id, expires_at=PAST)
     assert await clean(api) == CleanUploadsOutput(removed=1)
     assert await api.catalog.uploads.get_upload(late.upload_id) is None
+    assert [await last_stage(api, each.batch_id) for each in before] == ["failed", "uploading"]
     assert len(await kept(api)) == 2
     assert api.parts.chunked_uploads.parted.open_count == 1
 
 
 async def test_a_batchs_file_is_the_batchs(api):
-    """Of an upload that has begun one, the record goes and the file stays."""
+    """Of an upload that has begun one, the record goes and the file stays; nobody is told of an end."""
     client = ChunkClient(api.http, [b"one"])
-    await client.taken(0)
+    batch_id = (await client.taken(0))["batch_id"]
     await change(api, client.upload_id, expires_at=PAST)
     assert await clean(api) == CleanUploadsOutput(removed=1)
     assert len(await kept(api)) == 1
+    assert await last_stage(api, batch_id) == "uploading"
 
 
 async def test_a_file_over_tus_stays_as_long_as_a_batch_needs_it(api):

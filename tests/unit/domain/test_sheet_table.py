@@ -95,3 +95,10 @@ def test_the_first_of_many_alike_is_found_however_many_there_are():
     others = [picture(1, darker_at=place, by=3 + times) for times in range(6) for place in range(384)]
     pictures = [*others, picture(1, darker_at=0, by=20), picture(1, darker_at=0, by=20)]
     assert Pictures(pictures).earlier()[len(others) + 1] == len(others)
+
+
+def test_no_more_are_compared_than_a_batch_can_wait_for():
+    """The work grows with their square: the first so many, blank ones not counted, and none of the later ones."""
+    pictures = [picture(1), "", picture(2), picture(2), picture(1)]
+    assert Pictures(pictures, most=3).earlier() == {3: 2}
+    assert Pictures(pictures, most=4).earlier() == {3: 2, 4: 0}

@@ -113,7 +113,9 @@ def activity_classes():
         places=PlaceActivities(None, None),
         webhooks=WebhookActivities(None, None, None, None),
         texts=TextActivities(None, None, None, None),
-        uploads=UploadActivities(None, None, InMemoryCatalog(), lifetime=timedelta(hours=24), finish=None),
+        uploads=UploadActivities(
+            None, None, InMemoryCatalog(), progress=None, lifetime=timedelta(hours=24), finish=None
+        ),
         sheet_intake=SheetIntakeActivities(None, None, None, archives=None, limits=None, progress=None),
         sheets=SheetActivities(None, None, None, None, progress=None),
         sheet_results=SheetResultActivities(None, None, None, progress=None),

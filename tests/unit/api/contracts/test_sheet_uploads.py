@@ -9,11 +9,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from api.contracts.sheet_form import MAX_FIELDS
+from api.uploads import LARGE_FILES_OF_A_TENANT
 from ingather.models.errors import EngineUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.sheets import SheetUpload
 from ingather.models.upload import UploadPiece, UploadState
 from ingather.models.webhook import Webhook
+from ingather.ports.catalog import BatchFilter
 from ingather.settings import Limits, Settings
 from tests.support.api import api_in_process
 from tests.support.chunks import CHUNK_PATH, UPLOAD_PATH, ChunkClient
@@ -117,12 +120,13 @@ async def test_an_answer_says_what_the_contract_says(api):
 
 
 async def test_what_is_said_of_a_batch_is_kept_with_it(api):
-    """Type, task and notes of the first chunk are the batch's."""
-    fields = {"upload_type": "zip_no_qr", "task_id": "00001234", "notes": "Höfe", "profile_id": "p1"}
+    """Type, task and notes of the first chunk are the batch's, as long as they may be in any script."""
+    notes = "家" * 10_000
+    fields = {"upload_type": "zip_no_qr", "task_id": "00001234", "notes": notes, "profile_id": "p1"}
     client = ChunkClient(api.http, [b"x"], fields=fields | {"alignment_mode": ""})
     upload = await submitted(api, (await client.taken(0))["batch_id"])
     assert (upload.upload_type, upload.task_id) == ("zip_no_qr", "00001234")
-    assert upload.metadata == {"notes": "Höfe", "profile_id": "p1"}
+    assert upload.metadata == {"notes": notes, "profile_id": "p1"}
 
 
 async def test_each_chunk_is_told_once(api):
@@ -366,7 +370,7 @@ async def test_another_tenants_upload_is_not_there(api):
 
 
 async def test_a_form_that_is_none_is_refused(api):
-    """No chunk, two chunks, no form at all, a body that breaks off."""
+    """No chunk, two chunks, no form at all, a body that breaks off, one of empty fields alone."""
     fields = {"chunk_index": "0", "total_chunks": "1", "filename": "a.zip", "upload_type": "zip_with_qr"}
     assert refused(await api.http.post(CHUNK_PATH, files=[(n, (None, v)) for n, v in fields.items()]))[0] == 422
     twice = [("chunk", ("blob", b"a"))] * 2
@@ -375,6 +379,8 @@ async def test_a_form_that_is_none_is_refused(api):
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     broken = b'--b\r\nContent-Disposition: form-data; name="chunk"; filename="x"\r\n\r\n' + bytes(2 * MIB)
     assert refused(await api.http.post(CHUNK_PATH, content=broken, headers=headers))[0] == 400
+    many = b"".join(b'--b\r\nContent-Disposition: form-data; name="%d"\r\n\r\n\r\n' % n for n in range(MAX_FIELDS + 1))
+    assert refused(await api.http.post(CHUNK_PATH, content=many + b"--b--\r\n", headers=headers))[0] == 413
     assert await stored_keys(api) == []
 
 
@@ -401,6 +407,17 @@ async def test_images_in_one_request_are_a_batch(api):
     assert [await api.blobs.get(stored.key) for stored in upload.objects] == [bytes([n]) * 3 for n in range(3)]
 
 
+async def test_each_image_of_a_request_is_stored_before_the_next_is_read(api):
+    """More large ones than a tenant has turns for are taken one after the other; none waits for one of its own form."""
+    count = LARGE_FILES_OF_A_TENANT + 2
+    images = [("files", (f"sheet-{number}.png", bytes([number]) * (MIB + 1))) for number in range(count)]
+    data = {"upload_type": "images", "task_id": "12345678"}
+    response = await api.http.post(UPLOAD_PATH, data=data, files=images)
+    upload = await submitted(api, response.json()["batch_id"])
+    assert [await api.blobs.get(stored.key, size=1) for stored in upload.objects] == [bytes([n]) for n in range(count)]
+    assert {stored.size_bytes for stored in upload.objects} == {MIB + 1}
+
+
 async def test_the_same_key_is_the_same_batch(api):
     """A repeat is answered with it, and keeps nothing."""
     form = {"data": {"upload_type": "zip_with_qr"}, "files": {"file": ("forms.zip", b"PK...")}}
@@ -410,6 +427,50 @@ async def test_the_same_key_is_the_same_batch(api):
     assert first.json() == again.json()
     assert again.headers["Idempotency-Replayed"] == "true"
     assert len(await stored_keys(api)) == 1
+
+
+@pytest.mark.parametrize("other", ["content", "name", "notes", "nothing"])
+async def test_a_key_does_not_hide_another_upload(api, other):
+    """422, so that nobody takes it for handed in; nothing of it stays, and the batch is as it was."""
+    form = {"data": {"upload_type": "zip_with_qr"}, "files": {"file": ("forms.zip", b"PK...")}}
+    headers = {"Idempotency-Key": "k"}
+    first = await api.http.post(UPLOAD_PATH, **form, headers=headers)
+    changed = {
+        "content": form | {"files": {"file": ("forms.zip", b"PK,,,")}},
+        "name": form | {"files": {"file": ("other.zip", b"PK...")}},
+        "notes": form | {"data": form["data"] | {"notes": "Monday"}},
+        "nothing": form | {"files": {"other": ("forms.zip", b"")}},
+    }
+    assert refused(await api.http.post(UPLOAD_PATH, **changed[other], headers=headers))[0] == 422
+    assert await whole_of(api, first.json()["batch_id"]) == b"PK..."
+    assert len(await stored_keys(api)) == 1
+
+
+@pytest.mark.parametrize("trouble", ["is_down", "fails_to_start"])
+async def test_what_cannot_begin_leaves_nothing(api, trouble):
+    """503, before the file is read where it is known by then: whoever sends it again sends another upload."""
+    form = {"data": {"upload_type": "zip_with_qr"}, "files": {"file": ("forms.zip", b"PK...")}}
+    setattr(api.engine, trouble, True)
+    assert refused(await api.http.post(UPLOAD_PATH, **form))[0] == 503
+    assert await stored_keys(api) == []
+
+
+async def test_a_batch_that_was_given_up_begins_under_its_key(api):
+    """The engine was away, and somebody looked meanwhile: the same request once more is no replay of nothing."""
+    form = {"data": {"upload_type": "zip_with_qr"}, "files": {"file": ("forms.zip", b"PK...")}}
+    headers = {"Idempotency-Key": "k"}
+    api.engine.fails_to_start = True
+    assert refused(await api.http.post(UPLOAD_PATH, **form, headers=headers))[0] == 503
+    [record] = await api.catalog.list_batches(BatchFilter(tenant_id=DEFAULT_TENANT_ID), 10)
+    await api.parts.batches.give_up(record)
+    api.engine.fails_to_start = False
+    other = form | {"data": form["data"] | {"notes": "Monday"}}
+    assert refused(await api.http.post(UPLOAD_PATH, **other, headers=headers))[0] == 422
+    response = await api.http.post(UPLOAD_PATH, **form, headers=headers)
+    assert (response.json()["batch_id"], list(api.engine.specs)) == (record.batch_id, [record.batch_id])
+    assert "Idempotency-Replayed" not in response.headers
+    assert (await api.http.get(f"/api/batches/{record.batch_id}/status")).json()["status"] == "processing"
+    assert await whole_of(api, record.batch_id) == b"PK..."
 
 
 async def test_one_request_has_limits_of_its_own():

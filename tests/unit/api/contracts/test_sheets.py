@@ -235,9 +235,10 @@ async def test_what_no_route_answers_is_said_in_the_contracts_words(api):
 
 
 async def test_a_question_that_does_not_fit_says_where(api, batch_id):
-    """In the contract's shape, as the uploads do."""
-    response = await get(api, batch_id, "sheets", limit=0)
-    body = response.json()
-    assert (response.status_code, set(body)) == (422, {"detail", "message"})
-    assert "limit" in body["detail"]
-    assert body["detail"] == body["message"]
+    """In the contract's shape, as the uploads do; a number that no sheet has is not left to the database."""
+    for name, value in (("limit", 0), ("after", 1 << 40)):
+        response = await get(api, batch_id, "sheets", **{name: value})
+        body = response.json()
+        assert (response.status_code, set(body)) == (422, {"detail", "message"})
+        assert name in body["detail"]
+        assert body["detail"] == body["message"]

@@ -9,7 +9,7 @@ import pytest
 
 from api.streams.sheet_feed import SheetFeed, summary_of
 from ingather.adapters.memory.sheet_progress import InMemorySheetProgress
-from ingather.domain.sheet_end import end_event
+from ingather.domain.sheet_end import end_event, lost_upload_event
 from ingather.models.batch import BatchState
 from tests.support.catalog_records import batch_record, chunked
 from tests.support.sheet_events import stage_event
@@ -243,14 +243,17 @@ async def test_who_comes_before_the_batch_has_begun_misses_nothing(batch):
     await has(seen, "uploading", "uploading", "extracting", "completed", None)
 
 
-async def test_an_upload_that_is_never_finished_ends_its_streams(batch):
-    """It was removed when its time was over: one failure, with what to do, as old as the upload."""
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_an_upload_that_is_never_finished_ends_its_streams(batch, is_told):
+    """It was removed when its time was over, whether or not that could be told: one failure, as old as the upload."""
     batch.arrives(created_at=datetime.now(UTC) - timedelta(hours=24))
     await batch.tell("uploading")
     seen, ends = batch.watch(), asyncio.create_task(batch.last())
     await has(seen, "uploading")
     await until(lambda: batch.looks, 20)
     batch.is_gone = True
+    if is_told:
+        await batch.progress.tell(lost_upload_event(batch.id, batch.upload.created_at))
     await has(seen, "uploading", "failed", None)
     end = await ends
     assert "restart upload" in end["error_details"]
