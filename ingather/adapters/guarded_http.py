@@ -52,13 +52,19 @@ def check_url(url: str, *, allow_private: bool = False) -> httpx.URL:
     return parsed
 
 
-def guarded_client(*, allow_private: bool = False, timeout: httpx.Timeout | None = None) -> httpx.AsyncClient:
+def guarded_client(
+    *,
+    allow_private: bool = False,
+    timeout: httpx.Timeout | None = None,
+    max_connections: int | None = MAX_CONNECTIONS,
+) -> httpx.AsyncClient:
     """A client that connects to public addresses only, or to any with ``allow_private``.
 
-    A request raises ``AddressRefusedError`` where it would leave the public Internet, and httpx's own errors.
+    A request raises ``AddressRefusedError`` where it would leave the public Internet, and httpx's own errors. Beyond
+    ``max_connections`` it waits for one that another request has done with; with None it never does.
     """
     return httpx.AsyncClient(
-        transport=GuardedTransport(allow_private=allow_private),
+        transport=GuardedTransport(allow_private=allow_private, max_connections=max_connections),
         timeout=timeout or httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
         follow_redirects=False,
         trust_env=False,
@@ -68,11 +74,11 @@ def guarded_client(*, allow_private: bool = False, timeout: httpx.Timeout | None
 class GuardedTransport(httpx.AsyncBaseTransport):
     """Connections of a client that may go anywhere public."""
 
-    def __init__(self, *, allow_private: bool = False) -> None:
+    def __init__(self, *, allow_private: bool = False, max_connections: int | None = MAX_CONNECTIONS) -> None:
         self._allow_private = allow_private
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(),
-            max_connections=MAX_CONNECTIONS,
+            max_connections=max_connections,
             keepalive_expiry=30.0,
             network_backend=_CheckingBackend(allow_private=allow_private),
         )

@@ -1,10 +1,12 @@
 """Events on their way to endpoints: who hears of what, how it is signed, and what an answer means."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ingather.adapters.webhook_http import HttpWebhookSender
 from ingather.domain.webhooks import new_secret
 from ingather.models.audit import AuditType
 from ingather.models.batch import BatchProblem, BatchState
@@ -12,7 +14,7 @@ from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import AttemptDeliveryOutput, DeliveryInput
 from ingather.models.webhook import DeliveryStatus, DisabledReason, WebhookEventType
 from ingather.ports.audit import AuditFilter
-from tests.support.http_stand_in import Told
+from tests.support.http_stand_in import Told, http_stand_in
 from tests.support.webhooks import BATCH, Post, news, receiver
 
 SUCCEEDED = AttemptDeliveryOutput(status=DeliveryStatus.SUCCEEDED)
@@ -230,6 +232,21 @@ async def test_one_that_is_sent_again_needs_nobody_to_note_it(post):
         assert await post.attempt(again) == SUCCEEDED
         assert len({event["id"] for event in hook.received}) == 1
     assert [each.redelivery_of for each in await post.log_of(webhook)] == [delivery.delivery_id, None]
+
+
+async def test_receivers_that_hang_keep_no_other_waiting():
+    """However many: each request has a connection of its own, and all of its time."""
+    together, sender = asyncio.Barrier(60), HttpWebhookSender(allow_private=True)
+
+    async def answer(_asked):
+        await together.wait()
+        return Told(204)
+
+    async with http_stand_in(answer) as server:
+        sending = (sender.send(server.url, "evt_1", b"{}", [new_secret()]) for _ in range(together.parties))
+        results = await asyncio.gather(*sending)
+    await sender.close()
+    assert {each.status_code for each in results} == {204}
 
 
 async def test_private_addresses_are_not_sent_to():
