@@ -165,6 +165,30 @@ async def test_410_switches_an_endpoint_off(post):
     assert (event.actor, event.resource_id) == ("system", webhook.webhook_id)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"description": "ops"}, DisabledReason.GONE),
+        ({"url": "https://hooks.example.org/new"}, None),
+        ({"disabled_reason": DisabledReason.REQUESTED}, DisabledReason.REQUESTED),
+    ],
+    ids=["described", "moved", "switched off"],
+)
+async def test_410_counts_whatever_is_changed_meanwhile(post, change, reason):
+    """But for another address, which did not say so; and whoever switched it off did that first."""
+
+    async def answer(_asked):
+        assert await post.catalog.webhooks.replace_webhook(webhook, webhook.model_copy(update=change))
+        return Told(410)
+
+    async with http_stand_in(answer) as server:
+        webhook = await post.register(server.url)
+        [delivery] = await post.tell(news())
+        await post.attempt(delivery)
+    after = await post.catalog.webhooks.get_webhook(DEFAULT_TENANT_ID, webhook.webhook_id)
+    assert after.disabled_reason is reason
+
+
 async def test_an_attempt_that_is_on_record_is_not_made_again(post):
     """A worker that dies after writing it down leaves nothing to do."""
     secret = new_secret()
