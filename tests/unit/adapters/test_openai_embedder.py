@@ -151,14 +151,14 @@ async def test_a_service_that_stays_busy_is_unavailable(embedder, service):
 
 @pytest.mark.parametrize("as_date", [False, True])
 async def test_retry_after_is_obeyed(embedder, service, as_date):
-    """The next attempt waits as long as the service asks, in seconds or until a date."""
+    """The next attempt waits at least as long as the service asks, in seconds or until a date."""
     value = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if as_date else "1"
     service.script = [(429, {"Retry-After": value}, {})]
     started = asyncio.get_running_loop().time()
 
     await embedder.embed_remote(["a"])
 
-    assert 0.9 <= asyncio.get_running_loop().time() - started < 4
+    assert asyncio.get_running_loop().time() - started >= 0.9
 
 
 @pytest.mark.parametrize("value", ["nonsense", "nan", "-5", "Wed, 99 Foo"])
