@@ -242,11 +242,18 @@ def redelivery(origin: WebhookDelivery, delivery_id: str, at: datetime) -> Webho
 
 
 async def disable_gone(webhooks: Webhooks, webhook: Webhook, now: datetime) -> None:
-    """Its receiver wants no more; nothing is sent until somebody switches it on again."""
-    after = webhook.model_copy(update={"disabled_reason": DisabledReason.GONE})
-    event = account_event(AuditType.WEBHOOK_DISABLED, webhook, SYSTEM, now, reason=DisabledReason.GONE.value)
-    if await webhooks.replace_webhook(webhook, after, [event]):
-        log.warning("webhook.disabled", webhook_id=webhook.webhook_id, reason=DisabledReason.GONE.value)
+    """Its receiver wants no more; nothing is sent until somebody switches it on again.
+
+    What was changed while it was asked does not undo that, unless its address was.
+    """
+    there: Webhook | None = webhook
+    while there is not None and there.is_enabled and there.url == webhook.url:
+        after = there.model_copy(update={"disabled_reason": DisabledReason.GONE})
+        event = account_event(AuditType.WEBHOOK_DISABLED, there, SYSTEM, now, reason=DisabledReason.GONE.value)
+        if await webhooks.replace_webhook(there, after, [event]):
+            log.warning("webhook.disabled", webhook_id=webhook.webhook_id, reason=DisabledReason.GONE.value)
+            return
+        there = await webhooks.get_webhook(webhook.tenant_id, webhook.webhook_id)
 
 
 def _input_of(delivery: WebhookDelivery) -> DeliveryInput:

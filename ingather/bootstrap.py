@@ -224,7 +224,7 @@ def build_reader(settings: Settings) -> OpenAiReader | None:
 
 def _language_model(settings: Settings, model: str | None = None) -> OpenAiTexts | None:
     llm = settings.llm
-    if llm.base_url is None and llm.model is None:
+    if llm.base_url is None and llm.model is None and llm.vision_model is None:
         return None
     if llm.base_url is None or llm.model is None:
         raise ConfigurationError(

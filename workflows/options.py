@@ -19,6 +19,7 @@ from ingather.models.engine import (
     LONGEST_MODEL_SECONDS,
     MANIFEST_QUEUE,
     PACK_DOCUMENTS,
+    READING_SECONDS,
     SOURCE_QUEUE,
     TEXT_CALLS,
     TEXT_QUEUE,
@@ -56,9 +57,6 @@ _ENDLESS = RetryPolicy(
 _STORE_AND_WRITE_SECONDS = 240
 """What one attempt may take beside parsing: store, embed, write; and get the bytes, where they were handed in."""
 
-_READ_SECONDS = 2 * 3_600
-"""And where a language model reads it: some hundred requests, and the parse of what it wrote."""
-
 _PARSES_AN_ATTEMPT = 8
 """A crashed parser gets a second chance inside the attempt, and a document may wait in line behind others that take
 all the time they have. Heartbeats notice a dead worker long before this."""
@@ -72,7 +70,7 @@ def ingest_options(options: ProcessingOptions) -> ActivityOptions:
             seconds=_PARSES_AN_ATTEMPT * options.timeout_seconds
             + _STORE_AND_WRITE_SECONDS
             + FETCH_SECONDS
-            + (_READ_SECONDS if options.parsing_model else 0)
+            + (READING_SECONDS if options.parsing_model else 0)
         ),
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
         retry_policy=_PATIENT,

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 from uuid import NAMESPACE_OID, uuid5
 
 import orjson
@@ -219,7 +220,11 @@ async def process_batch(
         snapshot = accepted.snapshot
     if snapshot.is_final and seconds:
         return _json(_result(snapshot, await parts.texts.outcomes(snapshot)), headers=headers)
-    headers |= {"Location": f"/batch_status/{_name_of(record)}", "Retry-After": str(RETRY_AFTER_SECONDS)}
+    # A name may be in any script, and hold what ends a path.
+    headers |= {
+        "Location": f"/batch_status/{quote(_name_of(record), safe='')}",
+        "Retry-After": str(RETRY_AFTER_SECONDS),
+    }
     return _json(_status(snapshot, await parts.texts.outcomes(snapshot)), status=202, headers=headers)
 
 

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
 
 from ingather.models.content import Chunk
-from ingather.models.errors import EmbedderUnavailableError
+from ingather.models.errors import ConfigurationError, EmbedderUnavailableError
 from ingather.models.search import SearchHit, SearchQuery
 from ingather.ports.chunk_index import ChunkIndex
 from ingather.ports.embedder import Embedder, RemoteEmbedder, Vectors, is_remote
@@ -79,11 +80,14 @@ class SearchService:
         backend: SearchBackend,
         embedder: RemoteEmbedder | None = None,
         others: Mapping[str, Embedder | RemoteEmbedder] | None = None,
+        patience: timedelta = timedelta(seconds=5),
     ) -> None:
         self._backend = backend
         self._embedder = embedder
         self._others = others or {}
         """Further models that batches may name: each has an index of its own."""
+        self._patience = patience
+        """With each of them, for one question; the deployment's own has all the time it takes."""
 
     async def search(self, query: SearchQuery) -> list[SearchHit]:
         """Best chunks first, out of every model's index."""
@@ -101,11 +105,14 @@ class SearchService:
     async def _of_other(self, query: SearchQuery, embedder: Embedder | RemoteEmbedder) -> list[SearchHit]:
         vector = None
         if is_remote(embedder):
+            # Where it is away, hangs or refuses its key, its documents are still found by their words.
             try:
-                vector = await embedder.embed_remote([query.text])
-            except EmbedderUnavailableError as error:
-                # Its documents are still found by their words.
+                async with asyncio.timeout(self._patience.total_seconds()):
+                    vector = await embedder.embed_remote([query.text])
+            except (EmbedderUnavailableError, ConfigurationError) as error:
                 log.warning("search.without_vectors", model=query.model, reason=error.message)
+            except TimeoutError:
+                log.warning("search.without_vectors", model=query.model, reason="no answer in time")
         return await self._backend.search(query, vector)
 
     async def close(self) -> None:

@@ -9,6 +9,8 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpcore
@@ -23,6 +25,7 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 """Between two pieces of an answer."""
 MAX_CONNECTIONS = 50
+_LOOKUPS_AT_ONCE = 16
 _HIGHEST_PORT = 65_535
 
 
@@ -52,13 +55,19 @@ def check_url(url: str, *, allow_private: bool = False) -> httpx.URL:
     return parsed
 
 
-def guarded_client(*, allow_private: bool = False, timeout: httpx.Timeout | None = None) -> httpx.AsyncClient:
+def guarded_client(
+    *,
+    allow_private: bool = False,
+    timeout: httpx.Timeout | None = None,
+    max_connections: int | None = MAX_CONNECTIONS,
+) -> httpx.AsyncClient:
     """A client that connects to public addresses only, or to any with ``allow_private``.
 
-    A request raises ``AddressRefusedError`` where it would leave the public Internet, and httpx's own errors.
+    A request raises ``AddressRefusedError`` where it would leave the public Internet, and httpx's own errors. Beyond
+    ``max_connections`` it waits for one that another request has done with; with None it never does.
     """
     return httpx.AsyncClient(
-        transport=GuardedTransport(allow_private=allow_private),
+        transport=GuardedTransport(allow_private=allow_private, max_connections=max_connections),
         timeout=timeout or httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
         follow_redirects=False,
         trust_env=False,
@@ -68,13 +77,14 @@ def guarded_client(*, allow_private: bool = False, timeout: httpx.Timeout | None
 class GuardedTransport(httpx.AsyncBaseTransport):
     """Connections of a client that may go anywhere public."""
 
-    def __init__(self, *, allow_private: bool = False) -> None:
+    def __init__(self, *, allow_private: bool = False, max_connections: int | None = MAX_CONNECTIONS) -> None:
         self._allow_private = allow_private
+        self._backend = _CheckingBackend(allow_private=allow_private)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(),
-            max_connections=MAX_CONNECTIONS,
+            max_connections=max_connections,
             keepalive_expiry=30.0,
-            network_backend=_CheckingBackend(allow_private=allow_private),
+            network_backend=self._backend,
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -101,6 +111,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._pool.aclose()
+        self._backend.close()
 
 
 _TRANSPORT_ERRORS = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
@@ -135,6 +146,12 @@ class _CheckingBackend(httpcore.AsyncNetworkBackend):
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_private = allow_private
         self._inner = httpcore.AnyIOBackend()
+        # Of its own: nothing ends a look-up before its time, and a name whose servers hang is one that a tenant chose.
+        self._lookups = ThreadPoolExecutor(_LOOKUPS_AT_ONCE, thread_name_prefix="lookup")
+
+    def close(self) -> None:
+        """Look nothing up any more."""
+        self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def connect_tcp(
         self,
@@ -162,7 +179,8 @@ class _CheckingBackend(httpcore.AsyncNetworkBackend):
     async def _resolved(self, host: str, port: int, timeout: float | None) -> list[str]:
         try:
             async with asyncio.timeout(timeout):
-                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+                found = await asyncio.get_running_loop().run_in_executor(self._lookups, look_up)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"{host} could not be looked up in time") from error
         except (OSError, UnicodeError) as error:

@@ -103,8 +103,10 @@ class OpenAiEmbedder:
         for attempt in range(1, _ATTEMPTS + 1):
             asked_wait: float | None = None
             try:
-                response = await self._open_client().post(self._url, json=payload)
-            except httpx.HTTPError as error:
+                # The client's own time-out is for each piece of an answer: one that trickles in would outlast it.
+                async with asyncio.timeout(self._timeout.total_seconds()):
+                    response = await self._open_client().post(self._url, json=payload)
+            except (httpx.HTTPError, TimeoutError) as error:
                 reason = type(error).__name__
             else:
                 if response.is_success:

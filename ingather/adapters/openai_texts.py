@@ -26,6 +26,7 @@ from ingather.adapters.text_prompts import (
     schema_of,
     shaped,
 )
+from ingather.domain.metadata_pairs import well_formed
 from ingather.models.errors import (
     ConfigurationError,
     ModelAnswerInvalidError,
@@ -118,10 +119,12 @@ class OpenAiTexts:
         create: Any = client.chat.completions.create  # messages are plain objects here, as the protocol has them
         wanted = {"response_format": response_format} if response_format else {}
         try:
-            completion: ChatCompletion = await create(model=self._model, messages=list(messages), **wanted)
+            # The client's own time-out is for each piece of an answer: one that trickles in would outlast it.
+            async with asyncio.timeout(self._timeout.total_seconds()):
+                completion: ChatCompletion = await create(model=self._model, messages=list(messages), **wanted)
         except openai.APIStatusError as error:
             raise self._refused(error.status_code, error.response.headers.get("Retry-After")) from None
-        except openai.APITimeoutError:
+        except (openai.APITimeoutError, TimeoutError):
             raise self._unavailable("no answer in time") from None
         except openai.APIConnectionError:
             raise self._unavailable("no connection") from None
@@ -148,10 +151,7 @@ class OpenAiTexts:
             raise ModelAnswerInvalidError("The model's answer was cut off: it is longer than the service allows.")
         if not isinstance(content, str) or not content.strip():
             raise self._unavailable("an empty answer")
-        usage = completion.usage
-        if usage is None:
-            return content, {}
-        return content, {"usage": {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}}
+        return well_formed(content), _usage_of(completion)
 
     async def _open_client(self) -> "AsyncOpenAI":
         async with self._importing:
@@ -197,6 +197,13 @@ class OpenAiTexts:
         return ModelUnavailableError(
             f"The language model did not answer ({reason}).", reason=reason, retry_after_seconds=retry_after_seconds
         )
+
+
+def _usage_of(completion: "ChatCompletion") -> dict[str, Any]:
+    """Tokens, where they are told as numbers."""
+    told = {name: getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
+    counts = {name: count for name, count in told.items() if isinstance(count, int)}
+    return {"usage": counts} if counts else {}
 
 
 def _checked_key(api_key: str | None) -> str | None:

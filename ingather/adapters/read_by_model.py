@@ -8,6 +8,7 @@ parsers refuse is refused before it costs a call.
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import PurePath
 from typing import Final
 
@@ -16,7 +17,14 @@ from ingather.adapters.preparer_around import PreparerAround
 from ingather.adapters.together import together
 from ingather.domain.artifact import ArtifactHeader, decode, standing_for
 from ingather.models.content import MediaType, PreparedDocument, PrepareRequest, Stage
-from ingather.models.errors import ConfigurationError, DocumentError, DocumentTooLargeError, ParserKilledError
+from ingather.models.engine import READING_SECONDS
+from ingather.models.errors import (
+    ConfigurationError,
+    DocumentError,
+    DocumentTimeoutError,
+    DocumentTooLargeError,
+    ParserKilledError,
+)
 from ingather.ports.document_preparer import DocumentPreparer
 from ingather.ports.document_reader import DocumentReader
 from ingather.ports.page_images import BLANK_PAGE, DRAWN_TYPES
@@ -37,11 +45,18 @@ class ReadByModel(PreparerAround):
     Args:
         inner: parses, chunks and embeds.
         reader: the model; None where this worker has none.
+        longest: what it may take to read a document; more fails the attempt.
     """
 
-    def __init__(self, inner: DocumentPreparer, reader: DocumentReader | None) -> None:
+    def __init__(
+        self,
+        inner: DocumentPreparer,
+        reader: DocumentReader | None,
+        longest: timedelta = timedelta(seconds=READING_SECONDS),
+    ) -> None:
         super().__init__(inner)
         self._reader = reader
+        self._longest_seconds = longest.total_seconds()
 
     async def prepare(self, request: PrepareRequest, on_stage: Callable[[Stage], None]) -> PreparedDocument:
         if request.parsing_model is None:
@@ -51,7 +66,7 @@ class ReadByModel(PreparerAround):
         # How good its text is, is judged by what the model makes of it.
         parsed = await self._inner.prepare(replace(plain, quality_threshold=0.0), on_stage)
         on_stage(Stage.READING)
-        markdown, is_whole = await self._read(reader, plain, parsed)
+        markdown, is_whole = await self._read_in_time(reader, plain, parsed)
         unreadable = () if is_whole and PAGE_UNREADABLE not in parsed.warnings else (PAGE_UNREADABLE,)
         if not markdown:
             return self._told(parsed, parsed, unreadable)
@@ -88,6 +103,24 @@ class ReadByModel(PreparerAround):
         await super().close()
         if self._reader is not None:
             await self._reader.close()
+
+    async def _read_in_time(
+        self, reader: DocumentReader, plain: PrepareRequest, parsed: PreparedDocument
+    ) -> tuple[str, bool]:
+        """The same as ``_read``. An attempt that the engine has to end is no failure of the document, and would be made, and
+        paid for, again and again.
+        """
+        timer = asyncio.timeout(self._longest_seconds)
+        try:
+            async with timer:
+                return await self._read(reader, plain, parsed)
+        except TimeoutError as error:
+            if not timer.expired():
+                raise
+            raise DocumentTimeoutError(
+                f"The language model did not read the document in {self._longest_seconds:g} seconds.",
+                timeout_seconds=self._longest_seconds,
+            ) from error
 
     async def _read(self, reader: DocumentReader, plain: PrepareRequest, parsed: PreparedDocument) -> tuple[str, bool]:
         """The document as Markdown, empty where there is nothing to read; and whether every page could be."""

@@ -65,7 +65,8 @@ class HttpWebhookSender:
         """Made at its first use: reading the system's certificates takes a moment."""
         if self._made is None:
             timeout = httpx.Timeout(self._seconds, connect=min(_CONNECT_SECONDS, self._seconds))
-            self._made = guarded_client(allow_private=self._allow_private, timeout=timeout)
+            # As many as there are requests: in line behind receivers that hang, one that answers would be out of time.
+            self._made = guarded_client(allow_private=self._allow_private, timeout=timeout, max_connections=None)
         return self._made
 
 

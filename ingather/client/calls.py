@@ -631,6 +631,7 @@ def process_texts(
     batch_id: str | None = None,
     wait: float | None = LONGEST_WAIT,
     webhook_url: str | None = None,
+    webhook_secret: str | None = None,
     idempotency_key: str | None = None,
 ) -> Call[TextBatch]:
     """Have short texts summarized, judged, boiled down, asked about, or turned into questions.
@@ -640,13 +641,15 @@ def process_texts(
         batch_id: a name of one's own; the same with the same requests is the same batch.
         wait: answer when all have ended, or after so many seconds (60 at the most); at once when 0 or None.
         webhook_url: hears of this batch alone.
+        webhook_secret: ``whsec_…``, signs what is sent there. Where none is given one is made, and is not told here.
         idempotency_key: one is made up where none is given; of no use beside a ``batch_id``.
 
     Raises:
         InvalidRequestError: too many, or one that does not fit.
         ConflictError: the ``batch_id`` stands for other requests.
     """
-    body = {"requests": [dict(each) for each in requests], **_given(batch_id=batch_id, webhook_url=webhook_url)}
+    given = _given(batch_id=batch_id, webhook_url=webhook_url, webhook_secret=webhook_secret)
+    body = {"requests": [dict(each) for each in requests], **given}
     prefer = _prefer(wait) or {"Prefer": "respond-async"}
     headers = {**_key(idempotency_key), **prefer}
     seconds = ANSWER_TIMEOUT + (wait or 0.0)

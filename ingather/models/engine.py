@@ -78,3 +78,6 @@ LONGEST_MODEL_SECONDS = 600
 """What a language model may be given for one answer."""
 TEXT_CALLS = 2
 """Requests to a model in one attempt at a text: the second where the answer to the first has to be put right."""
+
+READING_SECONDS = 2 * 3_600
+"""What a language model may take to read a document: some hundred requests, a few at a time, among those of other documents."""

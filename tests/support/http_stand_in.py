@@ -31,6 +31,8 @@ class Told:
     """Bytes of the body after which the server hangs up."""
     hangs_after: int | None = None
     """Bytes of the body after which nothing comes any more."""
+    trickles: bool = False
+    """After the body a blank comes now and then, and never an end."""
     says_length: bool = True
     is_silent: bool = False
     """Nothing comes at all."""
@@ -109,7 +111,7 @@ async def _write(writer: asyncio.StreamWriter, told: Told, *, without_body: bool
     if told.is_silent:
         await asyncio.Event().wait()
     headers = dict(told.headers)
-    if told.says_length:
+    if told.says_length and not told.trickles:
         headers.setdefault("Content-Length", str(len(told.body)))
     else:
         headers["Connection"] = "close"
@@ -121,4 +123,8 @@ async def _write(writer: asyncio.StreamWriter, told: Told, *, without_body: bool
     await writer.drain()
     if told.hangs_after is not None:
         await asyncio.Event().wait()
+    while told.trickles:
+        await asyncio.sleep(0.02)
+        writer.write(b" ")
+        await writer.drain()
     return told.says_length and told.cut_after is None

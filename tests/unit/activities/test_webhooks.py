@@ -1,10 +1,12 @@
 """Events on their way to endpoints: who hears of what, how it is signed, and what an answer means."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ingather.adapters.webhook_http import HttpWebhookSender
 from ingather.domain.webhooks import new_secret
 from ingather.models.audit import AuditType
 from ingather.models.batch import BatchProblem, BatchState
@@ -12,7 +14,7 @@ from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import AttemptDeliveryOutput, DeliveryInput
 from ingather.models.webhook import DeliveryStatus, DisabledReason, WebhookEventType
 from ingather.ports.audit import AuditFilter
-from tests.support.http_stand_in import Told
+from tests.support.http_stand_in import Told, http_stand_in
 from tests.support.webhooks import BATCH, Post, news, receiver
 
 SUCCEEDED = AttemptDeliveryOutput(status=DeliveryStatus.SUCCEEDED)
@@ -163,6 +165,30 @@ async def test_410_switches_an_endpoint_off(post):
     assert (event.actor, event.resource_id) == ("system", webhook.webhook_id)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"description": "ops"}, DisabledReason.GONE),
+        ({"url": "https://hooks.example.org/new"}, None),
+        ({"disabled_reason": DisabledReason.REQUESTED}, DisabledReason.REQUESTED),
+    ],
+    ids=["described", "moved", "switched off"],
+)
+async def test_410_counts_whatever_is_changed_meanwhile(post, change, reason):
+    """But for another address, which did not say so; and whoever switched it off did that first."""
+
+    async def answer(_asked):
+        assert await post.catalog.webhooks.replace_webhook(webhook, webhook.model_copy(update=change))
+        return Told(410)
+
+    async with http_stand_in(answer) as server:
+        webhook = await post.register(server.url)
+        [delivery] = await post.tell(news())
+        await post.attempt(delivery)
+    after = await post.catalog.webhooks.get_webhook(DEFAULT_TENANT_ID, webhook.webhook_id)
+    assert after.disabled_reason is reason
+
+
 async def test_an_attempt_that_is_on_record_is_not_made_again(post):
     """A worker that dies after writing it down leaves nothing to do."""
     secret = new_secret()
@@ -230,6 +256,21 @@ async def test_one_that_is_sent_again_needs_nobody_to_note_it(post):
         assert await post.attempt(again) == SUCCEEDED
         assert len({event["id"] for event in hook.received}) == 1
     assert [each.redelivery_of for each in await post.log_of(webhook)] == [delivery.delivery_id, None]
+
+
+async def test_receivers_that_hang_keep_no_other_waiting():
+    """However many: each request has a connection of its own, and all of its time."""
+    together, sender = asyncio.Barrier(60), HttpWebhookSender(allow_private=True)
+
+    async def answer(_asked):
+        await together.wait()
+        return Told(204)
+
+    async with http_stand_in(answer) as server:
+        sending = (sender.send(server.url, "evt_1", b"{}", [new_secret()]) for _ in range(together.parties))
+        results = await asyncio.gather(*sending)
+    await sender.close()
+    assert {each.status_code for each in results} == {204}
 
 
 async def test_private_addresses_are_not_sent_to():

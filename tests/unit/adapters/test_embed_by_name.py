@@ -1,6 +1,8 @@
 """Embeddings by name: a document has the vectors of the model its batch names, and lies in that model's index."""
 
+import asyncio
 import uuid
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from ingather.models.search import SearchQuery
 from ingather.ports.chunk_index import IndexEntry
 
 NAME = "large-9@models.test-3"
+AWAY = EmbedderUnavailableError("The embedding service at models.test did not answer.")
 
 
 class LargeModel:
@@ -26,12 +29,15 @@ class LargeModel:
 
     name = NAME
     dimensions = 3
-    is_away = False
+    error = None
+    hangs = False
     is_closed = False
 
     async def embed_remote(self, texts):
-        if self.is_away:
-            raise EmbedderUnavailableError("The embedding service at models.test did not answer.")
+        if self.error is not None:
+            raise self.error
+        if self.hangs:
+            await asyncio.Event().wait()
         return np.array([[1.0, 0.0, 0.0]] * len(texts), dtype=np.float32)
 
     async def close(self):
@@ -101,7 +107,7 @@ async def test_a_worker_without_the_model_says_so(small):
 
 async def test_a_model_that_is_away_is_waited_for(preparer, large):
     """As the deployment's own is."""
-    large.is_away = True
+    large.error = AWAY
     with pytest.raises(EmbedderUnavailableError):
         await prepared(preparer, "There are four quays.", NAME)
 
@@ -120,11 +126,16 @@ async def test_each_model_has_an_index_of_its_own_and_search_asks_all(preparer, 
     assert len(await search.search(SearchQuery(tenant_id=DEFAULT_TENANT_ID, text="quays", limit=2))) == 2
 
 
-async def test_documents_of_a_model_that_is_away_are_found_by_their_words(preparer, index, small, large):
+@pytest.mark.parametrize(
+    "trouble",
+    [{"error": AWAY}, {"error": ConfigurationError("It refuses the key.")}, {"hangs": True}],
+    ids=["away", "refuses its key", "hangs"],
+)
+async def test_documents_of_a_model_that_is_away_are_found_by_their_words(preparer, index, small, large, trouble):
     """A further model holds up no search."""
     await take_in(preparer, index, "Four quays, and a lighthouse.", NAME)
-    large.is_away = True
-    search = SearchService(LocalSearch(index, small), others={NAME: large})
+    vars(large).update(trouble)
+    search = SearchService(LocalSearch(index, small), others={NAME: large}, patience=timedelta(seconds=0.1))
     [hit] = await search.search(SearchQuery(tenant_id=DEFAULT_TENANT_ID, text="lighthouse"))
     assert hit.text == "Four quays, and a lighthouse."
     await search.close()

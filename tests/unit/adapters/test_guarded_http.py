@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 
 import httpx
 import pytest
@@ -9,6 +10,7 @@ from structlog.testing import capture_logs
 
 from ingather.adapters.guarded_http import AddressRefusedError, check_url, guarded_client
 from tests.support.http_stand_in import Told, http_stand_in
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -48,14 +50,14 @@ async def test_no_name_for_this_machine_is_connected_to(host):
 
 async def test_the_address_that_was_checked_is_the_one_connected_to(monkeypatch):
     """A name is asked for once: what it says the next time leads nobody anywhere."""
-    loop, answers = asyncio.get_running_loop(), ["127.0.0.1", "127.0.0.2"]
+    answers = ["127.0.0.1", "127.0.0.2"]
     asked = []
 
-    async def resolve(host, port, **_options):
+    def resolve(host, port, **_options):
         asked.append(host)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answers[len(asked) - 1], port))]
 
-    monkeypatch.setattr(loop, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     async with http_stand_in(hello) as server, guarded_client(allow_private=True) as client:
         response = await client.get(f"http://flighty.example:{server.port}/")
         assert (response.text, asked) == ("hello", ["flighty.example"])
@@ -64,18 +66,38 @@ async def test_the_address_that_was_checked_is_the_one_connected_to(monkeypatch)
 
 async def test_one_private_address_among_several_is_enough_to_refuse(monkeypatch):
     """Nobody chooses for us which of them is used. Which it was is said to the log alone."""
-    loop = asyncio.get_running_loop()
 
-    async def resolve(_host, port, **_options):
+    def resolve(_host, port, **_options):
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in ("8.8.8.8", "10.0.0.1")]
 
-    monkeypatch.setattr(loop, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     async with guarded_client() as client:
         with capture_logs() as logs, pytest.raises(AddressRefusedError, match=r"both\.example leads to") as refused:
             await client.get("http://both.example/")
     assert "10.0.0.1" not in str(refused.value)
     [line] = [each for each in logs if each["event"] == "address.refused"]
     assert (line["host"], line["address"]) == ("both.example", "10.0.0.1")
+
+
+async def test_names_that_hang_keep_nobody_elses_threads(monkeypatch):
+    """However many of them a tenant names; each request ends in its own time."""
+    answers, looked_up = threading.Event(), threading.Event()
+
+    def resolve(*_asked, **_options):
+        looked_up.set()
+        answers.wait()
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    async with guarded_client(timeout=httpx.Timeout(0.2)) as client:
+        asking = [asyncio.ensure_future(client.get(f"http://{number}.example/")) for number in range(100)]
+        await until(looked_up.is_set)
+        try:
+            assert await asyncio.wait_for(asyncio.to_thread(len, "other"), 10) == 5
+            ends = await asyncio.gather(*asking, return_exceptions=True)
+        finally:
+            answers.set()
+    assert {type(each) for each in ends} == {httpx.TimeoutException}
 
 
 async def test_redirects_and_proxies_are_not_followed(monkeypatch):

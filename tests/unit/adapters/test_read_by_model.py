@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -17,6 +18,7 @@ from ingather.models.content import PrepareRequest, Stage
 from ingather.models.errors import (
     ConfigurationError,
     DocumentCorruptError,
+    DocumentTimeoutError,
     DocumentTooLargeError,
     ModelUnavailableError,
 )
@@ -183,6 +185,16 @@ async def test_a_model_that_does_not_answer_may_do_so_later(preparer, service):
     service.script = [failing(503)]
     with pytest.raises(ModelUnavailableError):
         await prepare(preparer, HTML, "harbours.html")
+
+
+async def test_a_document_that_is_not_read_in_time_fails_its_attempt(service, embedder):
+    """Before the engine ends it: that would be no failure, and tried, and paid for, again and again."""
+    reader = OpenAiReader(OpenAiTexts(service.url, "reads"))
+    hasty = ReadByModel(InProcessPreparer(embedder), reader, longest=timedelta(seconds=0.2))
+    service.gate = asyncio.Event()
+    with pytest.raises(DocumentTimeoutError):
+        await prepare(hasty, HTML, "harbours.html", "reads")
+    await hasty.close()
 
 
 @pytest.mark.parametrize("has_reader", [True, False])

@@ -290,13 +290,15 @@ async def test_a_batch_is_heard_where_somebody_listens(api):
 
 
 async def test_batches_under_way_hear_of_a_new_listener(api):
-    """Of one that is made or switched on: those of its tenant that have not ended, and the reopened too."""
+    """Of one that is made or switched on, each time that is asked for: those of its tenant that have not ended, and the
+    reopened too.
+    """
     batch, ended = (await api.submit())["id"], (await api.submit(name="b"))["id"]
     await api.end(ended, BatchState.COMPLETED_WITH_FAILURES, codes={"corrupt": 1}, done=1, failed=1)
     webhook = await create(api)
     assert api.engine.signals == [(batch, "listener_added", ListenerAdded())]
     path = f"/v1/webhook-endpoints/{webhook['webhook_id']}"
-    for is_enabled, count in ((True, 1), (False, 1), (True, 2)):
+    for is_enabled, count in ((True, 2), (False, 2), (True, 3)):
         await api.http.patch(path, json={"is_enabled": is_enabled})
         assert len(api.engine.signals) == count
     assert (await api.http.post(f"/v1/batches/{ended}/retry")).status_code == 202

@@ -37,6 +37,14 @@ def test_texts_are_sent_as_the_contract_has_them():
     assert calls.process_texts(texts, wait=None).headers["Prefer"] == "respond-async"
 
 
+def test_a_batch_of_texts_may_name_a_webhook():
+    """With the secret that its receiver verifies with."""
+    call = calls.process_texts([], webhook_url="https://hooks.example.org/", webhook_secret="whsec_abc")
+    assert call.json == {
+        "requests": [], "webhook_url": "https://hooks.example.org/", "webhook_secret": "whsec_abc",
+    }  # fmt: skip
+
+
 def test_an_answer_tells_each_text_for_itself():
     """In the order of the request; the batch has ended."""
     batch = calls.process_texts([]).read(answer(RESULT))

@@ -22,7 +22,7 @@ from activities.uploads import UploadActivities
 from activities.webhooks import WebhookActivities
 from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.models.batch import ProcessingOptions
-from ingather.models.engine import HEARTBEAT_THROTTLE, LONGEST_MODEL_SECONDS, TEXT_CALLS
+from ingather.models.engine import HEARTBEAT_THROTTLE, LONGEST_MODEL_SECONDS, READING_SECONDS, TEXT_CALLS
 from worker import DOCUMENTS_PER_PARSER
 from workflows.options import INDEX, MANIFEST, PAGE, RECORDS, fetched, ingest_options, text_options
 from workflows.pipelines import PIPELINES
@@ -79,6 +79,12 @@ def test_an_attempt_at_a_text_outlives_the_models_own_time_out():
     """Also where the answer has to be put right once, and both take all the time a deployment may give them."""
     seconds = text_options(ProcessingOptions())["start_to_close_timeout"].total_seconds()
     assert seconds > TEXT_CALLS * LONGEST_MODEL_SECONDS
+
+
+def test_reading_by_a_model_ends_before_its_attempt_does():
+    """With all that goes before it and comes after."""
+    read, plain = (ingest_options(ProcessingOptions(parsing_model=model)) for model in ("reads", None))
+    assert read["start_to_close_timeout"] - plain["start_to_close_timeout"] >= timedelta(seconds=READING_SECONDS)
 
 
 @pytest.mark.parametrize("name", sorted(ALL.keys() - {"page"}))

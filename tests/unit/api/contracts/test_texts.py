@@ -210,6 +210,14 @@ async def test_the_same_batch_id_with_other_requests_is_409(api):
     assert len(api.engine.specs) == 1
 
 
+@pytest.mark.parametrize("name", ["Märchen 1", "партия", "a?b", "a#b", "100%25"])
+async def test_location_leads_to_the_batch_whatever_it_is_called(api, name):
+    """In any script, and with what has a meaning in an address."""
+    made = await post(api, {"batch_id": name, "requests": requests("summarize")})
+    assert made.status_code == 202, made.text
+    assert (await api.http.get(made.headers["Location"])).json()["batch_id"] == name
+
+
 async def test_an_idempotency_key_does_the_same_without_a_name(api):
     """And is no name: the batch goes by its id."""
     body = {"requests": requests("summarize")}
