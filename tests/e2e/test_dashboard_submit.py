@@ -176,3 +176,31 @@ async def test_what_is_left_of_small_files_goes_into_the_batch_that_was_begun(
     async with stack.visitor() as visitor:
         assert (await visitor.ended(batch_id))["counts"]["total"] == 3
         assert {each["filename"] for each in await visitor.documents(batch_id)} == {path.name for path in files}
+
+
+async def test_what_was_begun_is_named_until_it_can_be_cancelled(
+    viewer: Viewer, stack: RunningStack, tmp_path: Path
+) -> None:
+    """Stopped while the service cannot be told, the page says so; cancelled later, the batch is, and nothing is left."""
+    files = [tmp_path / f"stopped-{number}.bin" for number in range(2)]
+    for number, path in enumerate(files):
+        path.write_bytes(bytes([number]) + bytes(range(256)) * 20_000)
+    page = await viewer.open("/submit")
+    await page.locator("#files").set_input_files(files)
+    async with page.expect_request("**/v1/batches/*/documents"):
+        # Held, so that there is something to stop.
+        await page.route("**/v1/batches/*/documents", lambda _route: None)
+        await page.get_by_role("button", name="Submit", exact=True).click()
+    await page.route("**/v1/batches/*/cancel", lambda route: route.abort())
+    await page.get_by_role("button", name="Stop").click()
+    await page.get_by_text("the service could not be told").wait_for()
+    begun = await page.get_by_role("link", name="Open the batch").get_attribute("href")
+    assert begun is not None
+    assert all("ERR_FAILED" in complaint for complaint in viewer.complaints)
+    viewer.complaints.clear()
+
+    await page.unroute_all()
+    await page.get_by_role("button", name="Cancel it").click()
+    await page.locator("#left").wait_for(state="hidden")
+    async with stack.visitor() as visitor:
+        assert (await visitor.ended(begun.rsplit("/", 1)[-1]))["status"] == "cancelled"
