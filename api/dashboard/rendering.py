@@ -100,7 +100,9 @@ def bare_page(request: Request, template: str, *, title: str, status: int = 200,
 def fragment(request: Request, template: str, **context: Any) -> Response:
     """Part of a page; 204 where it is what the page shows already (``seen``, which the part sends along)."""
     text = environment().get_template(template).render(_common(request, context))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    # What makes a form be taken once is another each time, and shows nothing.
+    shown = text.replace(context["once"], "") if context.get("once") else text
+    digest = hashlib.sha256(shown.encode()).hexdigest()[:16]
     if request.query_params.get("seen") == digest:
         return Response(status_code=204, headers=HEADERS)
     return HTMLResponse(text.replace(_SEEN, digest), headers=HEADERS)

@@ -63,7 +63,15 @@ async def test_a_batch_is_steered_in_the_browser(viewer: Viewer, stack: RunningS
     await page.locator("#log").get_by_text("batch.completed").wait_for()
 
     await viewer.open(f"/batches/{unwanted}")
-    await page.get_by_role("button", name="Cancel", exact=True).click()
+    # Whoever goes by keyboard stays on the button when its part of the page is put in anew.
+    await page.get_by_role("button", name="Cancel", exact=True).focus()
+    await page.evaluate("document.getElementById('overview').dataset.was = ''")
+    await page.evaluate(
+        "htmx.ajax('GET', `${location.pathname}?fragment=overview`, { target: '#overview', swap: 'outerHTML' })"
+    )
+    await page.locator("#overview:not([data-was])").wait_for()
+    assert await page.evaluate("document.activeElement.textContent") == "Cancel"
+    await page.keyboard.press("Enter")
     await page.get_by_role("button", name="Cancel the batch").click()
     await page.locator('#overview[data-status="cancelled"]').wait_for()
     await page.get_by_role("button", name="Run what was left").wait_for()

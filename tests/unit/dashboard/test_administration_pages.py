@@ -1,6 +1,7 @@
 """The pages that set things up, as a browser without scripts sees them: what they show, to whom, and what they do."""
 
 import re
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from api.dashboard.pages import webhooks
 from api.engine_overview import Poller, QueueState
 from ingather.models.engine import ROLES
 from ingather.models.identity import DEFAULT_TENANT_ID
+from ingather.models.webhook import WebhookDelivery
 from ingather.settings import Settings, SourceSettings
 from tests.support.api import ApiInProcess, api_in_process
 from tests.support.callers import ADMIN, READ, WRITE, key_of, new_tenant
@@ -133,12 +135,13 @@ async def test_nothing_chosen_makes_nothing(shelf):
 # Webhooks
 
 
+def api_that_keeps_secrets() -> AbstractAsyncContextManager[ApiInProcess]:
+    return api_in_process(Settings(sources=SourceSettings(keys=(SecretStr(Fernet.generate_key().decode()),))))
+
+
 async def test_a_webhook_is_made_changed_and_forgotten():
     """Its secret is on the page that made it alone; all events ticked mean those of later versions too."""
-    keys = (SecretStr(Fernet.generate_key().decode()),)
-    async with api_in_process(Settings(sources=SourceSettings(keys=keys))) as api:
-        if not serves(api.app, "/v1/webhook-endpoints"):
-            pytest.skip("This deployment serves no webhooks.")
+    async with api_that_keeps_secrets() as api:
         fields = {
             "url": "https://hooks.example.org/in",
             "event_types": list(webhooks.EVENTS),
@@ -155,9 +158,33 @@ async def test_a_webhook_is_made_changed_and_forgotten():
         page = await read(api, there)
         for text in ("mailer", "Switched off", "Switch on", "Nothing was sent yet."):
             assert text in page
+        for is_shown in (True, False):
+            rotated = (await api.http.post(f"{there}/rotate", data={"once": "page-9876543210"})).text
+            assert ('<code id="secret">whsec_' in rotated, "shown before" in rotated) == (is_shown, not is_shown)
         assert '<code id="secret">whsec_' in (await api.http.post(f"{there}/rotate")).text
         assert await send(api, f"{there}/delete") == "/webhooks"
         assert "No webhooks yet" in await read(api, "/webhooks")
+
+
+async def test_deliveries_are_not_shown_anew_for_their_forms():
+    """Each form is sent once, under a key that is another each time: no reason to send again what looks the same."""
+    async with api_that_keeps_secrets() as api:
+        webhook = (await api.http.post("/v1/webhook-endpoints", json={"url": "https://hooks.example.org/in"})).json()
+        delivery = WebhookDelivery(
+            delivery_id="delivery",
+            tenant_id=DEFAULT_TENANT_ID,
+            webhook_id=webhook["webhook_id"],
+            event_id="evt_1",
+            event_type="batch.completed",
+            payload={"type": "batch.completed"},
+            created_at=datetime.now(UTC),
+        )
+        await api.catalog.webhooks.add_deliveries([delivery])
+        part = f"/webhooks/{webhook['webhook_id']}?fragment=deliveries"
+        first = await read(api, part)
+        [seen] = re.findall(r"seen=([0-9a-f]{16})", first)
+        again = await api.http.get(f"{part}&seen={seen}")
+    assert ("Send again" in first, again.status_code) == (True, 204)
 
 
 # Keys
