@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from api.dashboard import words
 from api.dashboard.assets import asset
-from api.dashboard.navigation import menu_of
+from api.dashboard.navigation import MENU
 from api.dashboard.public_api import ApiRefusal, Json, PublicApi
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -136,7 +136,7 @@ def _common(request: Request, context: Json) -> Json:
         "request": request,
         "path": request.url.path,
         "now": datetime.now(UTC),
-        "menu": menu_of(request.app),
+        "menu": MENU,
         "csrf_token": (context.get("me") or {}).get("csrf_token") or "",
         "seen": _SEEN,
         **context,

@@ -8,7 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from api.dashboard.navigation import serves
+from api.dashboard.navigation import MENU
 from api.dashboard.pages import webhooks
 from api.engine_overview import Poller, QueueState
 from ingather.models.engine import ROLES
@@ -67,9 +67,10 @@ async def test_whoever_may_only_look_sees_nothing_to_do(closed_api):
     assert 'href="/system"' in await read(closed_api, "/limits", admin)
 
 
-async def test_the_menu_has_no_place_for_what_is_not_served(api):
-    """A page whose route is missing is not linked."""
-    assert ('href="/webhooks"' in await read(api, "/")) is serves(api.app, "/v1/webhook-endpoints")
+async def test_every_place_in_the_menu_is_a_page_that_knows_its_place(api):
+    """Whoever looks around meets no dead end, and sees where they are."""
+    for entry in MENU:
+        assert f'<a href="{entry.path}" aria-current="page">' in await read(api, entry.path)
 
 
 # Connections
@@ -166,8 +167,8 @@ async def test_a_webhook_is_made_changed_and_forgotten():
         assert "No webhooks yet" in await read(api, "/webhooks")
 
 
-async def test_deliveries_are_not_shown_anew_for_their_forms():
-    """Each form is sent once, under a key that is another each time: no reason to send again what looks the same."""
+async def test_deliveries_are_shown_and_sent_again():
+    """Each form is sent once, under a key that is another each time: no reason to show anew what looks the same."""
     async with api_that_keeps_secrets() as api:
         webhook = (await api.http.post("/v1/webhook-endpoints", json={"url": "https://hooks.example.org/in"})).json()
         delivery = WebhookDelivery(
@@ -180,11 +181,17 @@ async def test_deliveries_are_not_shown_anew_for_their_forms():
             created_at=datetime.now(UTC),
         )
         await api.catalog.webhooks.add_deliveries([delivery])
-        part = f"/webhooks/{webhook['webhook_id']}?fragment=deliveries"
-        first = await read(api, part)
+        there = f"/webhooks/{webhook['webhook_id']}"
+        first = await read(api, f"{there}?fragment=deliveries")
         [seen] = re.findall(r"seen=([0-9a-f]{16})", first)
-        again = await api.http.get(f"{part}&seen={seen}")
-    assert ("Send again" in first, again.status_code) == (True, 204)
+        assert (await api.http.get(f"{there}?fragment=deliveries&seen={seen}")).status_code == 204
+
+        [form] = re.findall(r'action="([^"]+/redeliver)"', first)
+        [once] = re.findall(r'name="once" value="([^"]+)"', first)
+        for _ in range(2):
+            assert await send(api, form, once=once) == f"{there}#deliveries"
+        shown = await read(api, there)
+    assert (shown.count("<b>batch.completed</b>"), shown.count(">sent again<")) == (2, 1)
 
 
 # Keys
