@@ -209,9 +209,8 @@ class BatchService:
         if running is None:
             until = 0.0  # an engine that has just said nothing, to whomever, is not waited for once more
         else:
-            running = running | await self._large_ones(
-                [(each.batch_id, running.get(each.batch_id)) for each in records]
-            )
+            memos = {each.batch_id: running[each.batch_id] for each in records if each.batch_id in running}
+            running = running | await self._with_children(memos)
         snapshots: list[BatchSnapshot] = []
         for record in records:
             left = timedelta(seconds=max(0.0, until - time.monotonic()))
@@ -231,21 +230,20 @@ class BatchService:
             return found
         return None
 
-    async def _large_ones(self, listed: Sequence[tuple[str, BatchProgress | None]]) -> dict[str, BatchProgress]:
-        """What large batches have done with their children's part: memos count the documents of a child once it has ended."""
-        memos = dict([(batch_id, memo) for batch_id, memo in listed if memo and _has_children(memo)][:_LARGE_ASKED])
-        asked = {batch_id: asyncio.ensure_future(self._large.get(batch_id)) for batch_id in memos}
+    async def _with_children(self, memos: Mapping[str, BatchProgress]) -> dict[str, BatchProgress]:
+        """Those that are large, as they are: their memos count a child's documents once the child has ended."""
+        large = [batch_id for batch_id, memo in memos.items() if _has_children(memo)][:_LARGE_ASKED]
+        asked = {batch_id: asyncio.ensure_future(self._large.get(batch_id)) for batch_id in large}
         if asked:
             await asyncio.wait(asked.values(), timeout=_LARGE_WAIT_SECONDS)
         found: dict[str, BatchProgress] = {}
-        for batch_id, memo in memos.items():
-            is_answered = asked[batch_id].done()
-            if not is_answered:
-                asked[batch_id].cancel()  # this wait for it; the question goes on
-            live = asked[batch_id].result() if is_answered else self._large.last(batch_id)
+        for batch_id, task in asked.items():
+            is_answered = task.done()
+            task.cancel()  # waiting for it; the question goes on, and others may wait for it too
+            live = task.result() if is_answered else self._large.last(batch_id)
             if live is None or live.progress is None or live.closed:
                 continue
-            if is_answered or not is_newer(memo, live.progress):
+            if is_answered or not is_newer(memos[batch_id], live.progress):
                 found[batch_id] = live.progress
         return found
 
