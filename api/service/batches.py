@@ -49,12 +49,10 @@ _UNENDED = (DocumentStatus.PENDING, DocumentStatus.IN_FLIGHT)
 _ASKED_AT_ONCE = 200
 _WAIT_POLL_SECONDS = 0.2
 _OVERLAY_SECONDS = 1.0
-_LARGE_SECONDS = 2.0
-"""A list asks a large batch and its children no more often, however many look at it."""
-_LARGE_WAIT_SECONDS = 0.15
-"""And waits no longer for the answer: the next look has it."""
 _LARGE_ASKED = 8
-"""Of one page, the newest."""
+"""Of one page of a list; each is asked once a second at most, however many look."""
+_LARGE_WAIT_SECONDS = 0.15
+"""A list waits no longer for their answers: the next look has them."""
 
 
 class LiveProgress(Protocol):
@@ -108,7 +106,7 @@ class BatchService:
         self._timeout = timeout
         self._running = Recent(engine.running, _OVERLAY_SECONDS, SILENT_SECONDS)
         self._under_way = Recent(engine.under_way, _OVERLAY_SECONDS, SILENT_SECONDS)
-        self._large = Recent(reader.read, _LARGE_SECONDS)
+        self._large = Recent(reader.read, _OVERLAY_SECONDS)
         self._waiting = Waiting(
             engine.waits,
             self.seconds_per_document,
