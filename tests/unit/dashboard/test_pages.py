@@ -115,6 +115,14 @@ def stages_shown(page: str) -> list[tuple[str, str] | str]:
     ]
 
 
+async def test_metadata_of_a_batch_is_shown_as_it_was_given(api):
+    """Text and numbers as they are, all else as JSON."""
+    batch = await api.submit(metadata={"site": "Ridge", "year": 2026, "place": {"dome": True}})
+    page = (await api.http.get(f"/batches/{batch['id']}")).text
+    for shown in ("Ridge", "2026", '<code>{"dome": true}</code>'):
+        assert f"<dd>{shown}</dd>" in page
+
+
 async def test_failures_are_told_by_code_with_advice(api):
     """The title and advice of the code, and a button for these alone."""
     batch = await api.submit()
