@@ -48,6 +48,11 @@ class Recent(Generic[Key, Value]):
         # One caller that goes away must not take the answer from the others.
         return await asyncio.shield(task)
 
+    def last(self, key: Key) -> Value | None:
+        """The last answer, however old; None before the first."""
+        known = self._known.get(key)
+        return known[1] if known is not None else None
+
     async def _refresh(self, key: Key) -> Value:
         try:
             value = await self._ask(key)

@@ -300,7 +300,7 @@ class BatchBook:
         return ClosedBatch(
             summary=BatchSummary(
                 batch_id=self.spec.batch_id,
-                state=final_state(counts, self.problem),
+                state=final_state(counts, self.problem, was_cancelled=self.cancelling),
                 counts=counts,
                 version=self._version + 1,
                 failures_by_code=self.ledger.failures_by_code,

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -18,8 +15,6 @@ class Entry:
     """Of further pages that belong to it."""
     scope: str | None = None
     """Shown to those who have it alone."""
-    route: str | None = None
-    """Of the API: where it is not served, neither is the page."""
     is_apart: bool = False
     """It begins a group of its own."""
 
@@ -33,7 +28,7 @@ MENU: tuple[Entry, ...] = (
     Entry("/submit", "Submit", "upload"),
     Entry("/search", "Search", "search"),
     Entry("/connections", "Connections", "plug", ("/connections/",), is_apart=True),
-    Entry("/webhooks", "Webhooks", "bell", ("/webhooks/",), route="/v1/webhook-endpoints"),
+    Entry("/webhooks", "Webhooks", "bell", ("/webhooks/",)),
     Entry("/limits", "Limits", "gauge"),
     Entry("/keys", "Keys", "key", ("/keys/",), is_apart=True),
     Entry("/users", "Users", "people", ("/users/",), scope="admin"),
@@ -41,13 +36,3 @@ MENU: tuple[Entry, ...] = (
     Entry("/system", "System", "server", scope="admin"),
     Entry("/audit", "Audit", "book"),
 )
-
-
-def menu_of(app: FastAPI) -> tuple[Entry, ...]:
-    """The places whose routes this deployment serves."""
-    return tuple(entry for entry in MENU if entry.route is None or serves(app, entry.route))
-
-
-def serves(app: FastAPI, route: str) -> bool:
-    """Whether the API has a path."""
-    return any(context.path == route for context in iter_route_contexts(app.routes))

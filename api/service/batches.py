@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,9 +18,18 @@ from api.recent import Recent
 from api.resources import BatchSnapshot
 from api.service.waiting import MAX_WEIGHED, Waiting
 from ingather.domain.audit import batch_ended
+from ingather.domain.live_progress import is_newer
 from ingather.domain.webhooks import end_news
 from ingather.models.audit import AuditEvent
-from ingather.models.batch import BatchProblem, BatchProgress, BatchRecord, BatchState, BatchSummary, Counts
+from ingather.models.batch import (
+    MAX_DOCUMENTS_PER_WORKFLOW,
+    BatchProblem,
+    BatchProgress,
+    BatchRecord,
+    BatchState,
+    BatchSummary,
+    Counts,
+)
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, EngineUnavailableError
 from ingather.models.upload import UploadState
@@ -40,6 +49,10 @@ _UNENDED = (DocumentStatus.PENDING, DocumentStatus.IN_FLIGHT)
 _ASKED_AT_ONCE = 200
 _WAIT_POLL_SECONDS = 0.2
 _OVERLAY_SECONDS = 1.0
+_LARGE_ASKED = 8
+"""Of one page of a list; each is asked once a second at most, however many look."""
+_LARGE_WAIT_SECONDS = 0.15
+"""A list waits no longer for their answers: the next look has them."""
 
 
 class LiveProgress(Protocol):
@@ -93,6 +106,7 @@ class BatchService:
         self._timeout = timeout
         self._running = Recent(engine.running, _OVERLAY_SECONDS, SILENT_SECONDS)
         self._under_way = Recent(engine.under_way, _OVERLAY_SECONDS, SILENT_SECONDS)
+        self._large = Recent(reader.read, _OVERLAY_SECONDS)
         self._waiting = Waiting(
             engine.waits,
             self.seconds_per_document,
@@ -183,7 +197,7 @@ class BatchService:
         return await self._catalog.count_batches(replace(where, states=_OPEN_STATES, or_ids=())) > 0
 
     async def overlaid(self, tenant_id: str, records: Sequence[BatchRecord]) -> list[BatchSnapshot]:
-        """Records of a list with what the engine says of those that run: one question for all of them."""
+        """Records of a list with what the engine says of those that run: one question for all of them, and for large ones more."""
         if all(record.state.is_final for record in records):
             return [BatchSnapshot.from_record(record) for record in records]
         until = time.monotonic() + self._timeout.total_seconds()
@@ -192,6 +206,9 @@ class BatchService:
         )
         if running is None:
             until = 0.0  # an engine that has just said nothing, to whomever, is not waited for once more
+        else:
+            memos = {each.batch_id: running[each.batch_id] for each in records if each.batch_id in running}
+            running = running | await self._with_children(memos)
         snapshots: list[BatchSnapshot] = []
         for record in records:
             left = timedelta(seconds=max(0.0, until - time.monotonic()))
@@ -210,6 +227,23 @@ class BatchService:
                 found |= await self._engine.progress_of(tenant_id, unlisted[first : first + _ASKED_AT_ONCE])
             return found
         return None
+
+    async def _with_children(self, memos: Mapping[str, BatchProgress]) -> dict[str, BatchProgress]:
+        """Those that are large, as they are: their memos count a child's documents once the child has ended."""
+        large = [batch_id for batch_id, memo in memos.items() if _has_children(memo)][:_LARGE_ASKED]
+        asked = {batch_id: asyncio.ensure_future(self._large.get(batch_id)) for batch_id in large}
+        if asked:
+            await asyncio.wait(asked.values(), timeout=_LARGE_WAIT_SECONDS)
+        found: dict[str, BatchProgress] = {}
+        for batch_id, task in asked.items():
+            is_answered = task.done()
+            task.cancel()  # waiting for it; the question goes on, and others may wait for it too
+            live = task.result() if is_answered else self._large.last(batch_id)
+            if live is None or live.progress is None or live.closed:
+                continue
+            if is_answered or not is_newer(memos[batch_id], live.progress):
+                found[batch_id] = live.progress
+        return found
 
     async def seconds_per_document(self, tenant_id: str) -> float | None:
         """Pace of the tenant's latest ended batches, wall clock; None before the first one ended."""
@@ -347,7 +381,11 @@ def never_began(record: BatchRecord) -> bool:
     return record.state.is_final and record.problem is not None and record.problem.code == NOT_STARTED
 
 
-def _overlaid(record: BatchRecord, running: dict[str, BatchProgress] | None) -> BatchSnapshot:
+def _has_children(progress: BatchProgress) -> bool:
+    return progress.counts.total > MAX_DOCUMENTS_PER_WORKFLOW and progress.counts.in_flight > 0
+
+
+def _overlaid(record: BatchRecord, running: Mapping[str, BatchProgress] | None) -> BatchSnapshot:
     if record.state.is_final:
         return BatchSnapshot.from_record(record)
     progress = (running or {}).get(record.batch_id)

@@ -3,9 +3,9 @@
 from ingather.models.batch import BatchProblem, BatchState, Counts
 
 
-def final_state(counts: Counts, problem: BatchProblem | None) -> BatchState:
-    """Cancelled when a document was; failed when none succeeded, or the batch could not run at all."""
-    if counts.cancelled:
+def final_state(counts: Counts, problem: BatchProblem | None, *, was_cancelled: bool = False) -> BatchState:
+    """Cancelled when a document was, or the batch before it had any; failed when none succeeded, or it could not run."""
+    if counts.cancelled or (was_cancelled and not counts.total):
         return BatchState.CANCELLED
     if problem is not None or (counts.failed and counts.failed == counts.total):
         return BatchState.FAILED

@@ -50,11 +50,16 @@ async def test_files_are_checked_sent_and_followed(viewer: Viewer, tmp_path: Pat
 
 
 async def test_a_batch_is_steered_in_the_browser(viewer: Viewer, stack: RunningStack) -> None:
-    """Started, followed to its end by its events, and found; another one cancelled, after a question."""
+    """Put first, started, and followed to its end by its events; another one cancelled, after a question, and run after all."""
     async with stack.visitor() as visitor:
         started = await visitor.submit(notes(6, "steered"), name="to be started", hold=True)
         unwanted = await visitor.submit(notes(6, "unwanted"), name="to be cancelled", hold=True)
     page = await viewer.open(f"/batches/{started}")
+    await page.get_by_role("button", name="Change", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Priority").select_option("1")
+    await dialog.get_by_role("button", name="Change").click()
+    await page.get_by_text("priority urgent").wait_for()
     await page.locator('#live[data-is="live"]').wait_for()
     await page.get_by_role("button", name="Start", exact=True).click()
     await page.locator('#overview[data-status="completed"]').wait_for()
@@ -63,10 +68,20 @@ async def test_a_batch_is_steered_in_the_browser(viewer: Viewer, stack: RunningS
     await page.locator("#log").get_by_text("batch.completed").wait_for()
 
     await viewer.open(f"/batches/{unwanted}")
-    await page.get_by_role("button", name="Cancel", exact=True).click()
+    # Whoever goes by keyboard stays on the button when its part of the page is put in anew.
+    await page.get_by_role("button", name="Cancel", exact=True).focus()
+    await page.evaluate("document.getElementById('overview').dataset.was = ''")
+    await page.evaluate(
+        "htmx.ajax('GET', `${location.pathname}?fragment=overview`, { target: '#overview', swap: 'outerHTML' })"
+    )
+    await page.locator("#overview:not([data-was])").wait_for()
+    assert await page.evaluate("document.activeElement.textContent") == "Cancel"
+    await page.keyboard.press("Enter")
     await page.get_by_role("button", name="Cancel the batch").click()
     await page.locator('#overview[data-status="cancelled"]').wait_for()
-    await page.get_by_role("button", name="Run what was left").wait_for()
+    await page.get_by_role("button", name="Run what was left").click()
+    await page.locator('#overview[data-status="completed"]').wait_for()
+    assert await page.locator('[data-figure="done"]').inner_text() == "6"
 
 
 async def test_a_passage_leads_to_its_page(viewer: Viewer, stack: RunningStack) -> None:

@@ -1,6 +1,8 @@
 """Submitting in a browser, against the whole stack: what is dropped, what is said of it, what is gone on with."""
 
+import itertools
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,32 @@ async def submitted(page: Page) -> str:
     await page.get_by_role("button", name="Submit", exact=True).click()
     await page.wait_for_url("**/batches/*")
     return page.url.rsplit("/", 1)[-1]
+
+
+def blocks(folder: Path, name: str, count: int) -> list[Path]:
+    """Files that fill a block each, and that no parser reads."""
+    files = [folder / f"{name}-{number}.bin" for number in range(count)]
+    for number, path in enumerate(files):
+        path.write_bytes(bytes([number]) + bytes(range(256)) * 20_000)
+    return files
+
+
+def first_requests(count: int) -> Callable[[Route], Awaitable[None]]:
+    """Lets so many requests through; further ones are held."""
+    seen = itertools.count(1)
+
+    async def pass_on(route: Route) -> None:
+        if next(seen) <= count:
+            await route.continue_()
+
+    return pass_on
+
+
+async def are_taken(page: Page, count: int) -> None:
+    """Wait until so many blocks are in the batch."""
+    await page.wait_for_function(
+        "count => Object.values(localStorage).some((kept) => JSON.parse(kept).taken?.length === count)", arg=count
+    )
 
 
 async def test_files_and_a_folder_are_dropped(
@@ -146,24 +174,13 @@ async def test_what_is_left_of_small_files_goes_into_the_batch_that_was_begun(
     viewer: Viewer, stack: RunningStack, tmp_path: Path
 ) -> None:
     """Left between its blocks, a batch waits and is named by the page; it gets the rest, and nothing twice."""
-    files = [tmp_path / f"block-{number}.bin" for number in range(3)]
-    for number, path in enumerate(files):
-        # Each fills a block by itself, and no parser reads it.
-        path.write_bytes(bytes([number]) + bytes(range(256)) * 20_000)
+    files = blocks(tmp_path, "block", 3)
     page = await viewer.open("/submit")
     page.on("dialog", lambda dialog: dialog.accept())
     await page.locator("#files").set_input_files(files)
-    sent = 0
-
-    async def two_of_three(route: Route) -> None:
-        nonlocal sent
-        sent += 1
-        if sent <= 2:
-            await route.continue_()
-
-    await page.route("**/v1/batches/*/documents", two_of_three)
+    await page.route("**/v1/batches/*/documents", first_requests(2))
     await page.get_by_role("button", name="Submit", exact=True).click()
-    await page.wait_for_function("() => JSON.parse(Object.values(localStorage)[0]).taken.length === 2")
+    await are_taken(page, 2)
     await page.reload(wait_until="domcontentloaded")
     # Not before: a request that is held goes on when nobody holds it any more.
     await page.unroute_all()
@@ -176,3 +193,28 @@ async def test_what_is_left_of_small_files_goes_into_the_batch_that_was_begun(
     async with stack.visitor() as visitor:
         assert (await visitor.ended(batch_id))["counts"]["total"] == 3
         assert {each["filename"] for each in await visitor.documents(batch_id)} == {path.name for path in files}
+
+
+async def test_what_was_begun_is_named_until_it_can_be_cancelled(
+    viewer: Viewer, stack: RunningStack, tmp_path: Path
+) -> None:
+    """Stopped while the service cannot be told, the page says so; cancelled later, the batch is, and nothing is left."""
+    files = blocks(tmp_path, "stopped", 2)
+    page = await viewer.open("/submit")
+    await page.locator("#files").set_input_files(files)
+    await page.route("**/v1/batches/*/documents", first_requests(1))
+    await page.get_by_role("button", name="Submit", exact=True).click()
+    await are_taken(page, 1)
+    await page.route("**/v1/batches/*/cancel", lambda route: route.abort())
+    await page.get_by_role("button", name="Stop").click()
+    await page.get_by_text("the service could not be told").wait_for()
+    begun = await page.get_by_role("link", name="Open the batch").get_attribute("href")
+    assert begun is not None
+    assert all("ERR_FAILED" in complaint for complaint in viewer.complaints)
+    viewer.complaints.clear()
+
+    await page.unroute_all()
+    await page.get_by_role("button", name="Cancel it").click()
+    await page.locator("#left").wait_for(state="hidden")
+    async with stack.visitor() as visitor:
+        assert (await visitor.ended(begun.rsplit("/", 1)[-1]))["status"] == "cancelled"

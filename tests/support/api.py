@@ -106,6 +106,10 @@ class EngineStandIn:
 
     catalog: InMemoryCatalog
     open: dict[str, BatchProgress] = field(default_factory=dict)
+    closer: dict[str, BatchProgress] = field(default_factory=dict)
+    """What a large batch answers for itself, its children's part included, where its memo knows less."""
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    """Unset, batches are asked and do not answer; what their memos say is there."""
     specs: dict[str, BatchSpec] = field(default_factory=dict)
     messages: list[tuple[str, str, ControlRequest | None]] = field(default_factory=list)
     signals: list[tuple[str, str, AddedRequest | ListenerAdded]] = field(default_factory=list)
@@ -122,6 +126,7 @@ class EngineStandIn:
 
     def __post_init__(self) -> None:
         self.overviews = OverviewsStandIn(self)
+        self.may_answer.set()
 
     async def check(self) -> None:
         if self.is_down:
@@ -229,7 +234,8 @@ class EngineStandIn:
     # The reader's side
 
     async def read(self, batch_id: str) -> Live:
-        progress = self.open.get(batch_id)
+        await self.may_answer.wait()
+        progress = self.closer.get(batch_id) or self.open.get(batch_id)
         return Live(progress, stale=self.is_down, closed=progress is None)
 
     async def note(self, batch_id: str, progress: BatchProgress) -> None: ...

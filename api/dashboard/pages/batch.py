@@ -19,7 +19,6 @@ router = APIRouter(include_in_schema=False, prefix="/batches/{batch_id}")
 IN_FLIGHT_SHOWN = 60
 DOCUMENTS_SHOWN = 25
 EVENTS_SHOWN = 60
-LAST_EVENTS = ("batch.completed", "batch.failed", "batch.cancelled")
 COUNTED_AT_ONCE = 5_000
 """Documents of a batch whose throughput comes with its page; that of a larger one is asked for by the page."""
 DOCUMENT_STATES = ("", "done", "failed", "in_flight", "pending", "skipped", "cancelled")
@@ -208,8 +207,7 @@ async def _log(api: PublicApi, where: str, _batch: Json, _chosen: DocumentsChose
         first if not first["latest_seq"] else await api.get(f"{where}/events", after=str(after), limit=EVENTS_SHOWN)
     )
     # A batch may be known to have ended a moment before its last event is told.
-    is_whole = any(event["type"] in LAST_EVENTS for event in listed["data"])
-    return {"events": list(reversed(listed["data"])), "latest_seq": first["latest_seq"], "is_whole": is_whole}
+    return {"events": listed["data"][::-1], "latest_seq": first["latest_seq"], "is_whole": listed["ended"]}
 
 
 def happening(event: Json) -> str:

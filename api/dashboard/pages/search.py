@@ -8,12 +8,13 @@ from markupsafe import Markup, escape
 from starlette.responses import Response
 
 from api.access import public
-from api.dashboard.public_api import Api, ApiRefusal
+from api.dashboard.public_api import Api, ApiRefusal, Json
 from api.dashboard.rendering import page
 
 router = APIRouter(include_in_schema=False)
 
 LIMIT = 20
+TAGS_SHOWN = 6
 _WORD = re.compile(r"\w{2,}")
 _STEM = 4
 """Letters from which on a word is also marked where it only begins another one."""
@@ -42,6 +43,16 @@ def marked(text: str, question: str) -> Markup:
     )
 
 
+def tags_of(metadata: Json) -> list[tuple[str, str]]:
+    """The first fields of a passage's document that can be said in a few words."""
+    said = [
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in metadata.items()
+        if not isinstance(value, dict)
+    ]
+    return said[:TAGS_SHOWN]
+
+
 @router.get("/search")
 @public
 async def search(
@@ -56,7 +67,9 @@ async def search(
     if q.strip():
         try:
             answer = await api.get("/v1/search", q=q, collection=collection, batch_id=batch_id, limit=LIMIT)
-            hits = [{**hit, "marked": marked(hit["text"], q)} for hit in answer["data"]]
+            hits = [
+                {**hit, "marked": marked(hit["text"], q), "tags": tags_of(hit["metadata"])} for hit in answer["data"]
+            ]
         except ApiRefusal as refusal:
             if refusal.status == 401:
                 raise

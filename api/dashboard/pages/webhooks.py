@@ -129,7 +129,7 @@ async def edit(request: Request, api: Api, webhook_id: str) -> Response:
 @public
 async def act(request: Request, api: Api, webhook_id: str, action: str) -> Response:
     """Test it, switch it, give it a new secret, or forget it."""
-    await form_of(request, api)
+    fields = await form_of(request, api)
     path, here = _path(webhook_id), _here(webhook_id)
     match action:
         case "test":
@@ -138,7 +138,7 @@ async def act(request: Request, api: Api, webhook_id: str, action: str) -> Respo
                 return fragment(request, "webhooks/outcome.html", outcome=tested)
             return await _webhook(request, api, webhook_id, {}, outcome=tested)
         case "rotate":
-            made = (await api.send("POST", f"{path}/rotate")).body
+            made = (await api.send("POST", f"{path}/rotate", headers=repeated_key(fields))).body
             return await _secret(request, api, made, is_new=False)
         case "enable" | "disable":
             await api.send("PATCH", path, {"is_enabled": action == "enable"})

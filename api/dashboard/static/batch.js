@@ -15,7 +15,7 @@
   const refresh = () => {
     for (const id of ["overview", "flight", "failures", "documents", "throughput", "timeline", "facts", "log"]) {
       const part = document.getElementById(id);
-      if (part?.hasAttribute("hx-get") && id !== "log") htmx.trigger(part, "refresh");
+      if (part?.hasAttribute("hx-get")) htmx.trigger(part, "refresh");
     }
   };
 

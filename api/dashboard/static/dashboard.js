@@ -68,14 +68,31 @@
   document.addEventListener("htmx:configRequest", (event) => {
     event.detail.headers["X-CSRF-Token"] = proof();
   });
+  // A question that somebody is about to answer, or what somebody has opened to read it: neither is swapped away.
+  const OPENED = "dialog[open], details[open]";
   document.addEventListener("htmx:beforeRequest", (event) => {
-    // Nobody looks, or somebody is about to answer a question that would be swapped away.
-    const isAsked = event.detail.elt.querySelector("dialog[open]");
-    if (event.detail.requestConfig.verb === "get" && (document.hidden || isAsked)) event.preventDefault();
+    const isOpened = event.detail.elt.querySelector(OPENED);
+    if (event.detail.requestConfig.verb === "get" && (document.hidden || isOpened)) event.preventDefault();
   });
-  // An answer that was on its way when the question was opened.
+  // Whoever goes by keyboard stays where they are: on what is called the same in the part that comes in its place.
+  const REACHED = "a[href], button, input, select, summary, [tabindex]";
+  const called = (element) => [element.tagName, element.id, element.name, element.getAttribute("href"), element.getAttribute("aria-label") ?? element.textContent.trim()].join("\n");
+  const alike = (part, name) => [...part.querySelectorAll(REACHED)].filter((each) => called(each) === name);
+  let reached = null;
   document.addEventListener("htmx:beforeSwap", (event) => {
-    if (event.detail.requestConfig.verb === "get" && event.detail.target.querySelector("dialog[open]")) event.detail.shouldSwap = false;
+    const { requestConfig, target } = event.detail;
+    // An answer that was on its way when it was opened.
+    if (requestConfig.verb === "get" && target.querySelector(OPENED)) event.detail.shouldSwap = false;
+    const place = document.activeElement;
+    reached = null;
+    if (!event.detail.shouldSwap || !target.id || !target.contains(place)) return;
+    const name = called(place);
+    reached = { within: target.id, name, at: alike(target, name).indexOf(place) };
+  });
+  document.addEventListener("htmx:afterSwap", () => {
+    const part = reached && document.getElementById(reached.within);
+    if (part) alike(part, reached.name)[reached.at]?.focus({ preventScroll: true });
+    reached = null;
   });
   document.addEventListener("htmx:afterSettle", (event) => tell(event.detail.elt.parentNode ?? document));
   document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) trouble(""); });

@@ -443,9 +443,15 @@
     return batchId;
   };
 
-  const giveUp = async ({ run, batch }) => {
-    unfinished.drop(run);
-    if (batch) await request("POST", `/v1/batches/${batch}/cancel`, null).catch(() => null);
+  // Whether it is over. While the service is away, what was begun is still to be gone on with, or cancelled later.
+  const giveUp = async (facts) => {
+    try {
+      if (facts.batch) await request("POST", `/v1/batches/${facts.batch}/cancel`, null);
+    } catch (error) {
+      if (!(error instanceof Refused)) { unfinished.write({ ...facts, isLeft: true }); return false; }
+    }
+    unfinished.drop(facts.run);
+    return true;
   };
 
   form.addEventListener("submit", async (event) => {
@@ -481,8 +487,9 @@
       const { facts } = sending;
       sending = null;
       if (isStopped || error instanceof Refused) {
-        if (facts) await giveUp(facts);
-        wrong(isStopped ? "Stopped: nothing of it was taken in. Submit again, and large files are gone on with where they stopped." : error.message);
+        const isOver = !facts || await giveUp(facts);
+        if (!isStopped) wrong(error.message);
+        else wrong(isOver ? "Stopped: nothing of it was taken in. Submit again, and large files are gone on with where they stopped." : "Stopped, but the service could not be told. Submit again, and it goes on where it stopped, or cancel it above.");
       } else if (facts && unfinished.write({ ...facts, isLeft: true })) wrong(`${error.message} Submit again, and it goes on where it stopped.`);
       else {
         if (facts) await giveUp(facts);
@@ -516,6 +523,7 @@
 
   const offsetOf = async (url) => {
     const answer = await fetch(url, { method: "HEAD", headers: { "Tus-Resumable": "1.0.0" } });
+    if (answer.status === 429 || answer.status >= 500) throw new Error(told(null, answer.status));
     return answer.ok ? Number(answer.headers.get("Upload-Offset")) : 0;
   };
 

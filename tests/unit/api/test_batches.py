@@ -6,10 +6,12 @@ import pytest
 
 from api.engine import BatchClosedError, EngineStatus, Presence
 from api.idempotency import ControlKeys
+from api.service import batches
 from ingather.models.batch import BatchProgress, BatchState, Counts
 from ingather.models.document import DocumentFailure
 from ingather.models.errors import InvalidStateError
 from ingather.models.identity import file_id_for
+from tests.support.api import api_in_process
 from tests.support.catalog_records import document_record, done_record
 
 OTHER_TENANT = "11111111-1111-7111-8111-111111111111"
@@ -163,6 +165,42 @@ async def test_the_list_overlays_running_batches(api):
     api.engine.open[batch["id"]] = progress.model_copy(update={"state": BatchState.PAUSED, "version": 5})
     [seen] = (await api.http.get("/v1/batches")).json()["data"]
     assert (seen["status"], seen["waiting_for"]) == ("paused", "resume")
+
+
+def with_children(api, batch_id: str, *, total: int, version: int, heard: int, in_memo: int = 0) -> None:
+    """A batch at work, of which so many are done: its children know more than its memo does."""
+    for knows, done in ((api.engine.open, in_memo), (api.engine.closer, heard)):
+        counts = Counts(total=total, in_flight=total - done, done=done)
+        knows[batch_id] = BatchProgress(state=BatchState.RUNNING, counts=counts, version=version)
+
+
+async def listed_done(api) -> dict[str, int]:
+    """How many documents of each batch are done, as the list has it, at a second look: it has what the first asked for."""
+    await api.http.get("/v1/batches")
+    return {each["id"]: each["counts"]["done"] for each in (await api.http.get("/v1/batches")).json()["data"]}
+
+
+async def test_the_list_counts_what_children_have_done(api):
+    """A large batch is asked for itself: its memo counts the documents of a child once the child has ended."""
+    large, small = [(await api.submit())["id"] for _ in range(2)]
+    with_children(api, large, total=3_000, version=4, heard=700)
+    with_children(api, small, total=1_000, version=4, heard=700)
+
+    assert await listed_done(api) == {large: 700, small: 0}
+
+
+async def test_the_list_does_not_wait_for_a_large_batch_that_is_slow(monkeypatch):
+    """Its memo is shown before anything was heard, then what was last heard, until the memo is newer."""
+    monkeypatch.setattr(batches, "_OVERLAY_SECONDS", 0.0)
+    async with api_in_process() as api:
+        batch_id = (await api.submit())["id"]
+        with_children(api, batch_id, total=3_000, version=4, heard=700)
+        for may_answer, done in ((False, 0), (True, 700), (False, 700)):
+            api.engine.may_answer.set() if may_answer else api.engine.may_answer.clear()
+            assert await listed_done(api) == {batch_id: done}
+
+        with_children(api, batch_id, total=3_000, version=5, heard=900, in_memo=800)
+        assert await listed_done(api) == {batch_id: 800}
 
 
 async def test_an_unchanged_batch_is_304(api):

@@ -37,6 +37,22 @@ async def test_many_who_ask_at_once_cost_one_question():
     assert await recent.get("b") == "b 2"
 
 
+async def test_the_last_answer_is_at_hand_while_a_newer_one_is_asked_for():
+    """However old it is; none before the first."""
+    asked = Asked()
+    recent = Recent(asked, 0.0)
+    assert recent.last("a") is None
+    asked.may_answer.set()
+    await recent.get("a")
+    asked.may_answer.clear()
+    newer = asyncio.create_task(recent.get("a"))
+    await asyncio.sleep(0)
+
+    assert recent.last("a") == "a 1"
+    asked.may_answer.set()
+    assert await newer == "a 2"
+
+
 async def test_an_old_answer_is_asked_for_again():
     """Past its seconds an answer is no longer given out."""
     asked = Asked()

@@ -1,17 +1,19 @@
 """The pages that set things up, as a browser without scripts sees them: what they show, to whom, and what they do."""
 
 import re
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from api.dashboard.navigation import serves
+from api.dashboard.navigation import MENU
 from api.dashboard.pages import webhooks
 from api.engine_overview import Poller, QueueState
 from ingather.models.engine import ROLES
 from ingather.models.identity import DEFAULT_TENANT_ID
+from ingather.models.webhook import WebhookDelivery
 from ingather.settings import Settings, SourceSettings
 from tests.support.api import ApiInProcess, api_in_process
 from tests.support.callers import ADMIN, READ, WRITE, key_of, new_tenant
@@ -65,9 +67,10 @@ async def test_whoever_may_only_look_sees_nothing_to_do(closed_api):
     assert 'href="/system"' in await read(closed_api, "/limits", admin)
 
 
-async def test_the_menu_has_no_place_for_what_is_not_served(api):
-    """A page whose route is missing is not linked."""
-    assert ('href="/webhooks"' in await read(api, "/")) is serves(api.app, "/v1/webhook-endpoints")
+async def test_every_place_in_the_menu_is_a_page_that_knows_its_place(api):
+    """Whoever looks around meets no dead end, and sees where they are."""
+    for entry in MENU:
+        assert f'<a href="{entry.path}" aria-current="page">' in await read(api, entry.path)
 
 
 # Connections
@@ -133,12 +136,13 @@ async def test_nothing_chosen_makes_nothing(shelf):
 # Webhooks
 
 
+def api_that_keeps_secrets() -> AbstractAsyncContextManager[ApiInProcess]:
+    return api_in_process(Settings(sources=SourceSettings(keys=(SecretStr(Fernet.generate_key().decode()),))))
+
+
 async def test_a_webhook_is_made_changed_and_forgotten():
     """Its secret is on the page that made it alone; all events ticked mean those of later versions too."""
-    keys = (SecretStr(Fernet.generate_key().decode()),)
-    async with api_in_process(Settings(sources=SourceSettings(keys=keys))) as api:
-        if not serves(api.app, "/v1/webhook-endpoints"):
-            pytest.skip("This deployment serves no webhooks.")
+    async with api_that_keeps_secrets() as api:
         fields = {
             "url": "https://hooks.example.org/in",
             "event_types": list(webhooks.EVENTS),
@@ -155,9 +159,39 @@ async def test_a_webhook_is_made_changed_and_forgotten():
         page = await read(api, there)
         for text in ("mailer", "Switched off", "Switch on", "Nothing was sent yet."):
             assert text in page
+        for is_shown in (True, False):
+            rotated = (await api.http.post(f"{there}/rotate", data={"once": "page-9876543210"})).text
+            assert ('<code id="secret">whsec_' in rotated, "shown before" in rotated) == (is_shown, not is_shown)
         assert '<code id="secret">whsec_' in (await api.http.post(f"{there}/rotate")).text
         assert await send(api, f"{there}/delete") == "/webhooks"
         assert "No webhooks yet" in await read(api, "/webhooks")
+
+
+async def test_deliveries_are_shown_and_sent_again():
+    """Each form is sent once, under a key that is another each time: no reason to show anew what looks the same."""
+    async with api_that_keeps_secrets() as api:
+        webhook = (await api.http.post("/v1/webhook-endpoints", json={"url": "https://hooks.example.org/in"})).json()
+        delivery = WebhookDelivery(
+            delivery_id="delivery",
+            tenant_id=DEFAULT_TENANT_ID,
+            webhook_id=webhook["webhook_id"],
+            event_id="evt_1",
+            event_type="batch.completed",
+            payload={"type": "batch.completed"},
+            created_at=datetime.now(UTC),
+        )
+        await api.catalog.webhooks.add_deliveries([delivery])
+        there = f"/webhooks/{webhook['webhook_id']}"
+        first = await read(api, f"{there}?fragment=deliveries")
+        [seen] = re.findall(r"seen=([0-9a-f]{16})", first)
+        assert (await api.http.get(f"{there}?fragment=deliveries&seen={seen}")).status_code == 204
+
+        [form] = re.findall(r'action="([^"]+/redeliver)"', first)
+        [once] = re.findall(r'name="once" value="([^"]+)"', first)
+        for _ in range(2):
+            assert await send(api, form, once=once) == f"{there}#deliveries"
+        shown = await read(api, there)
+    assert (shown.count("<b>batch.completed</b>"), shown.count(">sent again<")) == (2, 1)
 
 
 # Keys

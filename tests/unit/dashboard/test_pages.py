@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from api.dashboard.pages.batch import DocumentsChosen, _log
 from api.dashboard.rendering import environment, query_of
 from ingather.models.batch import BatchState
 from tests.support.batch_of_five import batch_of_five
@@ -114,6 +115,14 @@ def stages_shown(page: str) -> list[tuple[str, str] | str]:
     ]
 
 
+async def test_metadata_of_a_batch_is_shown_as_it_was_given(api):
+    """Text and numbers as they are, all else as JSON."""
+    batch = await api.submit(metadata={"site": "Ridge", "year": 2026, "place": {"dome": True}})
+    page = (await api.http.get(f"/batches/{batch['id']}")).text
+    for shown in ("Ridge", "2026", '<code>{"dome": true}</code>'):
+        assert f"<dd>{shown}</dd>" in page
+
+
 async def test_failures_are_told_by_code_with_advice(api):
     """The title and advice of the code, and a button for these alone."""
     batch = await api.submit()
@@ -170,3 +179,24 @@ async def test_the_log_shows_events_of_every_kind(api):
     )
     for text in ("running", "0 of 1", "a&lt;b&gt;.txt", "empty", "batch.put_aside"):
         assert text in shown
+
+
+class Told:
+    """What ``/v1`` tells of a batch's events."""
+
+    def __init__(self, *types: str, ended: bool) -> None:
+        self.events = [{"seq": seq, "type": kind} for seq, kind in enumerate(types, start=1)]
+        self.ended = ended
+
+    async def get(self, _path: str, *, after: str, limit: int) -> dict:
+        found = self.events[int(after) :][:limit]
+        is_last = len(found) == len(self.events[int(after) :])
+        return {"data": found, "latest_seq": len(self.events), "ended": self.ended and is_last}
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_log_is_whole_with_the_last_event_of_all(ended):
+    """Not with that of an earlier round: a batch that was retried is told to its end too."""
+    told = Told("batch.completed", "batch.retrying", *["document.started"] * 70, "batch.completed", ended=ended)
+    log = await _log(told, "/v1/batches/1", {}, DocumentsChosen("", "", ""))
+    assert (len(log["events"]), log["events"][0]["seq"], log["is_whole"]) == (60, 73, ended)

@@ -6,7 +6,7 @@ import pytest
 
 from api.dashboard import words
 from api.dashboard.pages.batch import actions_for, happening
-from api.dashboard.pages.search import marked
+from api.dashboard.pages.search import marked, tags_of
 from api.dashboard.pages.sign_in import _within
 from ingather.models.batch import BatchState
 from ingather.models.content import Stage
@@ -116,6 +116,12 @@ def test_words_of_every_text_are_marked_only_where_there_are_no_others():
     assert marked("It belongs to the dome", "be the dome") == "It belongs to the <mark>dome</mark>"
     assert marked("The sun, and a sunken wall", "sun") == "The <mark>sun</mark>, and a sunken wall"
     assert marked("to be, not becoming", "to be") == "<mark>to</mark> <mark>be</mark>, not becoming"
+
+
+def test_a_passage_is_shown_with_some_of_its_metadata():
+    """The first fields that can be said in a few words, of each passage alike."""
+    fields = {"site": "Ridge", "place": {"lat": 1}, "by": ["Ada", "Vera"], **{f"field-{n}": n for n in range(9)}}
+    assert tags_of(fields) == [("site", "Ridge"), ("by", "Ada, Vera"), *((f"field-{n}", str(n)) for n in range(4))]
 
 
 def test_passages_are_marked_and_never_markup():
