@@ -30,6 +30,15 @@ def test_the_end_follows_from_the_counts(numbers, problem, state):
     assert final_state(Counts(total=sum(numbers.values()), **numbers), problem) is state
 
 
+@pytest.mark.parametrize(
+    ("numbers", "state"),
+    [({}, BatchState.CANCELLED), ({"done": 3}, BatchState.COMPLETED), ({"failed": 1}, BatchState.FAILED)],
+)
+def test_a_cancel_counts_where_it_left_something_undone(numbers, state):
+    """Or came before there was anything to do; what was all done by then keeps its end."""
+    assert final_state(Counts(total=sum(numbers.values()), **numbers), None, was_cancelled=True) is state
+
+
 @given(*(st.integers(0, 5) for _ in range(4)))
 def test_every_end_is_final(done, failed, skipped, cancelled):
     """No combination leaves a closed batch looking alive."""
