@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from api.engine import BatchEngine, Presence
 from api.resources import BatchSnapshot
@@ -12,9 +12,6 @@ from ingather.ports.event_log import StreamKey
 
 Settle = Callable[[StreamKey], Awaitable[object]]
 """Lets the service write the last word on a batch whose workflow was ended from outside."""
-
-SUBMISSION_GRACE = timedelta(seconds=60)
-"""A batch is in the catalog a moment before its workflow starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +35,12 @@ async def final_progress(key: StreamKey, catalog: Catalog, engine: BatchEngine, 
         return None
     if record is None:
         return None
-    if status.presence is Presence.MISSING and datetime.now(UTC) - record.created_at < SUBMISSION_GRACE:
-        return None
     await settle(key)
     # It may also have closed properly between the two looks.
     record = await catalog.get_batch(key.batch_id, key.tenant_id) or record
+    if status.presence is Presence.MISSING and not record.state.is_final:
+        # The record comes before the workflow. Who settles knows how long to wait for that, and by whom it may yet be begun.
+        return None
     known = BatchSnapshot.from_record(record).progress
     if not record.state.is_final:
         known = _cut_short(status.progress or known, status.closed_at)

@@ -17,6 +17,7 @@ from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
 from ingather.models.errors import CatalogUnavailableError, EventLogUnavailableError
 from ingather.models.messages import DocumentHeartbeat
+from tests.support.house import House
 from tests.support.scripted_batch import ScriptedBatch
 from tests.support.waiting import until
 
@@ -279,15 +280,21 @@ async def test_a_batch_ended_from_outside_says_so(house, batch) -> None:
     }
 
 
-async def test_a_batch_whose_workflow_is_still_to_start_is_waited_for(house, batch) -> None:
-    """Its record comes first: a watcher who is early sees it begin."""
+@pytest.mark.parametrize("age", [timedelta(), timedelta(hours=2)])
+async def test_a_batch_whose_workflow_is_still_to_start_is_waited_for(age) -> None:
+    """Its record comes first, as old as the upload it comes from: a watcher who is early sees it begin."""
+    batch = ScriptedBatch(str(uuid.uuid4()))
+    batch.created_at -= age
     batch.presence = Presence.MISSING
+    house = House(await batch.create(), InMemoryEventLog())
     watcher = house.watch("0")
     await asyncio.sleep(0.3)
     assert not watcher.is_closed
     batch.presence = Presence.OPEN
     batch.state(BatchState.RUNNING)
     await watcher.sees("batch.started")
+    assert "batch.failed" not in watcher.names
+    await house.close()
 
 
 async def test_no_progress_is_shared_after_the_end(house, batch, monkeypatch) -> None:
