@@ -223,10 +223,11 @@ async def test_two_mappings_are_one_too_many(api):
         ("application/json", b"{}", (415, "UNSUPPORTED_MEDIA_TYPE")),
         ("multipart/form-data", b"x", (400, "BAD_REQUEST")),
         ("multipart/form-data; boundary=x", b"--x\r\nbroken", (400, "BAD_REQUEST")),
+        (f"multipart/form-data; boundary={'x' * 257}", b"x", (400, "BAD_REQUEST")),
     ],
 )
 async def test_other_bodies_are_refused_in_the_same_shape(api, content_type, body, told):
-    """A wrong type, no boundary, half a body."""
+    """A wrong type, no boundary, half a body, a boundary that is too long."""
     response = await api.http.post(UPLOAD, content=body, headers={"content-type": content_type})
     assert error(response)[:2] == told
 
