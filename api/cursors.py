@@ -50,5 +50,14 @@ def time_and_id(position: list[Any]) -> tuple[datetime, str]:
         raise InvalidCursorError("The cursor belongs to another list.") from error
 
 
+def ordinal_of(position: list[Any]) -> int:
+    """The position in a list that is ordered by ordinal. Raises ``InvalidCursorError`` for one of another list."""
+    match position:
+        case [int(ordinal)]:
+            return ordinal
+        case _:
+            raise InvalidCursorError("The cursor belongs to another list.")
+
+
 def _digest(filters: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(filters, sort_keys=True, default=str).encode()).hexdigest()[:12]

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from ingather.models.errors import RequestError
@@ -65,7 +65,7 @@ async def read_parts(body: AsyncGenerator[bytes, None], boundary: str) -> AsyncG
                 for event in events:
                     yield event
                 events.clear()
-    except MultipartParseError as error:
+    except FormParserError as error:
         raise RequestError("The multipart body is not well formed.") from error
     if not collector.is_complete:
         raise RequestError("The multipart body ends before its closing boundary; nothing was started.")

@@ -31,8 +31,9 @@ from api.dependencies import (
 )
 from api.multipart import boundary_of
 from api.rates import Rate
-from api.resources import BatchSnapshot
+from api.resources import BatchSnapshot, Outlook
 from api.service.capacity import Room
+from api.service.waiting import NO_WORKER
 from ingather.domain.pace import completion_at
 from ingather.models.accounts import TenantLimits
 from ingather.models.batch import DEFAULT_COLLECTION, BatchState, CollectionName, Counts
@@ -285,9 +286,11 @@ def _moments(snapshot: BatchSnapshot) -> dict[str, Any]:
 
 
 def _estimate(snapshot: BatchSnapshot) -> datetime | None:
-    outlook, progress = snapshot.outlook, snapshot.progress
-    if outlook is not None and outlook.estimated_completion_at is not None:
+    outlook, progress = snapshot.outlook or Outlook(), snapshot.progress
+    if outlook.estimated_completion_at is not None:
         return outlook.estimated_completion_at
-    if progress.state not in _MOVING:
+    # Whoever stands in line moves with the line; everything else that is waited for is a standstill.
+    in_line = progress.state is BatchState.QUEUED and outlook.waiting_for != NO_WORKER
+    if progress.state not in _MOVING or (outlook.waiting_for is not None and not in_line):
         return None
     return completion_at(datetime.now(UTC), progress.counts.total - progress.counts.ended, _FLOOR_PER_SECOND)

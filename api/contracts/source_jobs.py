@@ -41,6 +41,7 @@ from api.dependencies import (
     require_not_draining,
 )
 from api.feeds import json_of
+from api.idempotency import check_key
 from api.rates import Rate
 from api.resources import BatchSnapshot
 from api.service.control import Controlled, RetrySelection
@@ -379,7 +380,8 @@ async def _job(parts: ApiParts, snapshot: BatchSnapshot, *, with_files: bool = F
 
 
 def _key_of(caller: Caller, key: str | None) -> str | None:
-    """A user's own: the same key of two users is two jobs."""
+    """A user's own: the same key of two users is two jobs. Raises ``RequestError`` for one that cannot be used."""
+    key = check_key(key)
     return None if key is None else str(uuid5(NAMESPACE_OID, f"{caller.user}\n{key}"))
 
 

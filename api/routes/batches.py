@@ -47,7 +47,7 @@ class RetryBody(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    codes: tuple[str, ...] = Field(default=(), max_length=50)
+    codes: tuple[Annotated[str, Field(max_length=100)], ...] = Field(default=(), max_length=50)
     ordinals: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), max_length=1_000)
     include_cancelled: bool = False
     """Take in documents that a cancel left undone."""

@@ -1,6 +1,5 @@
 """``/v1/connections``: ways to sources. Credentials go in and never come out."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
@@ -9,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from api.access import GuardedRoute
+from api.cursors import time_and_id
 from api.dependencies import CurrentCaller, IdempotencyKey, PageSize, Parts, Tenant, require_json
 from ingather.models.errors import InvalidCursorError
 from ingather.models.source import Connection, ConnectionId, SourceFile, SourceType
@@ -93,7 +93,7 @@ async def list_connections(
 ) -> ConnectionPage:
     """The tenant's connections, newest first."""
     filters = {"list": "connections", "tenant": tenant}
-    before = _position(parts.cursors.decode(cursor, filters)) if cursor else None
+    before = time_and_id(parts.cursors.decode(cursor, filters)) if cursor else None
     found, has_more = await parts.connections.page(tenant, limit, before)
     next_cursor = None
     if has_more:
@@ -157,14 +157,6 @@ def _view(connection: Connection) -> ConnectionView:
         created_by=connection.created_by,
         created_at=connection.created_at,
     )
-
-
-def _position(position: list[Any]) -> tuple[datetime, str]:
-    try:
-        created_at, connection_id = position
-        return datetime.fromisoformat(created_at), str(connection_id)
-    except (TypeError, ValueError) as error:
-        raise InvalidCursorError("The cursor belongs to another list.") from error
 
 
 def _source_cursor(position: list[Any]) -> str:

@@ -9,12 +9,13 @@ from pydantic import AwareDatetime, BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from api.access import GuardedRoute
+from api.cursors import ordinal_of
 from api.dependencies import BatchIdPath, BatchTenant, LinksOf, PageSize, Parts
 from api.report_csv import csv_of
 from api.resources import Document, DocumentPage, document_resource
 from ingather.domain.identifiers import as_uuid
 from ingather.models.document import DocumentRecord, DocumentStatus
-from ingather.models.errors import DocumentNotFoundError, InvalidCursorError
+from ingather.models.errors import DocumentNotFoundError
 from ingather.ports.catalog import DocumentFilter
 
 router = APIRouter(prefix="/v1/batches/{batch_id}", tags=["documents"], route_class=GuardedRoute)
@@ -76,7 +77,7 @@ async def list_documents(
 ) -> DocumentPage:
     """Documents of a batch, in ordinal order."""
     filters = {"tenant": tenant, "batch": batch_id, "status": status, "error_code": error_code}
-    after = _position(parts.cursors.decode(cursor, filters)) if cursor else -1
+    after = ordinal_of(parts.cursors.decode(cursor, filters)) if cursor else -1
     where = DocumentFilter(batch_id=batch_id, status=status, error_code=error_code, after_ordinal=after)
     found, has_more, last = await parts.documents.page(tenant, where, limit)
     return DocumentPage(
@@ -130,7 +131,7 @@ async def list_chunks(
     """What search finds of a document, in order: its chunks with their places in the text."""
     normal = _file_id(file_id)
     filters = {"tenant": tenant, "document": normal, "page": page}
-    begin = _position(parts.cursors.decode(cursor, filters)) if cursor else first
+    begin = ordinal_of(parts.cursors.decode(cursor, filters)) if cursor else first
     found, has_more = await parts.documents.chunks(tenant, batch_id, normal, first=begin, limit=limit, page=page)
     return ChunkPage(
         data=[ChunkView(**asdict(chunk)) for chunk in found],
@@ -204,11 +205,3 @@ def _file_id(file_id: str) -> str:
     if normal is None:
         raise DocumentNotFoundError("No document of this batch has this id.")
     return normal
-
-
-def _position(position: list[object]) -> int:
-    match position:
-        case [int(ordinal)]:
-            return ordinal
-        case _:
-            raise InvalidCursorError("The cursor belongs to another list.")

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from api.access import GuardedRoute
+from api.cursors import ordinal_of
 from api.dependencies import BatchIdPath, BatchTenant, CurrentCaller, IdempotencyKey, Parts
 from api.service.audit import audited_tenant
-from ingather.models.errors import InvalidCursorError
 
 router = APIRouter(prefix="/v1/batches", tags=["administration"], route_class=GuardedRoute)
 
@@ -39,7 +39,7 @@ async def push_again(
     """Push every document of the batch that was handed on to its tenant's list again, 10,000 a request. Needs the scope `admin`."""
     owner = audited_tenant(caller, tenant_id) if tenant_id is not None else tenant
     filters = {"tenant": owner, "batch": batch_id, "what": "push-again"}
-    after = _position(parts.cursors.decode(cursor, filters)) if cursor else -1
+    after = ordinal_of(parts.cursors.decode(cursor, filters)) if cursor else -1
     done = await parts.handoff.push_again(caller, owner, batch_id, idempotency_key, after)
     return PushedAgainView(
         documents=done.documents,
@@ -47,11 +47,3 @@ async def push_again(
         has_more=done.has_more,
         next_cursor=parts.cursors.encode([done.last], filters) if done.has_more else None,
     )
-
-
-def _position(position: list[object]) -> int:
-    match position:
-        case [int(ordinal)]:
-            return ordinal
-        case _:
-            raise InvalidCursorError("The cursor belongs to another list.")

@@ -175,7 +175,12 @@ def _answer(tenant: Tenant, status: int, headers: dict[str, str]) -> Response:
 
 def _check(body: TenantSettings) -> None:
     """Raises ``ValidationFailedError`` for a schema that is none, and for more than is kept."""
-    if len(orjson.dumps(body.model_dump(mode="json", exclude_unset=True))) > MAX_SETTINGS_BYTES:
+    try:
+        size = len(orjson.dumps(body.model_dump(mode="json", exclude_unset=True)))
+    except TypeError:
+        detail = "It holds a number of more than 64 bits or half of a character, or is nested too deeply."
+        raise invalid("#", detail, "not_kept") from None
+    if size > MAX_SETTINGS_BYTES:
         raise invalid("#", f"A tenant's settings take at most {MAX_SETTINGS_BYTES:,} bytes.", "too_large")
     schemas = {"#/metadata_schema": body.metadata_schema}
     schemas |= {f"#/collection_schemas/{name}": schema for name, schema in (body.collection_schemas or {}).items()}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from api.access import GuardedRoute, public
 from api.cursors import time_and_id
@@ -13,10 +13,11 @@ from api.dependencies import CurrentCaller, IdempotencyKey, PageSize, Parts, req
 from api.problems import invalid
 from api.rates import address_of
 from ingather.models.accounts import DEFAULT_SCOPES, KEY_USER_PREFIX, Scope, User
+from ingather.models.identity import SecretText
 
 router = APIRouter(prefix="/v1", tags=["administration"], route_class=GuardedRoute)
 
-Password = Annotated[SecretStr, Field(min_length=1, max_length=1_024)]
+Password = Annotated[SecretText, Field(min_length=1, max_length=1_024)]
 Username = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 

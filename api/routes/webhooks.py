@@ -1,6 +1,5 @@
 """``/v1/webhook-endpoints``: where events of batches are sent. A secret is shown once, when it is made."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
@@ -9,11 +8,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from api.access import GuardedRoute
+from api.cursors import time_and_id
 from api.dependencies import CurrentCaller, IdempotencyKey, PageSize, Parts, Tenant, require_json
 from api.service.webhooks import MadeWebhook
 from ingather.domain.identifiers import as_uuid
 from ingather.models.batch import BatchState, Counts
-from ingather.models.errors import InvalidCursorError
 from ingather.models.webhook import (
     DeliveryAttempt,
     DeliveryStatus,
@@ -196,7 +195,7 @@ async def list_webhooks(
 ) -> WebhookPage:
     """The tenant's endpoints, newest first; those of single batches are shown on demand."""
     filters = {"list": "webhooks", "tenant": tenant, "batch": batch_id or ""}
-    before = _position(parts.cursors.decode(cursor, filters)) if cursor else None
+    before = time_and_id(parts.cursors.decode(cursor, filters)) if cursor else None
     # What is no id is no batch's.
     batch = (as_uuid(batch_id) or batch_id) if batch_id else None
     found, has_more = await parts.webhooks.page(tenant, limit, before, batch_id=batch)
@@ -272,7 +271,7 @@ async def list_deliveries(
         "status": status or "",
         "event_type": event_type or "",
     }
-    before = _position(parts.cursors.decode(cursor, filters)) if cursor else None
+    before = time_and_id(parts.cursors.decode(cursor, filters)) if cursor else None
     where = DeliveryFilter(tenant, webhook_id, status=status, event_type=event_type, before=before)
     found, has_more = await parts.webhooks.deliveries(where, limit)
     next_cursor = None
@@ -331,11 +330,3 @@ def _view(webhook: Webhook) -> WebhookView:
 
 def _delivery_view(delivery: WebhookDelivery) -> DeliveryView:
     return DeliveryView(**delivery.model_dump(exclude={"tenant_id"}))
-
-
-def _position(position: list[Any]) -> tuple[datetime, str]:
-    try:
-        created_at, its_id = position
-        return datetime.fromisoformat(created_at), str(its_id)
-    except (TypeError, ValueError) as error:
-        raise InvalidCursorError("The cursor belongs to another list.") from error

@@ -5,13 +5,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
 
+from ingather.models.identity import SecretText
 from ingather.models.source import SourceType
 
 MAX_URLS = 10_000
 
 _Url = Annotated[str, StringConstraints(min_length=8, max_length=4_096, pattern=r"^https?://[^\x00-\x20]+$")]
 _Path = Annotated[str, StringConstraints(min_length=1, max_length=4_096, pattern=r"^/[^\x00]*$")]
-_Secret = Annotated[SecretStr, Field(min_length=1, max_length=16_384)]
+_Secret = Annotated[SecretText, Field(min_length=1, max_length=16_384)]
 _HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")]
 _HeaderValue = Annotated[SecretStr, Field(max_length=8_192)]
 _FRAMING = frozenset({"host", "connection", "content-length", "transfer-encoding", "upgrade", "accept-encoding"})

@@ -4,7 +4,7 @@ import uuid
 from functools import lru_cache
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, SecretStr, StringConstraints
 
 DEFAULT_TENANT_ID = "00000000-0000-7000-8000-000000000001"
 DEFAULT_TENANT_NAME = "default"
@@ -22,6 +22,19 @@ FileId = Annotated[str, StringConstraints(pattern=_UUID_PATTERN)]
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 of a document's bytes, lower-case hex."""
+
+
+def _sendable(secret: SecretStr) -> SecretStr:
+    try:
+        secret.get_secret_value().encode()
+    except UnicodeEncodeError:
+        # Its own words would quote from the secret.
+        raise ValueError("It holds half of a character.") from None
+    return secret
+
+
+SecretText = Annotated[SecretStr, AfterValidator(_sendable)]
+"""A secret out of JSON, which can carry half of a surrogate pair: UTF-8, and so whoever hashes or sends it, cannot."""
 
 
 def file_id_for(batch_id: str, ordinal: int) -> str:

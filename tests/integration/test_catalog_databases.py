@@ -11,7 +11,9 @@ from sqlalchemy import create_engine, text
 from ingather.adapters.sql import SqlCatalog, migrate
 from ingather.models.document import DocumentStatus
 from ingather.models.errors import CatalogUnavailableError
-from ingather.ports.catalog import DocumentFilter
+from ingather.models.identity import DEFAULT_TENANT_ID
+from ingather.ports.audit import AuditFilter
+from ingather.ports.catalog import BatchFilter, DocumentFilter
 from tests.support.catalog_records import NOON, batch_record, done_record
 
 databases = pytest.mark.parametrize("catalog_kind", ["sqlite", "postgres"])
@@ -32,6 +34,25 @@ async def test_text_no_database_takes_is_mended(catalog):
     assert found.metadata["k\ufffd"] == ["\ufffd", "\ufffd"]
     assert found.metadata["ok"] == "\\u0000"
     assert (await catalog.get_batch(record.batch_id)).name == "na\ufffdme\ufffd"
+
+
+@databases
+@pytest.mark.parametrize("odd", ["\0", "\ud800"])
+async def test_what_nothing_can_be_called_is_not_there(catalog, odd):
+    """Ids and filters come as requests have them: what no database takes is found nowhere, and the catalog is not away."""
+    tenant = DEFAULT_TENANT_ID
+    assert await catalog.accounts.get_user(odd) is None
+    assert await catalog.accounts.get_key(odd) is None
+    assert await catalog.connections.get_connection(tenant, odd) is None
+    assert await catalog.webhooks.get_webhook(tenant, odd) is None
+    assert await catalog.webhooks.get_delivery(tenant, odd) is None
+    assert await catalog.get_document(odd) is None
+    assert await catalog.list_documents(DocumentFilter("b", error_code=odd), 1) == []
+    for name in ("collection", "text"):
+        assert await catalog.list_batches(BatchFilter(tenant, **{name: odd}), 1) == []
+    assert await catalog.webhooks.list_webhooks(tenant, 1, batch_id=odd) == []
+    for name in ("event_type", "resource_type", "resource_id", "actor"):
+        assert await catalog.audit.list_events(AuditFilter(tenant, **{name: odd}), 1) == []
 
 
 SAVER = """

@@ -23,6 +23,7 @@ from sqlalchemy.exc import IntegrityError
 from ingather.adapters.sql import parts
 from ingather.adapters.sql.statements import insert_into
 from ingather.adapters.sql.tables import OPEN, batch_sources, batches, event_numbers, submission_parts, tenants
+from ingather.adapters.sql.types import clean_text
 from ingather.domain.batch_sums import documents_by_source, ran_ms
 from ingather.models.batch import BatchRecord, BatchState, BatchSummary, Counts, SourceProgress, SubmissionPart
 from ingather.models.errors import TenantNotFoundError
@@ -167,8 +168,9 @@ def _conditions(where: BatchFilter) -> list[ColumnElement[bool]]:
         if wanted is not None:
             conditions.append(column == wanted)
     if where.text is not None:
-        is_named = this.name.icontains(where.text, autoescape=True)
-        conditions.append(or_(is_named, this.batch_id.startswith(where.text.lower(), autoescape=True)))
+        text = clean_text(where.text)
+        is_named = this.name.icontains(text, autoescape=True)
+        conditions.append(or_(is_named, this.batch_id.startswith(text.lower(), autoescape=True)))
     if where.before is not None:
         created_at, batch_id = where.before
         conditions.append(this.created_at <= created_at)  # lets the index find the place

@@ -46,7 +46,7 @@ tenants: Final = Table(
 users: Final = Table(
     "users",
     metadata,
-    Column("user_id", Text, primary_key=True),
+    Column("user_id", ForeignText, primary_key=True),
     Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), nullable=False),
     Column("username", ForeignText, nullable=False),
     Column("password_hash", Text, nullable=False),
@@ -60,7 +60,7 @@ users: Final = Table(
 api_keys: Final = Table(
     "api_keys",
     metadata,
-    Column("key_id", Text, primary_key=True),
+    Column("key_id", ForeignText, primary_key=True),
     Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), nullable=False),
     Column("name", ForeignText, nullable=False),
     Column("username", ForeignText),
@@ -101,7 +101,7 @@ connections: Final = Table(
     "connections",
     metadata,
     Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), primary_key=True),
-    Column("connection_id", Text, primary_key=True),
+    Column("connection_id", ForeignText, primary_key=True),
     Column("source_type", Text, nullable=False),
     Column("settings", Json, nullable=False),
     Column("sealed", Text),
@@ -113,13 +113,13 @@ connections: Final = Table(
 webhooks: Final = Table(
     "webhooks",
     metadata,
-    Column("webhook_id", Text, primary_key=True),
+    Column("webhook_id", ForeignText, primary_key=True),
     Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), nullable=False),
     Column("url", ForeignText, nullable=False),
     Column("description", ForeignText, nullable=False),
     Column("event_types", Json, nullable=False),
     # No foreign key: it is named before its batch is on record.
-    Column("batch_id", Text),
+    Column("batch_id", ForeignText),
     Column("sealed", Text, nullable=False),
     Column("previous_until", UtcDateTime),
     Column("disabled_reason", Text),
@@ -132,12 +132,12 @@ webhooks: Final = Table(
 webhook_deliveries: Final = Table(
     "webhook_deliveries",
     metadata,
-    Column("delivery_id", Text, primary_key=True),
+    Column("delivery_id", ForeignText, primary_key=True),
     Column("tenant_id", Text, nullable=False),
     # No foreign key: an endpoint may be deleted while something is on its way to it.
-    Column("webhook_id", Text, nullable=False),
+    Column("webhook_id", ForeignText, nullable=False),
     Column("event_id", Text, nullable=False),
-    Column("event_type", Text, nullable=False),
+    Column("event_type", ForeignText, nullable=False),
     Column("batch_id", Text),
     Column("payload", Json, nullable=False),
     Column("status", Text, nullable=False),
@@ -199,7 +199,7 @@ batches: Final = Table(
     metadata,
     Column("batch_id", Text, primary_key=True),
     Column("tenant_id", Text, ForeignKey("tenants.tenant_id"), nullable=False),
-    Column("collection", Text, nullable=False),  # also in the spec; here to filter by
+    Column("collection", ForeignText, nullable=False),  # also in the spec; here to filter by
     Column("contract", Text, nullable=False, server_default="v1"),  # the same
     Column("created_by", ForeignText, nullable=False, server_default="anonymous"),  # the same
     Column("spec", Json, nullable=False),
@@ -285,7 +285,7 @@ submission_parts: Final = Table(
 documents: Final = Table(
     "documents",
     metadata,
-    Column("file_id", Text, primary_key=True),
+    Column("file_id", ForeignText, primary_key=True),
     Column("tenant_id", Text, nullable=False),
     Column("batch_id", Text, ForeignKey("batches.batch_id"), nullable=False),
     Column("ordinal", Integer, nullable=False),
@@ -295,7 +295,7 @@ documents: Final = Table(
     Column("status", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("error", Json),
-    Column("error_code", Text),  # also in the error; here to filter by
+    Column("error_code", ForeignText),  # also in the error; here to filter by
     Column("sha256", Text),
     Column("size_bytes", BigInteger),
     Column("media_type", ForeignText),
@@ -344,9 +344,9 @@ audit_events: Final = Table(
     # No foreign keys: an event outlives what it tells of.
     Column("event_id", Text, primary_key=True),
     Column("tenant_id", Text, nullable=False),
-    Column("event_type", Text, nullable=False),
-    Column("resource_type", Text, nullable=False),
-    Column("resource_id", Text, nullable=False),
+    Column("event_type", ForeignText, nullable=False),
+    Column("resource_type", ForeignText, nullable=False),
+    Column("resource_id", ForeignText, nullable=False),
     Column("details", Json, nullable=False),
     Column("actor", ForeignText, nullable=False),
     Column("timestamp", UtcDateTime, nullable=False),

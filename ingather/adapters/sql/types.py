@@ -31,7 +31,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class ForeignText(TypeDecorator[str]):
-    """Text from outside: NUL and lone surrogates, which no database takes, become U+FFFD."""
+    """Text from outside: NUL and lone surrogates, which no database takes, become U+FFFD.
+
+    Also of ids and words that requests ask for: what nothing can be called is not there.
+    """
 
     impl = Text
     cache_ok = True

@@ -1,5 +1,6 @@
 """Tenants, users, API keys and tokens over HTTP."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -85,11 +86,14 @@ async def test_a_repeated_request_registers_one_tenant(api):
         {"name": "a", "tenant_id": "no id"},
         {"name": "a", "unknown": 1},
         {"name": "a", "default_metadata": {"x": "y" * 300_000}},
+        {"name": "a", "default_metadata": {"x": 1 << 64}},
+        {"name": "a", "metadata_schema": {"title": "\ud800"}},
     ],
 )
 async def test_what_fits_no_tenant_is_422(api, body):
-    """Also a schema that is none."""
-    response = await api.http.post("/v1/tenants", json=body)
+    """Also a schema that is none, and what JSON can carry and nothing can keep."""
+    content = json.dumps(body)
+    response = await api.http.post("/v1/tenants", content=content, headers={"Content-Type": "application/json"})
     assert (response.status_code, response.json()["code"]) == (422, "validation_failed")
 
 
@@ -179,6 +183,15 @@ async def test_a_wrong_password_and_an_unknown_user_look_alike(api, username, pa
     await created(api, "/v1/users", username="ada", password="correct horse")
     response = await api.http.post("/v1/tokens", json={"username": username, "password": password})
     assert (response.status_code, response.json()["detail"]) == (401, "User name or password is wrong.")
+
+
+@pytest.mark.parametrize("path", ["/v1/users", "/v1/tokens"])
+async def test_a_password_is_text(api, path):
+    """Half of a character, which JSON can carry, is 422, and not told again."""
+    content = json.dumps({"username": "ada", "password": "horse \ud800"})
+    response = await api.http.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.json()["code"]) == (422, "validation_failed")
+    assert "horse" not in response.text
 
 
 async def test_user_names_are_unique(api):

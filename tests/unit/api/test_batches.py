@@ -1,5 +1,6 @@
 """Reading and steering batches over HTTP."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -327,6 +328,16 @@ async def test_a_retry_in_the_moment_after_a_cancel_waits_for_the_workflow_to_cl
     response = await api.http.post(f"/v1/batches/{batch['id']}/retry", json={"include_cancelled": True})
     assert (response.status_code, response.json()["status"]) == (202, "retrying")
     assert steps == ["retry", "closed", "retry"]
+
+
+@pytest.mark.parametrize("code", ["x" * 101, "\ud800"])
+async def test_a_retry_names_codes_and_nothing_larger(api, code):
+    """What it is limited to goes into the batch's history and the audit."""
+    batch = await api.submit()
+    await api.end(batch["id"], BatchState.FAILED, failed=1)
+    content, headers = json.dumps({"codes": [code]}), {"Content-Type": "application/json"}
+    response = await api.http.post(f"/v1/batches/{batch['id']}/retry", content=content, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (422, "validation_failed")
 
 
 async def test_retry_without_failures_is_409(api):

@@ -1,5 +1,7 @@
 """`/v1/connections`: what is kept, what is shown, and what comes of trying."""
 
+import json
+
 import pytest
 from cryptography.fernet import Fernet
 
@@ -111,6 +113,16 @@ async def test_settings_that_do_not_fit_are_422(api, source_type, given, pointer
     assert response.json()["errors"][0]["pointer"] == pointer
     assert "hunter2" not in response.text
     assert (await api.http.get("/v1/connections")).json()["data"] == []
+
+
+async def test_a_secret_is_text(api):
+    """Half of a character, which JSON can carry, could be sent to nobody."""
+    settings = {"bucket": "bucket", "access_key_id": "id", "secret_access_key": "hunter2 \ud800"}
+    content = json.dumps({"source_type": "s3", "settings": settings})
+    response = await api.http.post("/v1/connections", content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["pointer"] == "#/settings/secret_access_key"
+    assert "hunter2" not in response.text
 
 
 async def test_a_secret_that_does_not_fit_is_not_echoed(api):

@@ -170,6 +170,24 @@ async def test_a_ticket_is_for_ones_own_stream(world):
     assert openings[:2] == openings[2:]
 
 
+async def test_an_upload_that_goes_on_is_its_owners(world):
+    """Its batch is there to be watched before it has begun: for its owner, and for nobody else."""
+    upload = await world.api.catalog.uploads.get_upload(world.ids["scanned sheets/upload_id"])
+    shapes = []
+    for batch_id in (upload.batch_id, MADE_UP["uuid"]):
+        asks = [("GET", f"/api/batches/{batch_id}/{what}", {}) for what in ("status", "progress", "stream")]
+        asks.append(("POST", "/v1/stream-tickets", {"json": {"batch_id": batch_id}}))
+        for method, path, body in asks:
+            answers = [await world.call(who, method, path, **body) for who in ("stranger", "stranger_admin")]
+            shapes.append([shape_of(answer, {"": batch_id}) for answer in answers])
+    assert shapes[:4] == shapes[4:]
+    assert {shape["status"] for some in shapes for shape in some} == {404}
+    for what in ("status", "progress"):
+        assert (await world.call("owner", "GET", f"/api/batches/{upload.batch_id}/{what}")).status_code == 200
+    made = await world.call("owner", "POST", "/v1/stream-tickets", json={"batch_id": upload.batch_id})
+    assert made.status_code == 201
+
+
 async def test_a_header_does_not_lead_to_another_tenant(world):
     """X-Tenant-ID is 404 for every tenant but the credential's own, whether it is registered or not."""
     answers = []

@@ -288,6 +288,7 @@ async def test_a_client_that_goes_away_leaves_nothing(api):
         ("", b"hi", 415, "unsupported_media_type"),
         ("multipart/form-data", b"hi", 400, "bad_request"),
         ("multipart/form-data; boundary=b", b"no boundary here", 400, "bad_request"),
+        (f"multipart/form-data; boundary={'b' * 257}", b"hi", 400, "bad_request"),
         ("application/json", b"{nope", 400, "bad_request"),
         ("application/json", b"[]", 422, "validation_failed"),
         ("application/json", b'{"documents":[{"filename":1,"content":"YQ=="}]}', 422, "validation_failed"),

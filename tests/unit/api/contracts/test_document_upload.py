@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from api.engine_waits import PendingWork
 from ingather.models.accounts import TenantLimits
 from ingather.models.batch import BatchProgress, BatchState, BatchSummary, Counts
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentStatus
+from ingather.models.engine import CPU_QUEUE, IO_QUEUE
 from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for
 from ingather.models.metadata import MetadataRules
 from ingather.settings import Limits, Settings
@@ -221,10 +223,11 @@ async def test_two_mappings_are_one_too_many(api):
         ("application/json", b"{}", (415, "UNSUPPORTED_MEDIA_TYPE")),
         ("multipart/form-data", b"x", (400, "BAD_REQUEST")),
         ("multipart/form-data; boundary=x", b"--x\r\nbroken", (400, "BAD_REQUEST")),
+        (f"multipart/form-data; boundary={'x' * 257}", b"x", (400, "BAD_REQUEST")),
     ],
 )
 async def test_other_bodies_are_refused_in_the_same_shape(api, content_type, body, told):
-    """A wrong type, no boundary, half a body."""
+    """A wrong type, no boundary, half a body, a boundary that is too long."""
     response = await api.http.post(UPLOAD, content=body, headers={"content-type": content_type})
     assert error(response)[:2] == told
 
@@ -417,6 +420,16 @@ async def test_nothing_is_promised_while_nothing_moves(api):
     """A batch that somebody paused has no estimate."""
     batch_id = await upload(api)
     await running(api, batch_id, BatchState.PAUSED, pending=1)
+    assert (await status(api, batch_id))["estimated_completion_time"] is None
+
+
+@pytest.mark.parametrize("state", [BatchState.QUEUED, BatchState.RUNNING])
+async def test_nothing_is_promised_while_no_worker_is_there(api, state):
+    """Nobody takes its documents up: a time at the contract's pace would move on for ever."""
+    batch_id = await upload(api)
+    await running(api, batch_id, state, pending=1)
+    api.engine.waits.silent_seconds = dict.fromkeys((CPU_QUEUE, IO_QUEUE), 60.0)
+    api.engine.waits.work = PendingWork(scheduled=1)
     assert (await status(api, batch_id))["estimated_completion_time"] is None
 
 

@@ -214,6 +214,14 @@ async def test_the_same_idempotency_key_is_one_job_of_each_user(api):
     assert first == again != other
 
 
+@pytest.mark.parametrize("key", ["", "k" * 256])
+async def test_an_idempotency_key_that_is_none_is_400(api, key):
+    """An empty one would make all jobs that come with it the first of them."""
+    response = await api.http.post("/batch/jobs", json=job_body(), headers={"Idempotency-Key": key})
+    assert (response.status_code, set(response.json())) == (400, {"detail"})
+    assert api.engine.specs == {}
+
+
 async def test_jobs_a_user_creates_in_a_minute_are_counted():
     """429 with ``Retry-After``; another user is not held up."""
     async with connected(limits=Limits(jobs_per_user_per_minute=1)) as api:
