@@ -95,6 +95,8 @@ class Poller:
         self._teller.begin_anew()
         self._interval = BUSY_SECONDS
         self._answers: dict[ChildKey, BatchProgress] = {}
+        self._has_heard_all = False
+        """Each child at work was heard at some time since this poller leads."""
         self._progress_told: dict[str, Any] = {}
         self._progress_at = 0.0
         self._shared_at = 0.0
@@ -173,6 +175,8 @@ class Poller:
             return 0.0
         self._writer.speak()
         progress = merged(page.progress, self._answers)
+        # Of a child that is silent nothing would be counted that the poller before this one counted and told.
+        self._has_heard_all |= self._answers.keys() >= {ChildKey.of(child) for child in progress.children}
         self._writer.put(self._drafts_of(progress))
         await self._writer.flush()
         await self._share(progress)
@@ -201,7 +205,7 @@ class Poller:
             # Only its children know that nothing is in flight any more; no journal says so.
             paused = story.tell_state(BatchState.PAUSED, now)
             drafts += [paused] if paused else []
-        if time.monotonic() - self._progress_at >= PROGRESS_SECONDS:
+        if self._has_heard_all and time.monotonic() - self._progress_at >= PROGRESS_SECONDS:
             data = progress_data(progress, self._slow_files(progress))
             if data != self._progress_told:
                 self._progress_told, self._progress_at = data, time.monotonic()
@@ -226,7 +230,8 @@ class Poller:
 
     async def _share(self, progress: BatchProgress) -> None:
         # A batch that waits is not busy: its progress can be asked for, and a shared one would only be older.
-        if not is_waiting(progress) and time.monotonic() - self._shared_at >= SHARE_SECONDS:
+        is_exact = self._has_heard_all and not is_waiting(progress)
+        if is_exact and time.monotonic() - self._shared_at >= SHARE_SECONDS:
             self._shared_at = time.monotonic()
             await self._log.put_snapshot(self._key.batch_id, progress, SNAPSHOT_SECONDS)
 

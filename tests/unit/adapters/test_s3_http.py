@@ -133,19 +133,22 @@ async def test_a_silent_server_is_given_up(monkeypatch):
 async def test_a_cancelled_request_takes_its_connection_along():
     """The answer to a request that was given up never reaches the next one."""
     answers = iter([b"late", b"mine"])
+    arrived, given_up = asyncio.Event(), asyncio.Event()
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             await read_request(reader)
             body = next(answers)
+            arrived.set()
             if body == b"late":
-                await asyncio.sleep(0.1)
+                await given_up.wait()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" + body)
 
     async with served(slow, max_connections=1) as (pool, connections):
         first = asyncio.create_task(pool.request("GET", "/", {}))
-        await asyncio.sleep(0.03)
+        await arrived.wait()
         first.cancel()
+        given_up.set()
         assert (await pool.request("GET", "/", {})).body == b"mine"
         with pytest.raises(asyncio.CancelledError):
             await first

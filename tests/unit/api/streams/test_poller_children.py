@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 
+import orjson
 import pytest
 
 from api.streams import poller as poller_module
@@ -17,6 +18,7 @@ from ingather.models.batch import BatchState
 from ingather.models.document import DocumentStatus
 from tests.support.house import House
 from tests.support.scripted_batch import ScriptedBatch
+from tests.support.waiting import until
 from tests.support.watching import Watcher
 
 
@@ -89,6 +91,30 @@ async def test_progress_is_exact_and_never_goes_back(house, batch) -> None:
     done = [each["done"] for each in counts]
     assert done == sorted(done)
     assert done[-1] == 8
+
+
+async def test_progress_does_not_go_back_where_another_process_takes_over(batch) -> None:
+    """A child that is silent just then was counted before: the next poller says nothing until it has heard it too."""
+    log = Recorder(max_events=100)
+    batch.state(BatchState.RUNNING)
+    child = batch.begin_child(0, range(6))
+    batch.begin_child(1, range(6, 12))
+    await batch.run(range(4))
+    first = Poller(batch.key, batch.parts(log), "first")
+    leading = asyncio.create_task(first.run())
+    await until(lambda: len(log.done_counts) > 0)
+    leading.cancel()
+    await first.resign()
+    child.is_silent = True
+    await batch.run(range(6, 8))
+    asked = batch.count
+    second = asyncio.create_task(Poller(batch.key, batch.parts(log), "second").run())
+    await until(lambda: batch.count > asked + 3)
+    child.is_silent = False
+    await until(lambda: log.done_counts[-1] == 6)
+    second.cancel()
+
+    assert log.done_counts == sorted(log.done_counts)
 
 
 async def test_what_a_child_told_after_the_last_look_comes_from_the_catalog(house, batch) -> None:
@@ -371,3 +397,9 @@ class Recorder(InMemoryEventLog):
     @property
     def documents(self):
         return [event for event in self.all if event.type.startswith("document.")]
+
+    @property
+    def done_counts(self):
+        """As ``batch.progress`` told them."""
+        told = [orjson.loads(event.body) for event in self.all if event.type == "batch.progress"]
+        return [each["data"]["counts"]["done"] for each in told]
