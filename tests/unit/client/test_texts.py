@@ -33,7 +33,7 @@ def test_texts_are_sent_as_the_contract_has_them():
     texts = [{"text": "The harbour of Vela.", "operation": "summarize"}]
     call = calls.process_texts(texts, batch_id="mine")
     assert (call.method, call.path, call.json) == ("POST", "/batch_process", {"requests": texts, "batch_id": "mine"})
-    assert (call.headers["Prefer"], call.timeout) == ("wait=60", 90.0)
+    assert (call.headers["Prefer"], call.timeout) == ("wait=60", 105.0)
     assert calls.process_texts(texts, wait=None).headers["Prefer"] == "respond-async"
 
 
