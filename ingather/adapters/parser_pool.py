@@ -105,8 +105,8 @@ class ParserPool:
         child.sock.close()
         self._leave(child)
 
-    def set_aside(self, child: Child, *, priority: int) -> bool:
-        """Let another process work in a child's place while it goes on, at a lower priority (niceness).
+    def set_aside(self, child: Child) -> bool:
+        """Let another process work in a child's place while it goes on.
 
         False where as many as may work are set aside already.
         """
@@ -115,10 +115,14 @@ class ParserPool:
         if sum(other.set_aside for other in self._server.children.values()) >= self._processes:
             return False
         child.set_aside = True
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, child.pid, priority)
         self._leave(child)
         return True
+
+    def put_last(self, child: Child, *, niceness: int) -> None:
+        """Leave a child that was set aside what processor time the others do not want."""
+        if child.set_aside and child.pid is not None:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, child.pid, niceness)
 
     def progress(self, child: Child) -> tuple[int, float]:
         """Number of the stage the child's document is in, and the processor time in seconds it had when that began."""

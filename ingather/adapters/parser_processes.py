@@ -39,8 +39,13 @@ _UNUSUAL: Final = 8
 """A document that takes this many times as long as others do is set aside."""
 _LEAST_PATIENCE_SECONDS: Final = 0.25
 _WEIGHT_OF_LATEST: Final = 0.05
+_FAIR_SECONDS_A_MEGABYTE: Final = 2.0
+_FAIR_SECONDS: Final = 10.0
+"""How long a document set aside has its share of the cores for its size, and at the most: left what others do not
+want, a long one would only end when they all have, and a batch with it.
+"""
 _BEHIND, _LAST = 10, 19
-"""Niceness of a document set aside."""
+"""Niceness of one that takes longer."""
 _GARBAGE: Final = "garbage_answer"
 
 
@@ -235,6 +240,7 @@ class SupervisedPreparer:
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
+        fair = min(_FAIR_SECONDS, _FAIR_SECONDS_A_MEGABYTE * len(request.content) / 1_000_000)
         latest = 0
 
         def announce(stage: Stage) -> None:
@@ -250,9 +256,12 @@ class SupervisedPreparer:
             timer = loop.call_later(_STAGE_POLL_SECONDS, poll)
             if (stage := self._stage(child)) is not None:
                 announce(stage)
-            if loop.time() - began > max(_LEAST_PATIENCE_SECONDS, _UNUSUAL * self._usual_seconds):
+            overdue = loop.time() - began - max(_LEAST_PATIENCE_SECONDS, _UNUSUAL * self._usual_seconds)
+            if overdue > 0:
+                self._pool.set_aside(child)
+            if overdue > fair:
                 # A second chance is a fairer one: the first may have failed for being at the end of the line.
-                self._pool.set_aside(child, priority=_BEHIND if request.kills else _LAST)
+                self._pool.put_last(child, niceness=_BEHIND if request.kills else _LAST)
 
         timer = loop.call_later(_STAGE_POLL_SECONDS, poll)
         try:

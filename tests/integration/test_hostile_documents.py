@@ -271,6 +271,19 @@ class TestOthers:
             await asyncio.gather(*slow, return_exceptions=True)
             await eventually(lambda: len(preparer.pool.pids) == 3)
 
+    async def test_a_large_one_that_is_slow_keeps_its_share_for_a_while(self) -> None:
+        """Others are prepared meanwhile, and it does not end last for having been long."""
+        async with accident_prone(processes=2) as preparer:
+            large = asyncio.create_task(preparer.prepare(request(b"hang" + b" " * 5_000_000), ignore))
+            of_large = await busy_pid(preparer)
+            small = asyncio.create_task(preparer.prepare(request(b"hang"), ignore))
+            await eventually(lambda: 19 in [psutil.Process(pid).nice() for pid in preparer.pool.busy_pids])
+            assert psutil.Process(of_large).nice() < 19
+            assert (await preparer.prepare(request(b"fine"), ignore)).chunk_count == 1
+            for task in (large, small):
+                task.cancel()
+            await asyncio.gather(large, small, return_exceptions=True)
+
     async def test_a_death_keeps_nobody_waiting_for_a_process(self) -> None:
         """Whoever works in a dead process's place was ready before it died, time after time."""
         async with accident_prone(processes=1) as preparer:
