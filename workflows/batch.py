@@ -80,6 +80,8 @@ _AUDITED = "messages are audited"
 """The change since which a batch has the messages it took recorded."""
 _HEARD_LATER = "who listens later is heard of"
 """The change since which a batch takes notice of a new listener."""
+_CANCELLED_EMPTY = "a batch that is cancelled without documents ends as cancelled"
+"""The change since which it does: it ended as completed."""
 _LONGEST_REASON = 200
 
 
@@ -295,6 +297,8 @@ class BatchWorkflow:
         book.cancel_pending()
         if book.documents is not None:
             await book.documents.flush()
+        if not book.ledger.counts.total and workflow.patched(_CANCELLED_EMPTY):
+            book.ends_cancelled = True
         summary = await self._close()
         await workflow.wait_condition(lambda: self._trail.is_written and self._book.news.is_told)
         return summary

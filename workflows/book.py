@@ -71,6 +71,8 @@ class BatchBook:
         """Documents may still be added."""
         self.paused = False
         self.cancelling = False
+        self.ends_cancelled = False
+        """A cancel came before there was any document."""
         self.finalizing = False
         self.problem: BatchProblem | None = None
         self.priority = batch.spec.priority
@@ -300,7 +302,7 @@ class BatchBook:
         return ClosedBatch(
             summary=BatchSummary(
                 batch_id=self.spec.batch_id,
-                state=final_state(counts, self.problem, was_cancelled=self.cancelling),
+                state=final_state(counts, self.problem, was_cancelled=self.ends_cancelled),
                 counts=counts,
                 version=self._version + 1,
                 failures_by_code=self.ledger.failures_by_code,

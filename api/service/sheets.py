@@ -42,8 +42,8 @@ class SheetService:
         """Start the batch of an upload; it is durable and on its way when this returns.
 
         Idempotent by batch id: the same upload again answers with the batch as the catalog has it, and starts its
-        workflow where an earlier attempt got no further, also one that was given up since. The objects must be stored by now, and are the batch's from
-        here on: it removes them when it has no more use for them.
+        workflow where an earlier attempt got no further, also one that was given up since. The objects must be stored by
+        now, and are the batch's from here on: it removes them when it has no more use for them.
 
         Raises:
             ValidationFailedError: ``task_id`` is missing where sheets are not grouped by code.

@@ -249,8 +249,9 @@ class WebhookService:
     ) -> tuple[WebhookDelivery, bool]:
         """Send an event again, from now on, under its own id. A delivery still under way is given up for the new one.
 
-        Answers the new delivery, and whether the same request had made it before. Raises ``WebhookNotFoundError``, ``DeliveryNotFoundError``, ``InvalidStateError`` for an endpoint that is
-        switched off, ``EngineUnavailableError``.
+        Answers the new delivery, and whether the same request had made it before. Raises ``WebhookNotFoundError``,
+        ``DeliveryNotFoundError``, ``InvalidStateError`` for an endpoint that is switched off,
+        ``EngineUnavailableError``.
         """
         origin = await self.delivery(caller.tenant_id, webhook_id, delivery_id)
         webhook = await self.webhook(caller.tenant_id, webhook_id)

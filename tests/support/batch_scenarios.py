@@ -181,6 +181,15 @@ async def opened_and_sealed(driver: BatchDriver) -> None:
     await handle.result()
 
 
+async def cancelled_empty(driver: BatchDriver) -> None:
+    """An open batch is cancelled before it was given any document."""
+    handle = await driver.start(open=True, submitted_count=0)
+    await driver.reaches(BatchState.PENDING)
+    await handle.cancel()
+    with contextlib.suppress(WorkflowFailureError):
+        await handle.result()
+
+
 async def reprioritised(driver: BatchDriver) -> None:
     handle = await driver.start(options=ONE_AT_A_TIME)
     await until(lambda: driver.world.waiting == 1)
@@ -346,6 +355,7 @@ SCENARIOS = {
         large_cancel, lambda: _small_documents(1_001, gate=asyncio.Event(), open_for=1), with_child=True
     ),
     "open": Scenario(opened_and_sealed),
+    "cancelled_empty": Scenario(cancelled_empty),
     "priority": Scenario(reprioritised, _gated),
     "cancel_paused": Scenario(cancel_paused, _gated),
     "cancel_queued": Scenario(
