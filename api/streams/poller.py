@@ -41,6 +41,8 @@ BUSY_SECONDS = 0.15
 CHILD_SECONDS = 0.05
 """A batch with children is asked less often, by this much for each: every look is a query to each of them."""
 IDLE_SECONDS = 1.0
+LONGEST_TROUBLE_SECONDS = 60.0
+"""Between two questions about one of many batches that nobody watches, of an engine that does not answer."""
 PROGRESS_SECONDS = 0.5
 """``batch.progress`` comes at most this often."""
 SNAPSHOT_SECONDS = 2.0
@@ -153,8 +155,11 @@ class Poller:
     def _back_off(self, trouble: int, code: str) -> float:
         if trouble == 1:
             log.warning("poller.interrupted", batch_id=self._key.batch_id, code=code)
-        # Where many wait, an engine that is behind would be kept behind by their repeated questions alone.
-        pause = min(BUSY_SECONDS * 2.0 ** min(trouble, 9), self._idle_seconds()) * random.uniform(0.7, 1.0)
+        longest = self._idle_seconds()
+        if longest > IDLE_SECONDS:
+            # Where many wait, an engine that is behind would be kept behind by their repeated questions alone.
+            longest = min(longest * 2.0 ** min(trouble, 9), max(longest, LONGEST_TROUBLE_SECONDS))
+        pause = min(BUSY_SECONDS * 2.0 ** min(trouble, 9), longest) * random.uniform(0.7, 1.0)
         self._interval = max(self._interval, pause)
         return pause
 

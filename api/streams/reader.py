@@ -14,7 +14,7 @@ from temporalio.client import Client
 from api.engine import BatchEngine, EngineStatus, Presence
 from api.engine_calls import READ_TIMEOUT, SILENT_SECONDS
 from api.streams.queries import BatchNotOpenError, BatchQueries
-from ingather.domain.live_progress import is_newer
+from ingather.domain.live_progress import is_newer, not_behind
 from ingather.models.batch import BatchProgress
 from ingather.models.errors import DependencyError, EngineUnavailableError, EventLogUnavailableError
 from ingather.ports.event_log import EventLog
@@ -81,7 +81,9 @@ class ProgressReader:
         await self.changed(batch_id)
         if not progress.children:
             # What its children know is not in an update's answer: such a batch is better asked.
-            self._remember(batch_id, LiveProgress(self._newest(batch_id, progress), stale=False, closed=False))
+            self._remember(
+                batch_id, LiveProgress(self._newest(batch_id, progress, complete=True), stale=False, closed=False)
+            )
 
     async def changed(self, batch_id: str) -> None:
         """The batch has just taken a message: no process may tell what was shared of it before."""
@@ -113,7 +115,7 @@ class ProgressReader:
             # Whoever asks from now on asks anew; this answer is for those who asked before.
             return known.live if known.live is not None and known.at > started else live
         if live.progress is not None and not live.closed:
-            live = replace(live, progress=self._newest(batch_id, live.progress))
+            live = replace(live, progress=self._newest(batch_id, live.progress, complete=not live.stale))
         self._remember(batch_id, live)
         return live
 
@@ -153,12 +155,14 @@ class ProgressReader:
         closed = status.presence is not Presence.OPEN
         return LiveProgress(status.progress, stale=not closed, closed=closed)
 
-    def _newest(self, batch_id: str, progress: BatchProgress) -> BatchProgress:
-        """Never go back: a shared snapshot may be older than an answer this process has seen."""
+    def _newest(self, batch_id: str, progress: BatchProgress, *, complete: bool) -> BatchProgress:
+        """Never go back: a shared snapshot may be older than an answer this process has seen, and a child be silent."""
         known = self._known.get(batch_id)
         if known is None or known.live is None or known.live.closed or known.live.progress is None:
             return progress
-        return known.live.progress if is_newer(known.live.progress, progress) else progress
+        if is_newer(known.live.progress, progress):
+            return known.live.progress
+        return progress if complete else not_behind(progress, known.live.progress)
 
     def _remember(self, batch_id: str, live: LiveProgress) -> None:
         known = self._known.get(batch_id)

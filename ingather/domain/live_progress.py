@@ -65,6 +65,15 @@ def is_newer(one: BatchProgress, other: BatchProgress) -> bool:
     return (one.version, one.children_version) > (other.version, other.children_version)
 
 
+def not_behind(progress: BatchProgress, known: BatchProgress) -> BatchProgress:
+    """An answer in which children are missing, with the numbers that were known before where those were further on."""
+    is_same_work = (progress.retry_round, progress.counts.total) == (known.retry_round, known.counts.total)
+    if not is_same_work or progress.counts.ended >= known.counts.ended:
+        return progress
+    numbers = ("counts", "failures_by_code", "in_flight", "sources", "indexed")
+    return progress.model_copy(update={name: getattr(known, name) for name in numbers})
+
+
 def _moved(counts: Counts, heard: Iterable[BatchProgress]) -> Counts:
     numbers = counts.model_dump()
     for answer in heard:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingather.domain.live_progress import ChildKey, is_newer, merged
+from ingather.domain.live_progress import ChildKey, is_newer, merged, not_behind
 from ingather.models.batch import BatchProgress, BatchState, ChildProgress, Counts, SourceProgress
 
 
@@ -49,6 +49,29 @@ def test_documents_of_a_silent_child_stay_in_flight() -> None:
     live = merged(parent(10, 5, done=20), {ChildKey(0): child(done=10)})
 
     assert live.counts == counts(in_flight=5, done=30)
+
+
+def test_numbers_do_not_go_back_where_a_child_falls_silent() -> None:
+    """Its parent has learnt of another's end meanwhile, so its version is later: state and priority are, numbers not."""
+    before = merged(parent(10, 5), {ChildKey(0): child(done=8, pending=2), ChildKey(1): child(done=4, in_flight=1)})
+    now = parent(10, state=BatchState.PAUSING, done=5).model_copy(update={"version": 8})
+    assert is_newer(now, before)
+
+    told = not_behind(merged(now, {}), before)
+
+    assert (told.state, told.version, told.counts, told.indexed) == (BatchState.PAUSING, 8, before.counts, 12)
+    heard = merged(now, {ChildKey(0): child(done=9, in_flight=1)})
+    assert is_newer(heard, told)
+
+
+def test_other_work_has_numbers_of_its_own() -> None:
+    """A retry begins below what had ended before, a batch that grows has more to end, and who is further on is believed."""
+    known = child(done=8, pending=2)
+    again = child(done=5, pending=5).model_copy(update={"retry_round": 1})
+    grown = child(done=5, pending=15)
+    further = child(done=9, in_flight=1)
+
+    assert [not_behind(each, known) for each in (again, grown, further)] == [again, grown, further]
 
 
 def test_an_answer_of_another_child_is_not_counted() -> None:
