@@ -85,7 +85,7 @@ from ingather.models.upload import Upload
 from ingather.ports.document_preparer import DocumentPreparer
 from ingather.ports.text_processor import TextProcessor
 from ingather.ports.webhook_sender import WebhookSender
-from ingather.settings import MIB, Settings
+from ingather.settings import MIB, Settings, read_settings
 from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
 from workflows.places import PlacesWorkflow
@@ -462,14 +462,14 @@ def main() -> None:
         "--roles", type=parse_roles, default=tuple(ROLES), help="any of workflows,io,cpu (default: all)"
     )
     roles = arguments.parse_args().roles
-    settings = Settings()
-    configure_logging(settings.log.format, settings.log.level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
+    try:
+        settings = read_settings()
+        configure_logging(settings.log.format, settings.log.level)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(roles, settings))
-        except (EngineUnavailableError, ConfigurationError) as error:
-            log.error("worker.not_started", code=error.code, reason=error.message, action=error.action)  # noqa: TRY400  # one sentence
-            sys.exit(1)
+    except (EngineUnavailableError, ConfigurationError) as error:
+        log.error("worker.not_started", code=error.code, reason=error.message, action=error.action)  # noqa: TRY400  # one sentence
+        sys.exit(1)
 
 
 if __name__ == "__main__":

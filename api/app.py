@@ -49,7 +49,7 @@ from ingather.bootstrap import (
 )
 from ingather.logging import configure_logging
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
-from ingather.settings import Settings
+from ingather.settings import Settings, read_settings
 
 log = structlog.get_logger(__name__)
 
@@ -101,8 +101,8 @@ class IngatherApi(FastAPI):
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application as it is served. Raises ``ConfigurationError`` when it would be open to the network."""
-    settings = settings or Settings()
+    """The application as it is served. Raises ``ConfigurationError`` when settings do not fit, or would open it to the network."""
+    settings = settings or read_settings()
     if settings.auth.mode == "open":
         check_bind_of_this_process(settings.api.host)
     configure_logging(settings.log.format, settings.log.level)

@@ -6,14 +6,16 @@ Temporal keeps its own standard variables (``TEMPORAL_ADDRESS``, ``TEMPORAL_NAME
 
 import json
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from ingather.models.engine import LONGEST_MODEL_SECONDS
+from ingather.models.errors import ConfigurationError
 from ingather.models.text import MOST_TEXTS
 
 MIB = 1024 * 1024
@@ -322,7 +324,11 @@ class LogSettings(BaseModel):
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="INGATHER_", env_nested_delimiter="__", extra="ignore", nested_model_default_partial_update=True
+        env_prefix="INGATHER_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        nested_model_default_partial_update=True,
+        hide_input_in_errors=True,  # it may be a secret
     )
 
     data_dir: Path = Path(".ingather")
@@ -343,3 +349,33 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     limits: Limits = Limits()
     log: LogSettings = LogSettings()
+
+
+def read_settings(data_dir: Path | None = None) -> Settings:
+    """What the environment says.
+
+    Args:
+        data_dir: in place of the environment's.
+
+    Raises:
+        ConfigurationError: a value does not fit; names the variables, and never what they hold.
+    """
+    try:
+        return Settings() if data_dir is None else Settings(data_dir=data_dir)
+    except ValidationError as error:
+        told = (_told(fault["loc"], fault["msg"]) for fault in error.errors(include_input=False, include_url=False))
+        raise ConfigurationError("; ".join(told)) from None
+    except SettingsError as error:
+        named = re.search(r'field "(\w+)"', str(error))
+        variable = f"INGATHER_{named[1].upper()}" if named else "INGATHER_"
+        raise ConfigurationError(
+            f"A variable whose name begins with {variable} should hold JSON and does not"
+        ) from None
+
+
+def _told(place: tuple[int | str, ...], message: str) -> str:
+    """A fault under the name of its variable; within JSON with the way there."""
+    depth = next((n for n, part in enumerate(place) if isinstance(part, int)), len(place))
+    variable = "INGATHER_" + "__".join(str(part) for part in place[:depth]).upper()
+    within = "".join(f", {part}" for part in place[depth:])
+    return f"{variable}{within}: {message.removeprefix('Value error, ')}"

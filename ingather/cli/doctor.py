@@ -10,8 +10,8 @@ import typer
 
 from ingather.cli.connect import DEFAULT_URL
 from ingather.cli.console import print_json, print_line
+from ingather.cli.environment import settings_here
 from ingather.cli.exit_codes import ExitCode
-from ingather.settings import Settings
 from ingather.stack.directory import DataDirectory
 from ingather.stack.doctor import Finding, as_json, examine, examine_machine
 
@@ -60,7 +60,7 @@ async def _examine(facts: dict[str, Any], data_dir: Path) -> list[Finding]:
         return await examine_machine(data_dir)
     os.environ.update(environment_of(facts))
     api_url = str(facts.get("api", {}).get("url") or os.environ.get("INGATHER_URL") or DEFAULT_URL)
-    return await examine(Settings(data_dir=data_dir), api_url)
+    return await examine(settings_here(data_dir), api_url)
 
 
 def environment_of(facts: dict[str, Any]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from ingather.cli.console import print_json, print_line, say, talk
+from ingather.cli.environment import settings_here
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.logging import configure_logging
@@ -36,6 +37,7 @@ def up(
     Ctrl-C or SIGTERM stops all of it; starting again in the same directory goes on where it stopped.
     """
     configure_logging("auto", "info")
+    settings_here()  # before anything runs: parts that refuse them would only die
     stack = LocalStack(data_dir, api_port=port, workers=workers)
     try:
         asyncio.run(_run(stack, as_json=as_json, any_port=port is None))

@@ -1,0 +1,42 @@
+"""Settings that do not fit are refused by the names of their variables, and never by what they hold."""
+
+import pytest
+
+from ingather.models.errors import ConfigurationError
+from ingather.settings import read_settings
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("INGATHER_LIMITS__PARSER_SECONDS", "soon", "INGATHER_LIMITS__PARSER_SECONDS: Input should be a valid number"),
+        ("INGATHER_AUTH__TOKEN_SECRET", "sk-secret", "INGATHER_AUTH__TOKEN_SECRET: Value should have at least 32"),
+        (
+            "INGATHER_EMBEDDER__OTHERS",
+            '[{"kind": "wordllama"}, {"model": "m", "base_url": "http://m", "api_key": "sk-secret", "dimensions": 3}]',
+            "INGATHER_EMBEDDER__OTHERS, 1, dimensions: Input should be greater",
+        ),
+        (
+            "INGATHER_EMBEDDER__OTHERS",
+            '[{"api_key": "sk-secret"}]',
+            "INGATHER_EMBEDDER__OTHERS, 0: a further embedding",
+        ),
+        ("INGATHER_EMBEDDER__OTHERS", '[{"api_key": "sk-secret', "INGATHER_EMBEDDER should hold JSON and does not"),
+        ("INGATHER_LIMITS__MAX_PARSER_SECONDS", "1", "INGATHER_LIMITS: max_parser_seconds is less than parser_seconds"),
+    ],
+)
+def test_what_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str):
+    """Also within JSON; a secret that does not fit is not told on."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError) as refused:
+        read_settings()
+    assert told in refused.value.message
+    assert "sk-secret" not in str(refused.value)
+
+
+def test_every_variable_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch):
+    """Whoever mends one need not start again to learn of the next."""
+    monkeypatch.setenv("INGATHER_API__CURSOR_SECRET", "short")
+    monkeypatch.setenv("INGATHER_LIMITS__ZIP_DEPTH", "deep")
+    with pytest.raises(ConfigurationError, match=r"(?s)INGATHER_API__CURSOR_SECRET.*INGATHER_LIMITS__ZIP_DEPTH"):
+        read_settings()
