@@ -29,7 +29,7 @@ BENCHES = {
     "recovery": ["bench.recovery", "--rounds", "3"],
     "fairness": ["bench.fairness"],
     "watchers": ["bench.watchers"],
-    "poison": ["bench.poison", "--rounds", "2"],
+    "poison": ["bench.poison", "--rounds", "2", "--texts", "1500"],
 }
 """The command of each, as a person types it after ``python -m``."""
 
@@ -81,6 +81,18 @@ def _latencies(found: dict[str, Any]) -> Bars:
     ]
 
 
+def _watched(found: dict[str, Any]) -> Bars:
+    return [(f"event p{n}", found[f"event_p{n}_seconds"] * 1_000) for n in (50, 95, 99)]
+
+
+def _poisoned(found: dict[str, Any]) -> Bars:
+    return [
+        (f"{workload}, {poison}", entry["of_healthy_median"] * 100)
+        for workload, poisons in found["workloads"].items()
+        for poison, entry in poisons.items()
+    ]
+
+
 def _fairness(found: dict[str, Any]) -> Bars:
     """Its aim follows from the rounds alone, so it is a bar."""
     aim = found["aim"] * statistics.median(found["alone_seconds"])
@@ -112,6 +124,8 @@ PLOTTED: dict[str, tuple[str, str, str, Callable[[dict[str, Any]], Bars], float 
         None,
     ),
     "latency": ("latency", "While 400 texts run", "milliseconds", _latencies, None),
+    "watchers": ("watchers", "Events at 2,000 watchers of 20 batches", "milliseconds", _watched, 1_000),
+    "poison": ("poison", "Rate of the others with one poisonous document in a hundred", "%", _poisoned, 90),
     "fairness": (
         "fairness",
         "A small batch, alone and beside a tenant with 5,000 documents",

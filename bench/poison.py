@@ -217,9 +217,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=None, help="JSON file for the figures")
     arguments = parser.parse_args()
     configure_logging("json", "error")
-    report = asyncio.run(measure(arguments))
+    text = json.dumps(asyncio.run(measure(arguments)), indent=2)
     if arguments.output:
-        arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+        arguments.output.write_text(text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":
