@@ -64,6 +64,7 @@ from ingather.bootstrap import (
     connect,
     open_ports,
     prepare_storage,
+    tell_unknown_variables,
 )
 from ingather.logging import configure_logging
 from ingather.machine import usable_cores, usable_memory_bytes
@@ -465,6 +466,7 @@ def main() -> None:
     try:
         settings = read_settings()
         configure_logging(settings.log.format, settings.log.level)
+        tell_unknown_variables()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(roles, settings))
     except (EngineUnavailableError, ConfigurationError) as error:

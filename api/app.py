@@ -46,6 +46,7 @@ from ingather.bootstrap import (
     connect,
     migrate,
     open_stores,
+    tell_unknown_variables,
 )
 from ingather.logging import configure_logging
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME
@@ -106,6 +107,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.auth.mode == "open":
         check_bind_of_this_process(settings.api.host)
     configure_logging(settings.log.format, settings.log.level)
+    tell_unknown_variables()
     _keep_query_strings_out_of_logs()
     return_large_buffers_to_the_system()
     metrics = ApiMetrics()

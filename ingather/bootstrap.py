@@ -1,6 +1,7 @@
 """Ports from settings, shared by every composition root: workers, API, stack, bench."""
 
 import hashlib
+import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+import structlog
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile
@@ -42,7 +44,9 @@ from ingather.ports.sheet_progress import SheetProgress
 from ingather.ports.source import SourceFactory
 from ingather.ports.text_processor import TextProcessor
 from ingather.ports.webhook_sender import WebhookSender
-from ingather.settings import MIB, OtherEmbedder, Settings
+from ingather.settings import MIB, OtherEmbedder, Settings, unknown_variables
+
+log = structlog.get_logger(__name__)
 
 CACHE_BYTES = 128 * MIB
 """Packs, manifest pages and fresh artifacts kept in a process."""
@@ -310,6 +314,12 @@ def build_webhook_sender(settings: Settings) -> WebhookSender:
 def migrate(settings: Settings) -> None:
     """Bring the catalog's schema up to date. Safe when several processes do it at once."""
     migrate_catalog(settings.catalog.url.get_secret_value())
+
+
+def tell_unknown_variables() -> None:
+    """A misspelt setting sets nothing: say so, since nobody else will."""
+    for name, meant in unknown_variables(os.environ).items():
+        log.warning("settings.unknown", variable=name, perhaps=meant)
 
 
 async def connect(settings: Settings, *, lazy: bool = False) -> Client:  # noqa: ARG001  # Temporal has variables of its own

@@ -4,9 +4,11 @@ Temporal keeps its own standard variables (``TEMPORAL_ADDRESS``, ``TEMPORAL_NAME
 ``TEMPORAL_API_KEY``, ``TEMPORAL_TLS_*``), read through ``temporalio.envconfig``.
 """
 
+import difflib
 import json
 import os
 import re
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -379,3 +381,23 @@ def _told(place: tuple[int | str, ...], message: str) -> str:
     variable = "INGATHER_" + "__".join(str(part) for part in place[:depth]).upper()
     within = "".join(f", {part}" for part in place[depth:])
     return f"{variable}{within}: {message.removeprefix('Value error, ')}"
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """Variables that look like settings and are none, each with the one that may be meant.
+
+    The client's own (``INGATHER_URL``, ``INGATHER_API_KEY``) have no double underscore.
+    """
+    known = list(_names(Settings, "INGATHER_"))
+    mine = (name for name in environment if name.startswith("INGATHER_") and "__" in name)
+    strange = (name for name in mine if not any(name == each or name.startswith(f"{each}__") for each in known))
+    return {name: next(iter(difflib.get_close_matches(name, known, 1)), None) for name in strange}
+
+
+def _names(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        nested, variable = field.annotation, prefix + name.upper()
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from _names(nested, f"{variable}__")
+        else:
+            yield variable

@@ -16,6 +16,7 @@ from ingather.cli.environment import settings_here
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.logging import configure_logging
+from ingather.settings import unknown_variables
 from ingather.stack.errors import PortTakenError, StackError
 from ingather.stack.local import DEFAULT_API_PORT, LocalStack
 from ingather.stack.shown import without_credentials
@@ -38,6 +39,8 @@ def up(
     """
     configure_logging("auto", "info")
     settings_here()  # before anything runs: parts that refuse them would only die
+    for name, meant in unknown_variables(os.environ).items():
+        say(f"{name} is no setting{f': perhaps {meant}?' if meant else '.'}", "yellow")
     stack = LocalStack(data_dir, api_port=port, workers=workers)
     try:
         asyncio.run(_run(stack, as_json=as_json, any_port=port is None))

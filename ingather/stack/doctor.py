@@ -3,9 +3,10 @@
 import asyncio
 import importlib
 import json
+import os
 import shutil
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from ingather.bootstrap import Stores, build_index, connect, open_stores
 from ingather.models.engine import ROLES, SEARCH_ATTRIBUTES, WORKFLOW_QUEUE
 from ingather.models.errors import IngatherError
 from ingather.ports.chunk_index import ChunkIndex
-from ingather.settings import GIB, Settings
+from ingather.settings import GIB, Settings, unknown_variables
 from ingather.stack.binaries import TEMPORAL, VALKEY, WEED, find_binary
 from ingather.stack.errors import BinaryMissingError
 from ingather.stack.shown import without_credentials
@@ -74,7 +75,7 @@ class Unwell(Exception):  # noqa: N818 - a finding on its way, not an error
 
 async def examine(settings: Settings, api_url: str) -> list[Finding]:
     """Run every check; the servers are asked side by side."""
-    machine = await _findings({"disk": _disk(settings.data_dir), "libraries": _libraries(), "parsers": _parsers()})
+    machine = await _findings(_machine_checks(settings.data_dir))
     async with AsyncExitStack() as stack:
         stores = await stack.enter_async_context(open_stores(settings))
         index = build_index(settings)
@@ -97,15 +98,24 @@ async def examine(settings: Settings, api_url: str) -> list[Finding]:
 
 async def examine_machine(data_dir: Path) -> list[Finding]:
     """What can be looked at before anything runs."""
-    return await _findings(
-        {
-            "disk": _disk(data_dir),
-            "libraries": _libraries(),
-            "parsers": _parsers(),
-            "servers": _servers(),
-            "stack": _no_stack(data_dir),
-        }
-    )
+    return await _findings({**_machine_checks(data_dir), "servers": _servers(), "stack": _no_stack(data_dir)})
+
+
+def _machine_checks(data_dir: Path) -> dict[str, Awaitable[str]]:
+    return {"settings": _settings(), "disk": _disk(data_dir), "libraries": _libraries(), "parsers": _parsers()}
+
+
+async def _settings() -> str:
+    """Variables that set nothing; those that do not fit were refused before."""
+    strange = unknown_variables(os.environ)
+    if strange:
+        raise Unwell(f"no setting: {', '.join(sorted(strange))}", _meant(strange))
+    return "every INGATHER_ variable is one"
+
+
+def _meant(strange: Mapping[str, str | None]) -> str:
+    meant = "; ".join(f"{meant} for {name}" for name, meant in sorted(strange.items()) if meant)
+    return f"Perhaps {meant}." if meant else "Look them up in docs/reference/settings.md."
 
 
 async def _no_stack(data_dir: Path) -> str:

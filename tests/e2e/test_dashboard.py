@@ -84,6 +84,25 @@ async def test_a_batch_is_steered_in_the_browser(viewer: Viewer, stack: RunningS
     assert await page.locator('[data-figure="done"]').inner_text() == "6"
 
 
+async def test_a_batch_is_paused_and_goes_on_in_the_browser(viewer: Viewer, stack: RunningStack) -> None:
+    """Paused with documents left to do, which stay as they are until it is resumed; the page says so without a reload."""
+    async with stack.visitor() as visitor:
+        batch_id = await visitor.submit(notes(60, "rested"), options={"workers": 1}, hold=True)
+    page = await viewer.open(f"/batches/{batch_id}")
+    await page.get_by_role("button", name="Start", exact=True).click()
+    await page.get_by_role("button", name="Pause", exact=True).click()
+    await page.locator('#overview[data-status="paused"]').wait_for()
+    await viewer.assert_accessible()
+    done = await page.locator('[data-figure="done"]').inner_text()
+    assert int(done) < 60
+    await page.get_by_role("button", name="Resume", exact=True).click()
+    await page.locator('#overview[data-status="completed"]').wait_for()
+    assert await page.locator('[data-figure="done"]').inner_text() == "60"
+    story = await page.locator("#timeline").inner_text()
+    assert "paus" in story
+    assert "resum" in story
+
+
 async def test_a_passage_leads_to_its_page(viewer: Viewer, stack: RunningStack) -> None:
     """Search marks the words and leads to the document, which shows the page beside what was read on it; also in the
     dark, and in a narrow window that does not scroll sideways.

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.browser import Viewer
+from tests.support.running_stack import RunningStack, notes
+from tests.support.waiting import until
+from tests.support.webhooks import receiver
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -74,10 +77,46 @@ async def test_a_user_is_registered_and_disabled(viewer: Viewer) -> None:
     await page.get_by_text("The user is disabled").wait_for()
 
 
+async def test_a_webhook_is_made_tried_and_sent_to_again(viewer: Viewer, stack: RunningStack) -> None:
+    """Its secret, shown once, verifies what comes; deliveries appear by themselves; one is sent again; deleted after a question."""
+    async with receiver() as hook:
+        page = await viewer.open("/webhooks/new")
+        await viewer.assert_accessible()
+        await page.get_by_label("Address").fill(hook.url)
+        await page.get_by_label("What it is for").fill("of the browser")
+        await page.get_by_label("batch.completed").check()
+        await page.get_by_role("button", name="Add the webhook").click()
+        hook.secrets = [await page.locator("#secret").inner_text()]
+        await page.get_by_role("link", name="To the webhook").click()
+        await page.get_by_role("button", name="Send a test").click()
+        await page.get_by_text("Answered 204").wait_for()
+        async with stack.visitor() as visitor:
+            await visitor.ended(await visitor.submit(notes(1, "hooked")))
+        await page.get_by_role("button", name="Send again").click()
+        await page.get_by_text("sent again").wait_for()
+        await viewer.assert_accessible()
+        await until(lambda: [event["type"] for event in hook.received].count("batch.completed") == 2)
+        assert len({event["id"] for event in hook.received if event["type"] == "batch.completed"}) == 1
+        await page.get_by_role("button", name="Delete", exact=True).click()
+        await page.get_by_role("button", name="Delete it").click()
+        await page.wait_for_url("**/webhooks")
+    assert await page.get_by_text("of the browser", exact=True).count() == 0
+
+
 async def test_the_other_pages_break_no_rule(viewer: Viewer) -> None:
     """Each as it is, also on a narrow window; the system is well while the stack is."""
     page = viewer.page
-    for path in ("/connections", "/limits", "/keys", "/users", "/tenants", "/tenants/new", "/audit", "/system"):
+    for path in (
+        "/connections",
+        "/limits",
+        "/keys",
+        "/users",
+        "/tenants",
+        "/tenants/new",
+        "/webhooks",
+        "/audit",
+        "/system",
+    ):
         await viewer.open(path)
         await viewer.assert_accessible()
     await page.get_by_text("Everything is well.").wait_for()

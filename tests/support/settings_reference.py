@@ -18,6 +18,9 @@ Read from the environment by the API and the workers. Temporal's own variables (
 `TEMPORAL_API_KEY`, `TEMPORAL_TLS_*`, or a profile file) say where Temporal is, so Temporal Cloud needs nothing else.
 `ingather up` sets all of these for its own processes.
 
+A value that does not fit is refused at the start by the name of its variable. A name that is no setting is told, with the one that may be meant,
+by `ingather up`, by `ingather doctor` and in the logs of workers and API.
+
 Every `INGATHER_LIMITS__…` is listed under the same name at `GET /v1/limits`, and an error that refuses names its limit.
 """
 

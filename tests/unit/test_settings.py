@@ -3,7 +3,7 @@
 import pytest
 
 from ingather.models.errors import ConfigurationError
-from ingather.settings import read_settings
+from ingather.settings import read_settings, unknown_variables
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,18 @@ def test_every_variable_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("INGATHER_LIMITS__ZIP_DEPTH", "deep")
     with pytest.raises(ConfigurationError, match=r"(?s)INGATHER_API__CURSOR_SECRET.*INGATHER_LIMITS__ZIP_DEPTH"):
         read_settings()
+
+
+def test_a_misspelt_variable_is_told_with_the_one_that_may_be_meant():
+    """It would set nothing, and nobody would know; the client's own variables and those within JSON are known."""
+    environment = {
+        "INGATHER_LIMITS__PARSER_SECOND": "5",
+        "INGATHER_WEATHER__RAIN": "no",
+        "INGATHER_LIMITS__PARSER_SECONDS": "5",
+        "INGATHER_EMBEDDER__OTHERS__0__MODEL": "m",
+        "INGATHER_URL": "http://127.0.0.1:8000",
+        "OTHER__THING": "1",
+    }
+    strange = unknown_variables(environment)
+    assert strange["INGATHER_LIMITS__PARSER_SECOND"] == "INGATHER_LIMITS__PARSER_SECONDS"
+    assert strange.keys() == {"INGATHER_LIMITS__PARSER_SECOND", "INGATHER_WEATHER__RAIN"}
