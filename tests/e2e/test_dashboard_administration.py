@@ -93,7 +93,7 @@ async def test_a_webhook_is_made_tried_and_sent_to_again(viewer: Viewer, stack: 
         async with stack.visitor() as visitor:
             await visitor.ended(await visitor.submit(notes(1, "hooked")))
         await page.get_by_role("button", name="Send again").click()
-        await page.get_by_text("sent again").wait_for()
+        await page.get_by_text("sent again", exact=True).wait_for()
         await viewer.assert_accessible()
         await until(lambda: [event["type"] for event in hook.received].count("batch.completed") == 2)
         assert len({event["id"] for event in hook.received if event["type"] == "batch.completed"}) == 1
