@@ -187,6 +187,8 @@ class IngatherClient:
             failure: ClientError | None = None
             try:
                 with self.session.frames(following.call()) as frames:
+                    if frames is None:
+                        return
                     for name, data in frames:
                         yield from following.take(name, data)
                         if following.is_over:
