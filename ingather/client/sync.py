@@ -35,6 +35,7 @@ class IngatherClient:
 
     Raises:
         AddressError: ``base_url`` is none.
+        UnsendableError: the key or the tenant is none.
     """
 
     # Submitting

@@ -99,7 +99,9 @@ def test_a_snapshot_that_did_not_arrive_is_asked_for_again(client: Any, server: 
     """A connection lost before its snapshot has told nothing to go on behind."""
     opened = control("stream.open", mode="snapshot", oldest_seq=1, latest_seq=41)
     whole = opened + control("stream.snapshot", **batch())
-    server.on("GET", EVENTS, Answer(opened, breaks=True), Answer(whole + event(42, "batch.completed") + control("stream.end")))
+    server.on(
+        "GET", EVENTS, Answer(opened, breaks=True), Answer(whole + event(42, "batch.completed") + control("stream.end"))
+    )
     listener.follow(client)
     assert cursors(server) == [None, None]
     assert "stream.snapshot" in listener.types
