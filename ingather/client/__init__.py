@@ -29,6 +29,7 @@ from ingather.client.errors import (
     TooLargeError,
     UnauthorizedError,
     UnreachableError,
+    UnsendableError,
     UploadError,
 )
 from ingather.client.models import (
@@ -115,6 +116,7 @@ __all__ = [
     "TooLargeError",
     "UnauthorizedError",
     "UnreachableError",
+    "UnsendableError",
     "UploadBytes",
     "UploadError",
     "UploadFile",

@@ -161,6 +161,8 @@ class AsyncIngatherClient:
             failure: ClientError | None = None
             try:
                 async with self.session.frames(following.call()) as frames:
+                    if frames is None:
+                        return
                     async for name, data in frames:
                         for event in following.take(name, data):
                             yield event

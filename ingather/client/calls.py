@@ -48,6 +48,7 @@ from ingather.client.models import (
     Webhook,
     WebhookTest,
 )
+from ingather.client.server import header_value
 
 ANSWER_TIMEOUT = 45.0
 """Seconds an ordinary request may take: longer than the server waits for its own parts, so that its word is heard."""
@@ -917,7 +918,7 @@ def _read(build: Callable[[Mapping[str, Any]], T]) -> Callable[[Answer], T]:
 
 
 def _key(given: str | None) -> dict[str, str]:
-    return {"Idempotency-Key": given or str(uuid.uuid4())}
+    return {"Idempotency-Key": header_value("idempotency key", given) if given else str(uuid.uuid4())}
 
 
 def _prefer(wait: float | None) -> dict[str, str]:

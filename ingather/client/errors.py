@@ -55,6 +55,20 @@ class AddressError(ClientError):
         )
 
 
+class UnsendableError(ClientError):
+    """A credential, a tenant or an idempotency key that no header can carry."""
+
+    code = "unsendable"
+
+    def __init__(self, what: str) -> None:
+        # Without what it holds: that may be a secret.
+        super().__init__(
+            f"The {what} cannot be sent",
+            detail="It holds a line end, or a character that is not ASCII.",
+            action="Look where it comes from.",
+        )
+
+
 class UnreachableError(ClientError):
     """Nobody answers at the address, after several attempts."""
 

@@ -127,12 +127,18 @@ class Following:
         """The event that the next one must follow; None where any may come."""
         self._gap_before: int | None = None
         """The event before which some were missing on the connection before."""
+        self._opened_behind: int | None = None
+        """The last event that the snapshot to come has in it."""
+        self._was_told = False
+        """An event came over this connection."""
+        self._had_ended = False
+        """The batch had ended before this connection was made."""
         self._patience = Patience("batch", batch_id, on_lost)
         self._reason = ""
 
     def call(self) -> Call[None]:
         """The next connection."""
-        self._reason = ""
+        self._reason, self._was_told = "", False
         return event_stream(self._batch_id, self.after)
 
     @property
@@ -157,15 +163,19 @@ class Following:
                     self._reason = f"the events before {event.seq} did not arrive"
                     return []
                 told.append(_gap(self._previous, event.seq))
-        self._gap_before = None
+        self._gap_before, self._was_told = None, True
         self.after = self._previous = event.seq
         self._patience.heard()
         return [*told, event]
 
     def closed(self, *, is_final: bool) -> None:
-        """The server ended the connection, and says whether the batch has ended."""
+        """The server ended the connection without ``stream.end``, and says whether the batch has ended.
+
+        What happened between the two is asked for once more; it is over where there was none.
+        """
         self._patience.answered()
-        self.is_over = self.is_over or is_final
+        self.is_over = self._had_ended and not self._was_told
+        self._had_ended = is_final
 
     def lost(self, error: ClientError | None) -> float:
         """Seconds until the next connection; the error is None where the server ended this one.
@@ -187,11 +197,14 @@ class Following:
                 self.is_over = True
             case "stream.reset":
                 # Our cursor means nothing to the server any more; the snapshot that follows starts anew.
-                self.after = self._previous = None
+                self.after = self._previous = self._opened_behind = None
+            case "stream.open":
+                is_known = event.data.get("mode") != "waiting"
+                self._opened_behind = _integer(event.data.get("latest_seq")) if is_known else None
             case "stream.snapshot":
                 self._previous = None
-            case "stream.open" if self.after is None:
-                self.after = _integer(event.data.get("latest_seq"))
+                if self.after is None:
+                    self.after = self._opened_behind
             case "stream.draining" | "stream.lagged":
                 retry_ms = _integer(event.data.get("retry_ms"))
                 self._patience.wish = None if retry_ms is None else retry_ms / 1000

@@ -75,8 +75,7 @@ def _answer(response: httpx.Response) -> Answer:
 
 
 def _frames(response: httpx.Response) -> Iterator[Frame]:
-    if response.status_code != httpx.codes.NO_CONTENT:
-        yield from ((sse.event, sse.data) for sse in EventSource(response).iter_sse() if sse.data)
+    return ((sse.event, sse.data) for sse in EventSource(response).iter_sse() if sse.data)
 
 
 def _lost_in(download: Download, error: Exception) -> ConnectionLostError:
@@ -115,8 +114,8 @@ class HttpSession:
             response.close()
 
     @contextmanager
-    def frames(self, call: Call[None]) -> Iterator[Iterator[Frame]]:
-        """One connection's events; none where there are no more (204).
+    def frames(self, call: Call[None]) -> Iterator[Iterator[Frame] | None]:
+        """One connection's events; None where there are no more (204).
 
         Raises:
             ConnectionLostError: it broke, or did not come about; connect again to go on.
@@ -128,7 +127,7 @@ class HttpSession:
                 if _is_refusal(response):
                     response.read()
                     raise _problem(response)
-                yield _frames(response)
+                yield None if response.status_code == httpx.codes.NO_CONTENT else _frames(response)
         except (httpx.TransportError, SSEError) as error:
             raise ConnectionLostError(_words(error)) from error
 
@@ -139,6 +138,8 @@ class HttpSession:
             body = iter(call.body) if call.body is not None else None
             try:
                 response = self._http.send(_request(self._http, call, body), stream=is_stream)
+                if _is_refusal(response):
+                    response.read()
             except httpx.TransportError as error:
                 wait = retrying.failed(_failure(error))
             else:
@@ -146,7 +147,6 @@ class HttpSession:
                 busy = retrying.answered(response.status_code, response.headers)
                 if busy is None:
                     if _is_refusal(response) and not retrying.is_done(response.status_code):
-                        response.read()
                         raise _problem(response)
                     return response
                 response.close()
@@ -187,8 +187,8 @@ class AsyncHttpSession:
             await response.aclose()
 
     @asynccontextmanager
-    async def frames(self, call: Call[None]) -> AsyncIterator[AsyncIterator[Frame]]:
-        """One connection's events; none where there are no more (204).
+    async def frames(self, call: Call[None]) -> AsyncIterator[AsyncIterator[Frame] | None]:
+        """One connection's events; None where there are no more (204).
 
         Raises:
             ConnectionLostError: it broke, or did not come about; connect again to go on.
@@ -200,7 +200,7 @@ class AsyncHttpSession:
                 if _is_refusal(response):
                     await response.aread()
                     raise _problem(response)
-                yield _async_frames(response)
+                yield None if response.status_code == httpx.codes.NO_CONTENT else _async_frames(response)
         except (httpx.TransportError, SSEError) as error:
             raise ConnectionLostError(_words(error)) from error
 
@@ -211,6 +211,8 @@ class AsyncHttpSession:
             body = _from_a_thread(iter(call.body)) if call.body is not None else None
             try:
                 response = await self._http.send(_request(self._http, call, body), stream=is_stream)
+                if _is_refusal(response):
+                    await response.aread()
             except httpx.TransportError as error:
                 wait = retrying.failed(_failure(error))
             else:
@@ -218,7 +220,6 @@ class AsyncHttpSession:
                 busy = retrying.answered(response.status_code, response.headers)
                 if busy is None:
                     if _is_refusal(response) and not retrying.is_done(response.status_code):
-                        await response.aread()
                         raise _problem(response)
                     return response
                 await response.aclose()
@@ -232,7 +233,6 @@ async def _from_a_thread(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _async_frames(response: httpx.Response) -> AsyncIterator[Frame]:
-    if response.status_code != httpx.codes.NO_CONTENT:
-        async for sse in EventSource(response).aiter_sse():
-            if sse.data:
-                yield sse.event, sse.data
+    async for sse in EventSource(response).aiter_sse():
+        if sse.data:
+            yield sse.event, sse.data

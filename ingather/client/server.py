@@ -6,7 +6,7 @@ from typing import Any, Self
 from urllib.parse import quote, urlencode, urlsplit
 
 from ingather import __version__
-from ingather.client.errors import AddressError
+from ingather.client.errors import AddressError, UnsendableError
 
 USER_AGENT = f"ingather-client/{__version__}"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -27,6 +27,7 @@ class Server:
 
         Raises:
             AddressError: it is none.
+            UnsendableError: the key or the tenant is none.
         """
         try:
             parts = urlsplit(base_url)
@@ -37,13 +38,26 @@ class Server:
             raise AddressError(base_url)
         headers = {"User-Agent": user_agent or USER_AGENT, "Accept": "application/json"}
         if api_key:
-            headers["Authorization"] = f"Bearer {api_key}"
+            headers["Authorization"] = f"Bearer {header_value('API key', api_key)}"
         if tenant:
-            headers["X-Tenant-ID"] = tenant
-        return cls(base_url.rstrip("/"), headers, parts.hostname in _LOOPBACK)
+            headers["X-Tenant-ID"] = header_value("tenant", tenant)
+        # As it was read: without the line end that an address from a file has.
+        return cls(parts.geturl().rstrip("/"), headers, parts.hostname in _LOOPBACK)
 
     def websocket_url(self, path: str, name: str, parameters: Mapping[str, Any]) -> str:
         """The address of a WebSocket; ``name`` is the last segment of its path."""
         given = {key: value for key, value in parameters.items() if value is not None}
         query = f"?{urlencode(given)}" if given else ""
         return f"ws{self.base_url.removeprefix('http')}{path}/{quote(name, safe='')}{query}"
+
+
+def header_value(what: str, text: str) -> str:
+    """A header's value, without the line end that one from a file has.
+
+    Raises:
+        UnsendableError: no header can carry it.
+    """
+    value = text.strip()
+    if not (value.isascii() and value.isprintable()):
+        raise UnsendableError(what)
+    return value

@@ -35,6 +35,7 @@ class IngatherClient:
 
     Raises:
         AddressError: ``base_url`` is none.
+        UnsendableError: the key or the tenant is none.
     """
 
     # Submitting
@@ -187,6 +188,8 @@ class IngatherClient:
             failure: ClientError | None = None
             try:
                 with self.session.frames(following.call()) as frames:
+                    if frames is None:
+                        return
                     for name, data in frames:
                         yield from following.take(name, data)
                         if following.is_over:

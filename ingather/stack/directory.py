@@ -1,5 +1,6 @@
 """The stack's data directory: where each part keeps its state, the lock, the secrets, ``stack.json``."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -83,7 +84,8 @@ class DataDirectory:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self.root.chmod(0o700)
-            (self.root / ".gitignore").write_text("*\n")
+            with contextlib.suppress(FileExistsError), (self.root / ".gitignore").open("x") as ignored:
+                ignored.write("*\n")
             lock = (self.root / "lock").open("a+")
         except OSError as error:
             raise StackError(f"The data directory {self.root} cannot be written: {error.strerror}.") from error

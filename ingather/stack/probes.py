@@ -42,7 +42,9 @@ async def http_request(method: str, port: int, path: str, headers: Mapping[str, 
 
 
 def _status(head: bytes) -> int:
-    return int(head.split(b" ", 2)[1]) if head else 0
+    """Raises ``ValueError`` for an answer that broke off, or is none."""
+    _, _, rest = head.partition(b" ")
+    return int(rest.partition(b" ")[0]) if head else 0
 
 
 async def _exchange(method: str, port: int, path: str, headers: Mapping[str, str]) -> tuple[bytes, bytes]:

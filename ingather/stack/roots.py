@@ -4,10 +4,11 @@ import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
-from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_QUEUE, TEXT_QUEUE, WORKFLOW_QUEUE
+from ingather.models.engine import ROLES, WORKFLOW_QUEUE
 from ingather.stack.errors import PortTakenError
 from ingather.stack.ports import LOOPBACK
 from ingather.stack.probes import http_headers, http_json, until
@@ -22,16 +23,6 @@ WORKER_GRACE_SECONDS = 10
 
 MARK_HEADER = "Ingather-Stack"
 """In every answer of an embedded stack's API: whose it is."""
-
-QUEUE_KINDS = {
-    WORKFLOW_QUEUE: "TASK_QUEUE_TYPE_WORKFLOW",
-    IO_QUEUE: "TASK_QUEUE_TYPE_ACTIVITY",
-    MANIFEST_QUEUE: "TASK_QUEUE_TYPE_ACTIVITY",
-    TEXT_QUEUE: "TASK_QUEUE_TYPE_ACTIVITY",
-    CPU_QUEUE: "TASK_QUEUE_TYPE_ACTIVITY",
-    SOURCE_QUEUE: "TASK_QUEUE_TYPE_ACTIVITY",
-}
-"""The kind of task each queue's pollers ask for."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +86,12 @@ class WorkerPart:
         return f"worker-{self.number}"
 
     def command(self) -> Command:
-        argv = (*_PYTHON, "worker", "--roles", "workflows,io,cpu")
+        argv = (*_PYTHON, "worker", "--roles", ",".join(ROLES))
         return Command(self.name, argv, self.log_path, self.environment, unset=_temporal_variables())
 
     async def wait_ready(self, pid: int) -> None:
         """Ready when this very process polls every queue."""
-        for queue in QUEUE_KINDS:
+        for queue in chain.from_iterable(ROLES.values()):
             await until(lambda queue=queue: self._polls(queue, pid))  # type: ignore[misc]  # mypy infers no default
 
     async def _polls(self, queue: str, pid: int) -> bool:
@@ -113,7 +104,8 @@ class WorkerPart:
 
 async def queue_pollers(temporal_http_port: int, queue: str) -> list[str]:
     """Identities (``pid@host``) of the workers Temporal saw on a task queue within the last minutes."""
-    path = f"/api/v1/namespaces/{NAMESPACE}/task-queues/{quote(queue)}?taskQueueType={QUEUE_KINDS[queue]}"
+    kind = "WORKFLOW" if queue == WORKFLOW_QUEUE else "ACTIVITY"
+    path = f"/api/v1/namespaces/{NAMESPACE}/task-queues/{quote(queue)}?taskQueueType=TASK_QUEUE_TYPE_{kind}"
     answer = await http_json(temporal_http_port, path)
     return [str(poller.get("identity", "")) for poller in answer.get("pollers", [])]
 

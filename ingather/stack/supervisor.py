@@ -1,6 +1,7 @@
 """Keeps parts running: one that dies is started again, after a pause that grows while it keeps dying."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -67,13 +68,13 @@ class Supervisor:
         watched = self._watched[part.name] = _Watched(part, process)
         watched.tasks = [asyncio.create_task(self._watch(watched)), asyncio.create_task(_tend_log(watched))]
         log.debug("part.started", part=part.name, pid=process.pid, seconds=round(time.monotonic() - began, 2))
-        self._on_change()
+        self._announce()
 
     async def stop(self, names: Iterable[str]) -> None:
         """Stop these parts side by side, each within its own grace; unknown names are ignored."""
         chosen = [self._watched[name] for name in names if name in self._watched]
         await asyncio.gather(*(self._stop(watched) for watched in chosen))
-        self._on_change()
+        self._announce()
 
     async def stop_all(self) -> None:
         """Stop whatever still runs."""
@@ -108,7 +109,14 @@ class Supervisor:
             return
         watched.restarts += 1
         log.warning("part.restarted", part=watched.part.name, pid=watched.process.pid, restarts=watched.restarts)
-        self._on_change()
+        self._announce()
+
+    def _announce(self) -> None:
+        """A full disk must not end the watch, or the stop of the other parts."""
+        try:
+            self._on_change()
+        except OSError as error:
+            log.warning("stack.not_announced", reason=str(error))
 
     def _tell_death(self, watched: _Watched, code: int, pause: float) -> None:
         path = watched.process.command.log_path
@@ -125,4 +133,6 @@ class Supervisor:
 async def _tend_log(watched: _Watched) -> None:
     while True:
         await asyncio.sleep(_LOG_TENDING_SECONDS)
-        await asyncio.to_thread(shorten_log, watched.process.command.log_path)
+        # Where the disk is full there may be room the next time.
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(shorten_log, watched.process.command.log_path)

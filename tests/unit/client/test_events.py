@@ -95,6 +95,29 @@ def test_without_a_cursor_it_resumes_from_where_the_stream_opened(
     assert cursors(server) == [None, "41"]
 
 
+def test_a_snapshot_that_did_not_arrive_is_asked_for_again(client: Any, server: StandIn, listener: Listener) -> None:
+    """A connection lost before its snapshot has told nothing to go on behind."""
+    opened = control("stream.open", mode="snapshot", oldest_seq=1, latest_seq=41)
+    whole = opened + control("stream.snapshot", **batch())
+    server.on(
+        "GET", EVENTS, Answer(opened, breaks=True), Answer(whole + event(42, "batch.completed") + control("stream.end"))
+    )
+    listener.follow(client)
+    assert cursors(server) == [None, None]
+    assert "stream.snapshot" in listener.types
+
+
+def test_a_server_that_cannot_read_its_log_names_no_place_to_go_on(
+    client: Any, server: StandIn, listener: Listener
+) -> None:
+    """It opens with 0, which would bring the whole history after the snapshot."""
+    waiting = control("stream.open", mode="waiting", oldest_seq=0, latest_seq=0)
+    opened = waiting + control("stream.snapshot", **batch())
+    server.on("GET", EVENTS, Answer(opened, breaks=True), Answer(control("stream.end")))
+    listener.follow(client)
+    assert cursors(server) == [None, None]
+
+
 def test_a_reset_forgets_the_old_cursor(client: Any, server: StandIn, listener: Listener) -> None:
     """After `stream.reset` the old seq is never sent again, and whatever comes first is next."""
     reset = control("stream.reset", reason="trimmed") + control("stream.snapshot", **batch("running"))
@@ -115,11 +138,25 @@ def test_nothing_more_to_tell_is_an_end(client: Any, server: StandIn, listener: 
 def test_a_stream_that_closes_is_opened_again_while_the_batch_runs(
     client: Any, server: StandIn, listener: Listener
 ) -> None:
-    """The batch itself says whether that was the end."""
+    """The batch itself says whether that was the end: when it has ended, and another connection brings nothing more."""
     server.on("GET", f"/v1/batches/{BATCH_ID}", Answer(batch("running")), Answer(batch("completed")))
     server.on("GET", EVENTS, Answer(event(1, "batch.started")), Answer(event(2, "batch.progress")))
     listener.follow(client, after=0)
-    assert (listener.seqs, listener.losses) == ([1, 2], ["the server closed the stream"])
+    assert (listener.seqs, listener.losses) == ([1, 2], ["the server closed the stream"] * 2)
+
+
+@pytest.mark.parametrize("farewell", ["stream.draining", "stream.lagged"])
+def test_a_batch_that_ends_while_the_stream_is_away_is_read_to_its_end(
+    client: Any, server: StandIn, listener: Listener, farewell: str
+) -> None:
+    """What happened between the farewell and the end is asked for, not left out."""
+    server.has_batch(done=1)
+    begun = Answer(event(1, "batch.started") + control(farewell, retry_ms=100))
+    server.on("GET", EVENTS, begun, Answer(event(2, "document.succeeded") + END))
+    listener.follow(client, after=0)
+    assert listener.seqs == [1, 2, 3]
+    assert listener.types[-1] == "stream.end"
+    assert cursors(server) == ["0", "1"]
 
 
 @pytest.mark.parametrize("farewell", ["stream.draining", "stream.lagged"])

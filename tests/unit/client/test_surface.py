@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import ingather.client
-from ingather.client import AsyncIngatherClient, ClientError, IngatherClient
+from ingather.client import AsyncIngatherClient, ClientError, IngatherClient, calls
 from ingather.client.operations import Operation
+from ingather.client.server import Server
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "client.md"
 
@@ -47,6 +48,23 @@ def test_every_public_name_is_there() -> None:
     """Also those that are imported when they are asked for; others are not."""
     assert all(hasattr(ingather.client, name) for name in ingather.client.__all__)
     assert not hasattr(ingather.client, "Nothing")
+
+
+@pytest.mark.parametrize("given", ["ing_live_secret\nx", "schlüssel"])
+def test_what_no_header_can_carry_is_checked_at_once(given: str) -> None:
+    """And not repeated in the error: it may be a secret."""
+    for named in ({"api_key": given}, {"tenant": given}):
+        with pytest.raises(ingather.client.UnsendableError) as caught:
+            IngatherClient("http://127.0.0.1:8000", **named)
+        assert given not in f"{caught.value} {caught.value.action}"
+    with pytest.raises(ingather.client.UnsendableError):
+        calls.pause("b", idempotency_key=given)
+
+
+def test_what_was_read_from_a_file_may_end_its_line() -> None:
+    """As `open(…).read()` brings it."""
+    server = Server.at("http://127.0.0.1:8000/\n", "ing_live_x\n", None, None)
+    assert (server.base_url, server.headers["Authorization"]) == ("http://127.0.0.1:8000", "Bearer ing_live_x")
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", "http://host:port"])

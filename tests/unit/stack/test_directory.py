@@ -39,6 +39,13 @@ def test_the_lock_ends_with_its_holder(directory: DataDirectory):
         pass
 
 
+def test_a_folder_that_has_a_gitignore_keeps_it(tmp_path: Path):
+    """Somebody's own folder may be named as the data directory."""
+    (tmp_path / ".gitignore").write_text("mine\n")
+    with DataDirectory(tmp_path).held():
+        assert (tmp_path / ".gitignore").read_text() == "mine\n"
+
+
 def test_credentials_are_generated_once_and_stay(directory: DataDirectory):
     """A second run finds the same credentials; they are long, and different from each other."""
     with directory.held():

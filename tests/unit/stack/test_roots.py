@@ -1,10 +1,12 @@
 """The API as a part of the stack: it is ready when it answers itself, and nobody else in its place."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from ingather.stack.errors import PortTakenError
+from ingather.stack.probes import http_get, until
 from ingather.stack.roots import MARK_HEADER, ApiPart
 from tests.support.http_stand_in import Told, http_stand_in
 
@@ -36,3 +38,23 @@ async def test_another_server_at_the_port_is_not_taken_for_the_api(headers):
     async with http_stand_in(anothers) as server:
         with pytest.raises(PortTakenError, match=rf"port {server.port} .*--port"):
             await api_part(server.port).wait_ready(1)
+
+
+@pytest.mark.parametrize("said", [b"HTTP", b"HTTP/1.1 ", b"\x00\x00"])
+async def test_a_server_that_dies_in_its_first_word_is_asked_again(said: bytes):
+    """The next one at the port is heard."""
+    asked = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.append(writer)
+        writer.write(said if len(asked) == 1 else b"HTTP/1.1 200 OK\r\n\r\n{}")
+        writer.close()
+
+    async def is_well() -> bool:
+        return (await http_get(port, "/"))[0] == 200
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        await until(is_well)
+    assert len(asked) == 2

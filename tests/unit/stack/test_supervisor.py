@@ -108,3 +108,18 @@ async def test_changes_of_process_ids_are_announced(tmp_path: Path):
     await supervisor.stop_all()
     assert seen[0] != seen[1]
     assert seen[-1] == {}
+
+
+async def test_parts_are_watched_and_stopped_where_nothing_can_be_announced(tmp_path: Path):
+    """A disk that is full when addresses are written costs neither the next restart nor the stop."""
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    supervisor = Supervisor(on_change=full, backoff=QUICK)
+    await supervisor.add(ScriptPart("part", tmp_path))
+    for restarts in (1, 2):
+        os.kill(supervisor.pids["part"], signal.SIGKILL)
+        await until(lambda restarts=restarts: supervisor.restarts["part"] == restarts)
+    await supervisor.stop_all()
+    assert supervisor.pids == {}
