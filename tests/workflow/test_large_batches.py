@@ -30,6 +30,15 @@ def low_limits(monkeypatch):
     monkeypatch.setattr(children, "MAX_DOCUMENTS_PER_WORKFLOW", 10)
 
 
+async def hears_pause(child) -> None:
+    """Wait until a child with documents in flight starts no more."""
+
+    async def heard() -> bool | None:
+        return True if (await child.query(ChunkWorkflow.progress)).state is BatchState.PAUSING else None
+
+    await until_async(heard)
+
+
 async def hears_priority(child, priority: int) -> None:
     """Wait until a child goes by a priority."""
 
@@ -130,13 +139,8 @@ async def test_a_pause_reaches_the_children_and_a_resume_too(client, low_limits)
         await until(lambda: world.waiting == 4)
 
         await handle.execute_update(BatchWorkflow.pause, request())
-        first = client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0))
-
-        async def child_pauses():
-            state = (await first.query(ChunkWorkflow.progress)).state
-            return True if state is BatchState.PAUSING else None
-
-        await until_async(child_pauses)
+        for index in range(2):
+            await hears_pause(client.get_workflow_handle(child_workflow_id_for(driver.batch_id, index, 0)))
         world.gate.set()
         await until(lambda: world.in_flight == 0)
         await asyncio.sleep(0.5)
@@ -154,12 +158,15 @@ async def test_a_new_priority_lets_a_paused_batch_stay_paused(client, low_limits
         handle = await driver.start(options={"max_workers": 2}, children_at_once=2)
         await until(lambda: world.waiting == 2)
         await handle.execute_update(BatchWorkflow.pause, request())
+        both = [client.get_workflow_handle(child_workflow_id_for(driver.batch_id, index, 0)) for index in range(2)]
+        for child in both:
+            await hears_pause(child)
         world.gate.set()
         await driver.reaches(BatchState.PAUSED)
 
         await handle.execute_update(BatchWorkflow.set_priority, PriorityRequest(request_id="urgent", priority=1))
-        for index in range(2):
-            await hears_priority(client.get_workflow_handle(child_workflow_id_for(driver.batch_id, index, 0)), 1)
+        for child in both:
+            await hears_priority(child, 1)
 
         await handle.execute_update(BatchWorkflow.resume, request())
         await handle.result()
