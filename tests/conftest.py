@@ -4,10 +4,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ingather.stack.s3 import S3Server
 from tests.support import servers
 from tests.support.running_stack import RunningStack, Visitor, running_stack
+
+# How long an example takes is the machine's affair, which may be busy.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -136,7 +136,8 @@ def read_codes_options(options: ProcessingOptions) -> ActivityOptions:
 
 PAGE = ActivityOptions(
     task_queue=IO_QUEUE,
-    start_to_close_timeout=timedelta(seconds=60),
+    # The documents of a retry may lie on as many pages as there are; heartbeats notice a dead worker long before this.
+    start_to_close_timeout=timedelta(minutes=10),
     heartbeat_timeout=HEARTBEAT_TIMEOUT,
     retry_policy=_ENDLESS,
 )

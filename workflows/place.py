@@ -22,6 +22,8 @@ LONGEST_PATIENCE = timedelta(hours=1)
 
 ASKS_AGAIN = "until it asks for its place again"
 """The timer's name in the Temporal UI."""
+_CANCEL_HOLDS = "a cancel holds while a place is asked for"
+"""The change since which it does: a batch that was cancelled just then ran all the same."""
 
 
 class Place:
@@ -67,7 +69,7 @@ class Place:
         """Return when the batch has its place."""
         self.ask()
         while not self.granted:
-            await self._asked()
+            await self._heard()
             try:
                 await workflow.wait_condition(
                     lambda: self.granted or self._priority != self._asked_priority,
@@ -78,7 +80,7 @@ class Place:
                 self._patience = min(self._patience * 2, LONGEST_PATIENCE)
             if not self.granted:
                 self._ask()
-        await self._asked()
+        await self._heard()
 
     def grant(self, granted: PlaceGranted) -> None:
         """The place is this batch's, unless the word was meant for an earlier life or an earlier request of it."""
@@ -135,6 +137,12 @@ class Place:
             ),
             **REQUEST_PLACE,
         )
+
+    async def _heard(self) -> None:
+        """The line knows. A request is too short to be stopped, so it swallows a cancel; this brings it back."""
+        await self._asked()
+        if workflow.cancellation_reason() is not None and workflow.patched(_CANCEL_HOLDS):
+            raise asyncio.CancelledError
 
     async def _asked(self) -> None:
         if self._asking is not None:

@@ -19,6 +19,7 @@ from ingather.models.batch import BatchSpec
 from ingather.models.engine import IO_QUEUE, WORKFLOW_QUEUE
 from ingather.models.identity import places_workflow_id_for, workflow_id_for
 from ingather.models.messages import PlaceGranted, PlaceLimits, PlacesLine
+from ingather.ports.accounts import Accounts
 from tests.support.waiting import until_async
 from workflows.place import Place
 from workflows.places import PlacesWorkflow
@@ -26,6 +27,7 @@ from workflows.runner import sandboxed_runner
 
 SOON = 0.5
 """Seconds between checks of the holders."""
+_TOLD_TO_STOP = "activity_task_cancel_requested_event_attributes"
 
 
 class PlacedInput(BaseModel):
@@ -128,6 +130,15 @@ class Tenant:
         await until_async(there)
         assert not await self.batch(batch_id).query(PlacedWorkflow.has_place)
 
+    async def hears_cancel(self, batch_id: str) -> None:
+        """Wait until a batch has taken note of its cancel, while the request for its place is under way."""
+
+        async def noted() -> bool | None:
+            events = (await self.batch(batch_id).fetch_history()).events
+            return True if any(event.HasField(_TOLD_TO_STOP) for event in events) else None
+
+        await until_async(noted)
+
     async def ends(self, batch_id: str) -> None:
         await self.batch(batch_id).signal(PlacedWorkflow.end)
         await self.batch(batch_id).result()
@@ -161,13 +172,19 @@ class Tenant:
 
 @asynccontextmanager
 async def placed(
-    client: Client, *, max_jobs: int = 1, max_bytes: int = 1_000, sandbox: bool = False, check_seconds: float = SOON
+    client: Client,
+    *,
+    max_jobs: int = 1,
+    max_bytes: int = 1_000,
+    sandbox: bool = False,
+    check_seconds: float = SOON,
+    accounts: Accounts | None = None,
 ) -> AsyncIterator[Tenant]:
     """Workers, and a tenant whose line has these limits."""
     runner = sandboxed_runner() if sandbox else None
     tenant = Tenant(client)
     limits = PlaceLimits(max_jobs=max_jobs, max_bytes=max_bytes, check_seconds=check_seconds)
-    async with workers_of(client, limits, runner):
+    async with workers_of(client, limits, runner, accounts):
         try:
             yield tenant
         finally:
@@ -175,8 +192,11 @@ async def placed(
 
 
 @asynccontextmanager
-async def workers_of(client: Client, limits: PlaceLimits, runner: WorkflowRunner | None = None) -> AsyncIterator[None]:
+async def workers_of(
+    client: Client, limits: PlaceLimits, runner: WorkflowRunner | None = None, accounts: Accounts | None = None
+) -> AsyncIterator[None]:
     """The two workers that places need."""
+    places = PlaceActivities(client, limits, accounts)
     async with AsyncExitStack() as stack:
         for worker in (
             Worker(
@@ -188,10 +208,7 @@ async def workers_of(client: Client, limits: PlaceLimits, runner: WorkflowRunner
             Worker(
                 client,
                 task_queue=IO_QUEUE,
-                activities=[
-                    PlaceActivities(client, limits).request_place,
-                    PlaceActivities(client, limits).check_holders,
-                ],
+                activities=[places.request_place, places.check_holders],
             ),
         ):
             await stack.enter_async_context(worker)

@@ -17,11 +17,14 @@ from tests.support.waiting import until, until_async
 from workflows.batch import BatchWorkflow
 from workflows.options import LAST_INDEX
 
+SOME_TIME = 60
+"""Seconds: what takes longer hangs, also on a busy machine."""
+
 
 async def cancelled(driver: BatchDriver) -> Counts:
     """Wait until the batch closed as cancelled; answers the counts it closed with."""
     with pytest.raises(WorkflowFailureError):
-        await asyncio.wait_for(driver.handle.result(), 15)
+        await asyncio.wait_for(driver.handle.result(), SOME_TIME)
     assert driver.world.closed is not None
     assert driver.world.closed.summary.state is BatchState.CANCELLED
     return driver.world.closed.summary.counts
@@ -107,7 +110,7 @@ async def test_cancel_while_a_closed_batch_is_opened_keeps_how_it_had_ended(clie
         await driver.handle.cancel()
         await asyncio.sleep(0.3)
         world.reopen_gate.set()
-        summary = await asyncio.wait_for(driver.handle.result(), 15)
+        summary = await asyncio.wait_for(driver.handle.result(), SOME_TIME)
 
         assert summary.state is BatchState.COMPLETED_WITH_FAILURES
         assert summary.counts == Counts(total=3, done=2, failed=1)
@@ -125,7 +128,7 @@ async def test_cancel_while_names_are_read_again_counts_nothing_twice(client):
         await until(lambda: world.calls["read_manifest"] == 2)
 
         await driver.handle.cancel()
-        summary = await asyncio.wait_for(driver.handle.result(), 15)
+        summary = await asyncio.wait_for(driver.handle.result(), SOME_TIME)
 
         assert summary.counts == Counts(total=3, done=2, failed=1)
         world.page_gate.set()
@@ -168,7 +171,7 @@ async def test_a_cancel_while_the_report_is_written_lets_no_retry_run(client, ig
         await handle.cancel()
         await asyncio.sleep(0.5)
         world.report_gate.set()
-        await asyncio.wait([waiting, asyncio.create_task(_ended(driver))], timeout=20)
+        await asyncio.wait([waiting, asyncio.create_task(_ended(driver))], timeout=SOME_TIME)
 
         waiting.exception()  # refused, or answered before the cancel took effect
         assert world.closed is not None
@@ -225,7 +228,7 @@ async def test_an_unknown_pipeline_fails_the_batch_with_a_reason(client):
     world = World()
     async with driven(client, world) as driver:
         handle = await driver.start(pipeline="no-such-pipeline")
-        summary = await asyncio.wait_for(handle.result(), 15)
+        summary = await asyncio.wait_for(handle.result(), SOME_TIME)
 
         assert summary.state is BatchState.FAILED
         assert summary.problem is not None

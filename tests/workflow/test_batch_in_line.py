@@ -8,6 +8,7 @@ import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
+from ingather.domain.waiting_line import position_in
 from ingather.models.batch import BatchState, Counts
 from ingather.models.identity import places_workflow_id_for
 from ingather.models.messages import PlaceLimits, PriorityRequest, SealRequest
@@ -136,11 +137,11 @@ async def test_a_new_priority_reaches_the_line(client):
         await third.handle.execute_update(BatchWorkflow.set_priority, PriorityRequest(request_id="now", priority=1))
         line = client.get_workflow_handle_for(PlacesWorkflow.run, places_workflow_id_for(first.tenant_id))
 
-        async def both_wait() -> bool | None:
-            return True if (await line.query(PlacesWorkflow.line)).waiting == 2 else None
+        async def is_next() -> bool | None:
+            seen = await line.query(PlacesWorkflow.line)
+            return True if (seen.waiting, position_in(seen, third.batch_id)) == (2, 1) else None
 
-        await until_async(both_wait)
-        await asyncio.sleep(0.5)  # the new priority is on its way
+        await until_async(is_next)
         first.world.gate.set()
 
         progress = await third.handle.result()

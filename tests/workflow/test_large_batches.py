@@ -30,6 +30,24 @@ def low_limits(monkeypatch):
     monkeypatch.setattr(children, "MAX_DOCUMENTS_PER_WORKFLOW", 10)
 
 
+async def hears_pause(child) -> None:
+    """Wait until a child with documents in flight starts no more."""
+
+    async def heard() -> bool | None:
+        return True if (await child.query(ChunkWorkflow.progress)).state is BatchState.PAUSING else None
+
+    await until_async(heard)
+
+
+async def hears_priority(child, priority: int) -> None:
+    """Wait until a child goes by a priority."""
+
+    async def heard() -> bool | None:
+        return True if (await child.query(ChunkWorkflow.progress)).priority == priority else None
+
+    await until_async(heard)
+
+
 @pytest.mark.parametrize(
     ("documents", "size"), [(1_001, 250), (8_000, 250), (8_001, 251), (32_000, 1_000), (1_000_000, 1_000)]
 )
@@ -121,13 +139,8 @@ async def test_a_pause_reaches_the_children_and_a_resume_too(client, low_limits)
         await until(lambda: world.waiting == 4)
 
         await handle.execute_update(BatchWorkflow.pause, request())
-        first = client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0))
-
-        async def child_pauses():
-            state = (await first.query(ChunkWorkflow.progress)).state
-            return True if state is BatchState.PAUSING else None
-
-        await until_async(child_pauses)
+        for index in range(2):
+            await hears_pause(client.get_workflow_handle(child_workflow_id_for(driver.batch_id, index, 0)))
         world.gate.set()
         await until(lambda: world.in_flight == 0)
         await asyncio.sleep(0.5)
@@ -136,6 +149,32 @@ async def test_a_pause_reaches_the_children_and_a_resume_too(client, low_limits)
         await handle.execute_update(BatchWorkflow.resume, request())
         assert (await handle.result()).counts == Counts(total=30, done=30)
         assert sorted(world.started) == list(range(30))
+
+
+async def test_a_new_priority_lets_a_paused_batch_stay_paused(client, low_limits):
+    """Its children hear of it; whoever watches is told of one pause and one resume."""
+    world = World(document_count=12, gate=asyncio.Event())
+    async with driven(client, world) as driver:
+        handle = await driver.start(options={"max_workers": 2}, children_at_once=2)
+        await until(lambda: world.waiting == 2)
+        await handle.execute_update(BatchWorkflow.pause, request())
+        both = [client.get_workflow_handle(child_workflow_id_for(driver.batch_id, index, 0)) for index in range(2)]
+        for child in both:
+            await hears_pause(child)
+        world.gate.set()
+        await driver.reaches(BatchState.PAUSED)
+
+        await handle.execute_update(BatchWorkflow.set_priority, PriorityRequest(request_id="urgent", priority=1))
+        for child in both:
+            await hears_priority(child, 1)
+
+        await handle.execute_update(BatchWorkflow.resume, request())
+        await handle.result()
+        entries = (await handle.query(BatchWorkflow.outcomes, 0)).entries
+        states = [entry.state for entry in entries if entry.kind is JournalKind.STATE]
+        assert states[states.index(BatchState.PAUSING) :] == [
+            BatchState.PAUSING, BatchState.PAUSED, BatchState.RUNNING, BatchState.FINALIZING
+        ]  # fmt: skip
 
 
 async def test_a_batch_paused_before_its_children_starts_none(client, low_limits):
@@ -306,11 +345,7 @@ async def test_a_new_priority_reaches_the_children(client, low_limits):
             BatchWorkflow.set_priority, PriorityRequest(request_id=uuid.uuid4().hex, priority=1)
         )
         first = client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0))
-
-        async def heard():
-            return True if (await first.query(ChunkWorkflow.progress)).priority == 1 else None
-
-        await until_async(heard)
+        await hears_priority(first, 1)
         world.gate.set()
         await handle.result()
         scheduled = [

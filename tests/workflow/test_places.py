@@ -3,13 +3,30 @@
 import asyncio
 import itertools
 
-from temporalio.client import WorkflowExecutionStatus
+import pytest
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 
+from ingather.adapters.memory.accounts import InMemoryAccounts
 from ingather.domain.waiting_line import position_in
+from ingather.models.accounts import Tenant as Account
 from ingather.models.engine import MEMO_LINE
 from ingather.models.messages import PlaceLimits, PlacesLine
 from tests.support.placed_batches import PlacedWorkflow, Tenant, placed, workers_of
-from tests.support.waiting import until_async
+from tests.support.waiting import until, until_async
+
+
+class SlowAccounts(InMemoryAccounts):
+    """The catalog takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked = False
+        self.answers = asyncio.Event()
+
+    async def get_tenant(self, tenant_id: str) -> Account | None:
+        self.is_asked = True
+        await self.answers.wait()
+        return await super().get_tenant(tenant_id)
 
 
 async def test_a_batch_runs_at_once_where_there_is_room(client):
@@ -93,6 +110,22 @@ async def test_a_cancelled_batch_leaves_the_line_at_once(client):
         await tenant.waits(last, behind=0)
         await tenant.ends(first)
         await tenant.runs(last)
+
+
+async def test_a_cancel_holds_that_comes_while_a_place_is_asked_for(client):
+    """The request is carried out all the same, and does not swallow it: a cancelled batch never gets to run."""
+    accounts = SlowAccounts()
+    async with placed(client, accounts=accounts) as tenant:
+        batch = await tenant.submit()
+        await until(lambda: accounts.is_asked)
+
+        await tenant.batch(batch).cancel()
+        await tenant.hears_cancel(batch)
+        accounts.answers.set()
+
+        with pytest.raises(WorkflowFailureError):
+            await asyncio.wait_for(tenant.batch(batch).result(), 30)
+        await tenant.line.result()
 
 
 async def test_a_new_priority_moves_a_batch_in_the_line(client):

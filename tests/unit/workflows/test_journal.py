@@ -1,6 +1,7 @@
 """The journal is read on from any position, and a continue-as-new takes its end along."""
 
 import random
+import tracemalloc
 from datetime import UTC, datetime
 
 from hypothesis import given
@@ -68,6 +69,20 @@ def test_what_a_continue_as_new_takes_along_has_a_size():
     size = len(TypeAdapter(tuple[JournalEntry, ...]).dump_json(kept))
     assert CARRIED_BYTES - 3_000 < size <= CARRIED_BYTES
     assert position + len(kept) == journal.next
+
+
+def test_what_happened_to_very_many_documents_fits_into_a_worker():
+    """It keeps the journals of hundreds of children, each with two entries a document."""
+    told = entries(2_000)
+    tracemalloc.start()
+    try:
+        journal = Journal(0, entries(2_000))
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert size < 2_000 * 200
+    assert journal.page(1_000)[1] == tuple(told[1_000:])
 
 
 def test_a_closed_batchs_journal_goes_on_where_it_ended():
