@@ -59,6 +59,18 @@ async def test_a_request_sent_again_is_the_same_batch(api):
     assert reused.status_code == 422
 
 
+async def test_a_request_with_metadata_for_an_upload_may_be_sent_again(api):
+    """A replay does not know what the upload was called, and takes the metadata as it was taken then."""
+    body = form(spec={"uploads": [await uploaded(api, b"hello")]}, metadata={"a.txt": {"author": "me"}})
+    headers = {"Idempotency-Key": "k"} | body.pop("headers", {})
+    first = await api.http.post("/v1/batches", **body, headers=headers)
+    again = await api.http.post("/v1/batches", **body, headers=headers)
+
+    [line] = await submission(api, first.json()["id"])
+    assert line.metadata == {"author": "me"}
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"]), again.text
+
+
 async def test_the_hash_of_what_came_in_pieces_is_worked_out(api):
     """Once, when a batch first names it."""
     path = await created(api, 10)
