@@ -42,6 +42,7 @@ from ingather.models.batch import (
     SourceProgress,
     SubmissionPart,
 )
+from ingather.models.content import SMALL_UPLOAD_BYTES
 from ingather.models.errors import (
     DependencyError,
     EmptyBatchError,
@@ -171,12 +172,14 @@ class SubmissionService:
         for upload_id in spec.uploads:
             upload = await self.uploads.finished(upload_id, tenant_id)
             await intake.begin(upload.filename)
-            await intake.write(await self.uploads.head_of(upload))
+            await intake.write(await self.uploads.head_of(upload, min(SMALL_UPLOAD_BYTES, limits.max_file_bytes)))
             looked_at = await intake.end()
+            if looked_at.refused is None:
+                looked_at = replace(looked_at, refused=await self.uploads.refusal_of(upload, limits))
             await reception.attach(replace(looked_at, size_bytes=upload.received_bytes, sha256=upload.sha256 or ""))
         await reception.finish()
         tally = reception.tally
-        if not tally.document_count:
+        if not tally.document_count and not spec.open:
             raise EmptyBatchError("The request holds no document.")
         is_ruled = not _is_of_a_door(spec.pipeline)
         rules = await self.rules(tenant_id, spec.collection) if is_ruled else MetadataRules()

@@ -103,6 +103,14 @@ async def test_a_dry_run_says_what_it_would_be(api):
     assert (await api.catalog.uploads.get_upload(upload_id)).used_by == ()
 
 
+async def test_a_dry_run_says_what_is_too_large():
+    """As the submission would: an archive is let in, anything else over the limit is not."""
+    async with api_in_process(Settings(limits=Limits(max_file_bytes=100))) as api:
+        ids = [await uploaded(api, ZIP_BEGINS + bytes(200), "a.zip"), await uploaded(api, b"x" * 204, "b.txt")]
+        response = await api.http.post("/v1/batches", params={"dry_run": True}, json={"uploads": ids})
+        assert response.json()["refused"] == [{"filename": "b.txt", "code": "too_large"}]
+
+
 async def test_what_cannot_be_used_makes_no_batch(api):
     """Unfinished is 409; unknown, another tenant's and no id at all are 404."""
     unfinished = (await created(api, 10)).rsplit("/", 1)[-1]
