@@ -213,6 +213,9 @@ class SubmissionService:
         batch = self._batch_spec(claim, spec, reception.tally, tenant, rules_key)
         batch = batch.model_copy(update={"is_heard": is_heard})
         await reception.finish()
+        if not reception.is_replay:  # now that nothing of the request is refused any more
+            for upload_id in spec.uploads:
+                await self.uploads.use(upload_id, claim.tenant_id, claim.batch_id)
         part = None
         if reception.tally.document_count:
             # Named after the batch: whoever submits the batch again means this part.
@@ -237,7 +240,7 @@ class SubmissionService:
             if reception.is_replay:
                 await reception.attach(Taken("", 0, ""))
                 continue
-            upload = await self.uploads.use(upload_id, claim.tenant_id, claim.batch_id)
+            upload = await self.uploads.finished(upload_id, claim.tenant_id)
             await reception.attach(await self.uploads.taken(upload, reception.limits))
 
     async def _keep_rules(self, tenant_id: str, collection: str) -> str | None:

@@ -134,3 +134,13 @@ async def test_an_upload_that_a_batch_needs_is_not_given_up(api):
     await api.submit(documents=[], uploads=[upload_id])
     response = await api.http.delete(f"/v1/tus/{upload_id}", headers=TUS)
     assert (response.status_code, response.json()["code"]) == (409, "invalid_state")
+
+
+async def test_what_a_refused_request_named_may_be_given_up(api):
+    """No batch was made of it."""
+    upload_id = await uploaded(api, b"hello")
+    body = {"uploads": [upload_id, str(uuid.uuid4())]}
+    assert (await api.http.post("/v1/batches", json=body)).status_code == 404
+    body = {"uploads": [upload_id], "pipeline": "nonsense"}
+    assert (await api.http.post("/v1/batches", json=body)).status_code == 422
+    assert (await api.http.delete(f"/v1/tus/{upload_id}", headers=TUS)).status_code == 204
