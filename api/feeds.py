@@ -70,11 +70,15 @@ class JsonSubmission(SubmissionSpec):
 
 
 class MultipartFeed:
-    """Files go to the reception as they arrive; the two JSON fields are small and kept."""
+    """Files go to the reception as they arrive; the two JSON fields are kept."""
 
-    def __init__(self, body: AsyncGenerator[bytes, None], boundary: str, *, makes_batch: bool) -> None:
+    def __init__(
+        self, body: AsyncGenerator[bytes, None], boundary: str, room: JsonRoom, tenant_id: str, *, makes_batch: bool
+    ) -> None:
         self._body = body
         self._boundary = boundary
+        self._room = room
+        self._tenant_id = tenant_id
         self._fields = frozenset({"spec", "metadata"} if makes_batch else {"metadata"})
         self._values: dict[str, bytearray] = {}
 
@@ -93,7 +97,7 @@ class MultipartFeed:
                     await self._end(part, reception)
         if "spec" not in self._fields:
             return None
-        spec = validated(SubmissionSpec.model_validate_json, self._values.get("spec") or b"{}", "#/spec")
+        spec = await self._said(SubmissionSpec.model_validate_json, "spec")
         check_metadata(spec.metadata, reception.limits)
         return spec
 
@@ -122,9 +126,16 @@ class MultipartFeed:
         if part.name == "files":
             await reception.end()
         elif part.name == "metadata":
-            raw = self._values["metadata"]
-            reception.use_metadata(validated(_MetadataByFile.validate_json, raw or b"{}", "#/metadata"))
-            raw.clear()
+            reception.use_metadata(await self._said(_MetadataByFile.validate_json, "metadata"))
+            self._values["metadata"].clear()
+
+    async def _said(self, validate: Callable[[bytes | bytearray], _Model], name: str) -> _Model:
+        """A field's JSON. Raises as ``validated``, and ``PayloadTooLargeError`` for more values than a body may hold."""
+        raw, root = self._values.get(name) or b"{}", f"#/{name}"
+        if len(raw) < THREAD_BYTES:
+            return validated(validate, raw, root)
+        async with self._room.values(self._tenant_id, raw):
+            return await asyncio.to_thread(validated, validate, raw, root)
 
 
 class JsonFeed:

@@ -96,7 +96,7 @@ class NdjsonFeed:
         async with contextlib.aclosing(_lines(self._body, self._max_line_bytes)) as lines:
             async for number, line in lines:
                 if is_first and line is not None and _speaks_of_batch(line):
-                    spec = self._spec(number, line, reception)
+                    spec = await self._spec(number, line, reception)
                 else:
                     await self._take(number, line, reception)
                 is_first = False
@@ -106,16 +106,19 @@ class NdjsonFeed:
             raise self._refusal()
         return (spec or SubmissionSpec()) if self._makes_batch else None
 
-    def _spec(self, number: int, line: bytes, reception: Reception) -> SubmissionSpec | None:
+    async def _spec(self, number: int, line: bytes, reception: Reception) -> SubmissionSpec | None:
         if not self._makes_batch:
             raise invalid(
                 f"line:{number}#/spec", "The batch has its spec already; send documents alone.", "unknown_field"
             )
-        try:
-            spec = SpecLine.model_validate_json(line).spec
-        except ValidationError as error:
-            self._bad.add(number, field_problems(error))
-            return None
+        is_long = len(line) > THREAD_BYTES
+        async with self._room.values(self._tenant_id, line) if is_long else contextlib.nullcontext():
+            try:
+                read = SpecLine.model_validate_json
+                spec = (await asyncio.to_thread(read, line) if is_long else read(line)).spec
+            except ValidationError as error:
+                self._bad.add(number, field_problems(error))
+                return None
         check_metadata(spec.metadata, reception.limits)
         return spec
 

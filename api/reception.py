@@ -175,8 +175,11 @@ class Reception:
         self._names = array("Q")
 
     async def finish(self) -> None:
-        """Everything is stored when this returns. Raises ``ValidationFailedError`` for metadata that no file is for."""
-        if self._unused:
+        """Everything is stored when this returns. Raises ``ValidationFailedError`` for metadata that no file is for.
+
+        Of a replay that was found out the first time: it does not know what was uploaded before by name.
+        """
+        if self._unused and not self.is_replay:
             raise invalid("#/metadata", "The metadata names a file that was not sent.", "unknown_file")
         await self._intake.finish()
         await self._lines.finish()

@@ -36,6 +36,8 @@ class IntakeLimits:
     max_documents: int
     max_file_bytes: int
     max_metadata_bytes: int
+    documents_before: int = 0
+    """That the batch has already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +214,12 @@ def large_file_turns() -> SharedBudget:
 
 
 def check_count(count: int, limits: IntakeLimits) -> None:
-    """Raises ``BatchTooLargeError`` when a batch would hold too many documents."""
-    if count > limits.max_documents:
+    """Raises ``BatchTooLargeError`` when a batch would hold too many documents, with so many of this request."""
+    before = limits.documents_before
+    if before + count > limits.max_documents:
+        already = f"; this one has {before:,} already" if before else ""
         raise BatchTooLargeError(
-            f"A batch holds at most {limits.max_documents:,} documents.",
+            f"A batch holds at most {limits.max_documents:,} documents{already}.",
             limit="max_documents_per_batch",
             limit_value=limits.max_documents,
         )

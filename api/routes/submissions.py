@@ -207,7 +207,8 @@ def _feed_of(
         boundary = boundary_of(content_type)
         if boundary is None:
             raise RequestError("The multipart Content-Type names no boundary.")
-        return body, MultipartFeed(body.chunks(), boundary, makes_batch=makes_batch).read
+        form = MultipartFeed(body.chunks(), boundary, parts.json_room, tenant, makes_batch=makes_batch)
+        return body, form.read
     if kind in NDJSON_MEDIA_TYPES:
         most = parts.limits.max_line_bytes
         lines = NdjsonFeed(body.chunks(), parts.json_room, tenant, max_line_bytes=most, makes_batch=makes_batch)

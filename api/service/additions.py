@@ -62,11 +62,17 @@ class AdditionService:
         key = check_key(key)
         part_id = str(uuid.uuid5(uuid.UUID(batch_id), key)) if key else str(uuid_utils.uuid7())
         is_replay = key is not None and await self.catalog.get_part(batch_id, part_id) is not None
-        most = record.spec.max_documents
+        before = 0
         if not is_replay:
             check_takes_more(record.state, is_sealed=record.sealed_at is not None)
-            most = max(0, most - (await self.catalog.count_parts(batch_id)).document_count)
-        async with self.receiving.reception(tenant_id, batch_id, is_replay=is_replay, max_documents=most) as reception:
+            before = (await self.catalog.count_parts(batch_id)).document_count
+        async with self.receiving.reception(
+            tenant_id,
+            batch_id,
+            is_replay=is_replay,
+            max_documents=record.spec.max_documents,
+            documents_before=before,
+        ) as reception:
             await feed(reception)
             if not reception.tally.document_count:
                 raise EmptyBatchError("The request holds no document.")

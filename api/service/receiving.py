@@ -41,10 +41,19 @@ class Receiving:
 
     @asynccontextmanager
     async def reception(
-        self, tenant_id: str, batch_id: str, *, is_replay: bool, max_documents: int | None = None
+        self,
+        tenant_id: str,
+        batch_id: str,
+        *,
+        is_replay: bool,
+        max_documents: int | None = None,
+        documents_before: int = 0,
     ) -> AsyncIterator[Reception]:
-        """A reception for one request; a replay's keeps nothing. What it stored is removed where the block fails."""
-        limits = await self.limits_for(tenant_id)
+        """A reception for one request; a replay's keeps nothing. What it stored is removed where the block fails.
+
+        ``max_documents`` is the batch's own limit, where it has one, of which ``documents_before`` are there.
+        """
+        limits = replace(await self.limits_for(tenant_id), documents_before=documents_before)
         if max_documents is not None:
             limits = replace(limits, max_documents=max_documents)
         reception = self._replayed(limits) if is_replay else self._storing(tenant_id, batch_id, limits)

@@ -42,6 +42,7 @@ from ingather.models.batch import (
     SourceProgress,
     SubmissionPart,
 )
+from ingather.models.content import SMALL_UPLOAD_BYTES
 from ingather.models.errors import (
     DependencyError,
     EmptyBatchError,
@@ -171,12 +172,14 @@ class SubmissionService:
         for upload_id in spec.uploads:
             upload = await self.uploads.finished(upload_id, tenant_id)
             await intake.begin(upload.filename)
-            await intake.write(await self.uploads.head_of(upload))
+            await intake.write(await self.uploads.head_of(upload, min(SMALL_UPLOAD_BYTES, limits.max_file_bytes)))
             looked_at = await intake.end()
+            if looked_at.refused is None:
+                looked_at = replace(looked_at, refused=await self.uploads.refusal_of(upload, limits))
             await reception.attach(replace(looked_at, size_bytes=upload.received_bytes, sha256=upload.sha256 or ""))
         await reception.finish()
         tally = reception.tally
-        if not tally.document_count:
+        if not tally.document_count and not spec.open:
             raise EmptyBatchError("The request holds no document.")
         is_ruled = not _is_of_a_door(spec.pipeline)
         rules = await self.rules(tenant_id, spec.collection) if is_ruled else MetadataRules()
@@ -210,6 +213,9 @@ class SubmissionService:
         batch = self._batch_spec(claim, spec, reception.tally, tenant, rules_key)
         batch = batch.model_copy(update={"is_heard": is_heard})
         await reception.finish()
+        if not reception.is_replay:  # now that nothing of the request is refused any more
+            for upload_id in spec.uploads:
+                await self.uploads.use(upload_id, claim.tenant_id, claim.batch_id)
         part = None
         if reception.tally.document_count:
             # Named after the batch: whoever submits the batch again means this part.
@@ -234,7 +240,7 @@ class SubmissionService:
             if reception.is_replay:
                 await reception.attach(Taken("", 0, ""))
                 continue
-            upload = await self.uploads.use(upload_id, claim.tenant_id, claim.batch_id)
+            upload = await self.uploads.finished(upload_id, claim.tenant_id)
             await reception.attach(await self.uploads.taken(upload, reception.limits))
 
     async def _keep_rules(self, tenant_id: str, collection: str) -> str | None:

@@ -26,6 +26,7 @@ from ingather.domain.identifiers import as_uuid
 from ingather.domain.keys import incoming_key, upload_key
 from ingather.domain.upload_parts import PART_BYTES
 from ingather.models.content import SMALL_UPLOAD_BYTES, BlobRef
+from ingather.models.document import DocumentFailure
 from ingather.models.errors import (
     InvalidStateError,
     PayloadTooLargeError,
@@ -163,20 +164,27 @@ class TusUploads:
         until = max(noted.expires_at, datetime.now(UTC) + _USED_AT_LEAST)
         return await self.uploads.edit_upload(upload.upload_id, {"expires_at": until}) or noted
 
-    async def head_of(self, upload: Upload, size: int = SMALL_UPLOAD_BYTES) -> bytes:
+    async def head_of(self, upload: Upload, size: int) -> bytes:
         """Its first bytes."""
         return await self.blobs.get(upload.whole_key or "", size=size)
 
     async def taken(self, upload: Upload, limits: IntakeLimits) -> Taken:
-        """As something that was handed in. An archive may be larger than a document may."""
+        """As something that was handed in."""
         size, key = upload.received_bytes, upload.whole_key or ""
-        if size > limits.max_file_bytes and not is_archive(await self.head_of(upload, _SIGNATURE_BYTES)):
-            return taken(upload.filename, size, "", limits)
+        refused = await self.refusal_of(upload, limits)
+        if refused is not None:
+            return Taken(upload.filename, size, "", refused=refused)
         sha256 = upload.sha256
         if sha256 is None:
             # An archive is never compared by its content, and hashing a large one would hold the request up for minutes.
             sha256 = await (self._hash_of(upload) if size <= limits.max_file_bytes else self._hash_of_parts(upload))
         return Taken(upload.filename, size, sha256, BlobRef(key=key, size_bytes=size, sha256=sha256))
+
+    async def refusal_of(self, upload: Upload, limits: IntakeLimits) -> DocumentFailure | None:
+        """Why it cannot be a document. An archive may be larger than a document may."""
+        measured = taken(upload.filename, upload.received_bytes, "", limits)
+        is_let_in = measured.refused is None or is_archive(await self.head_of(upload, _SIGNATURE_BYTES))
+        return None if is_let_in else measured.refused
 
     async def _hash_of(self, upload: Upload) -> str:
         """Worked out once."""

@@ -282,7 +282,9 @@ class Hub:
                 channel_now.held_until = now + PACE_SECONDS
 
     def _hand_out(self, channel: Channel, events: list[LoggedEvent]) -> None:
-        position = channel.position or 0
+        if channel.position is None:
+            return  # its last watcher left while the log was read: the next one is located anew
+        position = channel.position
         fresh = [event for event in events if event.seq > position]
         if not fresh:
             return

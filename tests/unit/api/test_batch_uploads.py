@@ -59,6 +59,18 @@ async def test_a_request_sent_again_is_the_same_batch(api):
     assert reused.status_code == 422
 
 
+async def test_a_request_with_metadata_for_an_upload_may_be_sent_again(api):
+    """A replay does not know what the upload was called, and takes the metadata as it was taken then."""
+    body = form(spec={"uploads": [await uploaded(api, b"hello")]}, metadata={"a.txt": {"author": "me"}})
+    headers = {"Idempotency-Key": "k"} | body.pop("headers", {})
+    first = await api.http.post("/v1/batches", **body, headers=headers)
+    again = await api.http.post("/v1/batches", **body, headers=headers)
+
+    [line] = await submission(api, first.json()["id"])
+    assert line.metadata == {"author": "me"}
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"]), again.text
+
+
 async def test_the_hash_of_what_came_in_pieces_is_worked_out(api):
     """Once, when a batch first names it."""
     path = await created(api, 10)
@@ -91,6 +103,14 @@ async def test_a_dry_run_says_what_it_would_be(api):
     assert (await api.catalog.uploads.get_upload(upload_id)).used_by == ()
 
 
+async def test_a_dry_run_says_what_is_too_large():
+    """As the submission would: an archive is let in, anything else over the limit is not."""
+    async with api_in_process(Settings(limits=Limits(max_file_bytes=100))) as api:
+        ids = [await uploaded(api, ZIP_BEGINS + bytes(200), "a.zip"), await uploaded(api, b"x" * 204, "b.txt")]
+        response = await api.http.post("/v1/batches", params={"dry_run": True}, json={"uploads": ids})
+        assert response.json()["refused"] == [{"filename": "b.txt", "code": "too_large"}]
+
+
 async def test_what_cannot_be_used_makes_no_batch(api):
     """Unfinished is 409; unknown, another tenant's and no id at all are 404."""
     unfinished = (await created(api, 10)).rsplit("/", 1)[-1]
@@ -114,3 +134,13 @@ async def test_an_upload_that_a_batch_needs_is_not_given_up(api):
     await api.submit(documents=[], uploads=[upload_id])
     response = await api.http.delete(f"/v1/tus/{upload_id}", headers=TUS)
     assert (response.status_code, response.json()["code"]) == (409, "invalid_state")
+
+
+async def test_what_a_refused_request_named_may_be_given_up(api):
+    """No batch was made of it."""
+    upload_id = await uploaded(api, b"hello")
+    body = {"uploads": [upload_id, str(uuid.uuid4())]}
+    assert (await api.http.post("/v1/batches", json=body)).status_code == 404
+    body = {"uploads": [upload_id], "pipeline": "nonsense"}
+    assert (await api.http.post("/v1/batches", json=body)).status_code == 422
+    assert (await api.http.delete(f"/v1/tus/{upload_id}", headers=TUS)).status_code == 204

@@ -11,6 +11,7 @@ from api.shared_budget import SharedBudget
 from ingather.models.errors import PayloadTooLargeError
 from ingather.settings import Limits, Settings
 from tests.support.api import api_in_process
+from tests.support.submitted import form, ndjson
 
 MIB = 1024 * 1024
 DOCUMENT = {"filename": "a.txt", "content": "aGVsbG8="}
@@ -58,6 +59,21 @@ async def test_a_long_line_of_many_values_is_refused(few_values):
     line = json.dumps({"filename": "a", "text": "x" * 300_000, "metadata": {"deep": [[]] * 1_000}})
     response = await few_values.http.post(BATCHES, content=line, headers={"content-type": "application/x-ndjson"})
     assert (response.status_code, response.json()["limit"]) == (413, "max_json_values")
+
+
+@pytest.mark.parametrize("name", ["spec", "metadata"])
+async def test_a_long_field_of_many_values_is_refused(few_values, name):
+    """A field of a form holds as much as a body of JSON."""
+    field = {name: {"metadata": {"deep": [[]] * 1_000, "pad": "x" * 300_000}}}
+    response = await few_values.http.post(BATCHES, **form(("a.txt", b"hello"), **field))
+    assert (response.status_code, response.json().get("limit")) == (413, "max_json_values")
+
+
+async def test_a_long_spec_of_many_values_is_refused(few_values):
+    """What speaks of the batch is a line like any other."""
+    line = {"spec": {"metadata": {"deep": [[]] * 1_000, "pad": "x" * 300_000}}}
+    response = await few_values.http.post(BATCHES, **ndjson(line))
+    assert (response.status_code, response.json().get("limit")) == (413, "max_json_values")
 
 
 @pytest.mark.parametrize(

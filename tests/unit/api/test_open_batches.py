@@ -170,6 +170,7 @@ async def test_all_requests_together_stay_within_the_limit():
         keys = await api.keys()
         refused = await add(api, batch_id, ("c", b"c"), ("d", b"d"))
         assert (refused.status_code, refused.json()["code"]) == (413, "batch_too_large")
+        assert (refused.json()["limit_value"], "this one has 2 already" in refused.json()["detail"]) == (3, True)
         assert await api.keys() == keys
         assert (await add(api, batch_id, ("c", b"c"))).json()["documents"] == 3
 

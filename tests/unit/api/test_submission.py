@@ -403,6 +403,15 @@ async def test_a_dry_run_says_what_would_happen_and_keeps_nothing(api):
     assert await api.keys() == []
 
 
+async def test_a_dry_run_of_an_open_batch_needs_no_document(api):
+    """It may begin without any; every other batch is refused as it would be."""
+    opened = await api.http.post("/v1/batches?dry_run=true", json={"open": True})
+    refused = await api.http.post("/v1/batches?dry_run=true", json={})
+
+    assert (opened.status_code, opened.json()["documents"]) == (200, 0)
+    assert (refused.status_code, refused.json()["code"]) == (422, "empty_batch")
+
+
 @pytest.mark.parametrize("comes_first", [True, False])
 async def test_a_dry_run_says_what_metadata_each_document_would_have(api, comes_first):
     """Its own, else the tenant's default, wherever in the request it stands; and why the tenant's schema refuses it."""

@@ -5,6 +5,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 from api.streams.attendance import Attendance
+from ingather.models.batch import BatchState
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.ports.event_log import StreamKey
 from tests.support.catalog_records import batch_record
@@ -38,3 +39,27 @@ async def test_a_tenant_with_many_jobs_silences_no_other(house, batch):
     keeping.cancel()
 
     assert house.hub.attended == {new, *waiting[:3]}
+
+
+async def test_who_comes_back_to_a_batch_that_was_told_meanwhile_sees_it_live(house, batch, brief_linger):
+    """The last watcher left, and the batch went on being told: the next one follows it from where it is."""
+    house.hub.attend(batch.key)
+    batch.state(BatchState.RUNNING)
+    batch.start(0)
+    first = house.watch("0")
+    await first.sees("document.started")
+    await first.leave()
+    await asyncio.sleep(0.2)  # longer than the linger: nobody is waited for any more
+    await batch.end(0)
+    for _ in range(500):
+        [*_, latest] = await house.log.read(batch.key, 0, 100)
+        if latest.type == "document.succeeded":
+            break
+        await asyncio.sleep(0.01)
+
+    second = house.watch()
+    await second.sees("stream.snapshot")
+    batch.start(1)
+    await second.sees("document.started")
+
+    assert second.documents == [("started", 1)]
