@@ -91,13 +91,17 @@ class SearchProcess:
 
     async def _ask(self, name: str, *arguments: Any) -> Any:
         async with self._turn:
-            # A caller that goes away must not leave its answer in the pipe for the next one.
+            # A caller that goes away, however often it is told to, must not leave its answer in the pipe for the next one.
             asking = asyncio.create_task(asyncio.to_thread(self._exchange, name, arguments))
-            try:
-                answer = await asyncio.shield(asking)
-            except asyncio.CancelledError:
-                await asyncio.gather(asking, return_exceptions=True)
-                raise
+            is_gone = False
+            while not asking.done():
+                try:
+                    await asyncio.shield(asking)
+                except asyncio.CancelledError:
+                    is_gone = True
+            answer = asking.result()
+        if is_gone:
+            raise asyncio.CancelledError
         if isinstance(answer, Exception):
             raise answer
         return answer

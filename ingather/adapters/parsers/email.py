@@ -1,5 +1,6 @@
 """E-mail through the standard library, with budgets on parts and depth."""
 
+import email.errors
 import email.header
 import email.policy
 from collections.abc import Iterator
@@ -92,33 +93,49 @@ def _children(part: Message) -> list[Message]:
 
 
 def _leaf_text(part: Message) -> str:
-    filename = one_line(part.get_filename()) if part.get_content_disposition() == "attachment" else None
+    filename = _filename(part) if part.get_content_disposition() == "attachment" else None
     heading = f"\n[{filename}]\n" if filename else ""
     if part.get_content_maintype() != "text":
         return heading
     payload = part.get_payload(decode=True)
     if not isinstance(payload, bytes):
         return heading
+    decoded = _decoded(payload, part.get_content_charset())
     if part.get_content_subtype() == "html":
-        return heading + html_text(_decoded(payload, part) or decode_html(payload))[0]
-    return heading + (_decoded(payload, part) or decode_text(payload))
+        return heading + html_text(decoded or decode_html(payload))[0]
+    return heading + (decoded or decode_text(payload))
 
 
-def _decoded(payload: bytes, part: Message) -> str | None:
-    charset = part.get_content_charset()
+def _decoded(payload: bytes, charset: str | None) -> str | None:
     if not charset:
         return None
     try:
         return payload.decode(charset)
-    except (LookupError, UnicodeDecodeError):
+    except (LookupError, ValueError):  # not every name of a codec is even a name
+        return None
+
+
+def _filename(part: Message) -> str | None:
+    try:
+        return _readable(part.get_filename() or "")
+    except (LookupError, ValueError):
         return None
 
 
 def _header(message: Message, name: str) -> str | None:
-    raw = message.get(name)
-    if raw is None:
+    sent = next((value for key, value in message.raw_items() if key.lower() == name.lower()), None)
+    if sent is None:
         return None
+    if not sent.isascii():
+        # Bytes as they are, from a program that never heard of encoded words: UTF-8, or what the body is in.
+        content = sent.encode("ascii", "surrogateescape")
+        sent = _decoded(content, "utf-8") or _decoded(content, message.get_content_charset()) or decode_text(content)
+    return _readable(sent)
+
+
+def _readable(text: str) -> str | None:
+    """One line with its encoded words decoded; as it stands where one of them is broken."""
     try:
-        return one_line(str(email.header.make_header(email.header.decode_header(raw))))
-    except (ValueError, LookupError, UnicodeError):
-        return one_line(str(raw))
+        return one_line(str(email.header.make_header(email.header.decode_header(text))))
+    except (LookupError, ValueError, email.errors.MessageError):
+        return one_line(text)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from api.search_process import SearchProcess
 from ingather.models.errors import IndexUnavailableError
 from ingather.models.search import SearchHit, SearchQuery
 from ingather.settings import Settings
+from tests.support.waiting import until
 
 QUERY = SearchQuery(tenant_id="00000000-0000-7000-8000-000000000001", text="what")
 
@@ -20,6 +22,9 @@ class PidBackend:
     async def search(self, query, vector):
         if query.text == "fail":
             raise IndexUnavailableError("The index is away.")
+        if query.collection is not None:
+            (folder := Path(query.collection)).joinpath("asked").touch()
+            await until((folder / "answer").exists)
         if query.text == "crash":
             raise ValueError("unexpected")
         return [
@@ -68,6 +73,20 @@ async def test_a_process_that_was_killed_is_started_again(search):
     pid = await search.count("t")
     os.kill(pid, signal.SIGKILL)
     assert await search.count("t") not in {pid, os.getpid()}
+
+
+async def test_a_caller_that_goes_away_leaves_nothing_for_the_next(search, tmp_path):
+    """However often it is cancelled, its question is answered before another one is put."""
+    going = asyncio.create_task(search.search(QUERY.model_copy(update={"collection": str(tmp_path)}), None))
+    await until((tmp_path / "asked").exists)
+    for _ in range(2):
+        going.cancel()
+        await asyncio.sleep(0.01)
+    assert not going.done()
+    (tmp_path / "answer").touch()
+    hits = await search.search(QUERY.model_copy(update={"text": "else"}), None)
+    assert [hit.text for hit in hits] == ["else"]
+    assert going.cancelled()
 
 
 async def test_closing_ends_the_process(search):

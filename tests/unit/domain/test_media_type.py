@@ -40,6 +40,8 @@ def zip_of(*members: str) -> bytes:
         (b"BMW is a car maker, and this is a text.", "a.txt", MediaType.TEXT),
         (b"<!DOCTYPE html><p>x", "a.txt", MediaType.HTML),
         (b"<?xml version='1.0'?>\n<html><p>x", "a", MediaType.HTML),
+        (b"<!-- a --> <!-- b -->\n<html><p>x", "a", MediaType.HTML),
+        (b"<!-- -->" * 1_000, "a", MediaType.TEXT),  # in time linear in their number
         ("<html><p>é".encode("utf-16"), "a.dat", MediaType.HTML),
         (b"<p>no html tag", "a.htm", MediaType.HTML),
         (b"<p>no html tag", "a.txt", MediaType.TEXT),

@@ -67,7 +67,10 @@ def test_a_byte_order_mark_does_not_hide_the_headers(codec: str) -> None:
     "broken",
     [
         b"Subject: =?utf-9?b?!!!?=\n\nbody",
+        b"Subject: =?utf-8?b?a?=\n\nbody",
         b"Content-Type: text/plain; charset=nonsense\n\nbody",
+        b'Content-Type: text/plain; charset="utf\x008"\n\nbody',
+        b"Content-Disposition: attachment; filename*=idna''%80..%81\n\nbody",
         b"Content-Type: multipart/mixed; boundary=x\n\n--x\nbody",
         b"Content-Transfer-Encoding: base64\n\nb*o*d*y",
         b"Subject: \xff\xfe\n\nbody",
@@ -76,6 +79,19 @@ def test_a_byte_order_mark_does_not_hide_the_headers(codec: str) -> None:
 def test_malformed_mail_is_read_as_far_as_it_goes(broken: bytes) -> None:
     """No header and no encoding is broken enough to fail the document."""
     parse_email(broken, ParseLimits())
+
+
+@pytest.mark.parametrize(("codec", "body"), [("utf-8", "utf-8"), ("utf-8", "latin-1"), ("latin-1", "latin-1")])
+def test_headers_of_bytes_as_they_are_are_read(codec: str, body: str) -> None:
+    """A program that never heard of encoded words writes UTF-8, or what its body is in."""
+    source = f"Subject: Größe\nContent-Type: text/plain; charset={body}\n\nHello"
+    assert parse_email(source.encode(codec), ParseLimits()).title == "Größe"
+
+
+def test_a_name_of_encoded_words_is_read() -> None:
+    """No standard allows them there, and most programs write them."""
+    source = b'Content-Disposition: attachment; filename="=?utf-8?q?L=C3=A4nge.txt?="\n\n4 m'
+    assert "[Länge.txt]" in parse_email(source, ParseLimits()).text
 
 
 def test_too_many_parts_are_refused() -> None:
