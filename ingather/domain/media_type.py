@@ -47,7 +47,8 @@ _TEXT_SUFFIXES: Final = {
 _HEAD_BYTES: Final = 8_192
 _HTML_START: Final = re.compile(
     # A comment ends at its first mark for good: tried again, a few dozen of them would take for ever.
-    r"\s*(?:<\?xml[^>]*>\s*)?(?:(?><!--.*?-->)\s*)*+<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL
+    r"\s*(?:<\?xml[^>]*>\s*)?(?:(?><!--.*?-->)\s*)*+<(?:!doctype\s+html|html)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _MAIL_HEADER: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]*):[ \t]?.*\n?")
 _MAIL_HEADER_NAMES: Final = {
