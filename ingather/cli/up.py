@@ -12,11 +12,10 @@ import typer
 from rich.table import Table
 
 from ingather.cli.console import print_json, print_line, say, talk
-from ingather.cli.environment import settings_here
+from ingather.cli.environment import remarks_on_names, settings_here
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.logging import configure_logging
-from ingather.settings import unknown_variables
 from ingather.stack.errors import PortTakenError, StackError
 from ingather.stack.local import DEFAULT_API_PORT, LocalStack
 from ingather.stack.shown import without_credentials
@@ -39,8 +38,8 @@ def up(
     """
     configure_logging("auto", "info")
     settings_here()  # before anything runs: parts that refuse them would only die
-    for name, meant in unknown_variables(os.environ).items():
-        say(f"{name} is no setting{f': perhaps {meant}?' if meant else '.'}", "yellow")
+    for remark in remarks_on_names():
+        say(remark, "yellow")
     stack = LocalStack(data_dir, api_port=port, workers=workers)
     try:
         asyncio.run(_run(stack, as_json=as_json, any_port=port is None))
