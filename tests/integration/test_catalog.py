@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from datetime import timedelta
+from datetime import timedelta, timezone
 
 import pytest
 
@@ -103,6 +103,16 @@ async def test_batches_are_listed_newest_first_without_gaps(catalog):
         seen += page
         before = (page[-1].created_at, page[-1].batch_id)
     assert seen == expected
+
+
+async def test_a_place_in_a_list_may_be_told_in_any_zone(catalog):
+    """It is a moment, however its hour is written."""
+    records = [batch_record(created_at=NOON + SECOND * number) for number in range(3)]
+    for record in records:
+        await catalog.add_batch(record)
+    elsewhere = (NOON + SECOND * 2).astimezone(timezone(timedelta(hours=-5)))
+    found = await catalog.list_batches(BatchFilter(DEFAULT_TENANT_ID, before=(elsewhere, "")), 5)
+    assert found == records[1::-1]
 
 
 async def test_batches_are_filtered(catalog):

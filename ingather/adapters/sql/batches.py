@@ -13,6 +13,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal,
     or_,
     select,
     tuple_,
@@ -174,7 +175,8 @@ def _conditions(where: BatchFilter) -> list[ColumnElement[bool]]:
     if where.before is not None:
         created_at, batch_id = where.before
         conditions.append(this.created_at <= created_at)  # lets the index find the place
-        conditions.append(tuple_(this.created_at, this.batch_id) < tuple_(created_at, batch_id))
+        place = tuple_(literal(created_at, this.created_at.type), batch_id)
+        conditions.append(tuple_(this.created_at, this.batch_id) < place)
     return conditions
 
 
