@@ -56,8 +56,8 @@ class CliError(Exception):
 
 _ACTIONS = {
     UnreachableError.code: "Start one with `ingather up`, or point INGATHER_URL at a running server.",
-    AnswerTimeoutError.code: "Look at the server with `ingather doctor`, then try again; "
-    "a repeated submit does not run twice.",
+    AnswerTimeoutError.code: "Look at the server with `ingather doctor`, and with `ingather list` "
+    "whether a submission arrived; repeated with the same --idempotency-key it does not run twice.",
     NotIngatherError.code: "Check INGATHER_URL.",
     "unauthorized": "Give a key that is valid here: export INGATHER_API_KEY=ing_live_…",
 }
