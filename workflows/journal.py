@@ -1,38 +1,18 @@
 """What happened to a batch, in order: the poller reads on from where it was."""
 
 from collections.abc import Iterable
-from datetime import datetime
-from typing import NamedTuple
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from ingather.models.batch import BatchProgress, BatchState
     from ingather.models.document import DocumentStatus
-    from ingather.models.messages import JournalEntry, JournalKind, OutcomesPage
+    from ingather.models.messages import JOURNAL_ENTRY, JournalEntry, JournalKind, OutcomesPage
 
 PAGE_SIZE = 1_000
 CARRIED_BYTES = 350_000
 """What a continue-as-new takes along: both ends of a thousand documents, and with the ledger of a million half of what
 the server warns at. A child that ran a few failed documents out of very many may take a kilobyte."""
-
-
-class _Noted(NamedTuple):
-    """A ``JournalEntry`` in a fifth of its memory: a worker keeps two a document, and thousands of documents."""
-
-    kind: JournalKind
-    at: datetime
-    ordinal: int | None = None
-    status: DocumentStatus | None = None
-    state: BatchState | None = None
-    code: str | None = None
-    child: int | None = None
-    retry_round: int = 0
-    ordinals: str | None = None
-
-    def entry(self) -> JournalEntry:
-        """As it is told."""
-        return JournalEntry(**self._asdict())
 
 
 class Journal:
@@ -45,21 +25,21 @@ class Journal:
 
     def __init__(self, first: int = 0, entries: Iterable[JournalEntry] = ()) -> None:
         self._first = first
-        self._entries = [_Noted(**vars(entry)) for entry in entries]
+        self._entries = list(entries)
 
     @property
     def next(self) -> int:
         return self._first + len(self._entries)
 
     def state(self, state: BatchState) -> None:
-        self._entries.append(_Noted(kind=JournalKind.STATE, at=workflow.now(), state=state))
+        self._entries.append(JournalEntry(kind=JournalKind.STATE, at=workflow.now(), state=state))
 
     def started(self, ordinal: int) -> None:
-        self._entries.append(_Noted(kind=JournalKind.STARTED, at=workflow.now(), ordinal=ordinal))
+        self._entries.append(JournalEntry(kind=JournalKind.STARTED, at=workflow.now(), ordinal=ordinal))
 
     def ended(self, ordinal: int, status: DocumentStatus, code: str | None) -> None:
         self._entries.append(
-            _Noted(kind=JournalKind.ENDED, at=workflow.now(), ordinal=ordinal, status=status, code=code)
+            JournalEntry(kind=JournalKind.ENDED, at=workflow.now(), ordinal=ordinal, status=status, code=code)
         )
 
     def child_started(self, index: int, retry_round: int) -> None:
@@ -70,14 +50,14 @@ class Journal:
 
     def _child(self, kind: JournalKind, index: int, retry_round: int, ordinals: str | None = None) -> None:
         self._entries.append(
-            _Noted(kind=kind, at=workflow.now(), child=index, retry_round=retry_round, ordinals=ordinals)
+            JournalEntry(kind=kind, at=workflow.now(), child=index, retry_round=retry_round, ordinals=ordinals)
         )
 
     def page(self, after: int) -> tuple[int, tuple[JournalEntry, ...]]:
         """Position of the first entry answered, and up to ``PAGE_SIZE`` entries from ``after`` on."""
         start = min(max(after, self._first), self.next)
         offset = start - self._first
-        return start, tuple(noted.entry() for noted in self._entries[offset : offset + PAGE_SIZE])
+        return start, tuple(self._entries[offset : offset + PAGE_SIZE])
 
     def answer(self, after: int, progress: BatchProgress) -> OutcomesPage:
         """What the query ``outcomes(after)`` answers."""
@@ -92,11 +72,8 @@ class Journal:
 
     def tail(self) -> tuple[int, tuple[JournalEntry, ...]]:
         """What a continue-as-new carries, and its position."""
-        left, carried = CARRIED_BYTES, []
-        for noted in reversed(self._entries):
-            entry = noted.entry()
-            left -= len(entry.model_dump_json()) + 1
-            if left < 0:
-                break
-            carried.append(entry)
-        return self.next - len(carried), tuple(reversed(carried))
+        left = CARRIED_BYTES
+        first = len(self._entries)
+        while first and (left := left - len(JOURNAL_ENTRY.dump_json(self._entries[first - 1])) - 1) >= 0:
+            first -= 1
+        return self._first + first, tuple(self._entries[first:])
