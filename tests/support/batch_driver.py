@@ -16,6 +16,7 @@ from ingather.models.engine import CPU_QUEUE, IO_QUEUE, MANIFEST_QUEUE, SOURCE_Q
 from ingather.models.identity import DEFAULT_TENANT_ID, places_workflow_id_for, workflow_id_for
 from ingather.models.messages import BatchInput, ControlAnswer, ControlRequest, PlaceLimits, RetryRequest
 from tests.support.fake_activities import World
+from tests.support.slow_accounts import SlowAccounts
 from tests.support.waiting import until_async
 from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
@@ -42,8 +43,15 @@ def retry(**filters: object) -> RetryRequest:
 class BatchDriver:
     """One batch of one world."""
 
-    def __init__(self, client: Client, world: World, tenant_id: str = DEFAULT_TENANT_ID) -> None:
+    def __init__(
+        self,
+        client: Client,
+        world: World,
+        tenant_id: str = DEFAULT_TENANT_ID,
+        accounts: SlowAccounts | None = None,
+    ) -> None:
         self.client = client
+        self.accounts = accounts
         self.world = world
         self.batch_id = str(uuid.uuid4())
         self.tenant_id = tenant_id
@@ -104,11 +112,17 @@ class BatchDriver:
 
 @asynccontextmanager
 async def workers(
-    client: Client, world: World, *, sandbox: bool = False, limits: PlaceLimits = PLACES, slots: int = 100
+    client: Client,
+    world: World,
+    *,
+    sandbox: bool = False,
+    limits: PlaceLimits = PLACES,
+    slots: int = 100,
+    accounts: SlowAccounts | None = None,
 ) -> AsyncIterator[None]:
     """The workers of a deployment around a world; ``slots`` documents are worked on at one time."""
     runner = sandboxed_runner() if sandbox else UnsandboxedWorkflowRunner()
-    places = PlaceActivities(client, limits)
+    places = PlaceActivities(client, limits, accounts)
     async with AsyncExitStack() as stack:
         for worker in (
             Worker(
@@ -158,11 +172,16 @@ async def workers(
 
 @asynccontextmanager
 async def driven(
-    client: Client, world: World, *, sandbox: bool = False, limits: PlaceLimits = PLACES
+    client: Client,
+    world: World,
+    *,
+    sandbox: bool = False,
+    limits: PlaceLimits = PLACES,
+    accounts: SlowAccounts | None = None,
 ) -> AsyncIterator[BatchDriver]:
     """Workers around a world and a driver for one batch in it."""
-    driver = BatchDriver(client, world)
-    async with workers(client, world, sandbox=sandbox, limits=limits):
+    driver = BatchDriver(client, world, accounts=accounts)
+    async with workers(client, world, sandbox=sandbox, limits=limits, accounts=accounts):
         try:
             yield driver
         finally:

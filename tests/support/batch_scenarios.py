@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from temporalio.client import WorkflowFailureError, WorkflowUpdateStage
 from temporalio.exceptions import ApplicationError
 
-from ingather.models.batch import BatchState
+from ingather.models.batch import BatchProgress, BatchState
 from ingather.models.identity import child_workflow_id_for
 from ingather.models.messages import (
     PACK_KILLED,
@@ -25,6 +25,7 @@ from ingather.models.messages import (
 from tests.support.batch_driver import PLACES, BatchDriver, request, retry
 from tests.support.fake_activities import DONE, World, failed
 from tests.support.sheet_world import SheetWorld
+from tests.support.slow_accounts import hears_cancel
 from tests.support.waiting import until, until_async
 from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
@@ -43,6 +44,8 @@ class Scenario:
     """Its first child's history belongs to it."""
     limits: PlaceLimits = PLACES
     """What its tenant may have running."""
+    asks_slowly: bool = False
+    """Its place is not answered before the story says so."""
 
 
 async def run(driver: BatchDriver) -> None:
@@ -226,6 +229,34 @@ async def cancel_queued(driver: BatchDriver) -> None:
     await holder.handle.result()
 
 
+async def cancel_asking(driver: BatchDriver) -> None:
+    """In the moment in which it asks for its place."""
+    accounts = driver.accounts
+    assert accounts is not None
+    handle = await driver.start(options=ONE_AT_A_TIME)
+    await until(lambda: accounts.is_asked)
+    await _under_way(driver, "request_place")
+    await handle.cancel()
+    await hears_cancel(handle)
+    accounts.answers.set()
+    with contextlib.suppress(WorkflowFailureError):
+        await handle.result()
+
+
+async def large_paused(driver: BatchDriver) -> None:
+    """A new priority while the child at work is still."""
+    handle = await driver.start(options=ONE_AT_A_TIME)
+    await until(lambda: driver.world.waiting == 1)
+    await handle.execute_update(BatchWorkflow.pause, request())
+    await _child_shows(driver, lambda progress: progress.state is BatchState.PAUSING)
+    driver.world.gate.set()
+    await driver.reaches(BatchState.PAUSED)
+    await handle.execute_update(BatchWorkflow.set_priority, PriorityRequest(request_id="urgent", priority=1))
+    await _child_shows(driver, lambda progress: progress.priority == 1)
+    await handle.execute_update(BatchWorkflow.resume, request())
+    await handle.result()
+
+
 async def large_steered(driver: BatchDriver) -> None:
     """A retry and a priority that reach the child at work."""
     handle = await driver.start(options=ONE_AT_A_TIME)
@@ -233,12 +264,7 @@ async def large_steered(driver: BatchDriver) -> None:
     await handle.execute_update(BatchWorkflow.retry, retry(codes=("corrupt",)))
     await until(lambda: len(driver.world.resets) == 1)
     await handle.execute_update(BatchWorkflow.set_priority, PriorityRequest(request_id="urgent", priority=1))
-    child = driver.client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0))
-
-    async def heard() -> bool | None:
-        return True if (await child.query(ChunkWorkflow.progress)).priority == 1 else None
-
-    await until_async(heard)
+    await _child_shows(driver, lambda progress: progress.priority == 1)
     driver.world.gate.set()
     await handle.result()
 
@@ -251,6 +277,16 @@ async def large_child_lost(driver: BatchDriver) -> None:
     await until(lambda: len(driver.world.packs) > 1)
     driver.world.gate.set()
     await handle.result()
+
+
+async def _child_shows(driver: BatchDriver, is_so: Callable[[BatchProgress], bool]) -> None:
+    """Wait until the first child's own progress fits."""
+    child = driver.client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0))
+
+    async def shown() -> bool | None:
+        return True if is_so(await child.query(ChunkWorkflow.progress)) else None
+
+    await until_async(shown)
 
 
 async def _under_way(driver: BatchDriver, *activities: str) -> None:
@@ -367,6 +403,10 @@ SCENARIOS = {
         large_steered,
         lambda: _small_documents(1_001, gate=asyncio.Event(), open_for=1, pack_outcome=_one_fails),
         with_child=True,
+    ),
+    "cancel_asking": Scenario(cancel_asking, asks_slowly=True),
+    "large_paused": Scenario(
+        large_paused, lambda: _small_documents(1_001, gate=asyncio.Event(), open_for=1), with_child=True
     ),
     "large_child_lost": Scenario(large_child_lost, lambda: _small_documents(1_001, gate=asyncio.Event())),
     "large_reopen": Scenario(reopen, lambda: _small_documents(1_001, pack_outcome=_one_fails), with_child=True),

@@ -8,6 +8,7 @@ from temporalio.client import Client, WorkflowHistory
 from ingather.models.identity import child_workflow_id_for, workflow_id_for
 from tests.support.batch_driver import driven
 from tests.support.batch_scenarios import Scenario
+from tests.support.slow_accounts import SlowAccounts
 from workflows.place import ASKS_AGAIN
 from workflows.visibility import SHOWS_GROWTH
 
@@ -55,7 +56,8 @@ def without_repeats(words: list[str]) -> list[str]:
 async def play(client: Client, scenario: Scenario) -> list[WorkflowHistory]:
     """Play a scenario; answers the history of every run of its workflow, oldest first, and of its first child."""
     world = scenario.world()
-    async with driven(client, world, limits=scenario.limits) as driver:
+    accounts = SlowAccounts() if scenario.asks_slowly else None
+    async with driven(client, world, limits=scenario.limits, accounts=accounts) as driver:
         await scenario.play(driver)
         runs = [
             (execution.start_time, execution.run_id)

@@ -27,7 +27,6 @@ from workflows.runner import sandboxed_runner
 
 SOON = 0.5
 """Seconds between checks of the holders."""
-_TOLD_TO_STOP = "activity_task_cancel_requested_event_attributes"
 
 
 class PlacedInput(BaseModel):
@@ -129,15 +128,6 @@ class Tenant:
 
         await until_async(there)
         assert not await self.batch(batch_id).query(PlacedWorkflow.has_place)
-
-    async def hears_cancel(self, batch_id: str) -> None:
-        """Wait until a batch has taken note of its cancel, while the request for its place is under way."""
-
-        async def noted() -> bool | None:
-            events = (await self.batch(batch_id).fetch_history()).events
-            return True if any(event.HasField(_TOLD_TO_STOP) for event in events) else None
-
-        await until_async(noted)
 
     async def ends(self, batch_id: str) -> None:
         await self.batch(batch_id).signal(PlacedWorkflow.end)

@@ -6,27 +6,12 @@ import itertools
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 
-from ingather.adapters.memory.accounts import InMemoryAccounts
 from ingather.domain.waiting_line import position_in
-from ingather.models.accounts import Tenant as Account
 from ingather.models.engine import MEMO_LINE
 from ingather.models.messages import PlaceLimits, PlacesLine
 from tests.support.placed_batches import PlacedWorkflow, Tenant, placed, workers_of
+from tests.support.slow_accounts import SlowAccounts, hears_cancel
 from tests.support.waiting import until, until_async
-
-
-class SlowAccounts(InMemoryAccounts):
-    """The catalog takes its time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_asked = False
-        self.answers = asyncio.Event()
-
-    async def get_tenant(self, tenant_id: str) -> Account | None:
-        self.is_asked = True
-        await self.answers.wait()
-        return await super().get_tenant(tenant_id)
 
 
 async def test_a_batch_runs_at_once_where_there_is_room(client):
@@ -120,7 +105,7 @@ async def test_a_cancel_holds_that_comes_while_a_place_is_asked_for(client):
         await until(lambda: accounts.is_asked)
 
         await tenant.batch(batch).cancel()
-        await tenant.hears_cancel(batch)
+        await hears_cancel(tenant.batch(batch))
         accounts.answers.set()
 
         with pytest.raises(WorkflowFailureError):
