@@ -463,6 +463,7 @@ def main() -> None:
         "--roles", type=parse_roles, default=tuple(ROLES), help="any of workflows,io,cpu (default: all)"
     )
     roles = arguments.parse_args().roles
+    configure_logging("auto", "info")  # for the word on settings that do not fit
     try:
         settings = read_settings()
         configure_logging(settings.log.format, settings.log.level)

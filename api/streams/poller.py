@@ -69,6 +69,19 @@ def _idle_seconds() -> float:
     return IDLE_SECONDS
 
 
+def trouble_seconds(trouble: int, idle_seconds: float) -> float:
+    """Before the next question to an engine that did not answer so many in a row: ever longer.
+
+    At most as long as between two looks at a batch that waits. Where many wait and nobody watches, which is when that is over
+    a second, twice as long each time: an engine that is behind would be kept behind by their repeated questions alone.
+    """
+    growth = 2.0 ** min(trouble, 9)
+    longest = idle_seconds
+    if idle_seconds > IDLE_SECONDS:
+        longest = min(idle_seconds * growth, max(idle_seconds, LONGEST_TROUBLE_SECONDS))
+    return min(BUSY_SECONDS * growth, longest)
+
+
 class Poller:
     """Tells one batch's story, whenever no other process does."""
 
@@ -155,11 +168,7 @@ class Poller:
     def _back_off(self, trouble: int, code: str) -> float:
         if trouble == 1:
             log.warning("poller.interrupted", batch_id=self._key.batch_id, code=code)
-        longest = self._idle_seconds()
-        if longest > IDLE_SECONDS:
-            # Where many wait, an engine that is behind would be kept behind by their repeated questions alone.
-            longest = min(longest * 2.0 ** min(trouble, 9), max(longest, LONGEST_TROUBLE_SECONDS))
-        pause = min(BUSY_SECONDS * 2.0 ** min(trouble, 9), longest) * random.uniform(0.7, 1.0)
+        pause = trouble_seconds(trouble, self._idle_seconds()) * random.uniform(0.7, 1.0)
         self._interval = max(self._interval, pause)
         return pause
 

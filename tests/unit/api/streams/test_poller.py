@@ -10,7 +10,7 @@ import pytest
 from api.engine import Presence
 from api.streams import hub as hub_module
 from api.streams import poller as poller_module
-from api.streams.poller import Poller
+from api.streams.poller import Poller, trouble_seconds
 from ingather.adapters.memory.event_log import InMemoryEventLog
 from ingather.models.batch import BatchState
 from ingather.models.content import Stage
@@ -331,3 +331,15 @@ async def test_numbers_survive_a_catalog_that_is_older_than_the_log() -> None:
 
     assert [event.seq for event in events] == sorted({event.seq for event in events})
     assert events[-1].seq > before.latest
+
+
+def test_an_engine_that_is_behind_is_asked_ever_less_where_many_wait_unwatched() -> None:
+    """A watched batch is asked each second all the same, and nobody waits longer than they would without trouble or a minute."""
+    watched, one_of_a_hundred, one_of_thousands = (
+        [trouble_seconds(trouble, idle) for trouble in range(1, 12)] for idle in (1.0, 2.0, 90.0)
+    )
+    assert watched == sorted(watched)
+    assert watched[-1] == 1.0
+    assert one_of_a_hundred == sorted(one_of_a_hundred)
+    assert one_of_a_hundred[-1] == 60.0
+    assert one_of_thousands[-1] <= 90.0
