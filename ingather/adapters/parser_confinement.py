@@ -99,8 +99,6 @@ class Doors:
 
 def confine(room: Room, plan: Plan, doors: Doors, *, temporary_bytes: int, memory_bytes: int) -> None:
     """Confine this process. Raises ``StepError`` where a part of the plan does not work."""
-    # A session of its own: one signal reaches whatever it starts, as long as that does not leave it.
-    os.setsid()
     _set_limits(temporary_bytes, memory_bytes, alone=room.user is not None)
     os.chdir(room.path)
     os.environ["TMPDIR"] = tempfile.tempdir = str(room.path)

@@ -23,6 +23,10 @@ class ServerLostError(Exception):
     """The fork server took the process along; the document is not to blame."""
 
 
+class CalledOffError(Exception):
+    """The process made room for those set aside before it; the document is to begin again."""
+
+
 class ChildDiedError(Exception):
     """The process ended, gave up, or had to be killed, with the document half done."""
 

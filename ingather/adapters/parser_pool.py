@@ -6,7 +6,6 @@ instant; the order for the next one goes out with it.
 """
 
 import asyncio
-import contextlib
 import os
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,8 @@ from typing import Final
 
 import structlog
 
+from ingather.adapters.niceness import be_nicer
+from ingather.adapters.parser_aside import Aside, held_bytes
 from ingather.adapters.parser_confinement import Confinement
 from ingather.adapters.parser_line import ParserLine
 from ingather.adapters.parser_server import ServerSettings
@@ -47,6 +48,7 @@ class ParserPool:
         self._next_number = 0
         self._idle: list[Child] = []
         self._spares: deque[Child] = deque()
+        self._aside = Aside(processes, settings.child.memory_bytes)
         self._waiters: ParserLine[Child] = ParserLine()
         self._fresh_waiters: deque[asyncio.Future[Child]] = deque()
         self._failed_starts = 0
@@ -105,24 +107,35 @@ class ParserPool:
         child.sock.close()
         self._leave(child)
 
-    def set_aside(self, child: Child) -> bool:
-        """Let another process work in a child's place while it goes on.
+    def set_aside(self, child: Child) -> None:
+        """Let another process work in a child's place while it goes on, where there is room for that."""
+        if self._server is None or child.pid is None or not child.admitted:
+            return
+        held = held_bytes(child.pid, besides=self._server.pid)
+        if self._aside.has_room(held):
+            child.set_aside = True
+            self._aside.put(child, held)
+            self._uncount(child)
+            self._top_up()
 
-        False where as many as may work are set aside already.
+    def keep_watch(self, child: Child, *, niceness: int | None) -> None:
+        """See to a child that was set aside: what it holds, and its ``niceness`` where it has had its share.
+
+        Where all those hold too much, the youngest is called off: it ends, and its document is to begin again.
         """
-        if self._server is None or child.set_aside or child.pid is None or not child.admitted:
-            return False
-        if sum(other.set_aside for other in self._server.children.values()) >= self._processes:
-            return False
-        child.set_aside = True
-        self._leave(child)
-        return True
+        if self._server is None or child.pid is None or child not in self._aside:
+            return
+        if niceness is not None and child.niceness != niceness and be_nicer(child.pid, niceness):
+            child.niceness = niceness
+        self._aside.put(child, held_bytes(child.pid, besides=self._server.pid))
+        if (youngest := self._aside.one_too_many()) is not None:
+            youngest.called_off = True
+            self._aside.remove(youngest)
+            self._server.kill(youngest)
 
-    def put_last(self, child: Child, *, niceness: int) -> None:
-        """Leave a child that was set aside what processor time the others do not want."""
-        if child.set_aside and child.pid is not None:
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, child.pid, niceness)
+    async def one_aside_leaves(self) -> None:
+        """Wait until a document that was called off may begin again."""
+        await self._aside.one_leaves()
 
     def progress(self, child: Child) -> tuple[int, float]:
         """Number of the stage the child's document is in, and the processor time in seconds it had when that began."""
@@ -170,6 +183,7 @@ class ParserPool:
             child.sock.close()
         self._idle.clear()
         self._spares.clear()
+        self._aside.clear()
         if self._page is not None:
             self._page.close()
             os.close(self._page_fd)
@@ -183,6 +197,10 @@ class ParserPool:
         self._top_up()
 
     def _discount(self, child: Child) -> None:
+        self._aside.remove(child)
+        self._uncount(child)
+
+    def _uncount(self, child: Child) -> None:
         if child in self._idle:
             self._idle.remove(child)
         if child in self._spares:
@@ -252,6 +270,7 @@ class ParserPool:
             child.sock.close()
         self._idle.clear()
         self._spares.clear()
+        self._aside.clear()
         self._failed_starts += 0 if was_ready else 1
         if self._failed_starts >= _STARTS_BEFORE_GIVING_UP:
             self._failed_starts = 0

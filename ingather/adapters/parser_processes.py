@@ -13,7 +13,7 @@ import structlog
 from ingather.adapters.embedding import fill_vectors, restore_prepared
 from ingather.adapters.parser_child import ChildSettings
 from ingather.adapters.parser_confinement import SandboxSettings
-from ingather.adapters.parser_deaths import ChildDiedError, Death, ServerLostError, error_of
+from ingather.adapters.parser_deaths import CalledOffError, ChildDiedError, Death, ServerLostError, error_of
 from ingather.adapters.parser_pool import ParserPool
 from ingather.adapters.parser_server import ServerSettings
 from ingather.adapters.parser_server_link import Child
@@ -92,7 +92,9 @@ class SupervisedPreparer:
             sandbox=sandbox or SandboxSettings(),
         )
         settings = ServerSettings(prepare=prepare, embedder=embedder, child=child)
-        self._pool = ParserPool(processes or os.cpu_count() or 1, settings)
+        processes = processes or os.cpu_count() or 1
+        self._pool = ParserPool(processes, settings)
+        self._second_chances = asyncio.Semaphore(processes)
         self._usual_seconds = 0.1
 
     @property
@@ -157,13 +159,11 @@ class SupervisedPreparer:
                 on_outcome(len(outcomes) - 1, outcome)
 
         while len(outcomes) < len(requests):
-            left = len(requests) - len(outcomes)
-            child = await self._pool.take(fresh=requests[len(outcomes)].kills > 0, documents=left)
-            if not is_silent(child.sock):
-                self._pool.kill(child)
-                continue
             try:
-                await self._converse(child, requests, len(outcomes), on_stage, conclude)
+                async with self._chance(requests[len(outcomes)]):
+                    await self._begin(requests, len(outcomes), on_stage, conclude)
+            except CalledOffError:
+                await self._pool.one_aside_leaves()
             except ServerLostError as error:
                 lost += 1
                 if lost >= _LOST_SERVERS_TOLERATED:
@@ -174,6 +174,25 @@ class SupervisedPreparer:
                 log.warning("parser.died", code=killed.code, **killed.facts)
                 conclude(killed)
         return outcomes
+
+    def _chance(self, request: PrepareRequest) -> contextlib.AbstractAsyncContextManager[None]:
+        """Second chances are given to as many at a time as there are processors: each has its share of them."""
+        return self._second_chances if request.kills else contextlib.nullcontext()
+
+    async def _begin(
+        self,
+        requests: Sequence[PrepareRequest],
+        first: int,
+        on_stage: Callable[[int, Stage], None],
+        conclude: Callable[[PreparedDocument | DocumentError], None],
+    ) -> None:
+        """Take a child that hears, and have it prepare all from ``first`` on as far as it gets."""
+        while True:
+            child = await self._pool.take(fresh=requests[first].kills > 0, documents=len(requests) - first)
+            if is_silent(child.sock):
+                break
+            self._pool.kill(child)
+        await self._converse(child, requests, first, on_stage, conclude)
 
     async def _converse(
         self,
@@ -218,8 +237,10 @@ class SupervisedPreparer:
 
     async def _death(
         self, child: Child, stage: Stage | None, begun: float, error: Exception
-    ) -> ChildDiedError | ServerLostError:
+    ) -> ChildDiedError | ServerLostError | CalledOffError:
         """Why a conversation broke off; the child was killed by now, if it lived."""
+        if child.called_off:
+            return CalledOffError()
         if isinstance(error, ChildDiedError):
             return error
         ended = await self._exit_of(child)
@@ -259,9 +280,9 @@ class SupervisedPreparer:
             overdue = loop.time() - began - max(_LEAST_PATIENCE_SECONDS, _UNUSUAL * self._usual_seconds)
             if overdue > 0:
                 self._pool.set_aside(child)
-            if overdue > fair:
                 # A second chance is a fairer one: the first may have failed for being at the end of the line.
-                self._pool.put_last(child, niceness=_BEHIND if request.kills else _LAST)
+                behind = _BEHIND if request.kills else _LAST
+                self._pool.keep_watch(child, niceness=behind if overdue > fair else None)
 
         timer = loop.call_later(_STAGE_POLL_SECONDS, poll)
         try:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ingather.adapters import parser_kernel as kernel
+from ingather.adapters.niceness import be_nicer
 from ingather.adapters.parser_child import ChildSettings, Work, open_peak_reset, serve
 from ingather.adapters.parser_confinement import Room
 from ingather.adapters.parser_sandbox import Sandbox
@@ -170,7 +171,9 @@ class _ForkServer:
         os.close(words_fd)
         for child in self._children.values():
             os.close(child.words_fd)
-        os.nice(self._work.settings.niceness)
+        # A session of its own: one signal reaches whatever it starts, as long as that does not leave it.
+        os.setsid()
+        be_nicer(os.getpid(), self._work.settings.niceness)
         with contextlib.suppress(OSError):
             # Should the whole machine run out of memory, a parser goes before the worker.
             Path("/proc/self/oom_score_adj").write_text("800")

@@ -33,6 +33,10 @@ class Child:
     """Counts towards the processes that may work; a spare does not yet, one set aside no longer."""
     set_aside: bool = False
     """Its document takes unusually long: others need not wait for it."""
+    called_off: bool = False
+    """It was set aside and is ended to make room, through no fault of its document."""
+    niceness: int | None = None
+    """Once it is not that of all the others any more."""
     documents: int = 0
     pid: int | None = None
 

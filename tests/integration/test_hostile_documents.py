@@ -57,6 +57,10 @@ def without(*facilities: Facility) -> SandboxSettings:
     return SandboxSettings(temporary_bytes=8 * MIB, without=frozenset(facilities))
 
 
+def session_niceness(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
+
+
 async def outcome_of(preparer: SupervisedPreparer, content: bytes, **changes: object) -> DocumentError:
     with pytest.raises(DocumentError) as raised:
         await preparer.prepare(request(content, **changes), ignore)
@@ -257,19 +261,31 @@ class TestExhausting:
 
 class TestOthers:
     async def test_nobody_waits_for_the_slow(self) -> None:
-        """With every process taken by a document that does not end, short ones are prepared in others."""
+        """With every process taken by documents that do not end, again and again, short ones are prepared in others."""
         async with accident_prone(processes=2) as preparer:
-            slow = [asyncio.create_task(preparer.prepare(request(b"hang"), ignore)) for _ in range(2)]
+            slow = [asyncio.create_task(preparer.prepare(request(b"hang"), ignore)) for _ in range(6)]
             await asyncio.sleep(0.05)
             began = time.monotonic()
             for _ in range(20):
                 assert (await preparer.prepare(request(b"fine"), ignore)).chunk_count == 1
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 30
             assert {psutil.Process(pid).nice() for pid in preparer.pool.busy_pids} == {19}
             for task in slow:
                 task.cancel()
             await asyncio.gather(*slow, return_exceptions=True)
             await eventually(lambda: len(preparer.pool.pids) == 3)
+
+    @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no kernel that schedules by session")
+    async def test_niceness_counts_where_sessions_are_scheduled(self) -> None:
+        """A parser leads a session, so its niceness is the session's too: at work, and set aside."""
+        async with accident_prone(processes=1, niceness=7) as preparer:
+            hanging = asyncio.create_task(preparer.prepare(request(b"hang"), ignore))
+            of_hanging = await busy_pid(preparer)
+            await eventually(lambda: session_niceness(of_hanging) == 19)
+            others = [pid for pid in preparer.pool.pids if pid != of_hanging]
+            await eventually(lambda: {session_niceness(pid) for pid in others} == {7})
+            hanging.cancel()
+            await asyncio.gather(hanging, return_exceptions=True)
 
     async def test_a_large_one_that_is_slow_keeps_its_share_for_a_while(self) -> None:
         """Others are prepared meanwhile, and it does not end last for having been long."""
@@ -321,12 +337,40 @@ class TestOthers:
                 assert places == sorted(set(places)), (number, told[number])
 
     async def test_processes_stay_few(self) -> None:
-        """No more than as many again are set aside: the others wait, as they would without."""
+        """No more than four times as many are set aside: the others wait, as they would without."""
         async with accident_prone(processes=1) as preparer:
-            tasks = [asyncio.create_task(preparer.prepare(request(b"hang"), ignore)) for _ in range(4)]
+            tasks = [asyncio.create_task(preparer.prepare(request(b"hang"), ignore)) for _ in range(7)]
+            await eventually(lambda: len(preparer.pool.busy_pids) == 5)
             await asyncio.sleep(1.0)
-            assert len(preparer.pool.busy_pids) == 2
-            assert len(preparer.pool.pids) == 3
+            assert len(preparer.pool.busy_pids) == 5
+            assert len(preparer.pool.pids) == 6
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def test_those_set_aside_share_their_memory(self) -> None:
+        """Together they hold no more than as many as may work might; who makes room begins again, and ends well."""
+        async with accident_prone(processes=1, memory_bytes=300 * MIB) as preparer:
+            begun: list[Stage] = []
+            elder = asyncio.create_task(preparer.prepare(request(b"hold-memory 0 200 4"), ignore))
+            await busy_pid(preparer)
+            younger = asyncio.create_task(preparer.prepare(request(b"hold-memory 1 200 0.1"), begun.append))
+            await eventually(lambda: len(preparer.pool.busy_pids) == 2)
+            await eventually(lambda: len(preparer.pool.busy_pids) == 1)
+            assert not elder.done()
+            assert (await preparer.prepare(request(b"fine"), ignore)).chunk_count == 1
+            assert (await elder).chunk_count == 1
+            assert (await younger).chunk_count == 1
+            assert begun.count(Stage.PARSING) == 2
+
+    async def test_second_chances_are_given_to_few_at_a_time(self) -> None:
+        """Whoever needs one works beside no more of these than there are processors, others meanwhile beside it."""
+        async with accident_prone(processes=1) as preparer:
+            hanging = request(b"hang-natively", kills=1)
+            tasks = [asyncio.create_task(preparer.prepare(hanging, ignore)) for _ in range(3)]
+            await eventually(lambda: [psutil.Process(pid).nice() for pid in preparer.pool.busy_pids] == [10])
+            assert (await preparer.prepare(request(b"fine"), ignore)).chunk_count == 1
+            assert len(preparer.pool.busy_pids) == 1
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -64,6 +64,14 @@ def _sleep(argument: str) -> None:
     time.sleep(float(argument))
 
 
+def _hold_memory(argument: str) -> None:
+    """After so many seconds so many MiB, for so many seconds."""
+    after, mebibytes, seconds = argument.split()
+    time.sleep(float(after))
+    _Process.kept.append(b"\xff" * (int(mebibytes) * MIB))
+    time.sleep(float(seconds))
+
+
 def _eat_memory(_argument: str) -> None:
     eaten = []
     while True:
@@ -198,6 +206,7 @@ _DEEDS: dict[str, Callable[[str], object]] = {
     "hang-natively": _hang_in_native_code,
     "burn-natively": _burn_in_native_code,
     "sleep": _sleep,
+    "hold-memory": _hold_memory,
     "eat-memory": _eat_memory,
     "eat-shared-memory": _eat_shared_memory,
     "allocate": _fail_an_allocation,
