@@ -1,9 +1,10 @@
 """``python -m bench.poison``: what documents that kill their parsers cost the others.
 
-The same documents go through the parser processes with and without one hundredth of poison among
-them, in turns, so that a machine whose speed drifts changes the seconds but not the ratio. Nothing
-but the parser processes runs, so nothing dilutes what a death costs. The others' rate counts until
-the last of them is done; poison still under way then is called off.
+The same documents go through the parser processes with and without poison among them, one in a
+hundred unless ``--one-in`` says otherwise, in turns, so that a machine whose speed drifts changes
+the seconds but not the ratio. Nothing but the parser processes runs, so nothing dilutes what a
+death costs. The others' rate counts until the last of them is done; poison still under way then
+is called off.
 """
 
 import argparse
@@ -29,7 +30,6 @@ from ingather.models.content import PreparedDocument, PrepareRequest, Stage
 from ingather.models.errors import DocumentError, ParserKilledError
 from ingather.ports.embedder import Embedder
 
-ONE_IN: Final = 100
 MEMORY_BYTES: Final = 2 * 1024**3
 _MARK: Final = b"\x00poison:"
 _BLOCK_BYTES: Final = 16 * 1024 * 1024
@@ -99,12 +99,14 @@ class Bench:
         processes: how many may work at one time.
         window: documents handed in at one time.
         timeout_seconds: wall clock of one document.
+        one_in: how many documents to each poisonous one.
     """
 
-    def __init__(self, processes: int, window: int, timeout_seconds: float) -> None:
+    def __init__(self, processes: int, window: int, timeout_seconds: float, one_in: int) -> None:
         self._processes = processes
         self._window = window
         self._timeout_seconds = timeout_seconds
+        self._one_in = one_in
 
     async def run(self, contents: Sequence[tuple[str, bytes]], poison: str | None) -> Run:
         """Prepare everything, poison in equal distances among it."""
@@ -148,7 +150,7 @@ class Bench:
         for number, (name, content) in enumerate(contents):
             await room.acquire()
             healthy.append(asyncio.create_task(one(name, content)))
-            if poison is not None and number % ONE_IN == ONE_IN // 2:
+            if poison is not None and number % self._one_in == self._one_in // 2:
                 await room.acquire()
                 poisoned.append(asyncio.create_task(one("poison.txt", _MARK + poison.encode())))
         await asyncio.gather(*healthy)
@@ -161,8 +163,8 @@ class Bench:
 
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Every workload and poison, ``rounds`` times, without and with it in turns."""
-    bench = Bench(os.cpu_count() or 1, 6 * (os.cpu_count() or 1), arguments.timeout)
-    report: dict[str, Any] = {"timeout_seconds": arguments.timeout, "one_in": ONE_IN, "workloads": {}}
+    bench = Bench(os.cpu_count() or 1, 6 * (os.cpu_count() or 1), arguments.timeout, arguments.one_in)
+    report: dict[str, Any] = {"timeout_seconds": arguments.timeout, "one_in": arguments.one_in, "workloads": {}}
     with tempfile.TemporaryDirectory() as folder:
         for name, workload in _workloads(Path(folder), arguments).items():
             contents = [(path.name, path.read_bytes()) for path in workload.files]
@@ -211,6 +213,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=3_000, help="how many small texts")
     parser.add_argument("--documents", type=int, default=400, help="how many documents of the corpus")
     parser.add_argument("--corpus", type=Path, default=None, help="folder with files/ (default: INGATHER_CORPUS)")
+    parser.add_argument("--one-in", type=int, default=100, help="one poisonous document in so many")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds a document may take")
     parser.add_argument("--workloads", nargs="+", default=["texts", "corpus"])
     parser.add_argument("--poisons", nargs="+", default=list(POISONS), choices=list(POISONS))
