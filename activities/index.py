@@ -1,6 +1,7 @@
 """Finished documents made searchable, a micro-batch at a time."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -12,7 +13,7 @@ from activities.heartbeats import beating_plainly
 from ingather.domain.bitmap import decode_bitmap, encode_bitmap
 from ingather.domain.stored import StoredBytes, artifact_of
 from ingather.models.document import DocumentRecord
-from ingather.models.errors import BlobNotFoundError
+from ingather.models.errors import BlobNotFoundError, IngatherError
 from ingather.models.messages import IndexDocumentsInput, IndexDocumentsOutput
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
@@ -38,20 +39,31 @@ class IndexActivities:
             ordinals = list(decode_bitmap(request.ordinals))
             records = await self._catalog.get_documents(request.batch_id, ordinals)
             chunk_count = 0
-            # A row that is gone, like an artifact that is gone, costs its own document alone.
+            # A row that is gone, like an artifact that is gone or cannot be read, costs its own document alone.
             missing = set(ordinals) - {record.ordinal for record in records}
+            failures: defaultdict[str, list[int]] = defaultdict(list)
             # Documents without text go along: an earlier version of them may have had some.
             for group in within_memory(records):
                 found = await self._entries(group)
                 entries = [entry for entry in found if entry is not None]
-                if entries:
-                    chunk_count += await self._index.upsert(request.tenant_id, entries)
                 missing |= {record.ordinal for record, entry in zip(group, found, strict=True) if entry is None}
+                if not entries:
+                    continue
+                write = await self._index.upsert(request.tenant_id, entries)
+                chunk_count += write.chunk_count
+                for record in group:
+                    if error := write.refused.get(record.file_id):
+                        _log_refusal(record, error)
+                        failures[error.code].append(record.ordinal)
+                        missing.add(record.ordinal)
             indexed = [record.file_id for record in records if record.ordinal not in missing]
             if indexed:
                 await self._catalog.mark_indexed(indexed, datetime.now(UTC))
         return IndexDocumentsOutput(
-            document_count=len(indexed), chunk_count=chunk_count, missing=encode_bitmap(missing)
+            document_count=len(indexed),
+            chunk_count=chunk_count,
+            missing=encode_bitmap(missing),
+            failures={code: encode_bitmap(refused) for code, refused in failures.items()},
         )
 
     async def _entries(self, records: Sequence[DocumentRecord]) -> list[IndexEntry | None]:
@@ -89,6 +101,11 @@ def _entry(record: DocumentRecord, place: StoredBytes | None, stored: bytes | No
         metadata=record.metadata,
         artifact=place.cut_from(stored),
     )
+
+
+def _log_refusal(record: DocumentRecord, error: IngatherError) -> None:
+    facts = {"batch_id": record.batch_id, "file_id": record.file_id, "ordinal": record.ordinal}
+    log.warning("document.not_indexed", code=error.code, reason=error.message, **facts)
 
 
 def within_memory(records: Sequence[DocumentRecord]) -> Iterator[list[DocumentRecord]]:

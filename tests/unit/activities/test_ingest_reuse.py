@@ -165,11 +165,15 @@ async def test_a_document_without_text_is_not_refused_for_its_quality(workshop, 
     assert (output.status, len(preparer.parsed)) == (DocumentStatus.SKIPPED, 1)
 
 
-async def test_a_result_that_is_gone_is_made_again_by_a_retry(workshop, preparer):
-    """Borrowed content whose artifact was removed fails at the index once, and the retry cures it."""
+@pytest.mark.parametrize("is_removed", [True, False])
+async def test_a_result_that_is_gone_or_damaged_is_made_again_by_a_retry(workshop, preparer, is_removed):
+    """Borrowed content whose artifact cannot be used fails at the index once, and the retry cures it."""
     first = await workshop.batch(TEXT)
     await workshop.ingest(first)
-    await workshop.blobs.delete(workshop.artifact_key(TEXT))
+    if is_removed:
+        await workshop.blobs.delete(workshop.artifact_key(TEXT))
+    else:
+        await workshop.blobs.put(workshop.artifact_key(TEXT), b"damaged")
     second = await workshop.batch(TEXT, collection="archive")
     await workshop.ingest(second)
     assert (await workshop.make_searchable(second)).document_count == 0
