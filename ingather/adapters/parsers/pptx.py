@@ -6,7 +6,7 @@ from typing import Any
 
 from pptx import Presentation
 
-from ingather.adapters.parsers.layout import paged_document
+from ingather.adapters.parsers.layout import cell_text, paged_document
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.parsers.office import open_office
 from ingather.models.content import MediaType, ParsedDocument
@@ -64,6 +64,6 @@ def _shapes_text(shapes: Iterable[Any], depth: int) -> Iterator[str]:
             yield shape.text_frame.text
         elif getattr(shape, "has_table", False):
             for row in shape.table.rows:
-                yield "\t".join(cell.text for cell in row.cells)
+                yield "\t".join(cell_text(cell.text) for cell in row.cells)
         elif hasattr(shape, "shapes") and depth < _MAX_GROUP_DEPTH:
             yield from _shapes_text(shape.shapes, depth + 1)

@@ -4,7 +4,7 @@ import re
 
 from charset_normalizer import from_bytes
 
-from ingather.adapters.parsers.layout import document, tidy
+from ingather.adapters.parsers.layout import csv_rows_in_lines, document, tidy
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.domain.media_type import text_bom, wide_encoding
 from ingather.models.content import Heading, MediaType, ParsedDocument
@@ -50,7 +50,7 @@ def parse_text(content: bytes, limits: ParseLimits) -> ParsedDocument:
 def parse_csv(content: bytes, limits: ParseLimits) -> ParsedDocument:
     """A table as it stands: its own separators read as well as any, and rows of uneven length do no harm."""
     del limits
-    return document(MediaType.CSV, tidy(decode_text(content)))
+    return document(MediaType.CSV, tidy(csv_rows_in_lines(decode_text(content))))
 
 
 def parse_markdown(content: bytes, limits: ParseLimits) -> ParsedDocument:

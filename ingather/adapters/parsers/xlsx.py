@@ -5,7 +5,7 @@ import io
 
 import python_calamine
 
-from ingather.adapters.parsers.layout import paged_document
+from ingather.adapters.parsers.layout import cell_text, paged_document
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.parsers.office import open_office
 from ingather.models.content import MediaType, ParsedDocument
@@ -52,8 +52,7 @@ def _sheet_text(sheet: python_calamine.CalamineSheet) -> str:
 
 def _cell_text(value: _Cell) -> str:
     if isinstance(value, str):
-        # A line end inside a cell must not look like a row's end.
-        return " ".join(value.split("\n")) if "\n" in value else value
+        return cell_text(value)
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, float):

@@ -92,6 +92,44 @@ def test_xlsx_sheets_are_pages() -> None:
     assert parsed.headings == (Heading(1, "Lenses", 0),)
 
 
+LINE_ENDS = ("\n", "_x000D_\n", "_x000D_", "\n\n", "_x000B_", "_x000C_", "\x85", "\u2028", "\u2029", "\t")
+"""As Excel writes them in a cell: what XML cannot hold by its number."""
+
+
+def test_a_row_of_a_sheet_stays_one_line() -> None:
+    """Whatever line ends and tabs its cells hold."""
+    writer = XlsxWriter()
+    sheet = writer.add_sheet("Nights")
+    for row, end in enumerate(LINE_ENDS):
+        writer.set_cell(sheet, row, 0, f"fog{end}and rain{end}")
+        writer.set_cell(sheet, row, 1, "closed")
+
+    parsed = parse_xlsx(writer.to_bytes(), ParseLimits())
+
+    assert parsed.text.split("\n") == ["fog and rain\tclosed"] * len(LINE_ENDS)
+
+
+def test_a_row_of_a_slides_table_stays_one_line() -> None:
+    """Paragraphs and line breaks within its cells are blanks."""
+    presentation = pptx.Presentation()
+    slide = presentation.slides.add_slide(presentation.slide_layouts[6])
+    table = slide.shapes.add_table(1, 2, 0, 0, Inches(4), Inches(2)).table
+    table.cell(0, 0).text, table.cell(0, 1).text = "fog\nand\vrain", "closed"
+
+    assert parse_pptx(saved(presentation), ParseLimits()).text == "fog and rain\tclosed"
+
+
+def test_a_row_of_a_documents_table_stays_one_line() -> None:
+    """For the second reader too."""
+    document = docx.Document()
+    table = document.add_table(rows=1, cols=2)
+    table.cell(0, 0).text, table.cell(0, 1).text = "fog\nand rain", "closed"
+    content = saved(document)
+
+    assert parse_docx(content, ParseLimits()).text == "fog and rain\tclosed"
+    assert docx_parser._parse_with_python_docx(content, None, ValueError()).text == "fog and rain\tclosed"
+
+
 def test_too_many_slides_are_refused() -> None:
     """A deck over the limit is refused by the limit's name."""
     with pytest.raises(DocumentTooLargeError, match="parser_pages"):
