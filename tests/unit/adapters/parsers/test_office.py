@@ -13,7 +13,7 @@ from pptx.util import Inches
 from ingather.adapters.parsers import docx as docx_parser
 from ingather.adapters.parsers.docx import parse_docx
 from ingather.adapters.parsers.limits import ParseLimits
-from ingather.adapters.parsers.pptx import parse_pptx
+from ingather.adapters.parsers.pptx import SLIDE_UNREADABLE, parse_pptx
 from ingather.adapters.parsers.xlsx import parse_xlsx
 from ingather.models.content import Heading, ParsedDocument
 from ingather.models.errors import DocumentCorruptError, DocumentEncryptedError, DocumentTooLargeError
@@ -90,6 +90,65 @@ def test_xlsx_sheets_are_pages() -> None:
     assert parsed.text == "name\tcount\n50 mm\t4\nweight\t1.5"
     assert len(parsed.pages) == 2
     assert parsed.headings == (Heading(1, "Lenses", 0),)
+
+
+def broken(content: bytes, part: str, sound: bytes, damaged: bytes) -> bytes:
+    """The file with something in one of its parts replaced."""
+    source, buffer = zipfile.ZipFile(io.BytesIO(content)), io.BytesIO()
+    assert sound in source.read(part)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in source.namelist():
+            member = source.read(name)
+            archive.writestr(name, member.replace(sound, damaged) if name == part else member)
+    return buffer.getvalue()
+
+
+def varied_slide() -> bytes:
+    """Title, two text boxes, a table, a group with two more, notes."""
+    presentation = pptx.Presentation()
+    slide = presentation.slides.add_slide(presentation.slide_layouts[1])
+    slide.shapes.title.text, slide.placeholders[1].text = "Mirror", "Wash it."
+    for text in ("first box", "second box"):
+        slide.shapes.add_textbox(0, 0, Inches(2), Inches(1)).text_frame.text = text
+    table = slide.shapes.add_table(2, 1, 0, 0, Inches(4), Inches(2)).table
+    table.cell(0, 0).text, table.cell(1, 0).text = "row one", "row two"
+    group = slide.shapes.add_group_shape()
+    for text in ("in the group", "in it too"):
+        group.shapes.add_textbox(0, 0, Inches(2), Inches(1)).text_frame.text = text
+    slide.notes_slide.notes_text_frame.text = "notes"
+    return saved(presentation)
+
+
+WHOLE_SLIDE = (
+    "Mirror",
+    "Wash it.",
+    "first box",
+    "second box",
+    "row one",
+    "row two",
+    "in the group",
+    "in it too",
+    "notes",
+)
+
+
+@pytest.mark.parametrize(
+    ("part", "sound", "damaged", "lost"),
+    [
+        ("slides/slide1.xml", b'type="title"', b'type="banner"', {"Mirror"}),
+        ("slides/slide1.xml", b"a:tbl>", b"a:tub>", {"row one", "row two"}),
+        ("notesSlides/notesSlide1.xml", b'type="body"', b'type="banner"', {"notes"}),
+    ],
+)
+def test_a_broken_shape_costs_itself_alone(part: str, sound: bytes, damaged: bytes, lost: set[str]) -> None:
+    """The rest of its slide is read, and a warning says that something is missing."""
+    whole = varied_slide()
+    assert parse_pptx(whole, ParseLimits()).text == "\n".join(WHOLE_SLIDE)
+
+    parsed = parse_pptx(broken(whole, f"ppt/{part}", sound, damaged), ParseLimits())
+
+    assert parsed.text.split("\n") == [line for line in WHOLE_SLIDE if line not in lost]
+    assert parsed.warnings == (SLIDE_UNREADABLE,)
 
 
 LINE_ENDS = ("\n", "_x000D_\n", "_x000D_", "\n\n", "_x000B_", "_x000C_", "\x85", "\u2028", "\u2029", "\t")
