@@ -56,15 +56,43 @@ class IndexActivities:
                         _log_refusal(record, error)
                         failures[error.code].append(record.ordinal)
                         missing.add(record.ordinal)
-            indexed = [record.file_id for record in records if record.ordinal not in missing]
+            indexed = [record for record in records if record.ordinal not in missing]
             if indexed:
-                await self._catalog.mark_indexed(indexed, datetime.now(UTC))
+                replaced = await self._replaced(request, indexed)
+                await self._catalog.mark_indexed([record.file_id for record in indexed], datetime.now(UTC), replaced)
         return IndexDocumentsOutput(
             document_count=len(indexed),
             chunk_count=chunk_count,
             missing=encode_bitmap(missing),
             failures={code: encode_bitmap(refused) for code, refused in failures.items()},
         )
+
+    async def _replaced(self, request: IndexDocumentsInput, indexed: Sequence[DocumentRecord]) -> set[str]:
+        """Documents whose chunks gave way to these: the same content in the collection, made with other options.
+
+        They are as good as never made searchable, or content that is handed in once more with the first options would
+        be skipped for them. One that was embedded by another model lies in another index, and stays.
+        """
+        by_fingerprint: defaultdict[str, list[str]] = defaultdict(list)
+        for record in indexed:
+            by_fingerprint[record.fingerprint or ""].append(record.sha256 or "")
+        found = [
+            record
+            for fingerprint, contents in by_fingerprint.items()
+            for record in await self._catalog.list_indexed_otherwise(
+                request.tenant_id, request.collection, contents, fingerprint
+            )
+        ]
+        if not found:
+            return set()
+        batch_ids = {request.batch_id, *(record.batch_id for record in found)}
+        models = {batch_id: await self._model_of(batch_id) for batch_id in batch_ids}
+        replaced = {record.file_id for record in found if models[record.batch_id] == models[request.batch_id]}
+        return replaced - {record.file_id for record in indexed}
+
+    async def _model_of(self, batch_id: str) -> str | None:
+        batch = await self._catalog.get_batch(batch_id)
+        return batch.spec.options.embedding_model if batch is not None else None
 
     async def _entries(self, records: Sequence[DocumentRecord]) -> list[IndexEntry | None]:
         """None where an artifact is gone, or where its row does not say which it is."""
