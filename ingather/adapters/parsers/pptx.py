@@ -83,7 +83,6 @@ class _SlideReader:
             for shape in shapes:
                 given += 1
                 yield shape
-            return
         for position in range(given + 1, len(shapes)):
             with self._noting():
                 yield shapes[position]
