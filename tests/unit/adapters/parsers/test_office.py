@@ -14,7 +14,7 @@ from ingather.adapters.parsers import docx as docx_parser
 from ingather.adapters.parsers.docx import parse_docx
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.parsers.pptx import SLIDE_UNREADABLE, parse_pptx
-from ingather.adapters.parsers.xlsx import parse_xlsx
+from ingather.adapters.parsers.xlsx import SHEET_UNREADABLE, parse_xlsx
 from ingather.models.content import Heading, ParsedDocument
 from ingather.models.errors import DocumentCorruptError, DocumentEncryptedError, DocumentTooLargeError
 
@@ -187,6 +187,41 @@ def test_a_row_of_a_documents_table_stays_one_line() -> None:
 
     assert parse_docx(content, ParseLimits()).text == "fog and rain\tclosed"
     assert docx_parser._parse_with_python_docx(content, None, ValueError()).text == "fog and rain\tclosed"
+
+
+def with_text_boxes(content: bytes, drawing: str) -> bytes:
+    """The workbook with something drawn on its first sheet."""
+    relation = (
+        '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="rId9" '
+        'Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/drawing" '
+        'Target="../drawings/drawing1.xml"/></Relationships>'
+    )
+    buffer = io.BytesIO(content)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("xl/worksheets/_rels/sheet1.xml.rels", relation)
+        archive.writestr("xl/drawings/drawing1.xml", f"<xdr:wsDr>{drawing}</xdr:wsDr>")
+    return buffer.getvalue()
+
+
+def test_text_boxes_on_a_sheet_are_read() -> None:
+    """Behind the rows of the sheet that they lie on, paragraph by paragraph; what stands in for a shape is not."""
+    drawing = (
+        "<xdr:sp><xdr:txBody><a:p><a:r><a:t>Handle &amp; </a:t></a:r><a:r><a:t>hold</a:t></a:r></a:p><a:p/>"
+        '<a:p><a:r><a:t xml:space="preserve">with</a:t></a:r><a:br/><a:r><a:t>care</a:t></a:r></a:p></xdr:txBody></xdr:sp>'
+        "<mc:Choice/><mc:Fallback><a:p><a:r><a:t>Needs Excel 2010</a:t></a:r></a:p></mc:Fallback>"
+    )
+    parsed = parse_xlsx(with_text_boxes(workbook(), drawing), ParseLimits())
+    assert parsed.text == "name\tcount\n50 mm\t4\nweight\t1.5\nHandle & hold\nwith\ncare"
+    assert (parsed.warnings, len(parsed.pages)) == ((), 2)
+
+
+def test_a_damaged_drawing_leaves_the_cells() -> None:
+    """What is drawn is lost, and a warning says so."""
+    content = bytearray(with_text_boxes(workbook(), "<a:p><a:t>lost</a:t></a:p>"))
+    content[content.index(b"<a:t>lost")] ^= 1
+    parsed = parse_xlsx(bytes(content), ParseLimits())
+    assert parsed.text == "name\tcount\n50 mm\t4\nweight\t1.5"
+    assert parsed.warnings == (SHEET_UNREADABLE,)
 
 
 def test_too_many_slides_are_refused() -> None:
