@@ -25,7 +25,7 @@ from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.domain.keys import artifact_key, parsed_key
 from ingather.models.content import PreparedDocument, Stage
 from ingather.models.document import DocumentRecord
-from ingather.models.errors import DocumentTimeoutError, ParserTimeoutError
+from ingather.models.errors import ArtifactUnreadableError, DocumentTimeoutError, ParserTimeoutError
 from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
@@ -116,7 +116,7 @@ class IngestActivities:
         if not ingestion.request.options.skip_existing:
             return False
         found = await self._catalog.find_ingested(*ingestion.address)
-        return await take_over(ingestion, found, self._blobs)
+        return await take_over(ingestion, found, self._blobs, self._preparer)
 
     async def _prepare(self, ingestion: Ingestion, content: bytes) -> PreparedDocument:
         address = ingestion.address
@@ -153,7 +153,7 @@ class IngestActivities:
                 continue
             try:
                 prepared = self._preparer.restore(await self._blobs.get(key))
-            except ValueError:
+            except ArtifactUnreadableError:
                 log.warning("artifact.unreadable", key=key)  # the one made now takes its place
                 continue
             return prepared if is_good_enough(prepared, ingestion.request.options.quality_threshold) else None

@@ -125,7 +125,7 @@ class PackRun:
         found = await self._catalog.find_ingested_among(tenant_id, contents, fingerprint)
         fresh = []
         for ingestion, content in fetched:
-            if await take_over(ingestion, found.get(ingestion.address[1], ()), self._blobs):
+            if await take_over(ingestion, found.get(ingestion.address[1], ()), self._blobs, self._preparer):
                 self._settled.append(ingestion)
                 self._unwritten()
             else:

@@ -3,20 +3,24 @@
 from collections.abc import Iterable
 
 from activities.ingestion import Ingestion
-from ingather.domain.stored import artifact_of
+from ingather.domain.stored import StoredBytes, artifact_of
 from ingather.models.content import PreparedDocument
 from ingather.models.document import DocumentRecord
+from ingather.models.errors import ArtifactUnreadableError, BlobNotFoundError
 from ingather.models.messages import IngestDocumentInput
 from ingather.ports.blob_store import BlobStore
+from ingather.ports.document_preparer import DocumentPreparer
 
 
-async def take_over(ingestion: Ingestion, found: Iterable[DocumentRecord], blobs: BlobStore) -> bool:
+async def take_over(
+    ingestion: Ingestion, found: Iterable[DocumentRecord], blobs: BlobStore, preparer: DocumentPreparer
+) -> bool:
     """Skip content this collection has; borrow the result where another collection has it. False where neither."""
     threshold = ingestion.request.options.quality_threshold
     earlier = [record for record in found if record.file_id != ingestion.file_id and is_good_enough(record, threshold)]
     if earlier and ingestion.is_repeat:
-        # What was borrowed before may be what is missing.
-        earlier = await _with_artifact(earlier, blobs)
+        # What was borrowed before may be what is missing, or damaged.
+        earlier = await _with_artifact(earlier, blobs, preparer)
     here = next((record for record in earlier if _is_searchable(record, ingestion.request)), None)
     if here is not None:
         ingestion.skip(here)
@@ -30,18 +34,28 @@ def is_good_enough(found: DocumentRecord | PreparedDocument, threshold: float) -
     return found.chunk_count == 0 or (found.quality or 0.0) >= threshold
 
 
-async def _with_artifact(records: Iterable[DocumentRecord], blobs: BlobStore) -> list[DocumentRecord]:
-    is_there: dict[str, bool] = {}
+async def _with_artifact(
+    records: Iterable[DocumentRecord], blobs: BlobStore, preparer: DocumentPreparer
+) -> list[DocumentRecord]:
+    is_sound: dict[StoredBytes, bool] = {}
     kept = []
     for record in records:
         artifact = artifact_of(record)
         if artifact is None:
             continue
-        if artifact.key not in is_there:
-            is_there[artifact.key] = await blobs.stat(artifact.key) is not None
-        if is_there[artifact.key]:
+        if artifact not in is_sound:
+            is_sound[artifact] = await _is_sound(artifact, blobs, preparer)
+        if is_sound[artifact]:
             kept.append(record)
     return kept
+
+
+async def _is_sound(artifact: StoredBytes, blobs: BlobStore, preparer: DocumentPreparer) -> bool:
+    try:
+        stored = await blobs.get(artifact.key, offset=artifact.offset, size=artifact.size_bytes)
+        return preparer.restore(stored).embedded
+    except (ArtifactUnreadableError, BlobNotFoundError):
+        return False
 
 
 def _is_searchable(record: DocumentRecord, request: IngestDocumentInput) -> bool:

@@ -124,8 +124,10 @@ class IndexQueue:
         ordinals, self._writing, self._task = self._writing, (), None
         was_stopped, self._was_stopped = self._was_stopped, False
         if has_answer(task):
-            for ordinal in decode_bitmap(task.result().missing):
-                self._on_failure(ordinal, BlobNotFoundError.code)
+            output = task.result()
+            codes = {ordinal: code for code, bitmap in output.failures.items() for ordinal in decode_bitmap(bitmap)}
+            for ordinal in decode_bitmap(output.missing):
+                self._on_failure(ordinal, codes.get(ordinal, BlobNotFoundError.code))
         elif was_stopped or was_cancelled(task):
             self._waiting[:0] = ordinals  # it was stopped for being too patient
         else:

@@ -7,9 +7,9 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from ingather.models.errors import ConfigurationError
+from ingather.models.errors import ArtifactUnreadableError, ConfigurationError, IngatherError
 from ingather.models.search import SearchHit, SearchQuery
-from ingather.ports.chunk_index import ChunkIndex, IndexEntry
+from ingather.ports.chunk_index import ChunkIndex, IndexEntry, IndexWrite
 from ingather.ports.embedder import Vectors
 
 
@@ -25,13 +25,19 @@ class IndexByModel:
         self._usual = usual
         self._others = others
 
-    async def upsert(self, tenant_id: str, entries: Sequence[IndexEntry]) -> int:
-        names = await asyncio.to_thread(lambda: [_model_of(entry) for entry in entries])
+    async def upsert(self, tenant_id: str, entries: Sequence[IndexEntry]) -> IndexWrite:
+        models = await asyncio.to_thread(lambda: [_model_of(entry) for entry in entries])
         by_model: dict[str | None, list[IndexEntry]] = defaultdict(list)
-        for entry, name in zip(entries, names, strict=True):
-            by_model[name if name in self._others else None].append(entry)
-        counts = [await self._index(name).upsert(tenant_id, some) for name, some in by_model.items()]
-        return sum(counts)
+        refused: dict[str, IngatherError] = {}
+        for entry, model in zip(entries, models, strict=True):
+            if isinstance(model, ArtifactUnreadableError):
+                refused[entry.file_id] = model
+            else:
+                by_model[model if model in self._others else None].append(entry)
+        writes = [await self._index(name).upsert(tenant_id, some) for name, some in by_model.items()]
+        for write in writes:
+            refused |= write.refused
+        return IndexWrite(sum(write.chunk_count for write in writes), refused)
 
     async def search(self, query: SearchQuery, vector: Vectors | None) -> list[SearchHit]:
         if query.model is not None and query.model not in self._others:
@@ -62,8 +68,11 @@ class IndexByModel:
         return self._usual if name is None else self._others[name]
 
 
-def _model_of(entry: IndexEntry) -> str | None:
+def _model_of(entry: IndexEntry) -> str | ArtifactUnreadableError | None:
     # Arrow comes with the index: whoever writes one has it loaded.
     from ingather.domain.artifact import decode  # noqa: PLC0415 - see above
 
-    return decode(entry.artifact).header.embedder
+    try:
+        return decode(entry.artifact).header.embedder
+    except ArtifactUnreadableError as error:
+        return error

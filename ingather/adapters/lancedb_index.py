@@ -33,7 +33,7 @@ from ingather.domain.metadata_pairs import well_formed
 from ingather.domain.ranking import fuse_ranks
 from ingather.models.errors import ConfigurationError, IndexUnavailableError
 from ingather.models.search import SearchHit, SearchQuery
-from ingather.ports.chunk_index import IndexEntry
+from ingather.ports.chunk_index import IndexEntry, IndexWrite
 from ingather.ports.embedder import Vectors
 
 _MIB = 1024 * 1024
@@ -71,17 +71,17 @@ class LanceDbChunkIndex:
         self._writing: dict[str, asyncio.Lock] = {}
         self._writers: set[asyncio.Task[None]] = set()
 
-    async def upsert(self, tenant_id: str, entries: Sequence[IndexEntry]) -> int:
-        if not entries:
-            return 0
-        replacement = await asyncio.to_thread(replacement_for, entries, self._dimensions)
+    async def upsert(self, tenant_id: str, entries: Sequence[IndexEntry]) -> IndexWrite:
+        replacement, refused = await asyncio.to_thread(replacement_for, entries, self._dimensions)
+        if not replacement.documents:
+            return IndexWrite(0, refused)
         # To its end, also where the caller gives up: what was added must be looked over afterwards.
         writing = asyncio.create_task(self._write(tenant_id, replacement))
         self._writers.add(writing)
         writing.add_done_callback(self._writers.discard)
         await asyncio.shield(writing)
         self._upkeep_of(tenant_id).note_write(replacement.rows.num_rows)
-        return int(replacement.rows.num_rows)
+        return IndexWrite(replacement.rows.num_rows, refused)
 
     async def _write(self, tenant_id: str, replacement: Replacement) -> None:
         # Writers in one process take turns: conflicting, each would do the other's work again.

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ingather.domain.artifact import decode_table
 from ingather.domain.metadata_pairs import metadata_pair, well_formed
-from ingather.models.errors import ConfigurationError
+from ingather.models.errors import ArtifactUnreadableError, ConfigurationError, IngatherError
 from ingather.models.search import SearchHit, SearchQuery
 from ingather.ports.chunk_index import IndexEntry
 
@@ -75,20 +75,21 @@ class Replacement:
         )
 
 
-def replacement_for(entries: Sequence[IndexEntry], dimensions: int) -> Replacement:
-    """Rows of all documents; of two entries with the same content in one collection the later one counts.
+def replacement_for(entries: Sequence[IndexEntry], dimensions: int) -> tuple[Replacement, dict[str, IngatherError]]:
+    """Rows of all documents that can be read, and why others cannot, by file id.
 
-    Raises:
-        ValueError: an artifact cannot be read, or has no vectors yet.
-        ConfigurationError: its vectors are not as long as this index's.
+    Of two entries with the same content in one collection the later one counts.
     """
-    by_document = {(entry.collection, entry.sha256): entry for entry in entries}
     schema = row_schema(dimensions)
-    chunks = [_chunks_of(entry, schema) for entry in by_document.values()]
-    return Replacement(
-        rows=_rows(list(by_document.values()), chunks, schema),
-        documents=tuple(sorted(by_document)),
-    )
+    readable: dict[tuple[str, str], tuple[IndexEntry, pa.Table]] = {}
+    refused: dict[str, IngatherError] = {}
+    for entry in entries:
+        try:
+            readable[entry.collection, entry.sha256] = entry, _chunks_of(entry, schema)
+        except (ArtifactUnreadableError, ConfigurationError) as error:
+            refused[entry.file_id] = error
+    kept, chunks = [entry for entry, _ in readable.values()], [table for _, table in readable.values()]
+    return Replacement(rows=_rows(kept, chunks, schema), documents=tuple(sorted(readable))), refused
 
 
 _OF_THE_CHUNK = ("ordinal", "page", "headings", "text", "vector")
@@ -98,7 +99,7 @@ _OF_THE_CHUNK = ("ordinal", "page", "headings", "text", "vector")
 def _chunks_of(entry: IndexEntry, schema: pa.Schema) -> pa.Table:
     chunks = decode_table(entry.artifact)
     if chunks.num_rows:
-        _check_vectors(entry, chunks.schema.field("vector").type, schema.field("vector").type)
+        _check_vectors(chunks.schema.field("vector").type, schema.field("vector").type)
     return chunks.select(_OF_THE_CHUNK)
 
 
@@ -131,13 +132,14 @@ def _rows(entries: Sequence[IndexEntry], chunks: Sequence[pa.Table], schema: pa.
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def _check_vectors(entry: IndexEntry, found: pa.DataType, wanted: pa.DataType) -> None:
+def _check_vectors(found: pa.DataType, wanted: pa.DataType) -> None:
     if pa.types.is_null(found):
-        raise ValueError(f"the artifact of document {entry.file_id} has no vectors yet")
+        raise ArtifactUnreadableError("The stored result has no vectors yet.")
+    if not pa.types.is_fixed_size_list(found):
+        raise ArtifactUnreadableError("The stored result has something else in its vectors' place.")
     if found.list_size != wanted.list_size:
         raise ConfigurationError(
-            f"The artifact of document {entry.file_id} has vectors of {found.list_size} dimensions, "
-            f"the search index takes {wanted.list_size}.",
+            f"The document's vectors have {found.list_size} dimensions, the search index takes {wanted.list_size}.",
             action="Set INGATHER_EMBEDDER__DIMENSIONS to what the model gives.",
         )
 

@@ -6,7 +6,7 @@ import importlib.metadata
 CHUNKER = "1"
 """Revision of our own rules in ``ingather.domain.chunking``: raise it when they cut differently."""
 
-PARSERS = "1"
+PARSERS = "2"
 """Revision of our own rules in ``ingather.adapters.parsers``: raise it when they read differently."""
 
 _LIBRARIES = (

@@ -27,24 +27,28 @@ _LONGEST_WAIT_SECONDS = 5.0
 _WAKE_TTL_SECONDS = 60
 _PREFIX = "ingather"
 
-# KEYS: stream, meta, lease, notes. ARGV: owner, cap, ttl in ms, first number or "", server run id,
+# KEYS: stream, meta, lease, notes. ARGV: owner, cap, ttl in ms, first number or "",
 # "whole", "changes" or "" for the notes and how many there are, how many announcements there are,
 # the notes' names and values, the announcements' channels and bodies, then seq, type, body and state of each event.
+# The server is asked for its run id here and not beforehand: it may restart between any two commands, and the client
+# connects anew without a word. What a restart may have lost of the notes is not filled in by their changes.
 _APPEND = """
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
-local said = 9 + 2 * tonumber(ARGV[7])
-local begin = said + 2 * tonumber(ARGV[8])
+local said = 8 + 2 * tonumber(ARGV[6])
+local begin = said + 2 * tonumber(ARGV[7])
 local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if top and tonumber(string.match(top[1], '^%d+')) >= tonumber(ARGV[begin]) then return 0 end
-if ARGV[6] == 'changes' and redis.call('EXISTS', KEYS[4]) == 0 then return 0 end
-if ARGV[6] == 'whole' then redis.call('DEL', KEYS[4]) end
-for i = 9, said - 1, 2 do redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1]) end
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
+if ARGV[5] == 'changes' and redis.call('HGET', KEYS[2], 'run') ~= run then return 0 end
+if ARGV[5] == 'changes' and redis.call('EXISTS', KEYS[4]) == 0 then return 0 end
+if ARGV[5] == 'whole' then redis.call('DEL', KEYS[4]) end
+for i = 8, said - 1, 2 do redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1]) end
 for i = begin, #ARGV, 4 do
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], ARGV[i] .. '-0',
              't', ARGV[i + 1], 'b', ARGV[i + 2], 's', ARGV[i + 3])
 end
 if ARGV[4] ~= '' then redis.call('HSET', KEYS[2], 'first', ARGV[4]) end
-redis.call('HSET', KEYS[2], 'run', ARGV[5])
+redis.call('HSET', KEYS[2], 'run', run)
 for _, name in ipairs({KEYS[1], KEYS[2], KEYS[4]}) do redis.call('PEXPIRE', name, ARGV[3]) end
 for i = said, begin - 1, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
 return 1
@@ -81,7 +85,6 @@ class RedisEventLog:
         self._append = self._redis.register_script(_APPEND)
         self._elect = self._redis.register_script(_ELECT)
         self._resign = self._redis.register_script(_RESIGN)
-        self._run_id: str | None = None
         self._wake_key = f"{_PREFIX}:wake:{uuid.uuid4()}"
         self._wake_seen = "0-0"
 
@@ -105,16 +108,15 @@ class RedisEventLog:
             return await self._is_leading(key, owner)
         keys = [_stream(key), _meta(key), _lease(key), _notes(key)]
         args: list[str | bytes | int] = [owner, self._max_events, self._ttl_ms, events[0].seq if first else ""]
+        args += ["" if notes is None else "whole" if notes.whole else "changes"]
+        args += [len(notes.values) if notes else 0, len(announcements)]
+        for name, value in (notes.values if notes else {}).items():
+            args += [name, value]
+        for announcement in announcements:
+            args += [announcement.channel, announcement.body]
+        for event in events:
+            args += [event.seq, event.type, event.body, event.state]
         async with self._translated():
-            args.append(await self._server_run())
-            args += ["" if notes is None else "whole" if notes.whole else "changes"]
-            args += [len(notes.values) if notes else 0, len(announcements)]
-            for name, value in (notes.values if notes else {}).items():
-                args += [name, value]
-            for announcement in announcements:
-                args += [announcement.channel, announcement.body]
-            for event in events:
-                args += [event.seq, event.type, event.body, event.state]
             return bool(await self._append(keys=keys, args=args))
 
     async def _is_leading(self, key: StreamKey, owner: str) -> bool:
@@ -208,18 +210,12 @@ class RedisEventLog:
         await self._feed.aclose()
         await self._redis.aclose()
 
-    async def _server_run(self) -> str:
-        """The server's run id, a new one after each restart; asked once per connection trouble."""
-        if self._run_id is None:
-            self._run_id = str((await self._redis.info("server"))["run_id"])
-        return self._run_id
-
+    @staticmethod
     @asynccontextmanager
-    async def _translated(self) -> AsyncIterator[None]:
+    async def _translated() -> AsyncIterator[None]:
         try:
             yield
         except (RedisError, OSError) as error:
-            self._run_id = None
             # The vendor's text may quote the URL with its password, so only the kind of error is passed on.
             raise EventLogUnavailableError(f"Redis did not answer ({type(error).__name__}).") from error
 

@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingather.models.content import Chunk, Heading, PageSpan, ParsedDocument
+from ingather.models.errors import ArtifactUnreadableError
 
 FORMAT_VERSION: Final = 1
 _HEADER_KEY: Final = b"ingather"
@@ -144,9 +145,13 @@ def encode(
 
 
 def decode(artifact: bytes) -> Artifact:
-    """Read an artifact. Raises ``ValueError`` where the bytes are none."""
+    """Read an artifact. Raises ``ArtifactUnreadableError`` where the bytes are none, or damaged."""
     raw, text, batch = _read(artifact)
-    return Artifact(header=_header_from_json(raw, text.decode("utf-8")), table=pa.Table.from_batches([batch]))
+    try:
+        header = _header_from_json(raw, text.decode("utf-8"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(artifact) from error
+    return Artifact(header=header, table=pa.Table.from_batches([batch]))
 
 
 def decode_table(artifact: bytes) -> pa.Table:
@@ -158,13 +163,27 @@ def decode_table(artifact: bytes) -> pa.Table:
 def _read(artifact: bytes) -> tuple[dict[str, Any], bytes, pa.RecordBatch]:
     try:
         batch, own_metadata = pa.ipc.open_file(pa.py_buffer(artifact)).get_batch_with_custom_metadata(0)
+        # Arrow takes offsets on trust: damaged ones would be followed out of the file by whoever reads a text.
+        # A twentieth of the time to read it.
+        batch.validate(full=True)
         raw = orjson.loads(batch.schema.metadata[_HEADER_KEY])
         text = own_metadata[_TEXT_KEY]
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not an artifact: {len(artifact)} bytes that are no Arrow file with our header") from error
-    if raw.get("format") != FORMAT_VERSION:
-        raise ValueError(f"artifact format {raw.get('format')} is not {FORMAT_VERSION}, the one read here")
+        version = raw["format"]
+        is_ours = all(batch.schema.field(name).type == type_ for name, type_, _ in _PLAIN_COLUMNS)
+        batch.schema.field("vector")
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(artifact) from error
+    if version != FORMAT_VERSION:
+        raise ArtifactUnreadableError(
+            f"The stored result is of format {version}, and {FORMAT_VERSION} is the one read here."
+        )
+    if not is_ours:
+        raise _unreadable(artifact)
     return raw, text, batch
+
+
+def _unreadable(artifact: bytes) -> ArtifactUnreadableError:
+    return ArtifactUnreadableError(f"The stored result of {len(artifact)} bytes is damaged, or no result of ours.")
 
 
 def read_chunks(artifact: bytes, *, first: int, limit: int, page: int | None = None) -> tuple[list[Chunk], bool]:

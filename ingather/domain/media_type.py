@@ -154,6 +154,11 @@ def text_bom(content: bytes) -> str | None:
     return None
 
 
+def unicode_codec(content: bytes) -> str | None:
+    """The Python codec that a byte order mark names, or that the zero bytes of UTF-16 and UTF-32 without one tell."""
+    return text_bom(content) or (wide_encoding(content) if b"\x00" in content[:4_096] else None)
+
+
 def wide_encoding(content: bytes) -> str | None:
     """UTF-16 or UTF-32 without a byte order mark, told by where its zero bytes stand, if it then reads as text."""
     sample = content[:4_096]
@@ -192,7 +197,7 @@ def _text_type(content: bytes, suffix: str) -> MediaType:
 
 def _decoded_head(content: bytes) -> str:
     head = content[:_HEAD_BYTES]
-    codec = text_bom(head) or (wide_encoding(head) if b"\x00" in head else None)
+    codec = unicode_codec(head)
     return head.decode(codec or "latin-1", errors="replace")
 
 

@@ -96,7 +96,11 @@ class ProcessingOptions(BaseModel):
     quality_threshold: float = Field(default=0.0, ge=0.0, le=1.0)
     """Text that scores less fails with ``low_quality``; 0 accepts all."""
     skip_existing: bool = True
-    """Skip content that this collection already has under the same fingerprint."""
+    """Skip content that this collection already has under the same fingerprint.
+
+    Under another one it is processed, and its chunks replace those that the collection has, unless another model
+    embedded them: each model has an index of its own.
+    """
     preserve_structure: bool = True
     """Break chunks at headings and pages first and keep both as chunk metadata."""
     max_workers: int | None = Field(default=None, ge=1, le=48)

@@ -121,3 +121,5 @@ class DocumentRecord(BaseModel):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     indexed_at: datetime | None = None
+    """Since when search finds its chunks; None where it does not, or those of the same content made otherwise took
+    their place."""

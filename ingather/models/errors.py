@@ -149,6 +149,21 @@ class ContentInvalidError(DocumentError):
     advice = "Send the document's bytes as standard base64."
 
 
+class ArtifactUnreadableError(DocumentError):
+    """What the document became is stored, and its bytes are damaged, cut off, or not ours.
+
+    Told when the document is to be made searchable, and by whoever reads its text or chunks.
+    """
+
+    code = "artifact_unreadable"
+    title = "Stored result is unreadable"
+    actor = Actor.OPERATOR
+    http_status = 500
+    advice = (
+        "Retry this code: the document is made anew from its own bytes. If it comes back, check the object storage."
+    )
+
+
 class SourceUnavailableError(DocumentError):
     """The source answered with an error of its own, too late, or with less than it announced.
 

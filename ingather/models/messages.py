@@ -381,7 +381,9 @@ class IndexDocumentsOutput(Message):
     document_count: int
     chunk_count: int
     missing: str = ""
-    """Documents whose artifact is gone, as a base64 bitmap; the others are searchable."""
+    """Documents that cannot be made searchable, as a base64 bitmap; the others are."""
+    failures: dict[str, str] = Field(default_factory=dict)
+    """Those of them whose artifact is not simply gone, by error code, as base64 bitmaps."""
 
 
 class ClosedBatch(Message):

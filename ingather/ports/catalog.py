@@ -286,7 +286,15 @@ class Catalog(Protocol):
         """The same for several documents, all or none."""
         ...
 
-    async def mark_indexed(self, file_ids: Sequence[str], at: datetime) -> None: ...
+    async def mark_indexed(self, file_ids: Sequence[str], at: datetime, replaced: Collection[str] = ()) -> None:
+        """Search finds the chunks of these documents from now on, and those of the ``replaced`` no longer."""
+        ...
+
+    async def list_indexed_otherwise(
+        self, tenant_id: str, collection: str, contents: Sequence[str], fingerprint: str
+    ) -> list[DocumentRecord]:
+        """Documents with one of these contents (SHA-256) in this collection that are indexed under another fingerprint."""
+        ...
 
     async def reset_documents(self, batch_id: str, ordinals: Sequence[int], before: datetime | None = None) -> None:
         """Back to pending, for a retry; with ``before``, without those whose end was set off since then.

@@ -51,7 +51,7 @@ class DocumentPreparer(Protocol):
         """The artifact with its missing vectors filled in; the same bytes where none are missing.
 
         For documents that ``prepare`` gave back with ``embedded=False``. Idempotent. Raises
-        ``EmbedderUnavailableError``, which a retry may cure, and ``ValueError`` for bytes that are no artifact.
+        ``EmbedderUnavailableError``, which a retry may cure, and ``ArtifactUnreadableError``.
         """
         ...
 

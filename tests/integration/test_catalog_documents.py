@@ -169,6 +169,25 @@ async def test_documents_are_marked_as_indexed(catalog, batch_id):
     assert [record.indexed_at for record in found] == [NOON, None, NOON]
 
 
+async def test_what_took_a_documents_place_in_the_index_takes_its_mark(catalog, batch_id):
+    """Only what is indexed with a content in a collection under another fingerprint is found, and unmarked by name."""
+    here = done_record(batch_id, 0)
+    elsewhere = done_record(batch_id, 1, collection="archive")
+    unfound = done_record(batch_id, 2)
+    for record in (here, elsewhere, unfound):
+        await catalog.save_outcome(record)
+    await catalog.mark_indexed([here.file_id, elsewhere.file_id], NOON)
+
+    async def found(fingerprint="new", contents=(here.sha256, "0" * 64)):
+        records = await catalog.list_indexed_otherwise(here.tenant_id, here.collection, contents, fingerprint)
+        return [record.file_id for record in records]
+
+    assert await found() == [here.file_id]
+    assert await found(fingerprint=here.fingerprint) == await found(contents=("0" * 64,)) == []
+    await catalog.mark_indexed([unfound.file_id], NOON, replaced={here.file_id, unfound.file_id})
+    assert await found() == [unfound.file_id]
+
+
 async def test_documents_are_filtered_in_ordinal_order(catalog, batch_id):
     """Status and error code narrow a listing; the cursor is the last ordinal seen."""
     codes = ["corrupt", "empty", None, "corrupt", None, "corrupt"]

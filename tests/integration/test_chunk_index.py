@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,8 +118,8 @@ async def test_a_hit_tells_where_its_text_stands(index):
 
 async def test_upsert_answers_how_many_chunks_it_wrote(index):
     """The count is of chunks, over all documents."""
-    assert await index.upsert(TENANT, [entry("a", "b", name="1"), entry("c", name="2")]) == 3
-    assert await index.upsert(TENANT, []) == 0
+    assert (await index.upsert(TENANT, [entry("a", "b", name="1"), entry("c", name="2")])).chunk_count == 3
+    assert (await index.upsert(TENANT, [])).chunk_count == 0
 
 
 async def test_the_same_document_again_changes_nothing(index):
@@ -145,7 +146,7 @@ async def test_a_document_in_fewer_chunks_leaves_none_behind(index):
 
 async def test_a_document_without_chunks_is_no_error(index):
     """It removes what the document had before, and is fine as the very first one."""
-    assert await index.upsert(TENANT, [entry()]) == 0
+    assert (await index.upsert(TENANT, [entry()])).chunk_count == 0
     await index.upsert(TENANT, [entry("one", "two"), entry("other", name="2")])
     await index.upsert(TENANT, [entry(fingerprint="f2")])
 
@@ -326,12 +327,19 @@ async def test_writers_at_once_leave_every_chunk_once(index, open_index):
         await other.close()
 
 
-async def test_an_artifact_without_vectors_is_refused(index):
-    """Nothing is written for a document whose embedding is still to come."""
-    with pytest.raises(ValueError, match="no vectors yet"):
-        await index.upsert(TENANT, [entry("text", embedded=False)])
+async def test_what_cannot_be_read_is_left_out_and_named(index):
+    """A damaged artifact, or one whose embedding is still to come, costs its own document; the others are written."""
+    damaged = replace(entry("damaged", name="1", ordinal=1), artifact=b"no artifact")
+    early = entry("early", name="2", ordinal=2, embedded=False)
 
-    assert await index.count(TENANT) == 0
+    written = await index.upsert(TENANT, [damaged, early, entry("sound", name="3", ordinal=3)])
+
+    assert {file_id: error.code for file_id, error in written.refused.items()} == {
+        damaged.file_id: "artifact_unreadable",
+        early.file_id: "artifact_unreadable",
+    }
+    assert (written.chunk_count, await index.count(TENANT)) == (1, 1)
+    assert len((await index.upsert(TENANT, [damaged])).refused) == 1
 
 
 async def test_it_says_when_it_can_be_used(index):
@@ -495,8 +503,9 @@ async def test_words_are_found_where_no_spaces_are_written(index):
 @pytest.mark.parametrize("kind", ["folder"])
 async def test_vectors_of_another_length_are_refused(index):
     """A changed model is told, not mixed in."""
-    with pytest.raises(ConfigurationError, match="8 dimensions"):
-        await index.upsert(TENANT, [entry("text", dimensions=8)])
+    [refusal] = (await index.upsert(TENANT, [entry("text", dimensions=8)])).refused.values()
+    assert isinstance(refusal, ConfigurationError)
+    assert "8 dimensions" in refusal.message
     with pytest.raises(ConfigurationError):
         await index.search(SearchQuery(tenant_id=TENANT, text="x"), vector_of("x", 8))
 

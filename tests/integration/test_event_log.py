@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -15,6 +16,8 @@ from ingather.models.batch import BatchProgress, BatchState, Counts
 from ingather.models.errors import EventLogUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.ports.event_log import Announcement, EventLog, LoggedEvent, LogRange, Notes, StreamKey
+from ingather.stack import part
+from tests.support import servers
 from tests.support.waiting import until
 
 OpenLog = Callable[..., EventLog]
@@ -300,6 +303,27 @@ async def test_an_emptied_redis_forgets_and_goes_on(redis_url: str, key: StreamK
     finally:
         await log.close()
         await redis.aclose()
+
+
+async def test_a_redis_that_restarts_between_two_calls_is_noticed(tmp_path: Path, key: StreamKey) -> None:
+    """Though the client connects anew without a word: what came in its last second may be gone, numbers and notes alike."""
+    server = servers.redis_server(tmp_path)
+    process = await part.start(server, timeout_seconds=60)
+    log = RedisEventLog(server.url)
+    try:
+        await log.elect(key, "a", 600)
+        await log.append(key, "a", events(1, 2), notes=Notes({"one": b"1"}, whole=True), first=True)
+        process.kill()
+        process = await part.start(server, timeout_seconds=60)
+
+        assert not (await log.range(key)).certain
+        assert not await log.append(key, "a", events(3, 3), notes=Notes({"two": b"2"}, whole=False))
+        assert await log.append(key, "a", events(3, 3), notes=Notes({"one": b"1", "two": b"2"}, whole=True))
+        assert await log.range(key) == LogRange(oldest=1, latest=3, state="running", complete=True, certain=True)
+        assert await log.append(key, "a", events(4, 4), notes=Notes({"two": b"3"}, whole=False))
+    finally:
+        await log.close()
+        process.kill()
 
 
 async def test_a_redis_that_is_away_is_an_error_of_ours() -> None:

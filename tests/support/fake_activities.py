@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError
 
 from ingather.domain.bitmap import decode_bitmap, encode_bitmap
 from ingather.models.document import DocumentStatus
+from ingather.models.errors import ArtifactUnreadableError
 from ingather.models.messages import (
     BatchNews,
     BuildManifestInput,
@@ -86,6 +87,8 @@ class World:
     most_indexing: int = 0
     missing: frozenset[int] = frozenset()
     """Documents whose artifact is gone when they are to be indexed."""
+    unreadable: frozenset[int] = frozenset()
+    """Documents whose artifact is damaged by then."""
     started: list[int] = field(default_factory=list)
     queues: dict[int, str] = field(default_factory=dict)
     """Where each document ran last, when it ran alone."""
@@ -200,11 +203,15 @@ class World:
             raise
         finally:
             self.indexing -= 1
-        ordinals = [ordinal for ordinal in decode_bitmap(request.ordinals) if ordinal not in self.missing]
+        asked = set(decode_bitmap(request.ordinals))
+        missing, unreadable = asked & (self.missing | self.unreadable), asked & self.unreadable
+        ordinals = sorted(asked - missing)
         self.indexed.append(ordinals)
-        missing = self.missing.intersection(decode_bitmap(request.ordinals))
         return IndexDocumentsOutput(
-            document_count=len(ordinals), chunk_count=len(ordinals), missing=encode_bitmap(missing)
+            document_count=len(ordinals),
+            chunk_count=len(ordinals),
+            missing=encode_bitmap(missing),
+            failures={ArtifactUnreadableError.code: encode_bitmap(unreadable)} if unreadable else {},
         )
 
     @activity.defn(name="finish_batch")

@@ -241,7 +241,13 @@ class Workshop:
 
     # --- Batches ------------------------------------------------------------------------------
 
-    async def batch(self, *contents: bytes, collection: str = "default", names: Sequence[str] = ()) -> str:
+    async def batch(
+        self,
+        *contents: bytes,
+        collection: str = "default",
+        names: Sequence[str] = (),
+        options: ProcessingOptions = PLAIN,
+    ) -> str:
         """A batch of these contents as it stands after its manifest was made; answers its id."""
         batch_id = str(uuid.uuid4())
         refs = []
@@ -251,7 +257,7 @@ class Workshop:
             blob = BlobRef(key=key, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
             name = names[ordinal] if names else f"document-{ordinal}.txt"
             refs.append(DocumentRef(ordinal=ordinal, filename=name, blob=blob, metadata={"number": ordinal}))
-        await self.add_manifest(batch_id, refs, collection)
+        await self.add_manifest(batch_id, refs, collection, options)
         return batch_id
 
     async def batch_of_sources(self, *refs: SourceRef) -> str:
@@ -268,10 +274,13 @@ class Workshop:
         await self.add_manifest(batch_id, [DocumentRef(ordinal=0, filename="bad.txt", refused=failure)], "default")
         return batch_id
 
-    async def add_manifest(self, batch_id: str, refs: Sequence[DocumentRef], collection: str) -> None:
+    async def add_manifest(
+        self, batch_id: str, refs: Sequence[DocumentRef], collection: str, options: ProcessingOptions = PLAIN
+    ) -> None:
         spec = BatchSpec(
-            batch_id=batch_id, tenant_id=TENANT, name="b", collection=collection, submitted_count=len(refs)
-        )
+            batch_id=batch_id, tenant_id=TENANT, name="b", collection=collection, submitted_count=len(refs),
+            options=options,
+        )  # fmt: skip
         await self.blobs.put(manifest_key(TENANT, batch_id, 0), encode_page(refs))
         await self.catalog.add_batch(
             BatchRecord(
@@ -312,13 +321,13 @@ class Workshop:
     async def pack_request(self, batch_id: str, *ordinals: int, **changes: Any) -> IngestPackInput:
         batch = await self.catalog.get_batch(batch_id)
         assert batch is not None
-        given = {"collection": batch.spec.collection, "options": PLAIN} | changes
+        given = {"collection": batch.spec.collection, "options": batch.spec.options} | changes
         return IngestPackInput(tenant_id=TENANT, batch_id=batch_id, ordinals=encode_bitmap(ordinals), **given)
 
     async def request(self, batch_id: str, ordinal: int = 0, **changes: Any) -> IngestDocumentInput:
         batch = await self.catalog.get_batch(batch_id)
         assert batch is not None
-        given = {"collection": batch.spec.collection, "options": PLAIN} | changes
+        given = {"collection": batch.spec.collection, "options": batch.spec.options} | changes
         return IngestDocumentInput(tenant_id=TENANT, batch_id=batch_id, ordinal=ordinal, **given)
 
     async def make_searchable(self, batch_id: str, *ordinals: int) -> IndexDocumentsOutput:

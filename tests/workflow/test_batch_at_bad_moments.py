@@ -213,14 +213,14 @@ async def test_cancelled_documents_are_chosen_by_ordinal_too(client):
         assert (await driver.handle.result()).counts == Counts(total=4, done=2, cancelled=2)
 
 
-async def test_a_missing_artifact_costs_only_its_own_document(client):
+async def test_a_missing_or_damaged_artifact_costs_only_its_own_document(client):
     """A document that cannot be made searchable fails; its neighbours in the micro-batch do not."""
-    world = World(document_count=4, missing=frozenset({2}))
+    world = World(document_count=5, missing=frozenset({2}), unreadable=frozenset({3}))
     async with driven(client, world) as driver:
         summary = await (await driver.start()).result()
 
-        assert summary.counts == Counts(total=4, done=3, failed=1)
-        assert summary.failures_by_code == {"blob_not_found": 1}
+        assert summary.counts == Counts(total=5, done=3, failed=2)
+        assert summary.failures_by_code == {"blob_not_found": 1, "artifact_unreadable": 1}
 
 
 async def test_an_unknown_pipeline_fails_the_batch_with_a_reason(client):

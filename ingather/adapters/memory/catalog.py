@@ -281,10 +281,23 @@ class InMemoryCatalog:
             await self.save_outcome(record)
         await self.audit.record(events)
 
-    async def mark_indexed(self, file_ids: Sequence[str], at: datetime) -> None:
-        for file_id in file_ids:
+    async def mark_indexed(self, file_ids: Sequence[str], at: datetime, replaced: Collection[str] = ()) -> None:
+        for file_id, indexed_at in {**dict.fromkeys(replaced), **dict.fromkeys(file_ids, at)}.items():
             if file_id in self._documents:
-                self._store(self._documents[file_id].model_copy(update={"indexed_at": at}))
+                self._store(self._documents[file_id].model_copy(update={"indexed_at": indexed_at}))
+
+    async def list_indexed_otherwise(
+        self, tenant_id: str, collection: str, contents: Sequence[str], fingerprint: str
+    ) -> list[DocumentRecord]:
+        return [
+            record
+            for record in self._documents.values()
+            if record.status is DocumentStatus.DONE
+            and (record.tenant_id, record.collection) == (tenant_id, collection)
+            and record.sha256 in contents
+            and record.fingerprint != fingerprint
+            and record.indexed_at is not None
+        ]
 
     async def reset_documents(self, batch_id: str, ordinals: Sequence[int], before: datetime | None = None) -> None:
         changes = {

@@ -12,8 +12,9 @@ import numpy as np
 from ingather.domain.artifact import decode
 from ingather.domain.metadata_pairs import metadata_pairs
 from ingather.domain.ranking import fuse_ranks
+from ingather.models.errors import ArtifactUnreadableError, IngatherError
 from ingather.models.search import SearchHit, SearchQuery
-from ingather.ports.chunk_index import IndexEntry
+from ingather.ports.chunk_index import IndexEntry, IndexWrite
 from ingather.ports.embedder import Vectors
 
 _WORD = re.compile(r"\w+")
@@ -36,13 +37,16 @@ class InMemoryChunkIndex:
     def __init__(self) -> None:
         self._documents: dict[_Document, list[_Row]] = {}
 
-    async def upsert(self, tenant_id: str, entries: Sequence[IndexEntry]) -> int:
-        written = 0
-        for entry in {(entry.collection, entry.sha256): entry for entry in entries}.values():
-            rows = _rows(entry)
-            self._documents[tenant_id, entry.collection, entry.sha256] = rows
-            written += len(rows)
-        return written
+    async def upsert(self, tenant_id: str, entries: Sequence[IndexEntry]) -> IndexWrite:
+        readable: dict[_Document, list[_Row]] = {}
+        refused: dict[str, IngatherError] = {}
+        for entry in entries:
+            try:
+                readable[tenant_id, entry.collection, entry.sha256] = _rows(entry)
+            except ArtifactUnreadableError as error:
+                refused[entry.file_id] = error
+        self._documents |= readable
+        return IndexWrite(sum(map(len, readable.values())), refused)
 
     async def search(self, query: SearchQuery, vector: Vectors | None) -> list[SearchHit]:
         pairs = metadata_pairs(query.metadata)
@@ -83,7 +87,7 @@ def _rows(entry: IndexEntry) -> list[_Row]:
     artifact = decode(entry.artifact)
     vectors = artifact.vectors()
     if vectors is None and artifact.table.num_rows:
-        raise ValueError(f"the artifact of document {entry.file_id} has no vectors yet")
+        raise ArtifactUnreadableError("The stored result has no vectors yet.")
     # Through JSON and back, so that a hit shows what any other index would show.
     metadata: dict[str, Any] = json.loads(json.dumps(entry.metadata))
     return [

@@ -9,7 +9,7 @@ import office_oxide
 from docx.table import Table
 from docx.text.paragraph import Paragraph
 
-from ingather.adapters.parsers.layout import document, locate_headings, tidy
+from ingather.adapters.parsers.layout import cell_text, document, locate_headings, tidy
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.parsers.office import open_office
 from ingather.models.content import MediaType, ParsedDocument
@@ -47,7 +47,7 @@ def _parse_with_python_docx(content: bytes, title: str | None, first_error: Exce
                 if style and (level := re.fullmatch(r"Heading (\d)", style)):
                     found.append((int(level.group(1)), block.text))
             elif isinstance(block, Table):
-                lines += ["\t".join(cell.text for cell in row.cells) for row in block.rows]
+                lines += ["\t".join(cell_text(cell.text) for cell in row.cells) for row in block.rows]
     except Exception as error:
         raise DocumentCorruptError(
             f"DOCX cannot be read: {type(first_error).__name__}, {type(error).__name__}"

@@ -11,7 +11,7 @@ from ingather.adapters.parsers.html import decode_html, html_text
 from ingather.adapters.parsers.layout import document, one_line, tidy
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.adapters.parsers.text import decode_text
-from ingather.domain.media_type import text_bom
+from ingather.domain.media_type import unicode_codec
 from ingather.models.content import MediaType, ParsedDocument
 from ingather.models.errors import DocumentCorruptError, DocumentTooLargeError
 
@@ -22,8 +22,8 @@ _POLICY = email.policy.compat32
 
 def parse_email(content: bytes, limits: ParseLimits) -> ParsedDocument:
     """The main headers, then the body: plain text before HTML, attached text and e-mails, names of other files."""
-    if text_bom(content):
-        # A mail program never writes a byte order mark, a text editor does; the parser would see no headers.
+    if unicode_codec(content):
+        # A mail program never writes a byte order mark or UTF-16, a text editor does; the parser would see no headers.
         content = decode_text(content).encode("utf-8", errors="replace")
     try:
         message = BytesParser(EmailMessage, policy=_POLICY).parsebytes(content)

@@ -8,7 +8,7 @@ from resiliparse.parse.html import HTMLTree
 
 from ingather.adapters.parsers.layout import document, locate_headings, tidy
 from ingather.adapters.parsers.limits import ParseLimits
-from ingather.domain.media_type import text_bom, wide_encoding
+from ingather.domain.media_type import unicode_codec
 from ingather.models.content import MediaType, ParsedDocument
 
 _HEADINGS = "h1, h2, h3, h4, h5, h6"
@@ -30,7 +30,7 @@ def html_text(markup: str) -> tuple[str, str | None, list[tuple[int, str]]]:
 
 def decode_html(content: bytes) -> str:
     """Text of a page: byte order mark, then clean UTF-8, then what its meta tag says, then a guess."""
-    codec = text_bom(content) or (wide_encoding(content) if b"\x00" in content[:4_096] else None)
+    codec = unicode_codec(content)
     if codec is not None:
         return content.decode(codec, errors="replace")
     try:

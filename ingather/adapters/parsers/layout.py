@@ -13,6 +13,10 @@ PAGE_UNREADABLE = "page_unreadable"
 _UNWANTED = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _PAGE_BREAK = "\n\n"
+_LINE_ENDS = "\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"
+"""All that ``str.splitlines`` and so ``tidy`` takes for one."""
+_ENDS_IN_CELLS = re.compile(f"[\t{_LINE_ENDS}]+")
+_ENDS_OF_NO_ROW = tuple(end for end in _LINE_ENDS if end not in "\r\n")
 
 
 def tidy(text: str) -> str:
@@ -26,6 +30,18 @@ def tidy(text: str) -> str:
     if "\n\n\n" in text:
         text = _BLANK_LINES.sub("\n\n", text)
     return text.strip()
+
+
+def cell_text(text: str) -> str:
+    """What a table's cell holds, fit for a row in one line: a line end or tab in it must not look like the row's."""
+    return text if text.isprintable() else _ENDS_IN_CELLS.sub(" ", text).strip(" ")
+
+
+def csv_rows_in_lines(text: str) -> str:
+    """A CSV's text whose rows end where CSV ends them, at CR and LF: other line ends are part of a cell."""
+    for end in _ENDS_OF_NO_ROW:
+        text = text.replace(end, " ")
+    return text
 
 
 def one_line(text: str | None) -> str | None:

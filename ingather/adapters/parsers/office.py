@@ -13,7 +13,8 @@ from ingather.models.errors import DocumentCorruptError, DocumentEncryptedError,
 _CORE_PROPERTIES = "docProps/core.xml"
 _MAX_PROPERTIES_BYTES = 256 * 1024
 _TITLE = re.compile(rb"<dc:title[^>]*>(.*?)</dc:title>", re.DOTALL)
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, struct.error, EOFError, OSError, ValueError)
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, struct.error, EOFError, OSError, ValueError)
+"""What reading a damaged container raises."""
 
 
 def open_office(content: bytes, limits: ParseLimits) -> str | None:
@@ -29,7 +30,7 @@ def open_office(content: bytes, limits: ParseLimits) -> str | None:
                 raise DocumentEncryptedError("members of the Office document are encrypted")
             _check_budget(members, limits)
             return _title(archive)
-    except _BROKEN_ZIP as error:
+    except BROKEN_ZIP as error:
         raise DocumentCorruptError(f"Office document is a damaged ZIP: {error}") from error
 
 
@@ -51,6 +52,6 @@ def _title(archive: zipfile.ZipFile) -> str | None:
             return None
         with archive.open(_CORE_PROPERTIES) as member:
             found = _TITLE.search(member.read(_MAX_PROPERTIES_BYTES))
-    except (KeyError, *_BROKEN_ZIP):
+    except (KeyError, *BROKEN_ZIP):
         return None
     return unescape(found.group(1).decode("utf-8", errors="replace")) if found else None

@@ -1,6 +1,7 @@
 """PDF through pdfium. One document at a time in a process: pdfium is not made for threads."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from itertools import islice
 
@@ -13,6 +14,8 @@ from ingather.models.content import MediaType, ParsedDocument
 from ingather.models.errors import DocumentCorruptError, DocumentEncryptedError
 
 _MAX_BOOKMARKS = 5_000
+_HALVES = re.compile("[\udc00-\udfff][\ud800-\udbff]")
+_ALEF_LAM = re.compile("[\u0627\u0623\u0625\u0622]\u0644")
 
 
 def parse_pdf(content: bytes, limits: ParseLimits) -> ParsedDocument:
@@ -59,11 +62,48 @@ def _page_text(page: pdfium.PdfPage) -> str:
     except pdfium.PdfiumError:
         return ""
     try:
-        text: str = text_page.get_text_range()
+        text: str = text_page.get_text_range(errors="surrogatepass")
+        if not text.isascii():
+            text = _turned_back(text_page, text)
     finally:
         text_page.close()
     # U+FFFE stands where a word is broken at the end of a line.
     return text.replace("\ufffe\r\n", "").replace("\ufffe", "")
+
+
+def _turned_back(text_page: pdfium.PdfTextPage, text: str) -> str:
+    """What pdfium turned round too much in lines that are read from the right: letters of one glyph, halves of a character.
+
+    Lam and alef are one glyph together, alef and lam never are: where these have one box between them, they were
+    turned round.
+    """
+    pieces: list[str] = []
+    end, wide = 0, 0
+    for found in _ALEF_LAM.finditer(text):
+        # pdfium counts in UTF-16.
+        wide += sum(character > "\uffff" for character in text[end : found.start()])
+        index = pdfium_c.FPDFText_GetCharIndexFromTextIndex(text_page, found.start() + wide)
+        pieces.append(text[end : found.start()])
+        pieces.append(found.group()[::-1] if _is_one_glyph(text_page, index) else found.group())
+        end = found.end()
+    return _HALVES.sub(_joined, "".join([*pieces, text[end:]]))
+
+
+def _joined(halves: re.Match[str]) -> str:
+    return halves.group()[::-1].encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+
+
+def _is_one_glyph(text_page: pdfium.PdfTextPage, index: int) -> bool:
+    """Whether this character and the next, and none of their neighbours, have the same box."""
+    count = text_page.count_chars()
+    if not 0 <= index < count - 1:
+        return False
+    neighbours = [other for other in (index - 1, index + 2) if 0 <= other < count]
+    try:
+        box = text_page.get_charbox(index)
+        return box == text_page.get_charbox(index + 1) and all(text_page.get_charbox(n) != box for n in neighbours)
+    except pdfium.PdfiumError:
+        return False
 
 
 def _bookmarks(pdf: pdfium.PdfDocument) -> list[tuple[int, int, str]]:

@@ -4,9 +4,9 @@ import re
 
 from charset_normalizer import from_bytes
 
-from ingather.adapters.parsers.layout import document, tidy
+from ingather.adapters.parsers.layout import csv_rows_in_lines, document, tidy
 from ingather.adapters.parsers.limits import ParseLimits
-from ingather.domain.media_type import text_bom, wide_encoding
+from ingather.domain.media_type import unicode_codec
 from ingather.models.content import Heading, MediaType, ParsedDocument
 
 _DETECTION_BYTES = 64 * 1024
@@ -22,9 +22,7 @@ def decode_text(content: bytes) -> str:
 
     UTF-8 that decodes cleanly is taken at once; guessing costs a thousand times as much.
     """
-    codec = text_bom(content)
-    if codec is None and b"\x00" in content[:4_096]:
-        codec = wide_encoding(content)
+    codec = unicode_codec(content)
     if codec is not None:
         return content.decode(codec, errors="replace")
     try:
@@ -50,7 +48,7 @@ def parse_text(content: bytes, limits: ParseLimits) -> ParsedDocument:
 def parse_csv(content: bytes, limits: ParseLimits) -> ParsedDocument:
     """A table as it stands: its own separators read as well as any, and rows of uneven length do no harm."""
     del limits
-    return document(MediaType.CSV, tidy(decode_text(content)))
+    return document(MediaType.CSV, tidy(csv_rows_in_lines(decode_text(content))))
 
 
 def parse_markdown(content: bytes, limits: ParseLimits) -> ParsedDocument:

@@ -5,20 +5,21 @@ import io
 
 import python_calamine
 
-from ingather.adapters.parsers.layout import paged_document
+from ingather.adapters.parsers.layout import cell_text, paged_document
 from ingather.adapters.parsers.limits import ParseLimits
-from ingather.adapters.parsers.office import open_office
+from ingather.adapters.parsers.office import BROKEN_ZIP, open_office
+from ingather.adapters.parsers.xlsx_drawings import drawn_texts, has_drawings
 from ingather.models.content import MediaType, ParsedDocument
 from ingather.models.errors import DocumentCorruptError
 
 SHEET_UNREADABLE = "sheet_unreadable"
-"""Some sheets could not be read; the others were."""
+"""Some sheets, or what is drawn on them, could not be read; the others were."""
 
 _Cell = int | float | str | bool | dt.time | dt.date | dt.timedelta
 
 
 def parse_xlsx(content: bytes, limits: ParseLimits) -> ParsedDocument:
-    """Rows as lines, cells separated by tabs, by sheet. Formulas show their stored results."""
+    """Rows as lines, cells separated by tabs, then text boxes, by sheet. Formulas show their stored results."""
     title = open_office(content, limits)
     try:
         workbook = python_calamine.load_workbook(io.BytesIO(content))
@@ -36,6 +37,11 @@ def parse_xlsx(content: bytes, limits: ParseLimits) -> ParsedDocument:
             pages.append("")
     if damaged and not any(pages):
         raise DocumentCorruptError(f"none of the {len(names)} sheets can be read")
+    try:
+        drawn = drawn_texts(content) if has_drawings(content) else {}
+    except BROKEN_ZIP:
+        damaged, drawn = True, {}
+    pages = ["\n".join(filter(None, (page, drawn.get(name)))) for name, page in zip(names, pages, strict=True)]
     headings = [(index, 1, name) for index, name in enumerate(names) if pages[index]]
     warnings = (SHEET_UNREADABLE,) if damaged else ()
     return paged_document(MediaType.XLSX, pages, headings=headings, title=title, warnings=warnings)
@@ -52,8 +58,7 @@ def _sheet_text(sheet: python_calamine.CalamineSheet) -> str:
 
 def _cell_text(value: _Cell) -> str:
     if isinstance(value, str):
-        # A line end inside a cell must not look like a row's end.
-        return " ".join(value.split("\n")) if "\n" in value else value
+        return cell_text(value)
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, float):

@@ -39,10 +39,10 @@ _BLOCK: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _HotWrite:
-    """What the hot path wants written: outcomes with their events, or that documents are indexed."""
+    """What the hot path wants written: outcomes with their events, or that documents are indexed, or no longer."""
 
     rows: tuple[dict[str, Any], ...] = ()
-    marks: tuple[tuple[str, datetime], ...] = ()
+    marks: tuple[tuple[str, datetime | None], ...] = ()
     events: tuple[dict[str, Any], ...] = ()
 
 
@@ -188,8 +188,15 @@ class SqlCatalog:
         rows, told = tuple(map(documents.row_of, records)), tuple(audit.rows_of(events))
         await self._hot.add(_HotWrite(rows=rows, events=told))
 
-    async def mark_indexed(self, file_ids: Sequence[str], at: datetime) -> None:
-        await self._hot.add(_HotWrite(marks=tuple((file_id, at) for file_id in file_ids)))
+    async def mark_indexed(self, file_ids: Sequence[str], at: datetime, replaced: Collection[str] = ()) -> None:
+        marks = {**dict.fromkeys(replaced), **dict.fromkeys(file_ids, at)}
+        await self._hot.add(_HotWrite(marks=tuple(marks.items())))
+
+    async def list_indexed_otherwise(
+        self, tenant_id: str, collection: str, contents: Sequence[str], fingerprint: str
+    ) -> list[DocumentRecord]:
+        find = partial(documents.find_indexed_otherwise, tenant_id, collection, contents, fingerprint)
+        return await self._read("look for what is indexed", find)
 
     async def reset_documents(self, batch_id: str, ordinals: Sequence[int], before: datetime | None = None) -> None:
         for some in documents.slices(ordinals, _BLOCK):

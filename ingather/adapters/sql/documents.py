@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -27,6 +27,8 @@ from ingather.models.batch import Counts
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError
 from ingather.ports.catalog import DocumentCost, DocumentFilter
+
+_T = TypeVar("_T")
 
 _MOST_INGESTED: Final = 20
 _IDS_A_STATEMENT: Final = 500
@@ -62,6 +64,14 @@ _WHICH_INGESTED: Final = (
     )
     .distinct()
 )
+_FIND_INDEXED_OTHERWISE: Final = select(*_COLUMNS).where(
+    documents.c.status == literal_column("'done'"),
+    documents.c.tenant_id == bindparam("tenant_id"),
+    documents.c.sha256.in_(bindparam("contents", expanding=True)),
+    documents.c.collection == bindparam("collection"),
+    documents.c.fingerprint != bindparam("fingerprint"),
+    documents.c.indexed_at.is_not(None),
+)
 
 
 def add(records: Sequence[DocumentRecord], connection: Connection) -> None:
@@ -95,7 +105,7 @@ def _save_statement(dialect_name: str) -> Any:
     return statement.on_conflict_do_update(index_elements=["file_id"], set_=changes, where=is_newer)
 
 
-def mark_indexed(marks: Sequence[tuple[str, datetime]], connection: Connection) -> None:
+def mark_indexed(marks: Sequence[tuple[str, datetime | None]], connection: Connection) -> None:
     connection.execute(_MARK_INDEXED, [{"id": file_id, "at": at} for file_id, at in marks])
 
 
@@ -177,6 +187,17 @@ def find_ingested_among(
     return {sha256: find_ingested(tenant_id, sha256, fingerprint, connection) for sha256 in known}
 
 
+def find_indexed_otherwise(
+    tenant_id: str, collection: str, contents: Sequence[str], fingerprint: str, connection: Connection
+) -> list[DocumentRecord]:
+    wanted = {"tenant_id": tenant_id, "collection": collection, "fingerprint": fingerprint}
+    found: list[DocumentRecord] = []
+    for some in slices(sorted(set(contents)), _IDS_A_STATEMENT):
+        rows = connection.execute(_FIND_INDEXED_OTHERWISE, {**wanted, "contents": some}).mappings()
+        found += map(_record, rows)
+    return found
+
+
 def row_of(record: DocumentRecord) -> dict[str, Any]:
     row = record.model_dump()
     row["error_code"] = record.error.code if record.error else None
@@ -199,7 +220,7 @@ def _change(
         connection.execute(update(documents).where(*these).values(changes))
 
 
-def slices(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+def slices(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
     """All in order, so many at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

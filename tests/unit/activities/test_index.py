@@ -74,6 +74,36 @@ async def test_a_document_without_a_row_is_named_too(workshop):
     assert output.document_count == 1
 
 
+@pytest.mark.parametrize("damaged", [b"", b"no artifact", slice(0, -400), slice(400, None)])
+async def test_an_unreadable_artifact_is_named_and_the_others_are_indexed(workshop, damaged):
+    """What has become of its bytes costs the document alone, under a code that says so."""
+    batch_id = await ingested(workshop, *TEXTS)
+    key = workshop.artifact_key(TEXTS[1])
+    sound = await workshop.blobs.get(key)
+    await workshop.blobs.put(key, sound[damaged] if isinstance(damaged, slice) else damaged)
+
+    output = await workshop.make_searchable(batch_id, 0, 1, 2)
+
+    assert list(decode_bitmap(output.missing)) == [1]
+    assert {code: list(decode_bitmap(which)) for code, which in output.failures.items()} == {"artifact_unreadable": [1]}
+    assert (output.document_count, output.chunk_count) == (2, 2)
+    assert [row.indexed_at is not None for row in await workshop.rows(batch_id)] == [True, False, True]
+    assert await workshop.index.count(TENANT) == 2
+
+
+async def test_a_damaged_object_that_documents_share_costs_those_whose_bytes_are_gone(workshop):
+    """Artifacts of small documents lie behind each other: the end that was cut off was the last one's."""
+    batch_id = await workshop.batch(*TEXTS)
+    await workshop.ingest_pack(batch_id, 0, 1, 2)
+    [key] = {row.artifact_key for row in await workshop.rows(batch_id)}
+    await workshop.blobs.put(key, (await workshop.blobs.get(key))[:-1])
+
+    output = await workshop.make_searchable(batch_id, 0, 1, 2)
+
+    assert list(decode_bitmap(output.failures["artifact_unreadable"])) == [2]
+    assert [row.indexed_at is not None for row in await workshop.rows(batch_id)] == [True, True, False]
+
+
 async def test_storage_that_is_away_is_raised_for_a_retry(workshop):
     """Nothing is marked as indexed that is not."""
     batch_id = await ingested(workshop, *TEXTS)

@@ -126,6 +126,36 @@ async def test_other_options_make_another_result(workshop, preparer):
     assert (output.status, len(preparer.parsed)) == (DocumentStatus.DONE, 2)
 
 
+async def test_content_that_was_replaced_is_not_skipped_for(workshop, preparer):
+    """One set of chunks a content lies in a collection: what was asked for last, also where it was made before."""
+    small, large = ProcessingOptions(chunk_size=50, chunk_overlap=0), ProcessingOptions(chunk_size=400)
+    for options in (large, small):
+        batch_id = await workshop.batch(TEXT, options=options)
+        await workshop.ingest(batch_id)
+        await workshop.make_searchable(batch_id)
+    assert await workshop.index.count(TENANT) == 2
+    third, fourth = [await workshop.batch(TEXT, options=large) for _ in range(2)]
+
+    output = await workshop.ingest(third)
+    await workshop.make_searchable(third)
+
+    assert (output.status, len(preparer.parsed)) == (DocumentStatus.DONE, 2)
+    assert await workshop.index.count(TENANT) == 1
+    assert (await workshop.ingest(fourth)).status is DocumentStatus.SKIPPED
+
+
+async def test_content_in_another_place_is_still_skipped_for(workshop):
+    """What was made for another collection, or lies in the index of another model, takes nobody's place."""
+    here = await workshop.batch(TEXT)
+    there = await workshop.batch(TEXT, collection="archive", options=ProcessingOptions(chunk_size=50, chunk_overlap=0))
+    beside = await workshop.batch(TEXT, options=ProcessingOptions(embedding_model="another"))
+    for batch_id in (here, there, beside):
+        await workshop.ingest(batch_id)
+        await workshop.make_searchable(batch_id)
+
+    assert (await workshop.ingest(await workshop.batch(TEXT))).status is DocumentStatus.SKIPPED
+
+
 async def test_noise_fails_where_the_batch_sets_a_threshold(workshop):
     """Text that scores less is refused."""
     output = await workshop.ingest(await workshop.batch(NOISE), options=STRICT)
@@ -165,11 +195,15 @@ async def test_a_document_without_text_is_not_refused_for_its_quality(workshop, 
     assert (output.status, len(preparer.parsed)) == (DocumentStatus.SKIPPED, 1)
 
 
-async def test_a_result_that_is_gone_is_made_again_by_a_retry(workshop, preparer):
-    """Borrowed content whose artifact was removed fails at the index once, and the retry cures it."""
+@pytest.mark.parametrize("is_removed", [True, False])
+async def test_a_result_that_is_gone_or_damaged_is_made_again_by_a_retry(workshop, preparer, is_removed):
+    """Borrowed content whose artifact cannot be used fails at the index once, and the retry cures it."""
     first = await workshop.batch(TEXT)
     await workshop.ingest(first)
-    await workshop.blobs.delete(workshop.artifact_key(TEXT))
+    if is_removed:
+        await workshop.blobs.delete(workshop.artifact_key(TEXT))
+    else:
+        await workshop.blobs.put(workshop.artifact_key(TEXT), b"damaged")
     second = await workshop.batch(TEXT, collection="archive")
     await workshop.ingest(second)
     assert (await workshop.make_searchable(second)).document_count == 0

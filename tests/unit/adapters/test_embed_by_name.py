@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -81,6 +82,23 @@ async def take_in(preparer, index, text, model, filename="a.txt"):
         metadata={}, artifact=artifact,
     )  # fmt: skip
     await index.upsert(DEFAULT_TENANT_ID, [entry])
+
+
+async def test_an_unreadable_result_belongs_to_no_model_and_costs_no_other(preparer, index):
+    """It is left out and named, whichever index it would have gone to; both others are written to theirs."""
+    one, two = [
+        IndexEntry(
+            file_id=name, batch_id="b", collection="default", filename=name, sha256=name, fingerprint="f", metadata={},
+            artifact=(await prepared(preparer, "There are four quays.", model)).artifact,
+        )
+        for name, model in (("one", None), ("two", NAME))
+    ]  # fmt: skip
+    broken = replace(one, file_id="three", sha256="three", artifact=b"")
+
+    written = await index.upsert(DEFAULT_TENANT_ID, [one, broken, two])
+
+    assert [(name, error.code) for name, error in written.refused.items()] == [("three", "artifact_unreadable")]
+    assert (written.chunk_count, await index.count(DEFAULT_TENANT_ID)) == (2, 2)
 
 
 async def test_vectors_are_the_named_models(preparer, small):

@@ -128,6 +128,19 @@ async def test_bytes_and_text_of_a_small_document_come_out_of_shared_objects(api
     assert (await api.http.get(f"{path}/text")).text == "Grüße\nan alle"
 
 
+@pytest.mark.parametrize("what", ["text", "chunks"])
+async def test_a_damaged_result_is_told_by_its_own_code(api, what):
+    """And not as a search index that is away."""
+    batch = await api.submit()
+    done = row(batch["id"], 0, DocumentStatus.DONE, sha256="a" * 64, fingerprint="f")
+    await api.catalog.add_documents([done])
+    await api.blobs.put(artifact_key(DEFAULT_TENANT_ID, "a" * 64, "f"), b"damaged")
+
+    response = await api.http.get(f"/v1/batches/{batch['id']}/documents/{done.file_id}/{what}")
+
+    assert (response.status_code, response.json()["code"]) == (500, "artifact_unreadable")
+
+
 async def test_chunks_are_listed_as_search_finds_them(api):
     """In order, page by page or those that begin on a page, with their places in the text."""
     batch = await api.submit()

@@ -1,11 +1,14 @@
 """An artifact holds a document and gives it back unchanged."""
 
+import contextlib
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from ingather.domain import artifact
 from ingather.models.content import Chunk, Heading, PageSpan, ParsedDocument
+from ingather.models.errors import ArtifactUnreadableError
 
 PARSED = ParsedDocument(
     media_type="application/pdf",
@@ -97,7 +100,7 @@ def test_refuses_a_wrong_number_of_vectors() -> None:
 @pytest.mark.parametrize("broken", [b"", b"no arrow", encoded()[:100]])
 def test_refuses_other_bytes(broken: bytes) -> None:
     """Bytes that are no artifact are refused as such."""
-    with pytest.raises(ValueError, match="not an artifact"):
+    with pytest.raises(ArtifactUnreadableError):
         artifact.decode(broken)
 
 
@@ -107,5 +110,24 @@ def test_refuses_an_arrow_file_of_somebody_else() -> None:
     table = pa.table({"a": [1]})
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    with pytest.raises(ValueError, match="not an artifact"):
+    with pytest.raises(ArtifactUnreadableError):
         artifact.decode(sink.getvalue().to_pybytes())
+
+
+def test_damaged_bytes_are_told_or_harmless() -> None:
+    """Wherever a byte is wrong, the artifact is refused as unreadable or can be read to its end: nothing else is raised."""
+    sound = encoded()
+    for position in range(0, len(sound), 7):
+        damaged = bytearray(sound)
+        damaged[position] ^= 0xFF
+        with contextlib.suppress(ArtifactUnreadableError):
+            artifact.decode(bytes(damaged)).chunks()
+
+
+def test_an_offset_that_leads_out_of_the_file_is_not_followed() -> None:
+    """Arrow itself takes it on trust, and would read memory that is not the artifact's."""
+    end_of_text = len(PARSED.text[: CHUNKS[0].end].encode()).to_bytes(4, "little")
+    sound = encoded()
+    position = sound.index(bytes(4) + end_of_text) + 4
+    with pytest.raises(ArtifactUnreadableError):
+        artifact.decode(sound[:position] + (10**6).to_bytes(4, "little") + sound[position + 4 :])

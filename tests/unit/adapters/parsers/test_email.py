@@ -56,11 +56,12 @@ def test_attachments_are_named_and_text_is_read() -> None:
     assert "an older letter" in text
 
 
-@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16"])
-def test_a_byte_order_mark_does_not_hide_the_headers(codec: str) -> None:
-    """An e-mail saved by a text editor is still an e-mail."""
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32-be"])
+def test_the_encoding_of_a_text_editor_does_not_hide_the_headers(codec: str) -> None:
+    """An e-mail saved by one, with a byte order mark or without, is still an e-mail."""
     source = "Subject: Dome\nFrom: a@b.example\n\nHello"
-    assert parse_email(source.encode(codec), ParseLimits()).title == "Dome"
+    parsed = parse_email(source.encode(codec), ParseLimits())
+    assert (parsed.title, parsed.text) == ("Dome", "Subject: Dome\nFrom: a@b.example\n\nHello")
 
 
 @pytest.mark.parametrize(

@@ -50,3 +50,39 @@ def test_rtf_text_and_title() -> None:
 def test_rtf_cut_short_is_read_as_far_as_it_goes() -> None:
     """A missing end costs the end."""
     assert parse_rtf(rb"{\rtf1\ansi The dome {\b op", ParseLimits()).text == "The dome op"
+
+
+@pytest.mark.parametrize(
+    ("header", "info", "title"),
+    [
+        (rb"\ansi\ansicpg1251", rb"{\title \'cf\'f0\'e0\'e2\'e8\'eb\'e0}", "Правила"),
+        (rb"\ansi\ansicpg1251", "{\\title Правила}".encode("cp1251"), "Правила"),
+        (rb"\ansi\ansicpg932", rb"{\title \'8a\'cf\'91\'aa}", "観測"),
+        (rb"\mac\ansicpg10000", rb"{\title Stra\'a7e}", "Straße"),
+        (rb"\ansi\ansicpg0", rb"{\title Stra\'dfe}", "Straße"),
+        (rb"\ansi\ansicpg1252", rb"{\title\u1055?\u1088?\u1072?vo}", "Праvo"),
+        (rb"\ansi\ansicpg1252\uc1", rb"{\title {\uc0\u1055 \u1088 }\u1072?vo}", "Праvo"),
+        (rb"\ansi\ansicpg936{\fonttbl{\f0\uc1 Arial;}}\uc2", rb"{\title \u35266\'b9\'db\u27979\'b2\'e2}", "观测"),
+        (rb"\ansi\ansicpg1252", rb"{\title Dome \u-10179?\u-8915?}", "Dome 🔭"),
+        (rb"\ansi", rb"{\upr{\title ??}{\*\ud{\title \u35266?\u27979?}}}", "观测"),
+        (rb"\ansi", rb"{\title Braces \{and\} a \\ {\b bold} word}", "Braces {and} a \\ bold word"),
+        (rb"\ansi", rb"{\author T}", None),
+        (rb"\ansi", rb"{\title \u99999999?}", None),
+    ],
+)
+def test_an_rtf_title_in_any_writing(header: bytes, info: bytes, title: str | None) -> None:
+    """In the file's code page or in Unicode, as the programs of different systems write it; the text is as well read."""
+    parsed = parse_rtf(rb"{\rtf1" + header + rb"{\info" + info + rb"{\author R}} The dome\par}", ParseLimits())
+    assert (parsed.title, parsed.text) == (title, "The dome")
+
+
+@pytest.mark.parametrize("text", [rb"\u-10179?\u-8915?", rb"\u-10179?\u-8915?\u-10179?"])
+def test_rtf_characters_beyond_the_first_plane(text: bytes) -> None:
+    """Two halves are one character; half of one is none."""
+    assert parse_rtf(rb"{\rtf1\ansi " + text + b"}", ParseLimits()).text.rstrip("\ufffd") == "🔭"
+
+
+def test_an_rtf_title_without_its_end_is_none() -> None:
+    """The whole text would be taken for it."""
+    parsed = parse_rtf(rb"{\rtf1\ansi{\info{\title Dome {\b of} 1923\par It is open", ParseLimits())
+    assert parsed.title is None

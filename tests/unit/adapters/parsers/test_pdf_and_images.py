@@ -33,6 +33,47 @@ def test_pdf_text_by_page() -> None:
     assert "dome" in parsed.text.lower()
 
 
+def pdf_of_glyphs(*glyphs: str) -> bytes:
+    """A page with these glyphs from left to right; what each says is told by the font, as word processors do."""
+    says = b"".join(
+        b"<%04x> <%s>\n" % (code, glyph.encode("utf-16-be").hex().encode()) for code, glyph in enumerate(glyphs, 1)
+    )
+    to_unicode = (
+        b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /T def /CMapType 2 def "
+        b"1 begincodespacerange <0000> <ffff> endcodespacerange %d beginbfchar\n%sendbfchar endcmap end end"
+        % (len(glyphs), says)
+    )
+    drawn = b"BT /F 20 Tf 50 50 Td <%s> Tj ET" % b"".join(b"%04x" % code for code in range(1, len(glyphs) + 1))
+    objects = (
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Count 1 /Kids [3 0 R] >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 100] /Contents 4 0 R /Resources << /Font << /F 5 0 R >> >> >>",
+        b"<< /Length %d >> stream\n%s\nendstream" % (len(drawn), drawn),
+        b"<< /Type /Font /Subtype /Type0 /BaseFont /T /Encoding /Identity-H /DescendantFonts [6 0 R] /ToUnicode 7 0 R >>",
+        b"<< /Type /Font /Subtype /CIDFontType2 /BaseFont /T /DW 600 /FontDescriptor 8 0 R /CIDSystemInfo 9 0 R >>",
+        b"<< /Length %d >> stream\n%s\nendstream" % (len(to_unicode), to_unicode),
+        b"<< /Type /FontDescriptor /FontName /T /Flags 4 /FontBBox [0 0 1000 800] /Ascent 800 /Descent 0 /StemV 80 >>",
+        b"<< /Registry (Adobe) /Ordering (Identity) /Supplement 0 >>",
+    )
+    body = b"".join(b"%d 0 obj %s endobj\n" % (number, each) for number, each in enumerate(objects, 1))
+    return b"%PDF-1.7\n" + body + b"trailer << /Root 1 0 R /Size 10 >>\n%%EOF"
+
+
+@pytest.mark.parametrize(
+    ("glyphs", "text"),
+    [
+        (("م", "لا", "س", "ل", "ا"), "السلام"),
+        (("ة", "د", "ا", "ف", "ت", "س", "لا", "ا"), "الاستفادة"),
+        (("ي", "لآ", "ا", " ", "ل", "ا", "م"), "مال الآي"),
+        (("\U0001f52d", " ", "ن", "لأ", "ا", " ", "\U0001f52d", "ة", "لإ"), "لإة\U0001f52d الأن \U0001f52d"),
+        (("\U0001f52d", "a", " ", "لا"), "\U0001f52da لا"),
+    ],
+)
+def test_lines_from_the_right_are_read_as_they_are_written(glyphs: tuple[str, ...], text: str) -> None:
+    """Lam and alef in one glyph are in their order, or the word would not be found; so are alef and lam in two."""
+    assert parse_pdf(pdf_of_glyphs(*glyphs), ParseLimits()).text == text
+
+
 def test_pdf_without_text_says_so() -> None:
     """Blank pages are readable, counted and without text."""
     parsed = parse_pdf(blank_pdf(3), ParseLimits())

@@ -38,6 +38,12 @@ def test_csv_stays_as_it_is() -> None:
     assert parse_csv(b"a;b\r\n1;2;3\r\n", ParseLimits()).text == "a;b\n1;2;3"
 
 
+def test_a_row_of_a_csv_ends_where_csv_ends_it() -> None:
+    """What other texts take for a line end is in a CSV part of its cell, quoted or not."""
+    rows = "1;fog\u2028and\vrain\x85and\x1csnow;closed\r\n2;clear;open\n"
+    assert parse_csv(rows.encode(), ParseLimits()).text == "1;fog and rain and snow;closed\n2;clear;open"
+
+
 def test_markdown_headings_have_levels_and_places() -> None:
     """Both heading styles are found, none inside a code fence, and the first of level 1 is the title."""
     source = (
