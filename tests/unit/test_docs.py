@@ -15,7 +15,7 @@ from ingather.domain.webhooks import new_secret, payload_of, payload_of_test
 from ingather.models.batch import BatchState, Counts
 from ingather.models.identity import DEFAULT_TENANT_ID as TENANT
 from ingather.models.messages import BatchNews
-from ingather.models.webhook import TEST_EVENT, Webhook, WebhookEventType
+from ingather.models.webhook import Webhook, WebhookEventType
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")]
