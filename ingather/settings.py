@@ -71,7 +71,9 @@ class S3Settings(BaseModel):
     bucket: str = "ingather"
     """Where all objects are kept."""
     access_key_id: str | None = None
+    """With the secret; without both, credentials are looked for where AWS's own programs do: environment, profile, role."""
     secret_access_key: SecretStr | None = None
+    """Belongs to the access key id."""
 
 
 class RedisSettings(BaseModel):
@@ -111,6 +113,7 @@ class EmbedderSettings(BaseModel):
     model: str | None = None
     """Name of that service's model."""
     api_key: SecretStr | None = None
+    """Sent as a bearer token, where the service wants one."""
     dimensions: int = Field(default=256, ge=8, le=4_096)
     """Length of the remote model's vectors."""
     others: tuple[OtherEmbedder, ...] = ()
@@ -125,6 +128,7 @@ class LlmSettings(BaseModel):
     vision_model: str | None = None
     """Name of a model of that service that sees: for pictures, and for pages of PDFs without text, in jobs with `use_llm_parsing`. Without it they have no text."""
     api_key: SecretStr | None = None
+    """Sent as a bearer token, where the service wants one."""
     timeout: timedelta = Field(
         default=timedelta(seconds=60), gt=timedelta(), le=timedelta(seconds=LONGEST_MODEL_SECONDS)
     )
