@@ -22,6 +22,7 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").g
 RECEIVER_PAGE = ROOT / "docs" / "how-to" / "receive-webhooks.md"
 BATCH = "01890000-0000-7000-8000-000000000001"
 NOW = datetime(2026, 3, 14, 18, 42, tzinfo=UTC)
+_ANCHORED = re.compile(r"\]\((?![a-z]+://)([^)\s#]*)#([^)\s]+)\)")
 _LINK = re.compile(r"\]\(([^)\s#]+)")
 
 
@@ -31,6 +32,21 @@ def test_every_link_of_a_page_leads_to_a_file(page: Path) -> None:
     links = [link for link in _LINK.findall(page.read_text()) if "://" not in link and not link.startswith("mailto:")]
 
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_heading_arrives_at_one(page: Path) -> None:
+    """Headings are reworded; whoever follows a link to one does not end at the top of the page."""
+    links = [(page.parent / path if path else page, anchor) for path, anchor in _ANCHORED.findall(page.read_text())]
+
+    assert [(str(path), anchor) for path, anchor in links if anchor not in _headings(path)] == []
+
+
+def _headings(page: Path) -> set[str]:
+    """As GitHub names them: in lower case, without punctuation, blanks as hyphens."""
+    lines = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE).splitlines()
+    titles = [re.sub(r"\[([^]]*)]\([^)]*\)", r"\1", line.lstrip("# ")) for line in lines if line.startswith("#")]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 _NEWS = BatchNews(
