@@ -14,6 +14,7 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -235,10 +236,10 @@ def _unrouted(
 def _allowed(app: FastAPI, scope: Scope) -> str:
     """Every method of the path: routing itself names those of the first route alone."""
     methods: set[str] = set()
-    for template, operations in app.openapi()["paths"].items():
-        pattern = re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(template))
+    for route in iter_route_contexts(app.routes):
+        pattern = re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(route.path or ""))
         if re.fullmatch(pattern, scope["path"]):
-            methods |= {method.upper() for method in operations}
+            methods |= set(route.methods or ())
     return ", ".join(sorted(methods))
 
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from ingather.models.engine import LONGEST_MODEL_SECONDS
@@ -23,31 +23,42 @@ from ingather.models.text import MOST_TEXTS
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
+
+def _seconds(value: object) -> object:
+    """A bare number is seconds, also as text, which is what the environment holds."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+"""`90`, `0:01:30`, `1 day, 0:00:00` or `PT90S`."""
 SigningSecret = Annotated[SecretStr, Field(min_length=32)]
 """Shorter than 32 bytes, the key of an HMAC-SHA-256 could be found by trying."""
 
 
 class ApiSettings(BaseModel):
     host: str = "127.0.0.1"
-    """Address it listens on; anything but loopback needs `auth.mode` `required`."""
+    """Address it listens on; anything but loopback needs `INGATHER_AUTH__MODE=required`."""
     public_url: str | None = None
-    """Base of the links the API hands out; the request's own when None."""
+    """Base of the links the API hands out; the request's own when unset."""
     allowed_origins: tuple[str, ...] = ()
     """Origins whose pages may open a WebSocket, beside the API's own and that of `public_url`; a JSON array."""
     cursor_secret: SigningSecret | None = None
-    """Signs list cursors, 32 bytes or more; a random one per process when None, so set it where several API processes run."""
+    """Signs list cursors, 32 bytes or more; a random one per process when unset, so set it where several API processes run."""
 
 
 class AuthSettings(BaseModel):
     mode: Literal["open", "required"] = "open"
     """``open``: everybody on this machine may do everything, which is why it is refused on any address but loopback. ``required``: nobody without a credential."""
     token_secret: SigningSecret | None = None
-    """Signs access tokens and stream tickets, 32 bytes or more; a random one per process when None, so set it where several API processes run."""
-    token_lifetime: timedelta = timedelta(hours=1)
+    """Signs access tokens and stream tickets, 32 bytes or more; a random one per process when unset, so set it where several API processes run."""
+    token_lifetime: Duration = timedelta(hours=1)
     """How long a token of `POST /v1/tokens` is good."""
-    stream_ticket_lifetime: timedelta = timedelta(hours=24)
+    stream_ticket_lifetime: Duration = timedelta(hours=24)
     """How long a ticket of `POST /v1/stream-tickets` that was opened opens its stream again."""
-    session_lifetime: timedelta = timedelta(hours=12)
+    session_lifetime: Duration = timedelta(hours=12)
     """How long somebody who signed in to the dashboard stays so."""
     issuer: str = "ingather"
     """The `iss` of tokens made and accepted here."""
@@ -71,7 +82,9 @@ class S3Settings(BaseModel):
     bucket: str = "ingather"
     """Where all objects are kept."""
     access_key_id: str | None = None
+    """With the secret; without both, credentials are looked for where AWS's own programs do: environment, profile, role."""
     secret_access_key: SecretStr | None = None
+    """Belongs to the access key id."""
 
 
 class RedisSettings(BaseModel):
@@ -111,6 +124,7 @@ class EmbedderSettings(BaseModel):
     model: str | None = None
     """Name of that service's model."""
     api_key: SecretStr | None = None
+    """Sent as a bearer token, where the service wants one."""
     dimensions: int = Field(default=256, ge=8, le=4_096)
     """Length of the remote model's vectors."""
     others: tuple[OtherEmbedder, ...] = ()
@@ -125,7 +139,8 @@ class LlmSettings(BaseModel):
     vision_model: str | None = None
     """Name of a model of that service that sees: for pictures, and for pages of PDFs without text, in jobs with `use_llm_parsing`. Without it they have no text."""
     api_key: SecretStr | None = None
-    timeout: timedelta = Field(
+    """Sent as a bearer token, where the service wants one."""
+    timeout: Duration = Field(
         default=timedelta(seconds=60), gt=timedelta(), le=timedelta(seconds=LONGEST_MODEL_SECONDS)
     )
     """For one request to it."""
@@ -177,17 +192,17 @@ def _listed(value: object, separator: str) -> object:
 class WebhookSettings(BaseModel):
     allow_private: bool = False
     """Let webhooks lead to addresses that are not on the public Internet: for development, and for receivers in a network of your own."""
-    timeout: timedelta = Field(default=timedelta(seconds=20), gt=timedelta(), le=timedelta(minutes=2))
+    timeout: Duration = Field(default=timedelta(seconds=20), gt=timedelta(), le=timedelta(minutes=2))
     """How long a receiver may take to answer; an attempt that takes longer has failed."""
-    rotation_overlap: timedelta = Field(default=timedelta(hours=24), ge=timedelta())
+    rotation_overlap: Duration = Field(default=timedelta(hours=24), ge=timedelta())
     """How long after a rotation the old secret signs too."""
-    keep_deliveries: timedelta = Field(default=timedelta(days=30), ge=timedelta(hours=1))
+    keep_deliveries: Duration = Field(default=timedelta(days=30), ge=timedelta(hours=1))
     """How long deliveries that ended stay in the log."""
 
 
 class TemporalUiSettings(BaseModel):
     url: str | None = None
-    """Base URL of the Temporal Web UI, for links; no links when None."""
+    """Base URL of the Temporal Web UI, for links; no links when unset."""
 
 
 class SheetSettings(BaseModel):
@@ -209,7 +224,7 @@ class WorkerSettings(BaseModel):
     """Documents a parser process handles before a new one takes over."""
     memory_bytes: int = Field(default=0, ge=0)
     """Documents a worker holds at one time, in bytes of their files; 0 takes an eighth of the memory there is."""
-    shutdown_grace: timedelta = timedelta(seconds=60)
+    shutdown_grace: Duration = timedelta(seconds=60)
     """After SIGTERM: what is under way may finish for so long, then it is handed to another worker."""
     deployment: str = "ingather"
     """Name of the Temporal Worker Deployment that versions belong to."""

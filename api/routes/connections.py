@@ -124,7 +124,7 @@ async def try_connection(parts: Parts, tenant: Tenant, connection_id: str) -> Co
         ok=problem is None,
         message=problem.message if problem else "The connection works.",
         code=problem.code if problem else None,
-        action=problem.action if problem else None,
+        action=tested.action,
         took_ms=tested.took_ms,
     )
 

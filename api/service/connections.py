@@ -1,7 +1,7 @@
 """Connections to sources: made, shown, tested, browsed, and looked up for what batches select."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from ingather.models.errors import (
     IngatherError,
     SourceAccessDeniedError,
     SourceTypeMismatchError,
+    SourceUnavailableError,
     UnknownConnectionError,
 )
 from ingather.models.identity import batch_id_for
@@ -46,6 +47,12 @@ class MadeConnection:
     was_replayed: bool
 
 
+_ADVICE_OF_A_TEST: Mapping[type[IngatherError], str] = {
+    SourceUnavailableError: "Check that the source answers requests from where this service runs, then test again.",
+    SourceAccessDeniedError: "Correct the settings: delete the connection and create it again under the same id.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Tested:
     """What came of trying a connection."""
@@ -53,6 +60,14 @@ class Tested:
     problem: IngatherError | None
     """None where it works."""
     took_ms: float
+
+    @property
+    def action(self) -> str | None:
+        """What to do, where something is wrong: an error's general advice is about a document."""
+        if self.problem is None:
+            return None
+        general = _ADVICE_OF_A_TEST.get(type(self.problem))
+        return general if general and self.problem.action == self.problem.advice else self.problem.action
 
 
 @dataclass(slots=True)

@@ -33,6 +33,10 @@ class AddressRefusedError(Exception):
     """The address leads into a network that is not the public Internet, or is none at all. The message may be shown."""
 
 
+class PrivateAddressError(AddressRefusedError):
+    """It would be taken where private addresses are allowed."""
+
+
 def check_url(url: str, *, allow_private: bool = False) -> httpx.URL:
     """The address, as far as it can be judged without asking anybody. Raises ``AddressRefusedError``."""
     try:
@@ -51,7 +55,7 @@ def check_url(url: str, *, allow_private: bool = False) -> httpx.URL:
     except ValueError:
         is_refused = False  # a name: what it resolves to is checked when it is connected to
     if is_refused:
-        raise AddressRefusedError(f"{host} is not an address of the public Internet.")
+        raise PrivateAddressError(f"{host} is not an address of the public Internet.")
     return parsed
 
 
@@ -191,5 +195,5 @@ class _CheckingBackend(httpcore.AsyncNetworkBackend):
                 if not is_public(address):
                     # Which one is for those who run this: to others it would draw a map of the network.
                     log.warning("address.refused", host=host, address=address)
-                    raise AddressRefusedError(f"{host} leads to an address that is not on the public Internet.")
+                    raise PrivateAddressError(f"{host} leads to an address that is not on the public Internet.")
         return addresses

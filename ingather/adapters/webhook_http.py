@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 
-from ingather.adapters.guarded_http import AddressRefusedError, check_url, guarded_client
+from ingather.adapters.guarded_http import AddressRefusedError, PrivateAddressError, check_url, guarded_client
 from ingather.adapters.sources.web import retry_after
 from ingather.ports.webhook_sender import SendResult
 
@@ -30,6 +30,8 @@ class HttpWebhookSender:
     def check(self, url: str) -> str | None:
         try:
             check_url(url, allow_private=self._allow_private)
+        except PrivateAddressError as refusal:
+            return f"{refusal} The operator may allow it with INGATHER_WEBHOOKS__ALLOW_PRIVATE=true."
         except AddressRefusedError as refusal:
             return str(refusal)
         return None

@@ -88,6 +88,7 @@ def _show_addresses(facts: dict[str, Any], *, moved: bool) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     url = facts["api"]["url"]
     for name, address in (
+        ("Dashboard", f"{url}/"),
         ("API", url),
         ("API reference", f"{url}/docs"),
         ("Temporal UI", facts["temporal"]["ui_url"]),

@@ -175,7 +175,7 @@ class SourceUnavailableError(DocumentError):
     title = "Document could not be fetched"
     retryable = True
     http_status = 502
-    advice = "Check that the source still has the file, then retry this code."
+    advice = "Check that the source answers, then retry this code."
 
 
 class SourceFileNotFoundError(DocumentError):

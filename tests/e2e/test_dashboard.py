@@ -36,7 +36,7 @@ async def test_files_are_checked_sent_and_followed(viewer: Viewer, tmp_path: Pat
     await page.get_by_role("heading", name="5 files").wait_for()
     await page.get_by_role("button", name="Check first").click()
     await page.get_by_role("heading", name="What would happen").wait_for()
-    assert "text/plain (4)" in await page.locator("#preview").inner_text()
+    assert "text (4)" in await page.locator("#preview").inner_text()
     await viewer.assert_accessible()
 
     await page.get_by_label("Collection").fill("shelf")

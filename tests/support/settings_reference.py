@@ -18,6 +18,8 @@ Read from the environment by the API and the workers. Temporal's own variables (
 `TEMPORAL_API_KEY`, `TEMPORAL_TLS_*`, or a profile file) say where Temporal is, so Temporal Cloud needs nothing else.
 `ingather up` sets all of these for its own processes.
 
+Durations are seconds (`90`), `0:01:30`, `1 day, 0:00:00` or ISO 8601 (`PT90S`).
+
 A value that does not fit is refused at the start by the name of its variable. A name that is no setting is told, with the one that may be meant,
 by `ingather up`, by `ingather doctor` and in the logs of workers and API.
 
@@ -46,6 +48,8 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if value is None:
         return "unset"
+    if value == ():
+        return "none"
     if isinstance(value, SecretStr):
         return f"`{value.get_secret_value()}`"
     return f"`{value}`"

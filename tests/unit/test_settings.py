@@ -1,5 +1,7 @@
 """Settings that do not fit are refused by the names of their variables, and never by what they hold."""
 
+from datetime import timedelta
+
 import pytest
 
 from ingather.models.errors import ConfigurationError
@@ -32,6 +34,13 @@ def test_what_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, variable: s
         read_settings()
     assert told in refused.value.message
     assert "sk-secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("written", ["90", "0:01:30", "PT90S", "0 days, 00:01:30"])
+def test_a_duration_is_written_in_seconds_or_as_a_clock_shows_it(monkeypatch: pytest.MonkeyPatch, written: str):
+    """A bare number is seconds."""
+    monkeypatch.setenv("INGATHER_LLM__TIMEOUT", written)
+    assert read_settings().llm.timeout == timedelta(seconds=90)
 
 
 def test_every_variable_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch):

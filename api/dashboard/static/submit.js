@@ -262,10 +262,15 @@
     by("check").disabled = false;
   });
 
+  // As the command line says them: the long names of office formats fit no column.
+  const SHORT_TYPES = { "text/plain": "text", "message/rfc822": "eml", "image/*": "image" };
+  const OFFICE = { document: "docx", presentation: "pptx", sheet: "xlsx" };
+  const shortType = (type) => SHORT_TYPES[type] || (type.includes("officedocument") && OFFICE[type.split(".").pop()]) || type.split("/").pop();
+
   const preview = (found, bytes, isWhole, known) => {
     const facts = [["Documents", number.format(chosen.length)], ["Bytes", size(bytes)]];
     if (found.archives) facts.push(["Archives", `${number.format(found.archives)}, unpacked when the batch runs`]);
-    facts.push(["Types", Object.entries(found.by_type).sort((a, b) => b[1] - a[1]).slice(0, 8).map(([type, count]) => `${type} (${number.format(count)})`).join(", ") || "none that is known"]);
+    facts.push(["Types", Object.entries(found.by_type).sort((a, b) => b[1] - a[1]).slice(0, 8).map(([type, count]) => `${shortType(type)} (${number.format(count)})`).join(", ") || "none that is known"]);
     if (isWhole) facts.push(["Twice", found.duplicates ? `${number.format(found.duplicates)} with the same content` : "none"]);
     const tooLarge = chosen.filter((each) => each.state === "too large").length;
     facts.push(["Would fail", number.format(found.unsupported + (isWhole ? 0 : tooLarge))]);

@@ -20,6 +20,7 @@ from ingather.adapters.sources.web import (
     WebSource,
     passing,
     read_bounded,
+    refused,
     whole_body,
 )
 from ingather.domain.filenames import shown
@@ -70,7 +71,7 @@ class GoogleDriveSource:
             for url in (settings.base_url, settings.token_url):
                 check_url(url, allow_private=allow_private)
         except AddressRefusedError as error:
-            raise SourceAccessDeniedError(str(error)) from error
+            raise refused(error) from error
         self._settings = settings
         self._base = settings.base_url.rstrip("/")
         self._top = settings.drive_id or "root" if settings.folder_id == "root" else settings.folder_id

@@ -15,6 +15,7 @@ from ingather.adapters.sources.web import (
     WebSource,
     announced_bytes,
     passing,
+    refused,
     whole_body,
 )
 from ingather.domain.filenames import shown
@@ -50,7 +51,7 @@ class HttpSource:
             for url in (*self._urls, *([self._base] if self._base else ())):
                 check_url(url, allow_private=allow_private)
         except AddressRefusedError as error:
-            raise SourceAccessDeniedError(str(error)) from error
+            raise refused(error) from error
         self._who = urlsplit(self._base or self._urls[0]).netloc
         self._web = WebSource(self._who, allow_private=allow_private, patience=patience)
 

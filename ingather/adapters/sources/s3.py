@@ -19,6 +19,7 @@ from ingather.adapters.sources.web import (
     announced_bytes,
     passing,
     read_bounded,
+    refused,
     whole_body,
 )
 from ingather.domain.filenames import shown
@@ -53,7 +54,7 @@ class S3Source:
         try:
             check_url(self._base, allow_private=allow_private)
         except AddressRefusedError as error:
-            raise SourceAccessDeniedError(str(error)) from error
+            raise refused(error) from error
         self._who = f"The bucket {settings.bucket!r}"
         self._web = WebSource(self._who, allow_private=allow_private, patience=patience)
 

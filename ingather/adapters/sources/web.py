@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import httpx
 import structlog
 
-from ingather.adapters.guarded_http import AddressRefusedError, guarded_client
+from ingather.adapters.guarded_http import AddressRefusedError, PrivateAddressError, guarded_client
 from ingather.adapters.retry_after import seconds_asked
 from ingather.adapters.sources.patience import Patience
 from ingather.models.errors import DocumentError, SourceAccessDeniedError, SourceUnavailableError
@@ -91,7 +91,7 @@ class WebSource:
         try:
             response = await self.client.send(request, stream=True)
         except AddressRefusedError as error:
-            raise SourceAccessDeniedError(f"{self._who} is not asked: {error}") from error
+            raise refused(error, f"{self._who} is not asked: ") from error
         except httpx.HTTPError as error:
             raise SourceUnavailableError(f"{self._who} does not answer ({type(error).__name__}).") from error
         problem = None
@@ -104,6 +104,13 @@ class WebSource:
             await response.aclose()
             raise problem
         return response
+
+
+def refused(error: AddressRefusedError, before: str = "") -> SourceAccessDeniedError:
+    """An address that this deployment does not go to, with who may change that."""
+    is_private = isinstance(error, PrivateAddressError)
+    advice = "Name a public address, or have the operator set INGATHER_SOURCES__ALLOW_PRIVATE=true."
+    return SourceAccessDeniedError(f"{before}{error}", action=advice if is_private else None)
 
 
 def passing(who: str, response: httpx.Response, reason: str = "") -> SourceUnavailableError:

@@ -25,6 +25,9 @@ _Named = Tenant | User | ApiKey
 AnyNamed = TypeVar("AnyNamed", Tenant, User, ApiKey)
 
 TenantOption = Annotated[str | None, typer.Option("--tenant", help="Name or id; your own when left out.")]
+TenantFilter = Annotated[
+    str | None, typer.Option("--tenant", help="Of this one alone: name or id. An administrator sees all when left out.")
+]
 ScopeOption = Annotated[list[str] | None, typer.Option("--scope", help="read, write or admin; repeat it for more.")]
 NameOrId = Annotated[str, typer.Argument(metavar="NAME|ID", help="The name, where only one has it, or the id.")]
 
@@ -111,7 +114,7 @@ def create_user(
 
 
 @users_app.command("list")
-def list_users(tenant: TenantOption = None, as_json: AsJson = False) -> None:
+def list_users(tenant: TenantFilter = None, as_json: AsJson = False) -> None:
     """List users, newest first."""
     with connect() as client:
         found = list(client.users(tenant_id=tenant_id_of(client, tenant)))
@@ -158,7 +161,7 @@ def create_key(
 
 
 @keys_app.command("list")
-def list_keys(tenant: TenantOption = None, as_json: AsJson = False) -> None:
+def list_keys(tenant: TenantFilter = None, as_json: AsJson = False) -> None:
     """List keys, newest first; what they look like, never the keys themselves."""
     with connect() as client:
         found = list(client.api_keys(tenant_id=tenant_id_of(client, tenant)))

@@ -17,7 +17,7 @@ from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.cli.render import plain_table
 from ingather.client.models import AuditEvent
-from ingather.models.audit import AuditType
+from ingather.models.audit import AuditType, ResourceType
 
 _SHOWN = 3
 """Details in a cell of the table."""
@@ -27,7 +27,7 @@ def audit(
     *,
     event_type: Annotated[str | None, typer.Option("--type", help="Such as BATCH_PAUSED.")] = None,
     resource_type: Annotated[
-        str | None, typer.Option("--resource-type", help="document, batch, tenant, user or api_key.")
+        str | None, typer.Option("--resource-type", help=f"One of {', '.join(ResourceType)}.")
     ] = None,
     resource_id: Annotated[str | None, typer.Option("--resource", help="Id of what it happened to.")] = None,
     actor: Annotated[str | None, typer.Option("--actor", help="Who did it.")] = None,

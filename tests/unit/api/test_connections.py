@@ -194,6 +194,24 @@ async def test_a_test_says_what_is_wrong_in_words(api, root):
     assert "consent" in bad["action"]
 
 
+async def test_what_to_do_about_a_test_is_about_the_connection(api):
+    """It has no document that could be retried, and the test itself is what was just done."""
+    async with drive_stand_in(a=DriveFile("a.txt")) as drive:
+        await create(api, "google_drive", drive.as_user(), "drive")
+    away = (await api.http.post("/v1/connections/drive/test")).json()
+    assert (away["ok"], away["code"]) == (False, "source_unavailable")
+    assert "test again" in away["action"]
+
+
+async def test_an_address_in_this_network_is_refused_with_who_may_allow_it():
+    """Whoever tries it on the own machine finds the setting in the answer."""
+    async with api_in_process(settings(allow_private=False)) as guarded:
+        refused = await create(guarded, "http", {"base_url": "http://127.0.0.1:9/"})
+    [error] = refused.json()["errors"]
+    assert (refused.status_code, error["code"]) == (422, "source_access_denied")
+    assert "INGATHER_SOURCES__ALLOW_PRIVATE" in error["detail"]
+
+
 async def test_credentials_are_renewed_under_the_newest_key(api):
     """All at once; one whose key is gone is left as it is."""
     await create(api, "http", HTTP, "site")

@@ -39,9 +39,13 @@ async def test_framework_errors_are_problems(api, line, kwargs, status, code):
     assert problem["request_id"] == response.headers["x-request-id"]
 
 
-async def test_a_wrong_method_names_the_right_ones(api):
-    """Allow goes with 405."""
-    assert "GET" in (await api.http.put("/v1/batches")).headers["allow"]
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/v1/batches", "GET, POST"), ("/v1/tus/u", "DELETE, HEAD, PATCH, POST"), ("/", "GET"), ("/docs", "GET")],
+)
+async def test_a_wrong_method_names_the_right_ones(api, path, allowed):
+    """Allow goes with 405, also of pages that are no operation of the API."""
+    assert (await api.http.put(path)).headers["allow"] == allowed
 
 
 async def test_control_bodies_must_be_json(api):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from ingather.models.errors import CatalogUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.ports.chunk_index import IndexEntry
 from ingather.settings import Limits
+
+API_PAGE = Path(__file__).parents[3] / "docs" / "reference" / "api.md"
 
 
 async def test_every_limit_is_published_under_its_settings_name(api):
@@ -57,6 +60,13 @@ async def test_metrics_count_requests_by_route_and_never_by_tenant_or_batch(api)
     assert "ingather_upload_bytes_total 5.0" in text
     assert batch["id"] not in text
     assert DEFAULT_TENANT_ID not in text
+
+
+async def test_every_metric_is_on_the_reference_page(api):
+    """Those of streams, which this application has none of, stand beside them."""
+    families = re.findall(r"^# TYPE (ingather_\w+)", (await api.http.get("/metrics")).text, re.MULTILINE)
+    shown = set(re.findall(r"`(ingather_\w+)`", API_PAGE.read_text(encoding="utf-8")))
+    assert {name for name in families if not name.endswith("_created")} <= shown
 
 
 async def test_every_reference_of_the_openapi_document_leads_somewhere(api):

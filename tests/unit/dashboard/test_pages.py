@@ -105,6 +105,16 @@ async def test_all_documents_are_told_by_where_they_stand(api):
     ]  # fmt: skip
 
 
+async def test_a_document_has_the_number_that_the_command_line_gives_it(api):
+    """`ingather retry --ordinal 0` is about the one with the number 0 on the page."""
+    batch_id = await batch_of_five(api)
+    listed = (await api.http.get(f"/v1/batches/{batch_id}/documents")).json()["data"]
+    page = (await api.http.get(f"/batches/{batch_id}")).text
+    numbers = re.findall(r'data-label="No\.">(\d+)<', page)
+    assert numbers == [str(document["ordinal"]) for document in listed]
+    assert numbers[0] == "0"
+
+
 def stages_shown(page: str) -> list[tuple[str, str] | str]:
     """What a batch's documents by stage say, row by row."""
     [listed] = re.findall(r'<ol class="standings">.*?</ol>', page, re.DOTALL)
