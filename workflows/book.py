@@ -206,7 +206,10 @@ class BatchBook:
         """No more are handed in."""
         self.open = False
         self.ledger = Ledger(request.document_count)
-        self.place.submitted_bytes = max(self.place.submitted_bytes, request.size_bytes)
+        size_bytes = max(self.spec.submitted_bytes, request.size_bytes)
+        # Also for the next run, should a retry ask for a place once more there.
+        self.spec = self.spec.model_copy(update={"submitted_bytes": size_bytes})
+        self.place.submitted_bytes = size_bytes
 
     def take_manifest(self, manifest: BuildManifestOutput) -> None:
         """From now on the ledger counts documents."""

@@ -29,6 +29,7 @@ from ingather.models.batch import (
     BatchState,
     BatchSummary,
     Counts,
+    SubmissionTotals,
 )
 from ingather.models.document import DocumentRecord, DocumentStatus
 from ingather.models.errors import BatchNotFoundError, EngineUnavailableError
@@ -130,6 +131,10 @@ class BatchService:
         """The catalog's records of these; unknown ones are left out."""
         return await self._catalog.get_documents(batch_id, ordinals)
 
+    async def handed_in(self, batch_id: str) -> SubmissionTotals:
+        """All that was handed in for a batch so far."""
+        return await self._catalog.count_parts(batch_id)
+
     async def snapshot(self, tenant_id: str, batch_id: str) -> BatchSnapshot:
         """The batch now, with what it waits for. ``stale`` when the engine did not answer in time."""
         record = await self.record(tenant_id, batch_id)
@@ -159,7 +164,7 @@ class BatchService:
         """An open batch hears seldom how much there is by now; the catalog knows."""
         if not record.spec.open or record.sealed_at is not None or progress.state is not BatchState.PENDING:
             return progress
-        count = (await self._catalog.count_parts(record.batch_id)).document_count
+        count = (await self.handed_in(record.batch_id)).document_count
         return progress.model_copy(update={"counts": Counts(total=count, pending=count)})
 
     async def wait_for(

@@ -238,9 +238,7 @@ class ControlService:
         return True
 
     async def _reopen(self, record: BatchRecord, request: RetryRequest) -> ControlAnswer | None:
-        is_heard = record.spec.is_heard or await self._batches.has_listeners(record.tenant_id)
-        changes = {"priority": record.priority, "name": record.name, "is_heard": is_heard}
-        spec = record.spec.model_copy(update=changes)
+        spec = await self._spec_now(record)
         try:
             answer = await self._engine.reopen(spec, record.created_at, request)
         except BatchClosedError:
@@ -253,6 +251,16 @@ class ControlService:
             answer = await self._reopen_once_more(spec, record, request)
         await self._batches.note_reopened(record.batch_id)
         return answer
+
+    async def _spec_now(self, record: BatchRecord) -> BatchSpec:
+        """What a batch that is opened again runs as: no start and no seal is waited for, and all that came in is in it."""
+        is_heard = record.spec.is_heard or await self._batches.has_listeners(record.tenant_id)
+        changes = {"priority": record.priority, "name": record.name, "is_heard": is_heard, "hold": False, "open": False}
+        if record.spec.open:
+            # What it was opened with says nothing of what was added, and admission counts bytes.
+            added = await self._batches.handed_in(record.batch_id)
+            changes |= {"submitted_count": added.document_count, "submitted_bytes": added.size_bytes}
+        return record.spec.model_copy(update=changes)
 
     async def _reopen_once_more(
         self, spec: BatchSpec, record: BatchRecord, request: RetryRequest
