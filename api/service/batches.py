@@ -290,7 +290,7 @@ class BatchService:
             message="The submission was interrupted before the batch began; no document was processed.",
             action="Submit it again, with the same Idempotency-Key if it had one.",
         )
-        await self._finish(record, record.counts, 1, problem)
+        await self._finish(record, BatchSnapshot.from_record(record).progress, problem)
 
     async def running(self, tenant_id: str) -> dict[str, BatchProgress]:
         """Memos of a tenant's running batches, at most a second old. Raises ``EngineUnavailableError``."""
@@ -344,7 +344,7 @@ class BatchService:
             action="Submit the documents again.",
         )
         counts = await self._counts_after_end(record.batch_id) or progress.counts
-        await self._finish(record, counts, progress.version + 1, problem)
+        await self._finish(record, progress.model_copy(update={"counts": counts}), problem)
 
     async def _counts_after_end(self, batch_id: str) -> Counts | None:
         """What the catalog knows, once what had not ended is cancelled there; None where no manifest was made."""
@@ -361,7 +361,9 @@ class BatchService:
         tally[DocumentStatus.CANCELLED] += len(left)
         return Counts(total=sum(tally.values()), **{status.value: count for status, count in tally.items()})
 
-    async def _finish(self, record: BatchRecord, counts: Counts, version: int, problem: BatchProblem) -> None:
+    async def _finish(self, record: BatchRecord, progress: BatchProgress, problem: BatchProblem) -> None:
+        """The last word on a batch that cannot say it itself, by what is known of how far it was."""
+        counts = progress.counts
         left = counts.pending + counts.in_flight
         ended = counts.model_copy(update={"pending": 0, "in_flight": 0, "cancelled": counts.cancelled + left})
         log.warning("batch.given_up", batch_id=record.batch_id, code=problem.code)
@@ -370,10 +372,12 @@ class BatchService:
             batch_id=record.batch_id,
             state=BatchState.FAILED,
             counts=ended,
-            version=max(version, record.version + 1),
+            version=max(progress.version, record.version) + 1,
             problem=problem,
-            started_at=record.started_at,
+            queued_at=progress.queued_at,
+            started_at=progress.started_at,
             ended_at=now,
+            rested_ms=progress.rested_ms,
         )
         if self._newsroom is not None and problem.code != NOT_STARTED:
             # First: the next look does both again, under the same ids, where this process dies in between.

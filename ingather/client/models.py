@@ -55,6 +55,8 @@ class Batch:
     waiting_for: str | None = None
     """In words, where nothing goes on: ``start``, ``seal``, ``place 3 of 7``, ``resume``, ``no worker``."""
     estimated_completion_at: datetime | None = None
+    queued_at: datetime | None = None
+    """When it was let go: submitted, or started and sealed where it waits for that."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
     failures_by_code: Mapping[str, int] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class Batch:
             pipeline=str(raw.get("pipeline") or ""),
             waiting_for=_text(raw.get("waiting_for")),
             estimated_completion_at=parse_time(raw.get("estimated_completion_at")),
+            queued_at=parse_time(raw.get("queued_at")),
             started_at=parse_time(raw.get("started_at")),
             ended_at=parse_time(raw.get("ended_at")),
             failures_by_code=_mapping(raw.get("failures_by_code")),

@@ -172,6 +172,8 @@ class EngineStandIn:
         changes: dict[str, Any] = {"state": state, "version": progress.version + 1}
         if name == "set_priority":
             changes["priority"] = request.priority
+        if name in {"start", "seal"}:
+            changes["queued_at"] = progress.queued_at or datetime.now(UTC)
         self.open[batch_id] = progress.model_copy(update=changes)
         return None if self.answers_late else ControlAnswer(state=state, progress=self.open[batch_id])
 
@@ -288,7 +290,8 @@ class ApiInProcess:
         **counts: int,
     ) -> None:
         """Let a batch end, as its last activity would write it."""
-        version = self.engine.open.pop(batch_id).version + 1
+        progress = self.engine.open.pop(batch_id)
+        version = progress.version + 1
         total = sum(counts.values())
         now = datetime.now(UTC)
         summary = BatchSummary(
@@ -297,6 +300,7 @@ class ApiInProcess:
             counts=Counts(total=total, **counts),
             version=version,
             failures_by_code=codes or {},
+            queued_at=progress.queued_at,
             started_at=now,
             ended_at=now,
         )

@@ -193,9 +193,11 @@ async def test_an_open_batch_asks_with_the_bytes_it_was_sealed_with(client):
         await late.handle.execute_update(
             BatchWorkflow.seal, SealRequest(request_id="seal", document_count=1, size_bytes=500)
         )
-        await late.reaches(BatchState.QUEUED)
+        progress = await late.reaches(BatchState.QUEUED)
+        assert (progress.queued_at > progress.created_at, progress.started_at) == (True, None)
         world.gate.set()
-        assert (await late.handle.result()).counts.done == 1
+        summary = await late.handle.result()
+        assert (summary.counts.done, summary.queued_at) == (1, progress.queued_at)
 
 
 async def test_a_closed_batch_waits_in_line_for_its_retry(client):

@@ -250,6 +250,28 @@ async def test_a_held_batch_starts(api):
     assert (await api.http.post(f"{path}/start")).json()["status"] == "running"
 
 
+@pytest.mark.parametrize(("spec", "word"), [({"hold": True}, "start"), ({"open": True}, "seal")])
+async def test_a_batch_that_waits_for_a_word_is_queued_with_it(api, spec, word):
+    """``queued_at`` is null before, the moment of the word from then on, and what it was after the end."""
+    path = f"/v1/batches/{(await api.submit(**spec))['id']}"
+    assert (await api.http.get(path)).json()["queued_at"] is None
+
+    await api.http.post(f"{path}/{word}")
+    queued_at = (await api.http.get(path)).json()["queued_at"]
+    assert datetime.fromisoformat(queued_at) == api.engine.open[path.rpartition("/")[2]].queued_at
+
+    await api.end(path.rpartition("/")[2], BatchState.COMPLETED, done=1)
+    assert (await api.http.get(path)).json()["queued_at"] == queued_at
+
+
+async def test_a_batch_that_waits_for_no_word_is_queued_when_it_is_submitted(api):
+    """The moment of its creation, at once and after the end."""
+    batch = await api.submit()
+    assert batch["queued_at"] == batch["created_at"]
+    await api.end(batch["id"], BatchState.COMPLETED, done=1)
+    assert (await api.http.get(f"/v1/batches/{batch['id']}")).json()["queued_at"] == batch["created_at"]
+
+
 @pytest.mark.parametrize("action", ["start", "pause", "resume", "cancel"])
 async def test_an_ended_batch_cannot_be_steered(api, action):
     """409 invalid_state with its status."""
@@ -463,6 +485,7 @@ async def test_a_terminated_batch_ends_as_failed(api):
     api.engine.status = status
     seen = (await api.http.get(f"/v1/batches/{batch['id']}")).json()
     assert (seen["status"], seen["problem"]["code"]) == ("failed", "terminated")
+    assert datetime.fromisoformat(seen["started_at"]) == progress.started_at
     retry = await api.http.post(f"/v1/batches/{batch['id']}/retry", json={"include_cancelled": True})
     assert retry.status_code == 409
 
