@@ -3,16 +3,16 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
 from activities.webhooks import Newsroom
-from api.engine import MOST_LISTED, BatchEngine, EngineStatus, Presence
+from api.engine import MOST_LISTED, BatchClosedError, BatchEngine, EngineStatus, Presence
 from api.engine_calls import READ_TIMEOUT, SILENT_SECONDS
 from api.recent import Recent
 from api.resources import BatchSnapshot
@@ -32,16 +32,22 @@ from ingather.models.batch import (
     SubmissionTotals,
 )
 from ingather.models.document import DocumentRecord, DocumentStatus
-from ingather.models.errors import BatchNotFoundError, EngineUnavailableError
+from ingather.models.errors import BatchNotFoundError, EngineUnavailableError, InvalidStateError
 from ingather.models.upload import UploadState
 from ingather.ports.catalog import BatchFilter, Catalog
 
 log = structlog.get_logger(__name__)
 
+_T = TypeVar("_T")
+
 NOT_STARTED = "not_started"
 """Problem code of a batch whose submission was interrupted before its workflow began."""
 TERMINATED = "terminated"
 
+BEGINNING_TIME = timedelta(seconds=2)
+"""How long a message waits for the workflow of a batch whose submission is still on its way."""
+
+_BEGUN_POLL_SECONDS = 0.1
 _ORPHAN_AGE = timedelta(seconds=60)
 """A record this old without a workflow will not get one any more."""
 _MEASURABLE = (BatchState.COMPLETED, BatchState.COMPLETED_WITH_FAILURES)
@@ -307,6 +313,25 @@ class BatchService:
             await self._settled(record)
             await self._reader.changed(batch_id)
 
+    async def reach(self, record: BatchRecord, say: Callable[[], Awaitable[_T]]) -> _T:
+        """What the batch's workflow answers to a message; one that is about to begin is waited for.
+
+        A batch is in lists as soon as its record is there, a moment before its workflow. Raises ``BatchClosedError`` where
+        it has ended, ``InvalidStateError`` where it has not begun by then, and what ``say`` raises else.
+        """
+        until = time.monotonic() + BEGINNING_TIME.total_seconds()
+        while True:
+            try:
+                return await say()
+            except BatchClosedError:
+                # Of one that was ended from outside, or that nobody is going to begin, the catalog has no last word yet.
+                await self.settle(record.tenant_id, record.batch_id)
+                if (await self.record(record.tenant_id, record.batch_id)).state.is_final:
+                    raise
+                if time.monotonic() >= until:
+                    raise _not_begun(record) from None
+            await asyncio.sleep(_BEGUN_POLL_SECONDS)
+
     async def _settled(self, record: BatchRecord) -> BatchSnapshot:
         """A batch that should run and has no open workflow."""
         # Before the engine is asked: a start in between is then seen there.
@@ -388,6 +413,17 @@ class BatchService:
 def never_began(record: BatchRecord) -> bool:
     """Whether it was given up before its workflow was started: handed in again under its key, it begins."""
     return record.state.is_final and record.problem is not None and record.problem.code == NOT_STARTED
+
+
+def _not_begun(record: BatchRecord) -> InvalidStateError:
+    return InvalidStateError(
+        "The batch has not begun yet: its submission is still on its way, or was interrupted.",
+        action=(
+            "Send this again in a moment; submit the batch again where its submission got no answer, "
+            "with the same Idempotency-Key if it had one."
+        ),
+        current_status=record.state.value,
+    )
 
 
 def _has_children(progress: BatchProgress) -> bool:

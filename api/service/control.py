@@ -95,7 +95,8 @@ class ControlService:
         request_id, was_replayed = self._keys.remember(batch_id, check_key(key), "cancel")
         if not record.state.is_final:
             try:
-                await self._engine.cancel(batch_id, ControlRequest(request_id=request_id, by=by))
+                cancel = ControlRequest(request_id=request_id, by=by)
+                await self._batches.reach(record, lambda: self._engine.cancel(batch_id, cancel))
                 await self._batches.note_changed(batch_id)
                 await self._note(record, "cancel", by, request_id)
             except BatchClosedError:
@@ -127,7 +128,7 @@ class ControlService:
         is_closed = record.state.is_final
         if not is_closed:
             try:
-                answer = await self._engine.send(batch_id, "retry", request)
+                answer = await self._batches.reach(record, lambda: self._engine.send(batch_id, "retry", request))
             except BatchClosedError:
                 is_closed = True
                 record = await self._batches.record(tenant_id, batch_id)
@@ -152,7 +153,7 @@ class ControlService:
             raise _impossible(record, "re-prioritise")
         request = PriorityRequest(request_id=uuid.uuid4().hex, by=by, priority=priority)
         try:
-            await self._engine.send(batch_id, "set_priority", request)
+            await self._batches.reach(record, lambda: self._engine.send(batch_id, "set_priority", request))
         except BatchClosedError as error:
             raise _impossible(await self._batches.record(tenant_id, batch_id), "re-prioritise") from error
         await self._batches.edit(batch_id, priority=priority)
@@ -171,8 +172,9 @@ class ControlService:
         record = await self._batches.record(tenant_id, batch_id)
         request_id, was_replayed = self._keys.remember(batch_id, check_key(key), action)
         if not record.state.is_final:
+            request = ControlRequest(request_id=request_id, by=by)
             try:
-                answer = await self._engine.send(batch_id, action, ControlRequest(request_id=request_id, by=by))
+                answer = await self._batches.reach(record, lambda: self._engine.send(batch_id, action, request))
             except BatchClosedError:
                 record = await self._batches.record(tenant_id, batch_id)
             else:

@@ -113,6 +113,8 @@ class EngineStandIn:
     specs: dict[str, BatchSpec] = field(default_factory=dict)
     messages: list[tuple[str, str, ControlRequest | None]] = field(default_factory=list)
     signals: list[tuple[str, str, AddedRequest | ListenerAdded]] = field(default_factory=list)
+    unheard: int = 0
+    """Messages that found no open workflow."""
     deliveries: dict[str, DeliveryInput] = field(default_factory=dict)
     """Those that were started, by id."""
     beats: dict[int, DocumentHeartbeat] = field(default_factory=dict)
@@ -246,6 +248,7 @@ class EngineStandIn:
 
     def _open(self, batch_id: str) -> BatchProgress:
         if batch_id not in self.open:
+            self.unheard += 1
             raise BatchClosedError
         return self.open[batch_id]
 

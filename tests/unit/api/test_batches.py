@@ -1,5 +1,6 @@
 """Reading and steering batches over HTTP."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,7 @@ from ingather.models.errors import InvalidStateError
 from ingather.models.identity import file_id_for
 from tests.support.api import api_in_process
 from tests.support.catalog_records import document_record, done_record
+from tests.support.waiting import until, until_async
 
 OTHER_TENANT = "11111111-1111-7111-8111-111111111111"
 UNKNOWN = "22222222-2222-7222-8222-222222222222"
@@ -458,6 +460,61 @@ async def test_priority_and_name_can_be_edited(api):
     await api.end(batch["id"], BatchState.COMPLETED, done=1)
     assert (await api.http.patch(path, json={"priority": 2})).status_code == 409
     assert (await api.http.patch(path, json={"name": "last"})).json()["name"] == "last"
+
+
+@pytest.mark.parametrize(("action", "status"), [("pause", "paused"), ("cancel", "cancelling")])
+async def test_a_batch_that_is_about_to_begin_is_steered(api, action, status):
+    """It is in lists a moment before its workflow is there: a message that comes in between waits for it."""
+    start, may_start = api.engine.start, asyncio.Event()
+
+    async def slow(*arguments):
+        await may_start.wait()
+        await start(*arguments)
+
+    async def listed():
+        return (await api.http.get("/v1/batches")).json()["data"] or None
+
+    api.engine.start = slow
+    submission = asyncio.create_task(api.submit())
+    [batch] = await until_async(listed)
+    steering = asyncio.create_task(api.http.post(f"/v1/batches/{batch['id']}/{action}"))
+    await until(lambda: api.engine.unheard > 0)
+    may_start.set()
+    await submission
+
+    answer = await steering
+    assert (answer.status_code, answer.json()["status"]) == (202, status)
+    assert [name for _, name, _ in api.engine.messages] == [action]
+
+
+@pytest.mark.parametrize("action", ["pause", "cancel", "retry"])
+async def test_a_batch_that_has_not_begun_says_so_and_what_to_do(api, action, monkeypatch):
+    """Its submission broke off: nothing is said to be on its way that is not, and nothing to be past."""
+    monkeypatch.setattr(batches, "BEGINNING_TIME", timedelta())
+    batch = await api.submit()
+    api.engine.open.clear()
+    api.engine.specs.clear()
+
+    refused = await api.http.post(f"/v1/batches/{batch['id']}/{action}")
+    assert (refused.status_code, refused.json()["code"], refused.json()["current_status"]) == (
+        409, "invalid_state", "queued",
+    )  # fmt: skip
+    assert "has not begun yet" in refused.json()["detail"]
+    assert "same Idempotency-Key" in refused.json()["action"]
+    assert api.engine.messages == []
+
+
+async def test_a_batch_that_was_ended_from_outside_is_not_steered_any_more(api):
+    """The refusal says how it ended, also where nobody has looked at it since."""
+    batch = await api.submit()
+    progress = api.engine.open.pop(batch["id"])
+
+    async def status(batch_id):
+        return EngineStatus(Presence.CLOSED, progress, was_terminated=True)
+
+    api.engine.status = status
+    refused = await api.http.post(f"/v1/batches/{batch['id']}/pause")
+    assert (refused.status_code, refused.json()["current_status"]) == (409, "failed")
 
 
 async def test_a_submission_that_never_began_ends_as_failed(api):
