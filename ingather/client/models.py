@@ -114,7 +114,8 @@ class Addition:
         return cls(
             batch_id=str(raw.get("batch_id") or ""),
             documents_added=_integer(raw.get("documents_added")) or 0,
-            documents=_integer(raw.get("documents")) or 0,
+            # Another server's answer must not look as if the documents were there.
+            documents=int(raw["documents"]),
             raw=raw,
         )
 
@@ -135,7 +136,7 @@ class Failure:
             facts=_mapping(raw.get("facts")),
             code=str(raw.get("code") or "unknown"),
             message=str(raw.get("message") or ""),
-            stage=raw.get("stage"),
+            stage=_text(raw.get("stage")),
             action=str(raw.get("action") or ""),
         )
 
@@ -170,14 +171,14 @@ class Document:
             ordinal=int(raw.get("ordinal") or 0),
             filename=str(raw.get("filename") or ""),
             status=str(raw.get("status") or "unknown"),
-            stage=raw.get("stage"),
+            stage=_text(raw.get("stage")),
             attempts=int(raw.get("attempts") or 0),
             error=Failure.from_json(error) if isinstance(error, Mapping) else None,
-            media_type=raw.get("media_type"),
-            size_bytes=raw.get("size_bytes"),
-            pages=raw.get("pages"),
-            chunks=raw.get("chunks"),
-            raw_key=raw.get("raw_key"),
+            media_type=_text(raw.get("media_type")),
+            size_bytes=_integer(raw.get("size_bytes")),
+            pages=_integer(raw.get("pages")),
+            chunks=_integer(raw.get("chunks")),
+            raw_key=_text(raw.get("raw_key")),
             warnings=tuple(str(warning) for warning in raw.get("warnings") or ()),
             metadata=_mapping(raw.get("metadata")),
             links=_links(raw),
@@ -206,7 +207,7 @@ class Hit:
             text=str(raw.get("text") or ""),
             score=float(raw.get("score") or 0.0),
             filename=str(raw.get("filename") or ""),
-            page=raw.get("page"),
+            page=_integer(raw.get("page")),
             headings=tuple(str(title) for title in raw.get("headings") or ()),
             batch_id=str(raw.get("batch_id") or ""),
             collection=str(raw.get("collection") or ""),

@@ -67,7 +67,18 @@ def test_what_was_read_from_a_file_may_end_its_line() -> None:
     assert (server.base_url, server.headers["Authorization"]) == ("http://127.0.0.1:8000", "Bearer ing_live_x")
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", "http://host:port"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000",
+        "ftp://host",
+        "http://",
+        "http://host:port",
+        "http://a..b",
+        f"http://{'a' * 64}.b",
+        "http://xn--a.b",
+    ],
+)
 def test_an_address_is_checked_at_once(url: str) -> None:
     """Before anything is sent."""
     with pytest.raises(ingather.client.AddressError):
