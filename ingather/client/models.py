@@ -788,8 +788,11 @@ class JobMessage:
 
     @property
     def is_final(self) -> bool:
-        """Whether it tells that a job has ended."""
-        return self.type == "job_update" and self.job.get("status") in FINAL_JOB_STATUSES
+        """Whether it tells that a job has ended: one that is being cancelled is ``cancelled`` before its last files are."""
+        if self.type != "job_update":
+            return False
+        is_over = self.raw.get("is_over")  # servers of before do not say
+        return is_over if isinstance(is_over, bool) else self.job.get("status") in FINAL_JOB_STATUSES
 
 
 # --- Administration -------------------------------------------------------------------------
