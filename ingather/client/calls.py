@@ -959,8 +959,10 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _moment(value: datetime | None) -> str | None:
     """A time that names its zone; one that does not is this machine's."""
-    if value is None or value.tzinfo is not None:
-        return value and value.isoformat()
+    if value is None:
+        return None
+    if value.tzinfo is not None:
+        return value.isoformat()
     try:
         return value.astimezone().isoformat()
     except (

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,10 @@ def test_an_address_is_checked_at_once(url: str) -> None:
     """Before anything is sent."""
     with pytest.raises(ingather.client.AddressError):
         IngatherClient(url)
+
+
+@pytest.mark.parametrize("written", ["0001-01-01T00:00:00", "9999-12-31T23:59:59"])
+def test_a_moment_at_an_end_of_the_calendar_is_sent(written: str) -> None:
+    """Without a zone it is this machine's, unless that leads out of the calendar."""
+    since = calls.audit(since=datetime.fromisoformat(written)).first.parameters["since"]
+    assert since.startswith(written)
