@@ -75,6 +75,7 @@ class Batch(Resource):
     options: ProcessingOptions
     created_at: datetime
     queued_at: datetime | None = None
+    """When it was let go: submitted, or started and sealed where it waits for that; null before."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -225,6 +226,7 @@ class BatchSnapshot:
             indexed=record.counts.done if record.state.is_final else 0,
             problem=record.problem,
             created_at=record.created_at,
+            queued_at=record.queued_at,
             started_at=record.started_at,
             ended_at=record.ended_at,
             rested_ms=0 if took is None or record.ran_ms is None else max(took - record.ran_ms, 0),
@@ -271,7 +273,7 @@ def batch_resource(snapshot: BatchSnapshot, links: Links) -> Batch:
         problem=progress.problem,
         options=record.spec.options,
         created_at=record.created_at,
-        queued_at=record.created_at if not record.spec.hold else progress.started_at,
+        queued_at=_queued_at(snapshot),
         started_at=progress.started_at,
         ended_at=progress.ended_at,
         metadata=record.spec.metadata,
@@ -279,6 +281,13 @@ def batch_resource(snapshot: BatchSnapshot, links: Links) -> Batch:
         stale=snapshot.stale,
         links=links.batch_links(record.batch_id),
     )
+
+
+def _queued_at(snapshot: BatchSnapshot) -> datetime | None:
+    record, progress = snapshot.record, snapshot.progress
+    if not (record.spec.hold or record.spec.open):
+        return record.created_at
+    return progress.queued_at or progress.started_at  # the former is known since it is noted
 
 
 def _fault(error: DocumentFailure) -> DocumentFault:

@@ -84,6 +84,7 @@ class BatchBook:
             # Only a batch that has its place continues as new.
             granted=batch.carried is not None,
         )
+        self.queued_at: datetime | None = None
         self.started_at: datetime | None = None
         self.rested_ms = 0
         self._next_child = 0
@@ -138,6 +139,8 @@ class BatchBook:
     def changed(self) -> None:
         """Something happened: note a new state, publish, and stop dispatch when history grew too long."""
         self._version += 1
+        if self.queued_at is None and not (self.held or self.open):
+            self.queued_at = workflow.now()
         state = self.state
         if state is not self._noted_state:
             previous, self._noted_state = self._noted_state, state
@@ -165,6 +168,7 @@ class BatchBook:
             indexed=documents.searchable_count if documents else 0,
             problem=self.problem,
             created_at=self._created_at,
+            queued_at=self.queued_at,
             started_at=self.started_at,
             rested_ms=self.rested_ms,
         )
@@ -206,7 +210,10 @@ class BatchBook:
         """No more are handed in."""
         self.open = False
         self.ledger = Ledger(request.document_count)
-        self.place.submitted_bytes = max(self.place.submitted_bytes, request.size_bytes)
+        size_bytes = max(self.spec.submitted_bytes, request.size_bytes)
+        # Also for the next run, should a retry ask for a place once more there.
+        self.spec = self.spec.model_copy(update={"submitted_bytes": size_bytes})
+        self.place.submitted_bytes = size_bytes
 
     def take_manifest(self, manifest: BuildManifestOutput) -> None:
         """From now on the ledger counts documents."""
@@ -270,6 +277,7 @@ class BatchBook:
             alone=encode_bitmap(plan.alone),
             kills=plan.all_kills,
             created_at=self._created_at,
+            queued_at=self.queued_at,
             started_at=self.started_at,
             rested_ms=self.rested_ms,
             is_heard=self.news.is_heard,
@@ -287,6 +295,8 @@ class BatchBook:
         self.retry_round = carried.retry_round
         self._next_child = carried.next_child
         self._alone, self._kills = tuple(decode_bitmap(carried.alone)), carried.kills
+        # A worker of before did not note the former.
+        self.queued_at = carried.queued_at or carried.started_at
         self.started_at = carried.started_at
         self.rested_ms = carried.rested_ms
         self._created_at = carried.created_at
@@ -309,6 +319,7 @@ class BatchBook:
                 sources=self.ledger.sources(self.sources),
                 retry_round=self.retry_round,
                 problem=self.problem,
+                queued_at=self.queued_at,
                 started_at=self.started_at,
                 ended_at=workflow.now(),
                 rested_ms=self.rested_ms,
@@ -333,6 +344,7 @@ class BatchBook:
         self.journal = Journal(closed.journal_length)
         self.sources = closed.sources
         self.retry_round = closed.summary.retry_round
+        self.queued_at = closed.summary.queued_at or closed.summary.started_at
         self.started_at = closed.summary.started_at
         self.rested_ms = rested_ms(closed.summary, workflow.now())
         self._created_at = closed.created_at or self._created_at

@@ -45,10 +45,14 @@ def message(kind: str, at: datetime | str | None = None, **said: Any) -> bytes:
 def job_update(
     job_id: str, state: BatchState, counts: Counts, at: datetime | str | None = None, *, is_reset: bool = False
 ) -> bytes:
-    """How far a job is; with ``is_reset``, that what led there is no longer retained."""
+    """How far a job is; with ``is_reset``, that what led there is no longer retained.
+
+    ``is_over`` tells a job that is ``cancelled`` from one that is so already while its last files are being stopped.
+    """
     numbers = counted(counts)
     job = {"job_id": job_id, "status": STATUS_OF[state], **{name: numbers[name] for name in _NUMBERS}}
-    return message("job_update", at, job=job, **({"missed_events": True} if is_reset else {}))
+    missed = {"missed_events": True} if is_reset else {}
+    return message("job_update", at, job=job, is_over=state.is_final, **missed)
 
 
 class _Known(NamedTuple):

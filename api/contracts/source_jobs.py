@@ -42,6 +42,7 @@ from api.dependencies import (
 )
 from api.feeds import json_of
 from api.idempotency import check_key
+from api.moments import ZonelessMoment
 from api.rates import Rate
 from api.resources import BatchSnapshot
 from api.service.control import Controlled, RetrySelection
@@ -298,7 +299,7 @@ class ListBody(BaseModel):
     """Jobs in any of these statuses; all without it."""
     limit: int = Field(default=50, ge=1, le=MAX_PAGE)
     offset: int = Field(default=0, ge=0, le=10_000_000)
-    as_of: datetime | None = None
+    as_of: ZonelessMoment | None = None
     """As the first page answered it: what was created since shifts nothing, however many pages are read at once."""
 
 
@@ -319,9 +320,8 @@ async def list_jobs(
     *, parts: Parts, caller: CurrentCaller, _tenant_id: TenantHeader = None, body: ListBody
 ) -> Response:
     """A user's jobs, newest first."""
-    as_of = _aware(body.as_of) if body.as_of else None
     states = None if body.status_filter is None else states_of(body.status_filter)
-    page = await parts.jobs.page(whose(caller.acting_as(body.user_id)), states, body.limit, body.offset, as_of)
+    page = await parts.jobs.page(whose(caller.acting_as(body.user_id)), states, body.limit, body.offset, body.as_of)
     found = JobList(
         jobs=[job_of(snapshot) for snapshot in page.snapshots],
         total_jobs=page.total,
@@ -383,10 +383,6 @@ def _key_of(caller: Caller, key: str | None) -> str | None:
     """A user's own: the same key of two users is two jobs. Raises ``RequestError`` for one that cannot be used."""
     key = check_key(key)
     return None if key is None else str(uuid5(NAMESPACE_OID, f"{caller.user}\n{key}"))
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _json(model: BaseModel, headers: Mapping[str, str] | None = None) -> Response:

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
 from api.access import GuardedRoute
 from api.cursors import time_and_id
 from api.dependencies import CurrentCaller, IdempotencyKey, PageSize, Parts, require_json
+from api.moments import Moment
 from api.problems import invalid
 from api.service.accounts import ROTATION_GRACE, Made
 from ingather.models.accounts import DEFAULT_SCOPES, ApiKey, Scope
@@ -29,7 +30,7 @@ class NewApiKey(BaseModel):
     scopes: frozenset[Scope] = Field(default=DEFAULT_SCOPES, min_length=1)
     user: str | None = Field(default=None, validation_alias=AliasChoices("user", "username", "user_id"))
     """Name or id of the user it acts as."""
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
     """Never when left out."""
 
 

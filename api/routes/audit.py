@@ -3,11 +3,12 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 
 from api.access import GuardedRoute
 from api.cursors import time_and_id
 from api.dependencies import CurrentCaller, PageSize, Parts
+from api.moments import Moment
 from api.problems import invalid
 from api.service.audit import audited_tenant
 from ingather.models.audit import AuditEvent
@@ -35,8 +36,8 @@ async def list_audit_events(
     resource_type: _Name = None,
     resource_id: _Name = None,
     actor: _Name = None,
-    since: Annotated[AwareDatetime | None, Query(description="From then on.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Before then.")] = None,
+    since: Annotated[Moment | None, Query(description="From then on.")] = None,
+    until: Annotated[Moment | None, Query(description="Before then.")] = None,
     cursor: str | None = None,
 ) -> AuditPage:
     """Events of one tenant, newest first: each document taken in, each change of a batch, tenant, user or key."""

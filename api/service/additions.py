@@ -115,7 +115,8 @@ class AdditionService:
     async def seal(self, tenant_id: str, batch_id: str, *, by: Actor = SYSTEM) -> BatchSnapshot:
         """Let an open batch run. Sealing again changes nothing; a batch that never was open is sealed.
 
-        Raises ``EmptyBatchError`` for a batch without documents, ``InvalidStateError`` for one that ended unsealed.
+        Raises ``EmptyBatchError`` for a batch without documents, ``InvalidStateError`` for one that ended unsealed or has
+        not begun yet.
         """
         record = await self.batches.record(tenant_id, batch_id)
         totals = await self.catalog.seal(batch_id)
@@ -134,7 +135,7 @@ class AdditionService:
     async def _tell(self, record: BatchRecord, request: SealRequest) -> BatchSnapshot:
         """Tell the workflow."""
         try:
-            answer = await self.engine.send(record.batch_id, "seal", request)
+            answer = await self.batches.reach(record, lambda: self.engine.send(record.batch_id, "seal", request))
         except BatchClosedError:
             answer = None
         else:

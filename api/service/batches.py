@@ -3,16 +3,16 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
 from activities.webhooks import Newsroom
-from api.engine import MOST_LISTED, BatchEngine, EngineStatus, Presence
+from api.engine import MOST_LISTED, BatchClosedError, BatchEngine, EngineStatus, Presence
 from api.engine_calls import READ_TIMEOUT, SILENT_SECONDS
 from api.recent import Recent
 from api.resources import BatchSnapshot
@@ -29,18 +29,25 @@ from ingather.models.batch import (
     BatchState,
     BatchSummary,
     Counts,
+    SubmissionTotals,
 )
 from ingather.models.document import DocumentRecord, DocumentStatus
-from ingather.models.errors import BatchNotFoundError, EngineUnavailableError
+from ingather.models.errors import BatchNotFoundError, EngineUnavailableError, InvalidStateError
 from ingather.models.upload import UploadState
 from ingather.ports.catalog import BatchFilter, Catalog
 
 log = structlog.get_logger(__name__)
 
+_T = TypeVar("_T")
+
 NOT_STARTED = "not_started"
 """Problem code of a batch whose submission was interrupted before its workflow began."""
 TERMINATED = "terminated"
 
+BEGINNING_TIME = timedelta(seconds=2)
+"""How long a message waits for the workflow of a batch whose submission is still on its way."""
+
+_BEGUN_POLL_SECONDS = 0.1
 _ORPHAN_AGE = timedelta(seconds=60)
 """A record this old without a workflow will not get one any more."""
 _MEASURABLE = (BatchState.COMPLETED, BatchState.COMPLETED_WITH_FAILURES)
@@ -130,6 +137,10 @@ class BatchService:
         """The catalog's records of these; unknown ones are left out."""
         return await self._catalog.get_documents(batch_id, ordinals)
 
+    async def handed_in(self, batch_id: str) -> SubmissionTotals:
+        """All that was handed in for a batch so far."""
+        return await self._catalog.count_parts(batch_id)
+
     async def snapshot(self, tenant_id: str, batch_id: str) -> BatchSnapshot:
         """The batch now, with what it waits for. ``stale`` when the engine did not answer in time."""
         record = await self.record(tenant_id, batch_id)
@@ -159,7 +170,7 @@ class BatchService:
         """An open batch hears seldom how much there is by now; the catalog knows."""
         if not record.spec.open or record.sealed_at is not None or progress.state is not BatchState.PENDING:
             return progress
-        count = (await self._catalog.count_parts(record.batch_id)).document_count
+        count = (await self.handed_in(record.batch_id)).document_count
         return progress.model_copy(update={"counts": Counts(total=count, pending=count)})
 
     async def wait_for(
@@ -285,7 +296,7 @@ class BatchService:
             message="The submission was interrupted before the batch began; no document was processed.",
             action="Submit it again, with the same Idempotency-Key if it had one.",
         )
-        await self._finish(record, record.counts, 1, problem)
+        await self._finish(record, BatchSnapshot.from_record(record).progress, problem)
 
     async def running(self, tenant_id: str) -> dict[str, BatchProgress]:
         """Memos of a tenant's running batches, at most a second old. Raises ``EngineUnavailableError``."""
@@ -301,6 +312,25 @@ class BatchService:
         if not record.state.is_final:
             await self._settled(record)
             await self._reader.changed(batch_id)
+
+    async def reach(self, record: BatchRecord, say: Callable[[], Awaitable[_T]]) -> _T:
+        """What the batch's workflow answers to a message; one that is about to begin is waited for.
+
+        A batch is in lists as soon as its record is there, a moment before its workflow. Raises ``BatchClosedError`` where
+        it has ended, ``InvalidStateError`` where it has not begun by then, and what ``say`` raises else.
+        """
+        until = time.monotonic() + BEGINNING_TIME.total_seconds()
+        while True:
+            try:
+                return await say()
+            except BatchClosedError:
+                # Of one that was ended from outside, or that nobody is going to begin, the catalog has no last word yet.
+                await self.settle(record.tenant_id, record.batch_id)
+                if (await self.record(record.tenant_id, record.batch_id)).state.is_final:
+                    raise
+                if time.monotonic() >= until:
+                    raise _not_begun(record) from None
+            await asyncio.sleep(_BEGUN_POLL_SECONDS)
 
     async def _settled(self, record: BatchRecord) -> BatchSnapshot:
         """A batch that should run and has no open workflow."""
@@ -339,7 +369,7 @@ class BatchService:
             action="Submit the documents again.",
         )
         counts = await self._counts_after_end(record.batch_id) or progress.counts
-        await self._finish(record, counts, progress.version + 1, problem)
+        await self._finish(record, progress.model_copy(update={"counts": counts}), problem)
 
     async def _counts_after_end(self, batch_id: str) -> Counts | None:
         """What the catalog knows, once what had not ended is cancelled there; None where no manifest was made."""
@@ -356,7 +386,9 @@ class BatchService:
         tally[DocumentStatus.CANCELLED] += len(left)
         return Counts(total=sum(tally.values()), **{status.value: count for status, count in tally.items()})
 
-    async def _finish(self, record: BatchRecord, counts: Counts, version: int, problem: BatchProblem) -> None:
+    async def _finish(self, record: BatchRecord, progress: BatchProgress, problem: BatchProblem) -> None:
+        """The last word on a batch that cannot say it itself, by what is known of how far it was."""
+        counts = progress.counts
         left = counts.pending + counts.in_flight
         ended = counts.model_copy(update={"pending": 0, "in_flight": 0, "cancelled": counts.cancelled + left})
         log.warning("batch.given_up", batch_id=record.batch_id, code=problem.code)
@@ -365,10 +397,12 @@ class BatchService:
             batch_id=record.batch_id,
             state=BatchState.FAILED,
             counts=ended,
-            version=max(version, record.version + 1),
+            version=max(progress.version, record.version) + 1,
             problem=problem,
-            started_at=record.started_at,
+            queued_at=progress.queued_at,
+            started_at=progress.started_at,
             ended_at=now,
+            rested_ms=progress.rested_ms,
         )
         if self._newsroom is not None and problem.code != NOT_STARTED:
             # First: the next look does both again, under the same ids, where this process dies in between.
@@ -379,6 +413,17 @@ class BatchService:
 def never_began(record: BatchRecord) -> bool:
     """Whether it was given up before its workflow was started: handed in again under its key, it begins."""
     return record.state.is_final and record.problem is not None and record.problem.code == NOT_STARTED
+
+
+def _not_begun(record: BatchRecord) -> InvalidStateError:
+    return InvalidStateError(
+        "The batch has not begun yet: its submission is still on its way, or was interrupted.",
+        action=(
+            "Send this again in a moment; submit the batch again where its submission got no answer, "
+            "with the same Idempotency-Key if it had one."
+        ),
+        current_status=record.state.value,
+    )
 
 
 def _has_children(progress: BatchProgress) -> bool:

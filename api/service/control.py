@@ -95,7 +95,8 @@ class ControlService:
         request_id, was_replayed = self._keys.remember(batch_id, check_key(key), "cancel")
         if not record.state.is_final:
             try:
-                await self._engine.cancel(batch_id, ControlRequest(request_id=request_id, by=by))
+                cancel = ControlRequest(request_id=request_id, by=by)
+                await self._batches.reach(record, lambda: self._engine.cancel(batch_id, cancel))
                 await self._batches.note_changed(batch_id)
                 await self._note(record, "cancel", by, request_id)
             except BatchClosedError:
@@ -127,7 +128,7 @@ class ControlService:
         is_closed = record.state.is_final
         if not is_closed:
             try:
-                answer = await self._engine.send(batch_id, "retry", request)
+                answer = await self._batches.reach(record, lambda: self._engine.send(batch_id, "retry", request))
             except BatchClosedError:
                 is_closed = True
                 record = await self._batches.record(tenant_id, batch_id)
@@ -152,7 +153,7 @@ class ControlService:
             raise _impossible(record, "re-prioritise")
         request = PriorityRequest(request_id=uuid.uuid4().hex, by=by, priority=priority)
         try:
-            await self._engine.send(batch_id, "set_priority", request)
+            await self._batches.reach(record, lambda: self._engine.send(batch_id, "set_priority", request))
         except BatchClosedError as error:
             raise _impossible(await self._batches.record(tenant_id, batch_id), "re-prioritise") from error
         await self._batches.edit(batch_id, priority=priority)
@@ -171,8 +172,9 @@ class ControlService:
         record = await self._batches.record(tenant_id, batch_id)
         request_id, was_replayed = self._keys.remember(batch_id, check_key(key), action)
         if not record.state.is_final:
+            request = ControlRequest(request_id=request_id, by=by)
             try:
-                answer = await self._engine.send(batch_id, action, ControlRequest(request_id=request_id, by=by))
+                answer = await self._batches.reach(record, lambda: self._engine.send(batch_id, action, request))
             except BatchClosedError:
                 record = await self._batches.record(tenant_id, batch_id)
             else:
@@ -238,9 +240,7 @@ class ControlService:
         return True
 
     async def _reopen(self, record: BatchRecord, request: RetryRequest) -> ControlAnswer | None:
-        is_heard = record.spec.is_heard or await self._batches.has_listeners(record.tenant_id)
-        changes = {"priority": record.priority, "name": record.name, "is_heard": is_heard}
-        spec = record.spec.model_copy(update=changes)
+        spec = await self._spec_now(record)
         try:
             answer = await self._engine.reopen(spec, record.created_at, request)
         except BatchClosedError:
@@ -253,6 +253,16 @@ class ControlService:
             answer = await self._reopen_once_more(spec, record, request)
         await self._batches.note_reopened(record.batch_id)
         return answer
+
+    async def _spec_now(self, record: BatchRecord) -> BatchSpec:
+        """What a batch that is opened again runs as: no start and no seal is waited for, and all that came in is in it."""
+        is_heard = record.spec.is_heard or await self._batches.has_listeners(record.tenant_id)
+        changes = {"priority": record.priority, "name": record.name, "is_heard": is_heard, "hold": False, "open": False}
+        if record.spec.open:
+            # What it was opened with says nothing of what was added, and admission counts bytes.
+            added = await self._batches.handed_in(record.batch_id)
+            changes |= {"submitted_count": added.document_count, "submitted_bytes": added.size_bytes}
+        return record.spec.model_copy(update=changes)
 
     async def _reopen_once_more(
         self, spec: BatchSpec, record: BatchRecord, request: RetryRequest

@@ -15,6 +15,9 @@ from ingather.ports.embedder import Embedder, RemoteEmbedder, Vectors, is_remote
 
 log = structlog.get_logger(__name__)
 
+_BEYOND = 2**31 - 1
+"""More chunks, or pages, than any document has."""
+
 
 class SearchBackend(Protocol):
     """Whatever holds the index and, where it is a local one, the model. Raises ``IndexUnavailableError``."""
@@ -133,6 +136,8 @@ class SearchService:
         self, artifact: bytes, *, first: int, limit: int, page: int | None = None
     ) -> tuple[list[Chunk], bool]:
         """Chunks in a document's artifact from an ordinal on, and whether there are more."""
+        # Clients name any number; none beyond is one of a chunk or a page, and its columns compare with none.
+        first, page = min(first, _BEYOND), None if page is None else min(page, _BEYOND)
         return await self._backend.read_chunks(artifact, first, limit, page)
 
     async def check(self) -> None:

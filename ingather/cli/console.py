@@ -2,11 +2,12 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from ingather.cli.errors import CliError
@@ -34,9 +35,32 @@ def show(view: RenderableType) -> None:
     if out().is_terminal:
         out().print(view)
         return
+    _write(line.rstrip() for line in _lines(view))
+
+
+def show_parts(tables: Iterable[Table]) -> None:
+    """One table that comes in parts, each shown as it comes. On a terminal a frame is drawn once, around all of them."""
+    if not out().is_terminal:
+        for table in tables:
+            show(table)
+        return
+    bottom: list[str] = []
+    for number, table in enumerate(tables):
+        lines = _lines(table)
+        bottom = lines[-2:]
+        _write([*lines[1 if number else 0 : -2], ""])
+    _write(bottom)
+
+
+def _lines(view: RenderableType) -> list[str]:
+    """As they are printed; the last one is empty, for each ends."""
     with out().capture() as captured:
         out().print(view)
-    sys.stdout.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
+    return captured.get().split("\n")
+
+
+def _write(lines: Iterable[str]) -> None:
+    sys.stdout.write("\n".join(lines))
     sys.stdout.flush()
 
 

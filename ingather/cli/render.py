@@ -1,16 +1,20 @@
 """What batches, documents, failures and hits look like to people."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from ingather.cli.console import clean, out
+from ingather.client.calls import PAGE_SIZE
 from ingather.client.models import Batch, Document, DocumentCounts, Hit, parse_time
 
 STATUS_STYLES = {
@@ -58,6 +62,9 @@ ANOTHER_COPY_NEEDED = frozenset(
 
 NAMES_PER_FAILURE = 5
 """File names shown for each error code before the rest is only counted."""
+
+UNKNOWN_CODE = "unknown"
+"""Of a failure that has none."""
 
 
 def status_text(status: str) -> Text:
@@ -181,6 +188,35 @@ def clock_time(moment: datetime | None) -> str:
     return here.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
 
 
+def documents_tables(documents: Iterable[Document]) -> Iterator[Table]:
+    """A table of documents in parts, a page each, so that any number of them can be shown.
+
+    There is always one, also of none. Its columns are as wide as what they hold; those of the parts behind it are no
+    narrower, as far as the window goes.
+    """
+    coming = iter(documents)
+    part = documents_table(islice(coming, PAGE_SIZE))
+    yield part
+    widths = _widths(part)
+    while page := list(islice(coming, PAGE_SIZE)):
+        part = documents_table(page)
+        part.show_header = False
+        widths = [max(pair) for pair in zip(widths, _widths(part), strict=True)]
+        room = out().width - sum(widths) - 3 * len(widths)
+        for column, width in zip(part.columns, widths, strict=True):
+            column.min_width = width if column.no_wrap else max(1, width + min(0, room))
+        yield part
+
+
+def _widths(table: Table) -> list[int]:
+    """What its columns hold, at its widest, their names too."""
+    return [max(map(_width, (column.header, *column.cells))) for column in table.columns]
+
+
+def _width(cell: RenderableType) -> int:
+    return cell.cell_len if isinstance(cell, Text) else cell_len(str(cell))
+
+
 def documents_table(documents: Iterable[Document]) -> Table:
     table = plain_table(
         "#", "file", "status", "type", "size", "pages", "chunks", right=("#", "size", "pages", "chunks")
@@ -220,29 +256,55 @@ def short_type(media_type: str | None) -> str:
     return _SHORT_TYPES.get(media_type) or clean(media_type.rpartition("/")[2])
 
 
-def failures_by_code(documents: Iterable[Document]) -> dict[str, list[Document]]:
-    """Failed documents by error code, the most frequent first."""
-    groups: dict[str, list[Document]] = {}
+@dataclass(slots=True)
+class Failed:
+    """What failed for one reason: how many documents, and the first of them."""
+
+    count: int = 0
+    first: list[Document] = field(default_factory=list)
+
+    @property
+    def advice(self) -> str:
+        return next((document.error.action for document in self.first if document.error), "")
+
+
+def error_code_of(document: Document) -> str:
+    return document.error.code if document.error else UNKNOWN_CODE
+
+
+def failures_by_code(documents: Iterable[Document]) -> dict[str, Failed]:
+    """Failed documents by error code, the most frequent first; however many there are, a few of each are kept."""
+    groups: dict[str, Failed] = {}
     for document in documents:
-        groups.setdefault(document.error.code if document.error else "unknown", []).append(document)
-    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+        group = groups.setdefault(error_code_of(document), Failed())
+        group.count += 1
+        if len(group.first) < NAMES_PER_FAILURE:
+            group.first.append(document)
+    return dict(sorted(groups.items(), key=lambda item: -item[1].count))
 
 
-def failures_view(groups: dict[str, list[Document]], *, names: int | None = NAMES_PER_FAILURE) -> RenderableType:
-    """Each error code with its advice and the files it struck."""
+def failures_view(groups: Mapping[str, Failed]) -> RenderableType:
+    """Each error code with its advice and the first files it struck."""
     blocks: list[RenderableType] = []
-    for code, documents in groups.items():
-        advice = next((document.error.action for document in documents if document.error), "")
-        title = Text.assemble(
-            (f"✗ {clean(code)}", "bold red"), f"  {len(documents):,} {plural('document', len(documents))}"
-        )
-        blocks.append(title)
-        if advice:
-            blocks.append(Padding(Text(f"→ {clean(advice)}", "cyan"), (0, 0, 0, 2), expand=False))
-        blocks += [Padding(_failure_line(document), (0, 0, 0, 2), expand=False) for document in documents[:names]]
-        if names is not None and len(documents) > names:
-            blocks.append(Padding(Text(f"and {len(documents) - names:,} more", "dim"), (0, 0, 0, 2), expand=False))
+    for code, group in groups.items():
+        blocks += [failure_title(code, group), failure_lines(group.first)]
+        if group.count > len(group.first):
+            more = Text(f"and {group.count - len(group.first):,} more", "dim")
+            blocks.append(Padding(more, (0, 0, 0, 2), expand=False))
     return Group(*blocks)
+
+
+def failure_title(code: str, group: Failed) -> RenderableType:
+    """How many documents an error code struck, with its advice."""
+    title = Text.assemble((f"✗ {clean(code)}", "bold red"), f"  {group.count:,} {plural('document', group.count)}")
+    if not group.advice:
+        return title
+    return Group(title, Padding(Text(f"→ {clean(group.advice)}", "cyan"), (0, 0, 0, 2), expand=False))
+
+
+def failure_lines(documents: Iterable[Document]) -> RenderableType:
+    """Failed documents, a line each."""
+    return Group(*(Padding(_failure_line(document), (0, 0, 0, 2), expand=False) for document in documents))
 
 
 def _failure_line(document: Document) -> Text:

@@ -5,9 +5,10 @@ Both front ends send the same calls: what an operation means is written once, he
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
@@ -60,6 +61,10 @@ PAGE_SIZE = 200
 
 T = TypeVar("T")
 
+_OTHER_JSON = "JSON that is no answer of this API"
+_MISREAD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading meets in JSON that has other members, or other values in them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -79,11 +84,23 @@ class Answer:
         """
         try:
             value = json.loads(self.content)
-        except ValueError:
-            value = None
+        except (ValueError, RecursionError):
+            raise NotIngatherError(self.url, self.headers.get("content-type", "")) from None
         if not isinstance(value, dict):
-            raise NotIngatherError(self.url, self.headers.get("content-type", ""))
+            raise NotIngatherError(self.url, _OTHER_JSON)
         return value
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """The block makes of it what was asked for.
+
+        Raises:
+            NotIngatherError: it is an answer of something else.
+        """
+        try:
+            yield
+        except _MISREAD as error:
+            raise NotIngatherError(self.url, _OTHER_JSON) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +117,13 @@ class Call(Generic[T]):
     timeout: float = ANSWER_TIMEOUT
     """Seconds for the answer."""
 
+    def taken(self, answer: Answer) -> T:
+        """What an answer says. Raises ``NotIngatherError`` where it says something else."""
+        with answer.reading():
+            return self.read(answer)
 
-PageCall = Call[dict[str, Any]]
+
+PageCall = Call[Answer]
 
 
 def _behind_cursor(call: PageCall, page: Mapping[str, Any]) -> PageCall | None:
@@ -138,13 +160,15 @@ class PageWalk(Generic[T]):
         self._following = listing.following
         self._left = listing.limit
 
-    def take(self, page: dict[str, Any]) -> list[T]:
-        """The items of a page that are wanted."""
-        items = list(self._items(page))
-        if self._left is not None:
-            items = items[: self._left]
-            self._left -= len(items)
-        self.call = self._following(self.call, page) if self.call and self._left != 0 else None
+    def take(self, answer: Answer) -> list[T]:
+        """The items of a page that are wanted. Raises ``NotIngatherError`` where it is none."""
+        page = answer.json()
+        with answer.reading():
+            items = list(self._items(page))
+            if self._left is not None:
+                items = items[: self._left]
+                self._left -= len(items)
+            self.call = self._following(self.call, page) if self.call and self._left != 0 else None
         return items
 
 
@@ -418,7 +442,7 @@ def edit(batch_id: str, *, name: str | None = None, priority: int | None = None)
 def push_again(batch_id: str, *, idempotency_key: str | None = None, tenant_id: str | None = None) -> Listing[int]:
     """Have a batch's documents pushed to the hand-off list again: how many, request by request."""
     path, headers = f"{_batch(batch_id)}/push-again", _key(idempotency_key)
-    first = Call("POST", path, Answer.json, parameters=_given(tenant_id=tenant_id), headers=headers)
+    first = Call("POST", path, _whole, parameters=_given(tenant_id=tenant_id), headers=headers)
     return Listing(first, lambda page: [int(page["pushed"])])
 
 
@@ -714,7 +738,7 @@ def jobs(user_id: str, *, statuses: Iterable[str] | None = None, limit: int | No
         "offset": 0,
         **_given(status_filter=None if statuses is None else list(statuses)),
     }
-    first = Call("POST", "/batch/jobs/list", Answer.json, json=body)
+    first = Call("POST", "/batch/jobs/list", _whole, json=body)
     return Listing(first, lambda page: [Job.from_json(each) for each in page["jobs"]], limit, _behind_offset)
 
 
@@ -905,12 +929,16 @@ def event_stream(batch_id: str, after: int | None) -> Call[None]:
 
 def _pages(path: str, read: Callable[[Mapping[str, Any]], T], limit: int | None = None, **filters: Any) -> Listing[T]:
     parameters = {**_given(**filters), "limit": min(limit or PAGE_SIZE, PAGE_SIZE)}
-    first = Call("GET", path, Answer.json, parameters)
+    first = Call("GET", path, _whole, parameters)
     return Listing(first, lambda page: [read(item) for item in page["data"]], limit)
 
 
 def _download(path: str, accept: str, what: str) -> Download:
     return Download(Call("GET", path, lambda answer: answer.content, headers={"Accept": accept}), what)
+
+
+def _whole(answer: Answer) -> Answer:
+    return answer
 
 
 def _read(build: Callable[[Mapping[str, Any]], T]) -> Callable[[Answer], T]:
@@ -931,7 +959,17 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _moment(value: datetime | None) -> str | None:
     """A time that names its zone; one that does not is this machine's."""
-    return None if value is None else value.astimezone().isoformat() if value.tzinfo is None else value.isoformat()
+    if value is None:
+        return None
+    if value.tzinfo is not None:
+        return value.isoformat()
+    try:
+        return value.astimezone().isoformat()
+    except (
+        OverflowError,
+        ValueError,
+    ):  # within hours of the calendar's ends, where this machine's zone leads out of it
+        return value.replace(tzinfo=UTC).isoformat()
 
 
 def _segment(name: str) -> str:

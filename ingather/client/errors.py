@@ -56,17 +56,13 @@ class AddressError(ClientError):
 
 
 class UnsendableError(ClientError):
-    """A credential, a tenant or an idempotency key that no header can carry."""
+    """A credential, a tenant or an idempotency key that no header can carry, or an address that is too long."""
 
     code = "unsendable"
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, why: str = "It holds a line end, or a character that is not ASCII.") -> None:
         # Without what it holds: that may be a secret.
-        super().__init__(
-            f"The {what} cannot be sent",
-            detail="It holds a line end, or a character that is not ASCII.",
-            action="Look where it comes from.",
-        )
+        super().__init__(f"The {what} cannot be sent", detail=why, action="Look where it comes from.")
 
 
 class UnreachableError(ClientError):
@@ -110,14 +106,19 @@ class StreamLostError(ConnectionLostError):
 
 
 class NotIngatherError(ClientError):
-    """Something answers at the address that does not speak this API."""
+    """Something answers at the address that does not speak this API.
+
+    Args:
+        url: what was asked.
+        answered_with: what came back, in a few words: a content type, or what is wrong with it.
+    """
 
     code = "not_ingather"
 
-    def __init__(self, url: str, content_type: str) -> None:
+    def __init__(self, url: str, answered_with: str) -> None:
         super().__init__(
             "This is not an Ingather server",
-            detail=f"{url} answered with {content_type or 'no content type'}",
+            detail=f"{url} answered with {answered_with or 'no content type'}",
             action="Check the address.",
         )
 
@@ -155,7 +156,8 @@ class ApiError(ClientError):
         self, status: int, problem: Mapping[str, Any], request_id: str = "", retry_after: float | None = None
     ) -> None:
         # Where fields are named, the detail only says that they are, or says it twice.
-        details = [_violation(item) for item in problem.get("errors") or [] if isinstance(item, Mapping)]
+        named = problem.get("errors")
+        details = [_violation(item) for item in named if isinstance(item, Mapping)] if isinstance(named, list) else []
         details = details or [str(problem.get("detail") or "")]
         title = problem.get("title")
         if not title and any(details):

@@ -1,6 +1,8 @@
 """Calls over HTTP, with httpx: the one place that knows it. Imported when a client is opened, not before."""
 
 import asyncio
+import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import replace
@@ -10,7 +12,7 @@ import httpx
 from httpx_sse import EventSource, SSEError
 
 from ingather.client.calls import Answer, Call, Download
-from ingather.client.errors import ApiError, ConnectionLostError
+from ingather.client.errors import AddressError, ApiError, ConnectionLostError, NotIngatherError, UnsendableError
 from ingather.client.following import STREAM_SILENCE
 from ingather.client.retries import CONNECT_TIMEOUT, Broken, Failure, Retrying, problem_of
 from ingather.client.server import Server
@@ -26,21 +28,30 @@ Frame = tuple[str, str]
 
 
 def _settings(server: Server) -> dict[str, Any]:
+    """Raises ``AddressError`` for what only looks like an address."""
+    try:
+        httpx.URL(server.base_url).host  # noqa: B018 - decodes the name
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise AddressError(server.base_url) from error
     return {"base_url": server.base_url, "headers": dict(server.headers), "trust_env": not server.is_local}
 
 
 def _request(http: httpx.Client | httpx.AsyncClient, call: Call[Any], content: Any) -> httpx.Request:
+    """Raises ``UnsendableError`` where its address would be too long."""
     write = WRITE_TIMEOUT if call.body is not None else call.timeout
-    return http.build_request(
-        call.method,
-        call.path,
-        params=dict(call.parameters) or None,
-        json=call.json,
-        # httpx reads an iterator once; a repeated attempt gets a fresh one.
-        content=content,
-        headers=dict(call.headers),
-        timeout=httpx.Timeout(call.timeout, connect=CONNECT_TIMEOUT, write=write),
-    )
+    try:
+        return http.build_request(
+            call.method,
+            call.path,
+            params=dict(call.parameters) or None,
+            json=call.json,
+            # httpx reads an iterator once; a repeated attempt gets a fresh one.
+            content=content,
+            headers=dict(call.headers),
+            timeout=httpx.Timeout(call.timeout, connect=CONNECT_TIMEOUT, write=write),
+        )
+    except httpx.InvalidURL as error:
+        raise UnsendableError("request", f"Its address is none: {error}.") from error
 
 
 def _stream_request(http: httpx.Client | httpx.AsyncClient, call: Call[None]) -> httpx.Request:
@@ -54,8 +65,20 @@ def _failure(error: httpx.TransportError) -> Failure:
         case httpx.TimeoutException():
             return Failure(Broken.NO_ANSWER, "no answer", error)
         case httpx.ConnectError():
-            return Failure(Broken.CONNECTION, "connection refused", error)
+            return Failure(Broken.CONNECTION, _no_connection(error), error)
     return Failure(Broken.CONNECTION, _words(error), error)
+
+
+def _no_connection(error: httpx.ConnectError) -> str:
+    """Why none came about, which only what is behind the error says."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, socket.gaierror):
+            return "there is no host of this name"
+        if isinstance(behind, ssl.SSLError):
+            return f"no TLS connection ({behind.reason or behind})"
+        behind = behind.__cause__ or behind.__context__
+    return "connection refused"
 
 
 def _words(error: Exception) -> str:
@@ -76,6 +99,10 @@ def _answer(response: httpx.Response) -> Answer:
 
 def _frames(response: httpx.Response) -> Iterator[Frame]:
     return ((sse.event, sse.data) for sse in EventSource(response).iter_sse() if sse.data)
+
+
+def _undecodable(error: httpx.DecodingError) -> NotIngatherError:
+    return NotIngatherError(str(error.request.url), "a body that is not encoded as it says")
 
 
 def _lost_in(download: Download, error: Exception) -> ConnectionLostError:
@@ -101,13 +128,15 @@ class HttpSession:
 
     def send(self, call: Call[T]) -> T:
         """What a call is answered with, after as many attempts as it takes."""
-        return call.read(_answer(self._exchange(call, is_stream=False)))
+        return call.taken(_answer(self._exchange(call, is_stream=False)))
 
     def pieces(self, download: Download) -> Iterator[bytes]:
         """An answer as it arrives."""
         response = self._exchange(download.call, is_stream=True)
         try:
             yield from response.iter_bytes()
+        except httpx.DecodingError as error:
+            raise _undecodable(error) from error
         except httpx.TransportError as error:
             raise _lost_in(download, error) from error
         finally:
@@ -128,6 +157,8 @@ class HttpSession:
                     response.read()
                     raise _problem(response)
                 yield None if response.status_code == httpx.codes.NO_CONTENT else _frames(response)
+        except httpx.DecodingError as error:
+            raise _undecodable(error) from error
         except (httpx.TransportError, SSEError) as error:
             raise ConnectionLostError(_words(error)) from error
 
@@ -140,6 +171,8 @@ class HttpSession:
                 response = self._http.send(_request(self._http, call, body), stream=is_stream)
                 if _is_refusal(response):
                     response.read()
+            except httpx.DecodingError as error:
+                raise _undecodable(error) from error
             except httpx.TransportError as error:
                 wait = retrying.failed(_failure(error))
             else:
@@ -173,7 +206,7 @@ class AsyncHttpSession:
 
     async def send(self, call: Call[T]) -> T:
         """What a call is answered with, after as many attempts as it takes."""
-        return call.read(_answer(await self._exchange(call, is_stream=False)))
+        return call.taken(_answer(await self._exchange(call, is_stream=False)))
 
     async def pieces(self, download: Download) -> AsyncIterator[bytes]:
         """An answer as it arrives."""
@@ -181,6 +214,8 @@ class AsyncHttpSession:
         try:
             async for piece in response.aiter_bytes():
                 yield piece
+        except httpx.DecodingError as error:
+            raise _undecodable(error) from error
         except httpx.TransportError as error:
             raise _lost_in(download, error) from error
         finally:
@@ -201,6 +236,8 @@ class AsyncHttpSession:
                     await response.aread()
                     raise _problem(response)
                 yield None if response.status_code == httpx.codes.NO_CONTENT else _async_frames(response)
+        except httpx.DecodingError as error:
+            raise _undecodable(error) from error
         except (httpx.TransportError, SSEError) as error:
             raise ConnectionLostError(_words(error)) from error
 
@@ -213,6 +250,8 @@ class AsyncHttpSession:
                 response = await self._http.send(_request(self._http, call, body), stream=is_stream)
                 if _is_refusal(response):
                     await response.aread()
+            except httpx.DecodingError as error:
+                raise _undecodable(error) from error
             except httpx.TransportError as error:
                 wait = retrying.failed(_failure(error))
             else:

@@ -55,6 +55,8 @@ class Batch:
     waiting_for: str | None = None
     """In words, where nothing goes on: ``start``, ``seal``, ``place 3 of 7``, ``resume``, ``no worker``."""
     estimated_completion_at: datetime | None = None
+    queued_at: datetime | None = None
+    """When it was let go: submitted, or started and sealed where it waits for that."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
     failures_by_code: Mapping[str, int] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class Batch:
             pipeline=str(raw.get("pipeline") or ""),
             waiting_for=_text(raw.get("waiting_for")),
             estimated_completion_at=parse_time(raw.get("estimated_completion_at")),
+            queued_at=parse_time(raw.get("queued_at")),
             started_at=parse_time(raw.get("started_at")),
             ended_at=parse_time(raw.get("ended_at")),
             failures_by_code=_mapping(raw.get("failures_by_code")),
@@ -111,7 +114,8 @@ class Addition:
         return cls(
             batch_id=str(raw.get("batch_id") or ""),
             documents_added=_integer(raw.get("documents_added")) or 0,
-            documents=_integer(raw.get("documents")) or 0,
+            # Another server's answer must not look as if the documents were there.
+            documents=int(raw["documents"]),
             raw=raw,
         )
 
@@ -132,7 +136,7 @@ class Failure:
             facts=_mapping(raw.get("facts")),
             code=str(raw.get("code") or "unknown"),
             message=str(raw.get("message") or ""),
-            stage=raw.get("stage"),
+            stage=_text(raw.get("stage")),
             action=str(raw.get("action") or ""),
         )
 
@@ -167,14 +171,14 @@ class Document:
             ordinal=int(raw.get("ordinal") or 0),
             filename=str(raw.get("filename") or ""),
             status=str(raw.get("status") or "unknown"),
-            stage=raw.get("stage"),
+            stage=_text(raw.get("stage")),
             attempts=int(raw.get("attempts") or 0),
             error=Failure.from_json(error) if isinstance(error, Mapping) else None,
-            media_type=raw.get("media_type"),
-            size_bytes=raw.get("size_bytes"),
-            pages=raw.get("pages"),
-            chunks=raw.get("chunks"),
-            raw_key=raw.get("raw_key"),
+            media_type=_text(raw.get("media_type")),
+            size_bytes=_integer(raw.get("size_bytes")),
+            pages=_integer(raw.get("pages")),
+            chunks=_integer(raw.get("chunks")),
+            raw_key=_text(raw.get("raw_key")),
             warnings=tuple(str(warning) for warning in raw.get("warnings") or ()),
             metadata=_mapping(raw.get("metadata")),
             links=_links(raw),
@@ -203,7 +207,7 @@ class Hit:
             text=str(raw.get("text") or ""),
             score=float(raw.get("score") or 0.0),
             filename=str(raw.get("filename") or ""),
-            page=raw.get("page"),
+            page=_integer(raw.get("page")),
             headings=tuple(str(title) for title in raw.get("headings") or ()),
             batch_id=str(raw.get("batch_id") or ""),
             collection=str(raw.get("collection") or ""),
@@ -784,8 +788,11 @@ class JobMessage:
 
     @property
     def is_final(self) -> bool:
-        """Whether it tells that a job has ended."""
-        return self.type == "job_update" and self.job.get("status") in FINAL_JOB_STATUSES
+        """Whether it tells that a job has ended: one that is being cancelled is ``cancelled`` before its last files are."""
+        if self.type != "job_update":
+            return False
+        is_over = self.raw.get("is_over")  # servers of before do not say
+        return is_over if isinstance(is_over, bool) else self.job.get("status") in FINAL_JOB_STATUSES
 
 
 # --- Administration -------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def problem_of(status: int, reason: str, headers: Mapping[str, str], content: by
     """The error that an answer is."""
     try:
         problem = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         problem = None
     if not isinstance(problem, dict):
         problem = {"title": f"The server answered {status} {reason}".rstrip()}

@@ -32,6 +32,8 @@ class Server:
         try:
             parts = urlsplit(base_url)
             is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            if parts.hostname and parts.hostname.isascii():
+                parts.hostname.encode("idna")  # as it is looked up: a part of the name may be empty, or too long
         except ValueError as error:
             raise AddressError(base_url) from error
         if not is_whole:

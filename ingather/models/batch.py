@@ -266,6 +266,8 @@ class BatchProgress(BaseModel):
     """Done documents that search can find."""
     problem: BatchProblem | None = None
     created_at: datetime | None = None
+    queued_at: datetime | None = None
+    """When it was let go: submitted, or started and sealed where it waits for that; None before."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
     rested_ms: int = 0
@@ -325,6 +327,7 @@ class BatchSummary(BaseModel):
     retry_round: int = 0
     report_key: str | None = None
     problem: BatchProblem | None = None
+    queued_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     rested_ms: int = 0
@@ -356,6 +359,8 @@ class BatchRecord(BaseModel):
     is_told: bool = False
     """Whoever listens to the announcements of its contract has heard how it ended."""
     created_at: datetime
+    queued_at: datetime | None = None
+    """When it was let go; None until it has ended, and in records of before."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
     ran_ms: int | None = None

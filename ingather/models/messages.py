@@ -117,6 +117,7 @@ class CarriedState(Message):
     kills: dict[int, int] = Field(default_factory=dict)
     """How many parsers a document killed while it shared one, by ordinal."""
     created_at: datetime
+    queued_at: datetime | None = None
     started_at: datetime | None = None
     rested_ms: int = 0
     is_heard: bool = False

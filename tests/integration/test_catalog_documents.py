@@ -209,7 +209,7 @@ async def test_documents_are_filtered_in_ordinal_order(catalog, batch_id):
 async def test_documents_are_found_by_ordinal(catalog, batch_id):
     """In ordinal order, each once, and what is unknown is left out."""
     await catalog.add_documents([document_record(batch_id, ordinal) for ordinal in range(700)])
-    wanted = [*range(600, 100, -1), 5, 5, 9_999]
+    wanted = [*range(600, 100, -1), 5, 5, 9_999, 2**31, 10**30]
     found = await catalog.get_documents(batch_id, wanted)
     assert [record.ordinal for record in found] == [5, *range(101, 601)]
     assert await catalog.get_documents(batch_id, []) == []

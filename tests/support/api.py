@@ -113,6 +113,8 @@ class EngineStandIn:
     specs: dict[str, BatchSpec] = field(default_factory=dict)
     messages: list[tuple[str, str, ControlRequest | None]] = field(default_factory=list)
     signals: list[tuple[str, str, AddedRequest | ListenerAdded]] = field(default_factory=list)
+    unheard: int = 0
+    """Messages that found no open workflow."""
     deliveries: dict[str, DeliveryInput] = field(default_factory=dict)
     """Those that were started, by id."""
     beats: dict[int, DocumentHeartbeat] = field(default_factory=dict)
@@ -172,6 +174,8 @@ class EngineStandIn:
         changes: dict[str, Any] = {"state": state, "version": progress.version + 1}
         if name == "set_priority":
             changes["priority"] = request.priority
+        if name in {"start", "seal"}:
+            changes["queued_at"] = progress.queued_at or datetime.now(UTC)
         self.open[batch_id] = progress.model_copy(update=changes)
         return None if self.answers_late else ControlAnswer(state=state, progress=self.open[batch_id])
 
@@ -244,6 +248,7 @@ class EngineStandIn:
 
     def _open(self, batch_id: str) -> BatchProgress:
         if batch_id not in self.open:
+            self.unheard += 1
             raise BatchClosedError
         return self.open[batch_id]
 
@@ -288,7 +293,8 @@ class ApiInProcess:
         **counts: int,
     ) -> None:
         """Let a batch end, as its last activity would write it."""
-        version = self.engine.open.pop(batch_id).version + 1
+        progress = self.engine.open.pop(batch_id)
+        version = progress.version + 1
         total = sum(counts.values())
         now = datetime.now(UTC)
         summary = BatchSummary(
@@ -297,6 +303,7 @@ class ApiInProcess:
             counts=Counts(total=total, **counts),
             version=version,
             failures_by_code=codes or {},
+            queued_at=progress.queued_at,
             started_at=now,
             ended_at=now,
         )

@@ -11,7 +11,7 @@ from temporalio.service import RPCError
 from ingather.domain.waiting_line import position_in
 from ingather.models.batch import BatchState, Counts
 from ingather.models.identity import places_workflow_id_for
-from ingather.models.messages import PlaceLimits, PriorityRequest, SealRequest
+from ingather.models.messages import BatchInput, PlaceLimits, PriorityRequest, SealRequest
 from tests.support.batch_driver import BatchDriver, driven, request, retry
 from tests.support.fake_activities import DONE, World, failed
 from tests.support.waiting import until, until_async
@@ -193,9 +193,11 @@ async def test_an_open_batch_asks_with_the_bytes_it_was_sealed_with(client):
         await late.handle.execute_update(
             BatchWorkflow.seal, SealRequest(request_id="seal", document_count=1, size_bytes=500)
         )
-        await late.reaches(BatchState.QUEUED)
+        progress = await late.reaches(BatchState.QUEUED)
+        assert (progress.queued_at > progress.created_at, progress.started_at) == (True, None)
         world.gate.set()
-        assert (await late.handle.result()).counts.done == 1
+        summary = await late.handle.result()
+        assert (summary.counts.done, summary.queued_at) == (1, progress.queued_at)
 
 
 async def test_a_closed_batch_waits_in_line_for_its_retry(client):
@@ -229,3 +231,19 @@ async def test_a_batch_that_continues_as_new_keeps_its_place(short_history_clien
         assert (await handle.result()).counts == Counts(total=60, done=60)
         await second.handle.result()
         assert sorted(world.started[:60]) == list(range(60))  # the second batch began after all of the first
+
+
+async def test_what_was_added_to_an_open_batch_counts_over_a_continue_as_new(short_history_client):
+    """Its next run knows the bytes too, should a retry that comes late ask for a place once more there."""
+    world = World(document_count=40)
+    async with driven(short_history_client, world) as driver:
+        handle = await driver.start(open=True, submitted_count=0, options={"max_workers": 4})
+        sealed = SealRequest(request_id="seal", document_count=40, size_bytes=500)
+        await handle.execute_update(BatchWorkflow.seal, sealed)
+        await handle.result()
+
+        last = await short_history_client.get_workflow_handle(handle.id).fetch_history()
+        started = last.events[0].workflow_execution_started_event_attributes
+        assert started.continued_execution_run_id
+        [batch] = await short_history_client.data_converter.decode_wrapper(started.input, [BatchInput])
+        assert batch.spec.submitted_bytes == 500

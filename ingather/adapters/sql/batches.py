@@ -33,7 +33,8 @@ from ingather.ports.catalog import BatchFilter, BatchTally, OpenBatch, OpenTally
 _FINAL: Final = [state.value for state in BatchState if state.is_final]
 _OPEN: Final = [state.value for state in BatchState if not state.is_final]
 _NEWEST_FIRST: Final = (batches.c.created_at.desc(), batches.c.batch_id.desc())
-_MOMENTS: Final = ("sealed_at", "created_at", "started_at", "ended_at")
+_MOMENTS: Final = ("sealed_at", "created_at", "queued_at", "started_at", "ended_at")
+_MOMENTS_OF_THE_END: Final = ("queued_at", "started_at", "ended_at")
 
 
 def add_tenant(tenant_id: str, name: str, connection: Connection) -> None:
@@ -228,9 +229,9 @@ def edit(batch_id: str, name: str | None, priority: int | None, connection: Conn
 
 def finish(summary: BatchSummary, connection: Connection) -> None:
     # A batch that came to nothing does not know its sources: what was selected is known all the same.
-    unsaid = {"batch_id", "started_at", "ended_at", "rested_ms"} | (set() if summary.sources else {"sources"})
-    changes = summary.model_dump(mode="json", exclude=unsaid)
-    changes |= {"started_at": summary.started_at, "ended_at": summary.ended_at, "is_told": False}
+    unsaid = {"batch_id", *_MOMENTS_OF_THE_END, "rested_ms"} | (set() if summary.sources else {"sources"})
+    changes = summary.model_dump(mode="json", exclude=unsaid) | {"is_told": False}
+    changes |= {name: getattr(summary, name) for name in _MOMENTS_OF_THE_END}
     changes |= _counted(summary.counts)
     changes["ran_ms"] = ran_ms(summary.started_at, summary.ended_at, summary.rested_ms)
     this_one = batches.c.batch_id == summary.batch_id

@@ -32,6 +32,8 @@ _T = TypeVar("_T")
 
 _MOST_INGESTED: Final = 20
 _IDS_A_STATEMENT: Final = 500
+_LAST_ORDINAL: Final = 2**31 - 1
+"""No column has a greater one, and a database refuses to compare with what is beyond its integers."""
 _MARK_INDEXED: Final = (
     update(documents).where(documents.c.file_id == bindparam("id")).values(indexed_at=bindparam("at"))
 )
@@ -130,7 +132,8 @@ def get(file_id: str, tenant_id: str | None, connection: Connection) -> Document
 
 def get_many(batch_id: str, ordinals: Sequence[int], connection: Connection) -> list[DocumentRecord]:
     found: list[DocumentRecord] = []
-    for some in slices(sorted(set(ordinals)), _IDS_A_STATEMENT):
+    known = {ordinal for ordinal in ordinals if ordinal <= _LAST_ORDINAL}  # clients name them
+    for some in slices(sorted(known), _IDS_A_STATEMENT):
         query = select(*_COLUMNS).where(documents.c.batch_id == batch_id, documents.c.ordinal.in_(some))
         found += map(_record, connection.execute(query.order_by(documents.c.ordinal)).mappings())
     return found

@@ -217,6 +217,7 @@ batches: Final = Table(
     Column("sealed_at", UtcDateTime),
     Column("is_told", Boolean, nullable=False, server_default=false()),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("queued_at", UtcDateTime),
     Column("started_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
     # Also in the counts and times; here, with the batch's end, to be added up.

@@ -35,6 +35,8 @@ tenants_app = typer.Typer(no_args_is_help=True, add_completion=False)
 users_app = typer.Typer(no_args_is_help=True, add_completion=False)
 keys_app = typer.Typer(no_args_is_help=True, add_completion=False)
 
+_LONGEST_DAYS = 36_500
+"""Of a key that ends at all."""
 
 # --- Tenants --------------------------------------------------------------------------------
 
@@ -146,7 +148,8 @@ def create_key(
     scope: ScopeOption = None,
     user: Annotated[str | None, typer.Option("--user", help="The user it acts as.")] = None,
     days: Annotated[
-        int | None, typer.Option("--days", min=1, help="How long it is accepted; for ever when left out.")
+        int | None,
+        typer.Option("--days", min=1, max=_LONGEST_DAYS, help="How long it is accepted; for ever when left out."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

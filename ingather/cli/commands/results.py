@@ -1,6 +1,9 @@
 """What came out: documents, failures, the report, search."""
 
 import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -8,20 +11,25 @@ import typer
 
 from ingather.cli.commands.options import AsJson, BatchId, parse_pairs, resolve
 from ingather.cli.connect import connect
-from ingather.cli.console import clean, print_json, print_line, say, show
+from ingather.cli.console import clean, print_json, print_line, say, show, show_parts
 from ingather.cli.errors import CliError
 from ingather.cli.exit_codes import ExitCode
 from ingather.cli.render import (
     ANOTHER_COPY_NEEDED,
-    NAMES_PER_FAILURE,
-    documents_table,
+    UNKNOWN_CODE,
+    Failed,
+    documents_tables,
+    error_code_of,
+    failure_lines,
+    failure_title,
     failures_by_code,
     failures_view,
     hit_view,
     plural,
     size,
 )
-from ingather.client import IngatherClient
+from ingather.client import Document, IngatherClient
+from ingather.client.calls import PAGE_SIZE
 
 
 def failures(
@@ -39,11 +47,24 @@ def failures(
                 print_json(document.raw)
             return
         groups = failures_by_code(found)
-    if not groups:
-        say(f"No document failed with {clean(code)}." if code else "No failed documents.")
-        return
-    show(failures_view(groups, names=None if every else NAMES_PER_FAILURE))
+        if not groups:
+            say(f"No document failed with {clean(code)}." if code else "No failed documents.")
+            return
+        if every:
+            _name_all(client, identity, groups)
+        else:
+            show(failures_view(groups))
     say(_next_step(identity, list(groups)), "dim")
+
+
+def _name_all(client: IngatherClient, batch_id: str, groups: Mapping[str, Failed]) -> None:
+    """Name every file, code by code. They are read once more for it, and never held all at once."""
+    for code, group in groups.items():
+        show(failure_title(code, group))
+        found = client.documents(batch_id, status="failed", error_code=None if code == UNKNOWN_CODE else code)
+        coming = (document for document in found if error_code_of(document) == code)
+        while page := list(islice(coming, PAGE_SIZE)):
+            show(failure_lines(page))
 
 
 def _next_step(batch_id: str, codes: list[str]) -> str:
@@ -75,10 +96,24 @@ def results(
             for document in client.documents(identity, status=status):
                 print_json(document.raw)
         else:
-            documents = sorted(client.documents(identity, status=status), key=lambda document: document.ordinal)
-            show(documents_table(documents))
-            chunks = sum(document.chunks or 0 for document in documents)
-            say(f"{len(documents):,} {plural('document', len(documents))}, {chunks:,} {plural('chunk', chunks)}", "dim")
+            shown = _Tally()
+            show_parts(documents_tables(shown.counted(client.documents(identity, status=status))))
+            of_documents = f"{shown.documents:,} {plural('document', shown.documents)}"
+            say(f"{of_documents}, {shown.chunks:,} {plural('chunk', shown.chunks)}", "dim")
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What passed by."""
+
+    documents: int = 0
+    chunks: int = 0
+
+    def counted(self, documents: Iterable[Document]) -> Iterator[Document]:
+        for document in documents:
+            self.documents += 1
+            self.chunks += document.chunks or 0
+            yield document
 
 
 def _save_report(client: IngatherClient, batch_id: str, output: Path) -> None:

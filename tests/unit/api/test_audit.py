@@ -225,6 +225,23 @@ async def test_filters_are_type_resource_actor_and_time(api):
         assert (await api.http.get("/v1/audit", params=bad)).status_code == 422
 
 
+@pytest.mark.parametrize("name", ["since", "until"])
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+async def test_a_moment_that_utc_has_no_date_for_is_refused(api, name, moment):
+    """Written with its zone it is one, and no database could be asked about it."""
+    response = await api.http.get("/v1/audit", params={name: moment})
+    assert (response.status_code, response.json()["code"]) == (422, "validation_failed")
+    [problem] = response.json()["errors"]
+    assert (problem["pointer"], problem["code"]) == (f"query:{name}", "outside_calendar")
+
+
+async def test_the_first_and_the_last_moment_there_is_are_answered(api):
+    """The whole calendar is a period like any other."""
+    await api.submit()
+    whole = {"since": "0001-01-01T00:00:00Z", "until": "9999-12-31T23:59:59.999999Z"}
+    assert len(await audit(api, **whole)) == 1
+
+
 async def test_a_tenant_reads_its_own_record(closed):
     """Another tenant's is not there, except for an administrator; what was deleted keeps its record."""
     accounts = closed.catalog.accounts

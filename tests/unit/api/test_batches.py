@@ -1,5 +1,6 @@
 """Reading and steering batches over HTTP."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,7 @@ from ingather.models.errors import InvalidStateError
 from ingather.models.identity import file_id_for
 from tests.support.api import api_in_process
 from tests.support.catalog_records import document_record, done_record
+from tests.support.waiting import until, until_async
 
 OTHER_TENANT = "11111111-1111-7111-8111-111111111111"
 UNKNOWN = "22222222-2222-7222-8222-222222222222"
@@ -250,6 +252,28 @@ async def test_a_held_batch_starts(api):
     assert (await api.http.post(f"{path}/start")).json()["status"] == "running"
 
 
+@pytest.mark.parametrize(("spec", "word"), [({"hold": True}, "start"), ({"open": True}, "seal")])
+async def test_a_batch_that_waits_for_a_word_is_queued_with_it(api, spec, word):
+    """``queued_at`` is null before, the moment of the word from then on, and what it was after the end."""
+    path = f"/v1/batches/{(await api.submit(**spec))['id']}"
+    assert (await api.http.get(path)).json()["queued_at"] is None
+
+    await api.http.post(f"{path}/{word}")
+    queued_at = (await api.http.get(path)).json()["queued_at"]
+    assert datetime.fromisoformat(queued_at) == api.engine.open[path.rpartition("/")[2]].queued_at
+
+    await api.end(path.rpartition("/")[2], BatchState.COMPLETED, done=1)
+    assert (await api.http.get(path)).json()["queued_at"] == queued_at
+
+
+async def test_a_batch_that_waits_for_no_word_is_queued_when_it_is_submitted(api):
+    """The moment of its creation, at once and after the end."""
+    batch = await api.submit()
+    assert batch["queued_at"] == batch["created_at"]
+    await api.end(batch["id"], BatchState.COMPLETED, done=1)
+    assert (await api.http.get(f"/v1/batches/{batch['id']}")).json()["queued_at"] == batch["created_at"]
+
+
 @pytest.mark.parametrize("action", ["start", "pause", "resume", "cancel"])
 async def test_an_ended_batch_cannot_be_steered(api, action):
     """409 invalid_state with its status."""
@@ -438,6 +462,61 @@ async def test_priority_and_name_can_be_edited(api):
     assert (await api.http.patch(path, json={"name": "last"})).json()["name"] == "last"
 
 
+@pytest.mark.parametrize(("action", "status"), [("pause", "paused"), ("cancel", "cancelling")])
+async def test_a_batch_that_is_about_to_begin_is_steered(api, action, status):
+    """It is in lists a moment before its workflow is there: a message that comes in between waits for it."""
+    start, may_start = api.engine.start, asyncio.Event()
+
+    async def slow(*arguments):
+        await may_start.wait()
+        await start(*arguments)
+
+    async def listed():
+        return (await api.http.get("/v1/batches")).json()["data"] or None
+
+    api.engine.start = slow
+    submission = asyncio.create_task(api.submit())
+    [batch] = await until_async(listed)
+    steering = asyncio.create_task(api.http.post(f"/v1/batches/{batch['id']}/{action}"))
+    await until(lambda: api.engine.unheard > 0)
+    may_start.set()
+    await submission
+
+    answer = await steering
+    assert (answer.status_code, answer.json()["status"]) == (202, status)
+    assert [name for _, name, _ in api.engine.messages] == [action]
+
+
+@pytest.mark.parametrize("action", ["pause", "cancel", "retry"])
+async def test_a_batch_that_has_not_begun_says_so_and_what_to_do(api, action, monkeypatch):
+    """Its submission broke off: nothing is said to be on its way that is not, and nothing to be past."""
+    monkeypatch.setattr(batches, "BEGINNING_TIME", timedelta())
+    batch = await api.submit()
+    api.engine.open.clear()
+    api.engine.specs.clear()
+
+    refused = await api.http.post(f"/v1/batches/{batch['id']}/{action}")
+    assert (refused.status_code, refused.json()["code"], refused.json()["current_status"]) == (
+        409, "invalid_state", "queued",
+    )  # fmt: skip
+    assert "has not begun yet" in refused.json()["detail"]
+    assert "same Idempotency-Key" in refused.json()["action"]
+    assert api.engine.messages == []
+
+
+async def test_a_batch_that_was_ended_from_outside_is_not_steered_any_more(api):
+    """The refusal says how it ended, also where nobody has looked at it since."""
+    batch = await api.submit()
+    progress = api.engine.open.pop(batch["id"])
+
+    async def status(batch_id):
+        return EngineStatus(Presence.CLOSED, progress, was_terminated=True)
+
+    api.engine.status = status
+    refused = await api.http.post(f"/v1/batches/{batch['id']}/pause")
+    assert (refused.status_code, refused.json()["current_status"]) == (409, "failed")
+
+
 async def test_a_submission_that_never_began_ends_as_failed(api):
     """A minute later nothing will start it: the batch says what happened and what to do."""
     batch = await api.submit()
@@ -463,6 +542,7 @@ async def test_a_terminated_batch_ends_as_failed(api):
     api.engine.status = status
     seen = (await api.http.get(f"/v1/batches/{batch['id']}")).json()
     assert (seen["status"], seen["problem"]["code"]) == ("failed", "terminated")
+    assert datetime.fromisoformat(seen["started_at"]) == progress.started_at
     retry = await api.http.post(f"/v1/batches/{batch['id']}/retry", json={"include_cancelled": True})
     assert retry.status_code == 409
 

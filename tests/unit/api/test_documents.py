@@ -168,6 +168,9 @@ async def test_chunks_are_listed_as_search_finds_them(api):
     ]
     assert [chunk["ordinal"] for chunk in (await api.http.get(path, params={"first": 2})).json()["data"]] == [2]
     assert (await api.http.get(path, params={"page": 1, "cursor": first["next_cursor"]})).status_code == 400
+    for beyond in ({"page": 2**31}, {"page": 10**30}, {"first": 2**63}, {"first": 10**30}):
+        none = await api.http.get(path, params=beyond)
+        assert (none.status_code, none.json()["data"]) == (200, [])
 
 
 async def test_pages_of_pdfs_and_images_are_drawn(api):

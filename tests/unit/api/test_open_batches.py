@@ -318,3 +318,16 @@ async def test_a_batch_cancelled_while_it_was_open_is_not_retried(api):
     response = await api.http.post(f"/v1/batches/{batch_id}/retry", json={"include_cancelled": True})
     assert (response.status_code, response.json()["code"]) == (409, "invalid_state")
     assert "before it was sealed" in response.json()["detail"]
+
+
+async def test_an_open_batch_that_is_opened_again_counts_for_all_that_was_added(api):
+    """Its place is asked for with the bytes of its documents, as the first time; it waits for no seal."""
+    batch_id = await opened(api, hold=True)
+    await add(api, batch_id, ("a", b"a" * 700))
+    await add(api, batch_id, ("b", b"b" * 300))
+    await api.http.post(f"/v1/batches/{batch_id}/seal")
+    await api.end(batch_id, BatchState.COMPLETED_WITH_FAILURES, done=1, failed=1)
+
+    assert (await api.http.post(f"/v1/batches/{batch_id}/retry")).status_code == 202
+    spec = api.engine.specs[batch_id]
+    assert (spec.submitted_bytes, spec.submitted_count, spec.open, spec.hold) == (1_000, 2, False, False)

@@ -140,3 +140,10 @@ def test_a_first_key_needs_no_server(ingather: Run, server: StandIn) -> None:
     key, line = ingather("keys", "generate").lines
     assert line == f"INGATHER_AUTH__FIRST_KEY={key_id_of(key)}.{key_hash(key)}"
     assert not server.received
+
+
+def test_a_key_s_days_are_days_of_the_calendar(ingather: Run, server: StandIn) -> None:
+    """So many that no date is left are a usage error, before anything is asked."""
+    told = ingather("keys", "create", "nightly", "--days", "99999999999")
+    assert (told.exit_code, told.stdout, server.received) == (2, "", [])
+    assert "--days" in told.stderr

@@ -9,10 +9,24 @@ from pathlib import Path
 
 import pytest
 
+from ingather.cli.exit_codes import ExitCode
 from ingather.cli.main import MENU
-from ingather.cli.render import ANOTHER_COPY_NEEDED
+from ingather.cli.render import ANOTHER_COPY_NEEDED, failures_by_code
+from ingather.client import Document
+from ingather.client.calls import PAGE_SIZE
 from ingather.models.errors import Actor, DocumentError
-from tests.support.api_stand_in import BATCH_ID, Answer, StandIn, batch, control, document, event, failed, problem
+from tests.support.api_stand_in import (
+    BATCH_ID,
+    Answer,
+    Received,
+    StandIn,
+    batch,
+    control,
+    document,
+    event,
+    failed,
+    problem,
+)
 from tests.unit.cli.conftest import Run
 
 BATCH = f"/v1/batches/{BATCH_ID}"
@@ -20,8 +34,8 @@ EVENTS = f"{BATCH}/events"
 DOCUMENTS = f"{BATCH}/documents"
 
 
-def page(*items: dict[str, object]) -> Answer:
-    return Answer({"data": list(items), "has_more": False, "next_cursor": None})
+def page(*items: dict[str, object], more: str | None = None) -> Answer:
+    return Answer({"data": list(items), "has_more": more is not None, "next_cursor": more})
 
 
 # --- The menu -------------------------------------------------------------------------------
@@ -115,6 +129,59 @@ def test_failures_are_grouped_with_advice(ingather: Run, server: StandIn) -> Non
     assert outcome.stdout.count("Remove the password.") == 1
     assert "and 2 more" in outcome.stdout
     assert server.received[0].query["status"] == "failed"
+
+
+def test_every_failure_is_named_however_many_pages_they_are_on(ingather: Run, server: StandIn) -> None:
+    """Code by code, as without --all; what is read for it is a page at a time."""
+    pages = [page(failed(0), failed(1, "corrupt"), more="two"), page(*(failed(number) for number in range(2, 9)))]
+
+    def asked(request: Received) -> Answer:
+        answer = pages["cursor" in request.query]
+        wanted = request.query.get("error_code")
+        data = [each for each in answer.body["data"] if wanted in (None, each["error"]["code"])]
+        return Answer({**answer.body, "data": data})
+
+    server.on("GET", DOCUMENTS, asked)
+    lines = ingather("failures", BATCH_ID, "--all").lines
+    assert [line.split(":")[0].strip() for line in lines] == [
+        "✗ encrypted  8 documents", "→ Remove the password.", "#0 file-0.pdf",
+        *(f"#{number} file-{number}.pdf" for number in range(2, 9)),
+        "✗ corrupt  1 document", "→ Remove the password.", "#1 file-1.pdf",
+    ]  # fmt: skip
+
+
+def test_of_many_failures_a_few_are_kept() -> None:
+    """A batch of a million that failed is told in the memory of one of ten."""
+    found = failures_by_code(Document.from_json(failed(number)) for number in range(1_000))
+    assert (found["encrypted"].count, [each.ordinal for each in found["encrypted"].first]) == (1_000, [0, 1, 2, 3, 4])
+
+
+def test_results_are_shown_page_by_page(ingather: Run, server: StandIn) -> None:
+    """In one table with one head, its columns as wide as before; what arrived is shown, whatever becomes of the rest."""
+    first = page(*(document(number) for number in range(PAGE_SIZE)), more="two")
+    second = page(document(PAGE_SIZE, filename="a", chunks=12_345))
+    server.on("GET", DOCUMENTS, first, second)
+    told = ingather("results", BATCH_ID)
+    assert [line.split()[0] for line in told.lines] == ["#", *map(str, range(PAGE_SIZE + 1))]
+    assert len({line.index("done") for line in told.lines[1:]}) == 1
+    assert "201 documents, 12,945 chunks" in told.stderr
+
+    server.on("GET", DOCUMENTS, first, problem(400, "invalid_cursor", "Cursor cannot be used here"))
+    broken = ingather("results", BATCH_ID)
+    assert (broken.exit_code, broken.lines) == (ExitCode.ERROR, told.lines[:-1])
+
+
+def test_a_table_in_parts_has_one_frame_on_a_terminal(
+    ingather: Run, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its empty lines above and below, and its head's line: nothing between one page and the next."""
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    rows = [document(number) for number in range(PAGE_SIZE + 1)]
+    server.on("GET", DOCUMENTS, page(*rows[:-1], more="two"), page(rows[-1]))
+    lines = ingather("results", BATCH_ID).lines
+    assert [number for number, line in enumerate(lines) if not line.strip(" ─")] == [0, 2, PAGE_SIZE + 4]
+    assert len({len(line) for line in lines[3:]}) == 1
 
 
 def test_a_retry_is_advised_where_it_can_help(ingather: Run, server: StandIn) -> None:

@@ -13,6 +13,8 @@ from ingather.client.errors import (
     UploadError,
     api_error,
 )
+from tests.support.api_stand_in import BATCH_ID, Answer, StandIn
+from tests.unit.cli.conftest import Run
 
 
 @pytest.mark.parametrize(
@@ -61,3 +63,36 @@ def test_a_wrong_address_is_a_wrong_variable() -> None:
     assert in_our_words(AddressError("localhost")).title == "INGATHER_URL is not an address"
     moved = {"title": "The server answered 301", "location": "https://elsewhere"}
     assert in_our_words(api_error(301, moved)).detail == "It points to https://elsewhere: is INGATHER_URL complete?"
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        (("list",), "/v1/batches"),
+        (("show", BATCH_ID), f"/v1/batches/{BATCH_ID}"),
+        (("results", BATCH_ID, "--json"), f"/v1/batches/{BATCH_ID}/documents"),
+        (("search", "wind"), "/v1/search"),
+        (("tenants", "list"), "/v1/tenants"),
+    ],
+)
+@pytest.mark.parametrize("body", [[], {"x": 1}, {"data": [1]}])
+def test_another_service_at_the_address_is_told_in_a_few_words(
+    ingather: Run, server: StandIn, command: tuple[str, ...], path: str, body: object
+) -> None:
+    """What was asked, that it is no answer of ours, and where to look; nothing on stdout, and no stack trace."""
+    server.on("GET", path, Answer(body))
+    told = ingather(*command)
+    assert (told.exit_code, told.stdout) == (ExitCode.ERROR, "")
+    assert server.url + path in told.stderr
+    assert "not an Ingather server" in told.stderr
+    assert "INGATHER_URL" in told.stderr
+
+
+def test_an_address_that_is_none_is_told_in_a_few_words(ingather: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that only the look-up of its name would stumble over."""
+    monkeypatch.setenv("INGATHER_URL", "http://a..b")
+    told = ingather("list")
+    assert told.exit_code == ExitCode.ERROR
+    assert [line.strip() for line in told.stderr.splitlines()] == [
+        "✗ INGATHER_URL is not an address", "'http://a..b'", "→ Write it like http://127.0.0.1:8000.",
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import io
 import resource
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ingather.client import (
     TooLargeError,
     UnauthorizedError,
     UnreachableError,
+    UnsendableError,
     UploadError,
     UploadFile,
     UploadStream,
@@ -186,6 +188,63 @@ def test_another_web_server_is_recognised(client: Any, server: StandIn) -> None:
     server.on("GET", f"/v1/batches/{BATCH_ID}", Answer("<html>hello", 200, {"Content-Type": "text/html"}))
     with pytest.raises(NotIngatherError, match="not an Ingather server"):
         client.batch(BATCH_ID)
+
+
+@pytest.mark.parametrize("body", [[], {"x": 1}, {"data": 1}, {"data": [1]}, {"id": "b", "counts": [1]}, "[" * 50_000])
+def test_json_of_another_service_is_recognised(client: Any, server: StandIn, body: object) -> None:
+    """Whatever the port answers, it is said what was asked, and that this is no answer of ours."""
+    asked = {f"/v1/batches/{BATCH_ID}": lambda: client.batch(BATCH_ID), "/v1/batches": lambda: list(client.batches())}
+    for path, ask in asked.items():
+        server.on("GET", path, Answer(body, 200, {"Content-Type": "application/json"}))
+        with pytest.raises(NotIngatherError, match="not an Ingather server") as caught:
+            ask()
+        assert server.url + path in caught.value.detail
+
+
+def test_an_addition_that_another_service_answers_did_not_arrive(client: Any, server: StandIn) -> None:
+    """It is no answer that says how many documents the batch has."""
+    server.on("POST", f"/v1/batches/{BATCH_ID}/documents", Answer({"ok": True}))
+    with pytest.raises(NotIngatherError):
+        client.add_lines(BATCH_ID, [])
+
+
+def test_a_body_that_is_not_encoded_as_it_says_is_no_answer(client: Any, server: StandIn) -> None:
+    """Nor is it one that a repetition would mend."""
+    server.on("GET", "/v1/limits", Answer({}, 200, {"Content-Encoding": "gzip"}))
+    with pytest.raises(NotIngatherError, match="not encoded as it says"):
+        client.limits()
+    assert len(server.received) == 1
+
+
+def test_a_refusal_of_another_service_is_told_by_its_status(client: Any, server: StandIn) -> None:
+    """Members that are no problem's are passed over."""
+    server.on("GET", "/v1/limits", Answer({"errors": 5, "title": None}, 400))
+    with pytest.raises(ApiError, match="The server answered 400"):
+        client.limits()
+
+
+def test_what_fits_into_no_address_is_not_sent(client: Any, server: StandIn) -> None:
+    """A query of 70,000 characters, say."""
+    with pytest.raises(UnsendableError, match="too long"):
+        client.search("x" * 70_000)
+    assert server.received == []
+
+
+def test_a_name_that_nobody_knows_is_no_refused_connection(open_client: Open) -> None:
+    """What to look at is the address, and not the server."""
+
+    def look_up(_request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("no") from socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    client = open_client("http://nowhere", waits=[], transport=httpx.MockTransport(look_up))
+    with pytest.raises(UnreachableError, match="there is no host of this name"):
+        client.limits()
+
+
+def test_a_server_without_tls_is_no_refused_connection(open_client: Open, server: StandIn) -> None:
+    """``https`` where ``http`` was meant."""
+    with pytest.raises(UnreachableError, match="no TLS connection"):
+        open_client(server.url.replace("http", "https"), waits=[]).limits()
 
 
 def test_an_id_cannot_leave_its_path(client: Any, server: StandIn) -> None:

@@ -110,6 +110,17 @@ def test_a_job_is_followed_to_its_end(open_client: Open, serving: Callable[..., 
     assert jobs.headers[0]["authorization"] == "Bearer ing_live_x"
 
 
+def test_a_cancelled_job_is_followed_until_it_is_over(open_client: Open, serving: Callable[..., JobServer]) -> None:
+    """It is called so while its last files are being stopped: what becomes of them, and the last numbers, come as well."""
+    cancelling, cancelled = update("1", "cancelled", is_over=False), update("3", "cancelled", is_over=True)
+    file = {"type": "file_progress", "job_id": "j-1", "cursor": "2", "file": {"file_id": "f", "status": "pending"}}
+    jobs = serving(says(WELCOME, cancelling, code=1001), says(file, cancelled, code=1000))
+    found = list(open_client(jobs.url).job_messages("ada", job_id="j-1"))
+    assert [(message.cursor, message.is_final) for message in found] == [
+        (None, False), ("1", False), ("2", False), ("3", True),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("ending", [{}, {"code": 1001, "reason": "draining"}, {"code": 1011}])
 def test_a_lost_connection_goes_on_behind_the_last_message(
     open_client: Open, serving: Callable[..., JobServer], ending: dict[str, Any]

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,26 @@ def test_what_was_read_from_a_file_may_end_its_line() -> None:
     assert (server.base_url, server.headers["Authorization"]) == ("http://127.0.0.1:8000", "Bearer ing_live_x")
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", "http://host:port"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000",
+        "ftp://host",
+        "http://",
+        "http://host:port",
+        "http://a..b",
+        f"http://{'a' * 64}.b",
+        "http://xn--a.b",
+    ],
+)
 def test_an_address_is_checked_at_once(url: str) -> None:
     """Before anything is sent."""
     with pytest.raises(ingather.client.AddressError):
         IngatherClient(url)
+
+
+@pytest.mark.parametrize("written", ["0001-01-01T00:00:00", "9999-12-31T23:59:59"])
+def test_a_moment_at_an_end_of_the_calendar_is_sent(written: str) -> None:
+    """Without a zone it is this machine's, unless that leads out of the calendar."""
+    since = calls.audit(since=datetime.fromisoformat(written)).first.parameters["since"]
+    assert since.startswith(written)

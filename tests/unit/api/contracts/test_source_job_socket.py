@@ -284,6 +284,24 @@ async def test_a_job_that_ends_before_it_began_is_told(world):
     assert last["job"]["job_id"] == world.job_id
 
 
+async def test_a_cancelled_job_is_over_when_its_last_file_is(world):
+    """It is called ``cancelled`` at once; that it is over is said with its end, behind what became of its files."""
+    world.batch.state(BatchState.RUNNING)
+    async with world.open(job_id=world.job_id) as socket:
+        running = await socket.until("job_update", status="running")
+        world.batch.start(0)
+        await socket.until("file_progress", status="accessing")
+        world.batch.state(BatchState.CANCELLING)
+        first = await socket.until("job_update", status="cancelled")
+        await world.batch.end(0, DocumentStatus.CANCELLED)
+        await socket.until("file_progress", status="pending")
+        await world.batch.close(BatchState.CANCELLED)
+        last = first
+        while not last["is_over"]:
+            last = await socket.until("job_update", status="cancelled")
+    assert (running["is_over"], first["is_over"]) == (False, False)
+
+
 async def ends_with_a_failure(world, socket):
     """The first file fails, the others do not, and the socket has heard it all."""
     await socket.until("job_update", status="running")

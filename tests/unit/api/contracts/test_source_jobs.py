@@ -502,6 +502,14 @@ async def test_a_list_is_not_shifted_by_jobs_created_meanwhile(api):
     assert (second["total_jobs"], second["has_more"]) == (4, False)
 
 
+async def test_a_moment_that_utc_has_no_date_for_is_no_as_of(api):
+    """A malformed body like any other; without a zone it is one in UTC."""
+    bodies = [{"user_id": "vera", "as_of": moment} for moment in ("0001-01-01T00:00:00+14:00", "2026-01-01T00:00:00")]
+    answers = [await api.http.post("/batch/jobs/list", json=body) for body in bodies]
+    assert [answer.status_code for answer in answers] == [400, 200]
+    assert answers[1].json()["as_of"] == "2026-01-01T00:00:00Z"
+
+
 async def test_a_client_that_knows_offsets_alone_is_not_shifted_either(api):
     """The next page goes on behind the last one it was given; a first page, or another list, is always one of now."""
     ids = [(await create(api))["job_id"] for _ in range(5)]
