@@ -18,7 +18,7 @@ from tests.support.http_stand_in import Told
 from tests.support.webhooks import receiver
 
 KEY = Fernet.generate_key().decode()
-HOOK = {"url": "https://hooks.example.org/in?token=abc", "event_types": ["batch.completed"], "description": "ops"}
+HOOK = {"url": "https://hooks.example.org/in?token=verysecret", "event_types": ["batch.completed"], "description": "ops"}
 
 
 def settings(*, keys=KEY, most=20, allow_private=True) -> Settings:
@@ -44,7 +44,7 @@ async def create(api, body=HOOK, **headers):
 
 async def kinds(api) -> list[str]:
     found = await api.catalog.audit.list_events(AuditFilter(DEFAULT_TENANT_ID, resource_type="webhook"), 20)
-    assert "abc" not in str(found)
+    assert "verysecret" not in str(found)
     return sorted(event.event_type for event in found)
 
 
@@ -251,7 +251,7 @@ async def test_a_batch_names_an_address_of_its_own(api):
     assert (await api.http.get("/v1/webhook-endpoints")).json()["data"] == []
     spec = api.engine.specs[batch_id]
     assert spec.is_heard is True
-    assert "abc" not in spec.model_dump_json()
+    assert "verysecret" not in spec.model_dump_json()
 
 
 async def test_a_dry_run_refuses_the_address_that_a_submission_would():
