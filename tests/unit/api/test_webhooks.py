@@ -18,7 +18,11 @@ from tests.support.http_stand_in import Told
 from tests.support.webhooks import receiver
 
 KEY = Fernet.generate_key().decode()
-HOOK = {"url": "https://hooks.example.org/in?token=verysecret", "event_types": ["batch.completed"], "description": "ops"}
+HOOK = {
+    "url": "https://hooks.example.org/in?token=verysecret",
+    "event_types": ["batch.completed"],
+    "description": "ops",
+}
 
 
 def settings(*, keys=KEY, most=20, allow_private=True) -> Settings:
