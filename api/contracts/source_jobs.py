@@ -118,6 +118,7 @@ class Health(BaseModel):
 
 
 @health_router.get("/health", response_model=Health)
+@health_router.head("/health", include_in_schema=False)
 @public
 async def read_health() -> Health:
     """Whether this process answers. Whether its dependencies do is `GET /readyz`."""

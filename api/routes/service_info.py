@@ -61,6 +61,7 @@ async def read_stats(parts: Parts, tenant: Tenant) -> Stats:
 
 
 @router.get("/livez", tags=["service"])
+@router.head("/livez", include_in_schema=False)
 @public
 async def read_liveness() -> dict[str, str]:
     """This process answers. Nothing else is looked at."""
@@ -68,6 +69,7 @@ async def read_liveness() -> dict[str, str]:
 
 
 @router.get("/readyz", tags=["service"], responses={503: {"description": "Not ready, or shutting down"}})
+@router.head("/readyz", include_in_schema=False)
 @public
 async def read_readiness(request: Request, parts: Parts) -> Response:
     """Whether this process can do its work: every dependency, by name."""

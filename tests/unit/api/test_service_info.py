@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ingather.domain.artifact import encode
 from ingather.models.batch import BatchState
@@ -36,6 +37,13 @@ async def test_alive_is_not_ready(api):
     assert (response.status_code, response.json()["checks"]["catalog"]) == (503, "catalog_unavailable")
     assert int(response.headers["retry-after"]) > 0
     assert (await api.http.get("/livez")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health"])
+async def test_a_probe_may_ask_by_head(api, path):
+    """Load balancers do; they read the status alone."""
+    assert (await api.http.head(path)).status_code == (await api.http.get(path)).status_code == 200
+    assert (await api.http.post(path)).headers["allow"] == "GET, HEAD"
 
 
 async def test_a_draining_process_takes_no_new_batches(api):
