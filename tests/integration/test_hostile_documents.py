@@ -361,7 +361,7 @@ class TestOthers:
             assert (await preparer.prepare(request(b"fine"), ignore)).chunk_count == 1
             assert (await elder).chunk_count == 1
             assert (await younger).chunk_count == 1
-            assert begun.count(Stage.PARSING) == 2
+            assert (begun.count(Stage.PARSING), begun.count(Stage.WAITING)) == (2, 1)
 
     async def test_second_chances_are_given_to_few_at_a_time(self) -> None:
         """Whoever needs one works beside no more of these than there are processors, others meanwhile beside it."""
