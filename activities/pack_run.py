@@ -17,7 +17,13 @@ from ingather.domain.keys import artifact_key, artifact_pack_key
 from ingather.domain.stored import StoredBytes
 from ingather.models.content import PreparedDocument, Stage
 from ingather.models.document import DocumentFailure
-from ingather.models.errors import BlobNotFoundError, DocumentError, IngatherError, ParserKilledError
+from ingather.models.errors import (
+    ArtifactUnreadableError,
+    BlobNotFoundError,
+    DocumentError,
+    IngatherError,
+    ParserKilledError,
+)
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
 from ingather.ports.document_preparer import DocumentPreparer
@@ -210,9 +216,10 @@ class PackRun:
         ingestion.enter(Stage.EMBEDDING)
         try:
             return ingestion, self._preparer.restore(await self._preparer.embed(prepared.artifact))
-        except IngatherError:
-            raise
-        except Exception as error:  # noqa: BLE001  # this document's alone
+        except Exception as error:  # this document's alone
+            # What its parser made of it may be no artifact.
+            if isinstance(error, IngatherError) and not isinstance(error, ArtifactUnreadableError):
+                raise
             log.error("pack.unexpected_error", **described(error))  # noqa: TRY400  # a traceback ends in the message
             self._progress.alone(ingestion.document.ordinal)
             return None

@@ -3,16 +3,20 @@
 import contextlib
 import os
 from pathlib import Path
+from typing import Final
+
+_NICEST: Final = 19
 
 
 def be_nicer(pid: int, niceness: int) -> bool:
-    """Set the niceness of a process that leads a session; whether it counts now.
+    """Set the niceness of a process that leads a session, 19 at the most; whether it counts now.
 
     Linux may share the processors out by session (``sched_autogroup_enabled``, on in the kernels of most
     distributions, though not inside containers). The niceness of a process then counts inside its session only, where
     it is alone, so the session gets the same. See ``sched(7)``, "The autogroup feature". Without privileges one
     session in the whole system may change a tenth of a second, so False asks for another try.
     """
+    niceness = min(niceness, _NICEST)
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, niceness)
     try:

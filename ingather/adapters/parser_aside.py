@@ -42,14 +42,18 @@ class Aside:
         """Set a child aside, or learn what one that was holds by now."""
         self._held[child] = held_bytes
 
-    def one_too_many(self) -> Child | None:
-        """The youngest, where they hold more than they may together."""
+    def call_off(self) -> Child | None:
+        """Give the youngest up, where they hold more than they may together.
+
+        Who was called off before is not told: there is no more room than there was.
+        """
         if len(self._held) <= self._processes or self._fits(0):
             return None
-        return next(reversed(self._held))
+        youngest, _ = self._held.popitem()
+        return youngest
 
     def remove(self, child: Child) -> None:
-        """A child is through, or called off."""
+        """A child is through."""
         if child in self._held:
             del self._held[child]
             self._wake()

@@ -128,9 +128,8 @@ class ParserPool:
         if niceness is not None and child.niceness != niceness and be_nicer(child.pid, niceness):
             child.niceness = niceness
         self._aside.put(child, held_bytes(child.pid, besides=self._server.pid))
-        if (youngest := self._aside.one_too_many()) is not None:
+        if (youngest := self._aside.call_off()) is not None:
             youngest.called_off = True
-            self._aside.remove(youngest)
             self._server.kill(youngest)
 
     async def one_aside_leaves(self) -> None:

@@ -163,6 +163,8 @@ class SupervisedPreparer:
                 async with self._chance(requests[len(outcomes)]):
                     await self._begin(requests, len(outcomes), on_stage, conclude)
             except CalledOffError:
+                # In line once more, where its time stands still.
+                on_stage(len(outcomes), Stage.WAITING)
                 await self._pool.one_aside_leaves()
             except ServerLostError as error:
                 lost += 1

@@ -173,7 +173,8 @@ class _ForkServer:
             os.close(child.words_fd)
         # A session of its own: one signal reaches whatever it starts, as long as that does not leave it.
         os.setsid()
-        be_nicer(os.getpid(), self._work.settings.niceness)
+        # Than the worker, which may have been started with a niceness of its own.
+        be_nicer(os.getpid(), os.getpriority(os.PRIO_PROCESS, 0) + self._work.settings.niceness)
         with contextlib.suppress(OSError):
             # Should the whole machine run out of memory, a parser goes before the worker.
             Path("/proc/self/oom_score_adj").write_text("800")

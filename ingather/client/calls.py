@@ -965,10 +965,8 @@ def _moment(value: datetime | None) -> str | None:
         return value.isoformat()
     try:
         return value.astimezone().isoformat()
-    except (
-        OverflowError,
-        ValueError,
-    ):  # within hours of the calendar's ends, where this machine's zone leads out of it
+    except (OverflowError, ValueError):
+        # Within hours of the calendar's ends, where this machine's zone leads out of it.
         return value.replace(tzinfo=UTC).isoformat()
 
 

@@ -44,7 +44,10 @@ class DocumentPreparer(Protocol):
         ...
 
     def restore(self, artifact: bytes) -> PreparedDocument:
-        """What ``prepare`` answered when it made this artifact, so that a retry need not parse again."""
+        """What ``prepare`` answered when it made this artifact, so that a retry need not parse again.
+
+        Raises ``ArtifactUnreadableError``.
+        """
         ...
 
     async def embed(self, artifact: bytes) -> bytes:

@@ -77,9 +77,10 @@ class EventLog(Protocol):
         """Append events with growing ``seq``, all or none, and with them what the next poller must know.
 
         ``announcements`` are published in the same piece, in their order: once for each time the events were
-        appended, which is once. Nothing is published where nothing is appended. At most a few thousand: they are written in one piece. False when ``owner`` no longer
-        holds the lease, when a ``seq`` is not above the latest, or when ``notes`` are changes to
-        notes that are lost, or may be since the log restarted. ``first`` says that the first of them is the first the batch ever had.
+        appended, which is once. Nothing is published where nothing is appended. At most a few thousand: they are
+        written in one piece. False when ``owner`` no longer holds the lease, when a ``seq`` is not above the latest,
+        or when ``notes`` are changes to notes that are lost, or may be since the log restarted. ``first`` says that
+        the first of them is the first the batch ever had.
         """
         ...
 

@@ -13,7 +13,7 @@ _DRAWINGS: Final = "xl/drawings/drawing"
 _MAX_MEMBER_BYTES: Final = 16 * 1024 * 1024
 _SHEET = re.compile(r"<(?:\w+:)?sheet\s[^<>]*>")
 _RELATIONSHIP = re.compile(r"<(?:\w+:)?Relationship\s[^<>]*>")
-_ATTRIBUTE = re.compile(r'(?:\w+:)?(\w+)\s*=\s*(?:"([^"]*)"|\'([^\']*)\')')
+_ATTRIBUTE = re.compile(r'(?<![\w:])(?:\w+:)?(\w+)\s*=\s*(?:"([^"]*)"|\'([^\']*)\')')
 _TEXT = re.compile(r"<a:t(?:\s[^<>]*)?>([^<]*)<|<(a:br)\b")
 
 

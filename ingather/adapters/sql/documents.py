@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import cache
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
@@ -108,7 +109,9 @@ def _save_statement(dialect_name: str) -> Any:
 
 
 def mark_indexed(marks: Sequence[tuple[str, datetime | None]], connection: Connection) -> None:
-    connection.execute(_MARK_INDEXED, [{"id": file_id, "at": at} for file_id, at in marks])
+    # Documents that were replaced may be marked by several batches at once: in one order, nobody waits in a circle.
+    in_order = sorted(marks, key=itemgetter(0))
+    connection.execute(_MARK_INDEXED, [{"id": file_id, "at": at} for file_id, at in in_order])
 
 
 def reset(batch_id: str, ordinals: Sequence[int], before: datetime | None, connection: Connection) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -131,6 +132,22 @@ async def test_an_unexpected_exception_is_looked_at_alone(workshop, preparer):
     preparer.error = RuntimeError("a bug")
 
     assert (await workshop.ingest_pack(batch_id, 0, 1)).statuses == "pp"
+
+
+async def test_what_a_parser_made_is_looked_at_alone_where_it_cannot_be_read(workshop, preparer, monkeypatch):
+    """Found out when its vectors are to be filled in; its neighbours are done."""
+    batch_id = await workshop.batch(*TEXTS[:2])
+    prepare_many = preparer.prepare_many
+
+    async def without_vectors(requests, on_stage, on_outcome):
+        def conclude(position, outcome):
+            on_outcome(position, replace(outcome, embedded=False, artifact=b"" if position else outcome.artifact))
+
+        return await prepare_many(requests, on_stage, conclude)
+
+    monkeypatch.setattr(preparer, "prepare_many", without_vectors)
+
+    assert (await workshop.ingest_pack(batch_id, 0, 1)).statuses == "dp"
 
 
 @pytest.mark.parametrize(

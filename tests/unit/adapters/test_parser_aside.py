@@ -58,31 +58,33 @@ def test_where_nobody_tells_what_they_hold_it_may_be_much(make_child):
     """A platform that does not say has as many aside as may work, and none of them makes room."""
     aside, _ = filled(make_child, None, None)
     assert not aside.has_room(None)
-    assert aside.one_too_many() is None
+    assert aside.call_off() is None
 
 
 def test_the_youngest_makes_room_for_those_that_grow(make_child):
     """One after the other, until the rest fits."""
     aside, (first, second, third, fourth) = filled(make_child, 100, 100, 100, 100)
-    assert aside.one_too_many() is None
+    assert aside.call_off() is None
     aside.put(first, 1_800)
-    assert aside.one_too_many() is fourth
-    aside.remove(fourth)
-    assert aside.one_too_many() is None
+    assert aside.call_off() is fourth
+    assert aside.call_off() is None
     aside.put(second, 150)
-    assert aside.one_too_many() is third
+    assert aside.call_off() is third
+    assert fourth not in aside
 
 
 def test_the_eldest_are_let_be(make_child):
     """As many as may work never make room, so that each gets through in its turn."""
     aside, _ = filled(make_child, 1_500, 1_500)
-    assert aside.one_too_many() is None
+    assert aside.call_off() is None
 
 
 async def test_who_made_room_waits_until_another_leaves(make_child):
-    """Trying again at once would only mean making room again."""
-    aside, (first, _) = filled(make_child, 900, 900)
+    """Trying again at once would only mean making room again, also where another one had to make room, too."""
+    aside, (first, _, third) = filled(make_child, 900, 900, 900)
     waiting = asyncio.create_task(aside.one_leaves())
+    await asyncio.sleep(0)
+    assert aside.call_off() is third
     await asyncio.sleep(0)
     assert not waiting.done()
     aside.remove(first)
