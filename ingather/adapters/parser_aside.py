@@ -7,7 +7,7 @@ from typing import Final
 
 from ingather.adapters.parser_server_link import Child
 
-PLACES_A_PROCESS: Final = 4
+_PLACES_A_PROCESS: Final = 4
 _KIB: Final = 1024
 
 
@@ -36,7 +36,9 @@ class Aside:
         """Whether one more may be set aside that holds so much; None where the platform does not tell."""
         if len(self._held) < self._processes:
             return True
-        return len(self._held) < self._processes * PLACES_A_PROCESS and self._fits(held_bytes)
+        if held_bytes is None or len(self._held) >= self._processes * _PLACES_A_PROCESS:
+            return False
+        return self._total_bytes() + held_bytes <= self._budget_bytes
 
     def put(self, child: Child, held_bytes: int | None) -> None:
         """Set a child aside, or learn what one that was holds by now."""
@@ -47,7 +49,7 @@ class Aside:
 
         Who was called off before is not told: there is no more room than there was.
         """
-        if len(self._held) <= self._processes or self._fits(0):
+        if len(self._held) <= self._processes or self._total_bytes() <= self._budget_bytes:
             return None
         youngest, _ = self._held.popitem()
         return youngest
@@ -71,9 +73,9 @@ class Aside:
         self._waiting.append(waiter)
         await waiter
 
-    def _fits(self, more_bytes: int | None) -> bool:
-        held = [*self._held.values(), more_bytes]
-        return None not in held and sum(each or 0 for each in held) <= self._budget_bytes
+    def _total_bytes(self) -> int:
+        # One that tells nothing, where the platform does, has just ended.
+        return sum(held or 0 for held in self._held.values())
 
     def _wake(self) -> None:
         for waiter in self._waiting:

@@ -178,7 +178,7 @@ class SupervisedPreparer:
         return outcomes
 
     def _chance(self, request: PrepareRequest) -> contextlib.AbstractAsyncContextManager[None]:
-        """Second chances are given to as many at a time as there are processors: each has its share of them."""
+        """Second chances are given to as many at a time as processes may work: each has its share of the processors."""
         return self._second_chances if request.kills else contextlib.nullcontext()
 
     async def _begin(

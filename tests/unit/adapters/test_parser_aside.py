@@ -73,6 +73,14 @@ def test_the_youngest_makes_room_for_those_that_grow(make_child):
     assert fourth not in aside
 
 
+def test_one_that_has_just_ended_costs_nobody_its_place(make_child):
+    """It tells nothing any more, a moment before it is known to have ended, and no other one grew."""
+    aside, (first, *_) = filled(make_child, 100, 100, 100)
+    aside.put(first, None)
+    assert aside.call_off() is None
+    assert aside.has_room(100)
+
+
 def test_the_eldest_are_let_be(make_child):
     """As many as may work never make room, so that each gets through in its turn."""
     aside, _ = filled(make_child, 1_500, 1_500)
