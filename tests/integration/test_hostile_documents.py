@@ -261,19 +261,33 @@ class TestExhausting:
 
 class TestOthers:
     async def test_nobody_waits_for_the_slow(self) -> None:
-        """With every process taken by documents that do not end, again and again, short ones are prepared in others."""
+        """With every process taken by a document that does not end, short ones are prepared in others."""
         async with accident_prone(processes=2) as preparer:
-            slow = [asyncio.create_task(preparer.prepare(request(b"hang"), ignore)) for _ in range(6)]
+            slow = [asyncio.create_task(preparer.prepare(request(b"hang"), ignore)) for _ in range(2)]
             await asyncio.sleep(0.05)
             began = time.monotonic()
             for _ in range(20):
                 assert (await preparer.prepare(request(b"fine"), ignore)).chunk_count == 1
-            assert time.monotonic() - began < 30
+            assert time.monotonic() - began < 10
             assert {psutil.Process(pid).nice() for pid in preparer.pool.busy_pids} == {19}
             for task in slow:
                 task.cancel()
             await asyncio.gather(*slow, return_exceptions=True)
             await eventually(lambda: len(preparer.pool.pids) == 3)
+
+    @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nobody tells what a process holds")
+    async def test_nobody_waits_for_several_that_hang(self) -> None:
+        """With every process taken again and again, short ones are through before any of those is given up."""
+        async with accident_prone(processes=2) as preparer:
+            slow = [asyncio.create_task(preparer.prepare(request(b"hang"), ignore)) for _ in range(6)]
+            await asyncio.sleep(0.05)
+            for _ in range(20):
+                assert (await preparer.prepare(request(b"fine"), ignore)).chunk_count == 1
+            assert not any(task.done() for task in slow)
+            assert len(preparer.pool.busy_pids) == 6
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
 
     @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no kernel that schedules by session")
     async def test_niceness_counts_where_sessions_are_scheduled(self) -> None:
@@ -340,6 +354,7 @@ class TestOthers:
                 places = [order.index(stage) for stage in told[number]]
                 assert places == sorted(set(places)), (number, told[number])
 
+    @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nobody tells what a process holds")
     async def test_processes_stay_few(self) -> None:
         """No more than four times as many are set aside: the others wait, as they would without."""
         async with accident_prone(processes=1) as preparer:
@@ -352,11 +367,12 @@ class TestOthers:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nobody tells what a process holds")
     async def test_those_set_aside_share_their_memory(self) -> None:
         """Together they hold no more than as many as may work might; who makes room begins again, and ends well."""
         async with accident_prone(processes=1, memory_bytes=300 * MIB) as preparer:
             begun: list[Stage] = []
-            elder = asyncio.create_task(preparer.prepare(request(b"hold-memory 0 200 4"), ignore))
+            elder = asyncio.create_task(preparer.prepare(request(b"hold-memory 0 200 8"), ignore))
             await busy_pid(preparer)
             younger = asyncio.create_task(preparer.prepare(request(b"hold-memory 1 200 0.1"), begun.append))
             await eventually(lambda: len(preparer.pool.busy_pids) == 2)
@@ -368,7 +384,7 @@ class TestOthers:
             assert (begun.count(Stage.PARSING), begun.count(Stage.WAITING)) == (2, 1)
 
     async def test_second_chances_are_given_to_few_at_a_time(self) -> None:
-        """Whoever needs one works beside no more of these than there are processors, others meanwhile beside it."""
+        """Whoever needs one works beside no more of these than processes may work, others meanwhile beside it."""
         async with accident_prone(processes=1) as preparer:
             hanging = request(b"hang-natively", kills=1)
             tasks = [asyncio.create_task(preparer.prepare(hanging, ignore)) for _ in range(3)]
