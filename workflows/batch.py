@@ -124,7 +124,7 @@ class BatchWorkflow:
         """Bring the book to where it belongs: from a new manifest, an earlier run, or a closed batch."""
         book = self._book
         if batch.carried is not None:
-            book.restore(batch.carried)
+            book.restore()
         elif batch.reopen:
             await self._reopen()
             if not book.has_manifest and book.problem is None:

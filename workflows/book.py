@@ -45,13 +45,16 @@ with workflow.unsafe.imports_passed_through():
     from workflows.window import MAX_IN_FLIGHT
 
 REMEMBERED_REQUESTS = 200
+_CARRIED_FIRST = "what was carried comes before the messages"
+"""The change since which it does: a message of a later run's first moment was forgotten when the rest was read."""
 
 
 class BatchBook:
     """Where a batch stands.
 
     Args:
-        batch: the workflow's input; what an earlier run carried is read by ``restore``.
+        batch: the workflow's input, with what an earlier run carried: messages of the run's first task are handled
+            before ``run`` begins, and must find it.
     """
 
     def __init__(self, batch: BatchInput) -> None:
@@ -97,6 +100,9 @@ class BatchBook:
         self._handled: dict[str, None] = {}
         self._noted_state: BatchState | None = None
         self._visibility = Visibility(batch.spec)
+        self._to_restore = batch.carried
+        if self._to_restore is not None and workflow.patched(_CARRIED_FIRST):
+            self.restore()
 
     @property
     def state(self) -> BatchState:
@@ -283,8 +289,11 @@ class BatchBook:
             is_heard=self.news.is_heard,
         )
 
-    def restore(self, carried: CarriedState) -> None:
-        """Go on from where an earlier run stopped."""
+    def restore(self) -> None:
+        """Go on from where an earlier run stopped, unless that has been done."""
+        carried, self._to_restore = self._to_restore, None
+        if carried is None:
+            return
         self.ledger = Ledger.load(carried.ledger, carried.failures)
         self.journal = Journal(carried.journal_first, carried.journal)
         self.sources = carried.sources

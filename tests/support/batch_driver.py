@@ -24,7 +24,7 @@ from workflows.places import PlacesWorkflow
 from workflows.runner import sandboxed_runner
 from workflows.webhook_delivery import WebhookDeliveryWorkflow
 
-HEARD_WITHIN = timedelta(seconds=0.2)
+HEARD_WITHIN = timedelta(seconds=0.25)
 """Cancellation travels with heartbeats."""
 
 PLACES = PlaceLimits(max_jobs=4, max_bytes=1_000_000, check_seconds=0.5)

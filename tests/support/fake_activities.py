@@ -1,6 +1,7 @@
 """Activities under their real names with scripted outcomes: what a batch workflow sees of the world."""
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -270,7 +271,12 @@ class World:
 
 
 async def opened(gate: asyncio.Event | None) -> None:
-    """Wait for a gate, if there is one, and hear of a cancellation meanwhile."""
+    """Wait for a gate, if there is one, and hear of a cancellation meanwhile.
+
+    A hundred may wait at once, and each heartbeat is a write of the server.
+    """
     while gate is not None and not gate.is_set():
         activity.heartbeat()
-        await asyncio.sleep(0.05)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.25):
+                await gate.wait()

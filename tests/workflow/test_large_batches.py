@@ -117,12 +117,12 @@ async def test_without_parallel_processing_a_large_batch_keeps_its_order(client,
         assert [each.ordinal for each in world.inputs] == list(range(15))
 
 
-@pytest.mark.parametrize(("max_workers", "in_flight"), [(None, 100), (48, 40), (47, 40), (5, 5)])
+@pytest.mark.parametrize(("max_workers", "in_flight"), [(None, 40), (20, 16), (15, 8), (5, 5)])
 async def test_workers_are_shared_out_among_the_children(client, low_limits, max_workers, in_flight):
     """A batch that asks for so many never has more; one that does not ask fills the window of each child."""
-    world = World(document_count=100, gate=asyncio.Event())
+    world = World(document_count=40, gate=asyncio.Event())
     async with driven(client, world) as driver:
-        handle = await driver.start(children_at_once=20, options={"max_workers": max_workers})
+        handle = await driver.start(children_at_once=8, options={"max_workers": max_workers})
         await until(lambda: world.waiting == in_flight)
         await asyncio.sleep(0.3)
         world.gate.set()
