@@ -1,4 +1,4 @@
-"""``make bench``: a plain process pool, the bare activities, and Ingather end to end, side by side in one run.
+"""``make bench``: a plain process pool with a folder and with S3, the bare activities, and Ingather, in one run.
 
 All do the same documents on the same cores, in turns, so that a machine whose speed drifts
 changes the seconds but not the ratios.
@@ -33,9 +33,10 @@ PACKED = {"texts-packed", "corpus-packed"}
 
 @dataclass(frozen=True)
 class Round:
-    """One workload, three ways."""
+    """One workload, four ways."""
 
     pool: PoolResult
+    pool_s3: PoolResult
     direct: PoolResult
     ours: EndToEndResult
 
@@ -76,15 +77,18 @@ def _round(name: str, number: int, scratch: Path, stack: dict[str, Any], argumen
     settle()
     pool = run_pool(workload, scratch / "pool" / name / str(number), cores)
     settle()
+    pool_s3 = run_pool(workload, stack["s3"], cores)
+    settle()
     direct = run_direct(workload, scratch / "direct" / name / str(number), cores, packed=packed)
     settle()
     ours = run_batch(workload, stack, f"{name}-{number}", packed=packed)
     print(
-        f"{name} {number + 1}: pool {pool.rate:.0f}/s, activities {direct.rate:.0f}/s, Ingather {ours.rate:.0f}/s"
-        f" ({ours.rate / pool.rate:.0%} and {ours.rate / direct.rate:.0%});"
-        f" {pool.done}, {direct.done} and {ours.done} of {len(workload.files)} done"
+        f"{name} {number + 1}: Ingather {ours.rate:.0f}/s, {ours.rate / pool.rate:.0%} of the pool ({pool.rate:.0f}/s),"
+        f" {ours.rate / pool_s3.rate:.0%} of the pool into S3 ({pool_s3.rate:.0f}/s),"
+        f" {ours.rate / direct.rate:.0%} of the activities ({direct.rate:.0f}/s); of {len(workload.files)}"
+        f" {ours.done}, {pool.done}, {pool_s3.done} and {direct.done} done"
     )
-    return Round(pool, direct, ours)
+    return Round(pool, pool_s3, direct, ours)
 
 
 def _workload(name: str, number: int, scratch: Path, arguments: argparse.Namespace) -> Workload | None:
@@ -100,9 +104,11 @@ def _summary(rounds: list[Round]) -> dict[str, Any]:
     return {
         "documents": last.documents,
         "pool_per_second": [round(each.pool.rate, 1) for each in rounds],
+        "pool_into_s3_per_second": [round(each.pool_s3.rate, 1) for each in rounds],
         "activities_per_second": [round(each.direct.rate, 1) for each in rounds],
         "ingather_per_second": [round(each.ours.rate, 1) for each in rounds],
         "of_pool_median": round(statistics.median(each.ours.rate / each.pool.rate for each in rounds), 3),
+        "of_pool_into_s3_median": round(statistics.median(each.ours.rate / each.pool_s3.rate for each in rounds), 3),
         "of_activities_median": round(statistics.median(each.ours.rate / each.direct.rate for each in rounds), 3),
         "last_round": asdict(last),
     }
