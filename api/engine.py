@@ -36,7 +36,7 @@ from api.engine_waits import EngineWaits
 from api.problems import error_from_code
 from ingather.models.batch import BatchProgress, BatchSpec, BatchState, ChildProgress, Counts
 from ingather.models.engine import BATCH_WORKFLOW, MEMO_PROGRESS, WORKFLOW_QUEUE, WORKFLOW_TASK_TIMEOUT
-from ingather.models.errors import EngineUnavailableError
+from ingather.models.errors import EngineUnavailableError, InvalidStateError
 from ingather.models.identity import child_workflow_id_for, workflow_id_for
 from ingather.models.messages import (
     AddedRequest,
@@ -173,6 +173,8 @@ class BatchEngine:
                 return answer
         except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError, _NoMoreUpdatesError):
             log.info("control.sent_as_signal", batch_id=batch_id, message=name)
+        if isinstance(request, RetryRequest):
+            await self._refuse_while_cancelling(batch_id)
         # The update may still be applied; the request id makes the two one.
         async with _translated(closed_is_known=True):
             await handle.signal(f"{name}_signal", request, rpc_timeout=RPC_TIMEOUT)
@@ -217,7 +219,8 @@ class BatchEngine:
     async def reopen(self, spec: BatchSpec, created_at: datetime, request: RetryRequest) -> ControlAnswer | None:
         """Start a closed batch again for a retry; None when the answer did not come in time.
 
-        Raises ``BatchClosedError`` when the workflow ended before it answered.
+        Raises ``BatchClosedError`` when the workflow ended before it answered, and ``InvalidStateError`` while it is
+        being cancelled.
         """
         common: dict[str, Any] = {
             "id": workflow_id_for(spec.batch_id),
@@ -244,6 +247,7 @@ class BatchEngine:
                 return answer
         except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError, _NoMoreUpdatesError):
             log.info("control.sent_as_signal", batch_id=spec.batch_id, message="retry")
+        await self._refuse_while_cancelling(spec.batch_id)
         async with _translated():
             await self._client.start_workflow(
                 BATCH_WORKFLOW,
@@ -254,6 +258,18 @@ class BatchEngine:
                 **common,
             )
         return None
+
+    async def _refuse_while_cancelling(self, batch_id: str) -> None:
+        """A batch that is being cancelled ignores a retry that comes as a signal, and it would be answered for all the same."""
+        status = await self.status(batch_id)
+        is_open = status.presence is Presence.OPEN and status.progress is not None
+        if is_open and status.progress.state is BatchState.CANCELLING:
+            raise InvalidStateError(
+                "The batch is being cancelled: it takes a retry when that is over.",
+                action="Retry it in a moment.",
+                current_status=BatchState.CANCELLING.value,
+                wanted="retry",
+            )
 
     async def status(self, batch_id: str) -> EngineStatus:
         """Whether the workflow is open, from ``describe``."""

@@ -91,10 +91,9 @@ def _ingest(path: Path, ordinal: int, batch_id: str) -> bool:
 
 
 def run_pool(workload: Workload, target: Path | dict[str, str], processes: int) -> PoolResult:
-    """Ingest every document once; process start and model load are not counted.
+    """Ingest every document once, into a folder or the S3 server of a stack, as it describes it.
 
-    Args:
-        target: a folder, or a stack's S3 server as ``LocalStack.describe`` tells of it.
+    Process start and model load are not counted.
     """
     batch_id = str(uuid.uuid4())
     spawn = get_context("spawn")

@@ -82,6 +82,12 @@ _HEARD_LATER = "who listens later is heard of"
 """The change since which a batch takes notice of a new listener."""
 _CANCELLED_EMPTY = "a batch that is cancelled without documents ends as cancelled"
 """The change since which it does: it ended as completed."""
+_FORGETS_IGNORED = "a signal that changed nothing may be sent again"
+"""The change since which it may: its request id counted as handled."""
+_NO_LATE_SEAL = "no seal once a cancel is under way"
+"""The change since which there is none: it replaced a ledger whose counts were written already."""
+_ENDS_ONCE = "a cancel after the last word changes nothing"
+"""The change since which it does not: the batch was ended, and told, a second time."""
 _LONGEST_REASON = 200
 
 
@@ -92,6 +98,8 @@ class BatchWorkflow:
         self._book = BatchBook(batch)
         self._trail = AuditTrail(batch.spec)
         self._is_reporting = False
+        self._last_word: BatchSummary | None = None
+        """How the batch ended, once the catalog knows; a retry takes it back."""
 
     @workflow.run
     async def run(self, batch: BatchInput) -> BatchSummary:
@@ -267,12 +275,13 @@ class BatchWorkflow:
                 summary=closed.summary.state.value,
                 **RECORDS,
             )
+            self._last_word = closed.summary.model_copy(update={"report_key": output.report_key})
             await releasing
             if stages is not None:
                 await stages.conclude(book.spec, closed.summary)
         finally:
             self._is_reporting = False
-        return closed.summary.model_copy(update={"report_key": output.report_key})
+        return self._last_word
 
     async def _messages_settled(self) -> None:
         """Every message that was taken is carried out and on record, and what came of it is told."""
@@ -283,6 +292,8 @@ class BatchWorkflow:
     async def _cancel(self, batch: BatchInput) -> BatchSummary:
         """Stop what runs, keep what is finished, count the rest as cancelled, write the report."""
         book = self._book
+        if self._last_word is not None and workflow.patched(_ENDS_ONCE):
+            return await self._end_as_said(self._last_word)
         self._note_cancel()
         book.cancelling = True
         book.changed()
@@ -301,6 +312,16 @@ class BatchWorkflow:
             book.ends_cancelled = True
         summary = await self._close()
         await workflow.wait_condition(lambda: self._trail.is_written and self._book.news.is_told)
+        return summary
+
+    async def _end_as_said(self, summary: BatchSummary) -> BatchSummary:
+        """A cancel came when the catalog had the last word: finish what follows it, and take no retry any more."""
+        book, stages = self._book, self._stages
+        book.cancelling = True
+        await book.place.release()
+        if stages is not None:
+            await stages.conclude(book.spec, summary)
+        await self._messages_settled()
         return summary
 
     # --- Queries --------------------------------------------------------------------------
@@ -363,7 +384,7 @@ class BatchWorkflow:
 
     @seal.validator
     def _may_seal(self, request: SealRequest) -> None:
-        self._refuse_unless(self._book.open, "seal", request)
+        self._refuse_unless(self._book.open and not self._book.cancelling, "seal", request)
 
     @workflow.update
     async def retry(self, request: RetryRequest) -> ControlAnswer:
@@ -392,26 +413,27 @@ class BatchWorkflow:
 
     @workflow.signal
     def start_signal(self, request: ControlRequest) -> None:
-        if self._book.is_new(request) and self._book.held:
+        if self._takes(request, self._book.held):
             self._note(AuditType.BATCH_STARTED, request)
             self._book.held = False
             self._wake()
 
     @workflow.signal
     def pause_signal(self, request: ControlRequest) -> None:
-        if self._book.is_new(request) and self._book.state in _STARTED:
+        if self._takes(request, self._book.state in _STARTED):
             self._note(AuditType.BATCH_PAUSED, request)
             self._set_paused(True)
 
     @workflow.signal
     def resume_signal(self, request: ControlRequest) -> None:
-        if self._book.is_new(request) and self._book.state in _STARTED:
+        if self._takes(request, self._book.state in _STARTED):
             self._note(AuditType.BATCH_RESUMED, request)
             self._set_paused(False)
 
     @workflow.signal
     def seal_signal(self, request: SealRequest) -> None:
-        if self._book.is_new(request) and self._book.open:
+        is_too_late = self._book.cancelling and workflow.patched(_NO_LATE_SEAL)
+        if self._takes(request, self._book.open and not is_too_late):
             self._seal(request)
 
     @workflow.signal
@@ -453,6 +475,12 @@ class BatchWorkflow:
     def set_priority_signal(self, request: PriorityRequest) -> None:
         if self._book.is_new(request):
             self._set_priority(request)
+
+    def _takes(self, request: ControlRequest, allowed: bool) -> bool:
+        """Whether a signal takes effect, once. One that its state does not allow is forgotten, and may come again."""
+        if not allowed and workflow.patched(_FORGETS_IGNORED):
+            return False
+        return self._book.is_new(request) and allowed
 
     def _refuse_unless(self, allowed: bool, action: str, request: ControlRequest) -> None:
         """A message that took effect before is answered again, whatever the state is now."""
@@ -499,6 +527,7 @@ class BatchWorkflow:
         )
         if not ordinals:
             return 0
+        self._last_word = None
         book.retry_round += 1
         documents.retry_round = book.retry_round
         documents.forgive(ordinals)

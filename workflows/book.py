@@ -47,6 +47,8 @@ with workflow.unsafe.imports_passed_through():
 REMEMBERED_REQUESTS = 200
 _CARRIED_FIRST = "what was carried comes before the messages"
 """The change since which it does: a message of a later run's first moment was forgotten when the rest was read."""
+_REOPENED_FIRST = "a batch that is opened again says nothing before it knows what it was"
+"""The change since which it does not: a message of that moment was noted in a journal that was then thrown away."""
 
 
 class BatchBook:
@@ -100,6 +102,8 @@ class BatchBook:
         self._handled: dict[str, None] = {}
         self._noted_state: BatchState | None = None
         self._visibility = Visibility(batch.spec)
+        self._awaits_state = batch.reopen and batch.carried is None
+        """The closed batch that it opens again is not known yet."""
         self._to_restore = batch.carried
         if self._to_restore is not None and workflow.patched(_CARRIED_FIRST):
             self.restore()
@@ -143,7 +147,12 @@ class BatchBook:
         return self.documents is not None or self.problem is not None
 
     def changed(self) -> None:
-        """Something happened: note a new state, publish, and stop dispatch when history grew too long."""
+        """Something happened: note a new state, publish, and stop dispatch when history grew too long.
+
+        Not before the state of a batch that is opened again is known: what was noted would be noted of another.
+        """
+        if self._awaits_state and workflow.patched(_REOPENED_FIRST):
+            return
         self._version += 1
         if self.queued_at is None and not (self.held or self.open):
             self.queued_at = workflow.now()
@@ -301,6 +310,7 @@ class BatchBook:
         self.held = False
         self.paused = carried.paused
         self.priority = carried.priority
+        self.place.reprioritise(carried.priority)
         self.retry_round = carried.retry_round
         self._next_child = carried.next_child
         self._alone, self._kills = tuple(decode_bitmap(carried.alone)), carried.kills
@@ -344,7 +354,7 @@ class BatchBook:
 
     def reopen(self, closed: ClosedBatch) -> None:
         """Go on from a batch that had ended."""
-        self.is_reopened = True
+        self.is_reopened, self._awaits_state = True, False
         self.has_manifest = closed.has_manifest
         if self.has_manifest:
             self.ledger = Ledger.load(closed.ledger, closed.failures)

@@ -40,6 +40,8 @@ MAX_HISTORY_EVENTS = 8_000
 """A child costs its parent about nine events; the server warns at 10,240."""
 MAX_CHILD_FAILURES = 3
 """A document whose children came to nothing more often fails."""
+_KNOWN_FIRST = "a cancel waits for children that are being started"
+"""The change since which it does: it gave them up, and they ran on beside the report."""
 _STAYS_PAUSED = "a new priority lets a paused batch stay paused"
 """The change since which it does: it was told as pausing and paused once more."""
 
@@ -126,6 +128,10 @@ class ChildRun:
         """Whether any child may still have a document in flight."""
         return not all(child.is_quiet for child in self._running.values())
 
+    @property
+    def _are_known(self) -> bool:
+        return all(child.handle is not None for child in self._running.values())
+
     def note_quiet(self, word: ChildQuiet) -> None:
         """A paused child has nothing in flight any more."""
         child = self._running.get(word.index)
@@ -172,7 +178,9 @@ class ChildRun:
         await workflow.wait_condition(lambda: not self._steering)
 
     async def stop(self) -> None:
-        """Cancel the children; each returns what it did."""
+        """Cancel the children; each returns what it did. One that the server does not know yet could not be asked to."""
+        if not self._are_known and workflow.patched(_KNOWN_FIRST):
+            await workflow.wait_condition(lambda: self._are_known)
         for task in self._tasks.values():
             task.cancel()
         await workflow.wait_condition(lambda: not self._running)

@@ -7,6 +7,7 @@ ones again.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -29,6 +30,9 @@ with workflow.unsafe.imports_passed_through():
 
 PAGES_AT_ONCE = 8
 """Pages of files that are looked at side by side, 250 files each."""
+
+_LOOKS_NO_FURTHER = "no page is begun once a batch of sheets is stopped"
+"""The change since which none is: a page that ended well although it was asked to stop went on with the next."""
 
 _Step = Callable[[Any, FinishSheetsInput], Awaitable[FinishSheetsOutput]]
 _STEPS: tuple[_Step, ...] = (
@@ -109,6 +113,9 @@ class SheetStages:
                     summary=f"page {page + 1} of {page_count}",
                     **read_codes_options(spec.options),
                 )
+                # A page that ends well although it was asked to stop swallows the cancel.
+                if workflow.cancellation_reason() is not None and workflow.patched(_LOOKS_NO_FURTHER):
+                    raise asyncio.CancelledError
 
         if not page_count:
             return
@@ -116,7 +123,9 @@ class SheetStages:
         try:
             await asyncio.gather(*tasks)
         except BaseException:
-            # None may go on beside the batch that closes.
+            # None may go on beside the batch that closes, and none begin.
+            if workflow.patched(_LOOKS_NO_FURTHER):
+                deque(waiting, maxlen=0)
             for task in tasks:
                 task.cancel()
             await workflow.wait(tasks)

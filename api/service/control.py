@@ -125,7 +125,7 @@ class ControlService:
             include_done=selection.everything,
         )
         answer: ControlAnswer | None = None
-        is_closed = record.state.is_final
+        is_closed = was_closed = record.state.is_final
         if not is_closed:
             try:
                 answer = await self._batches.reach(record, lambda: self._engine.send(batch_id, "retry", request))
@@ -133,7 +133,9 @@ class ControlService:
                 is_closed = True
                 record = await self._batches.record(tenant_id, batch_id)
         if is_closed:
-            if key is not None and await self._took(record, request_id):
+            # One that got no answer in time may have been carried out, and the batch have ended again meanwhile.
+            may_be_known = key is not None or not was_closed
+            if may_be_known and await self._took(record, request_id):
                 await self._note(record, "retry", by, request_id, **retry_details(request))
                 return await self._replayed(record)
             await self._check_retryable(record, selection)

@@ -53,6 +53,9 @@ class SheetWorld(World):
         self.looking += 1
         try:
             await opened(self.code_gate)
+        except asyncio.CancelledError:
+            if not self.ignores_cancel:
+                raise
         finally:
             self.looking -= 1
         self.pages.append(request.page)

@@ -5,6 +5,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from tests.support import servers
+from workflows import book, children
 
 
 @pytest.fixture
@@ -24,3 +25,11 @@ def short_history_address(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture
 async def short_history_client(short_history_address: str) -> Client:
     return await Client.connect(short_history_address, data_converter=pydantic_data_converter)
+
+
+@pytest.fixture
+def low_limits(monkeypatch):
+    """Eleven documents are a large batch, with children of five."""
+    monkeypatch.setattr(book, "MAX_DOCUMENTS_PER_WORKFLOW", 10)
+    monkeypatch.setattr(children, "MIN_CHILD_DOCUMENTS", 5)
+    monkeypatch.setattr(children, "MAX_DOCUMENTS_PER_WORKFLOW", 10)

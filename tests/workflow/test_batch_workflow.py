@@ -2,26 +2,15 @@
 
 import asyncio
 import uuid
-from datetime import UTC, datetime
 from itertools import chain, pairwise
 
 import pytest
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError, CancelledError
 
-from ingather.domain.ledger import Ledger
 from ingather.models.batch import BatchState, Counts
 from ingather.models.document import DocumentStatus
-from ingather.models.engine import WORKFLOW_QUEUE
-from ingather.models.identity import workflow_id_for
-from ingather.models.messages import (
-    AddedRequest,
-    BatchInput,
-    CarriedState,
-    IngestDocumentOutput,
-    JournalKind,
-    PriorityRequest,
-)
+from ingather.models.messages import AddedRequest, IngestDocumentOutput, JournalKind, PriorityRequest
 from tests.support.batch_driver import driven, request, retry
 from tests.support.fake_activities import DONE, World, failed
 from tests.support.waiting import until, until_async
@@ -408,38 +397,6 @@ async def test_a_pause_survives_continue_as_new(short_history_client):
         assert (await driver.reaches(BatchState.PAUSED)).counts == progress.counts
         await handle.execute_update(BatchWorkflow.resume, request())
         assert (await handle.result()).counts == Counts(total=30, done=30)
-
-
-async def test_a_message_in_the_first_moment_of_a_later_run_is_carried_out(client):
-    """A resume that the server delivers with a run's start finds the batch paused, not new, and is not undone."""
-    ledger, failures = Ledger(3).written()
-    carried = CarriedState(
-        ledger=ledger,
-        failures=failures,
-        state=BatchState.PAUSED,
-        paused=True,
-        priority=3,
-        retry_round=0,
-        version=7,
-        journal_first=5,
-        journal=(),
-        handled_requests=("before",),
-        created_at=datetime.now(UTC),
-    )
-    async with driven(client, World(document_count=3)) as driver:
-        await client.start_workflow(
-            BatchWorkflow.run,
-            BatchInput(spec=driver.spec(), carried=carried),
-            id=workflow_id_for(driver.batch_id),
-            task_queue=WORKFLOW_QUEUE,
-            start_signal="resume_signal",
-            start_signal_args=[request()],
-        )
-        async with asyncio.timeout(30):
-            summary = await driver.handle.result()
-
-        assert summary.counts == Counts(total=3, done=3)
-        assert summary.version > 7
 
 
 async def continued(handle):

@@ -17,17 +17,9 @@ from ingather.models.messages import JournalKind, PriorityRequest
 from tests.support.batch_driver import driven, request, retry
 from tests.support.fake_activities import DONE, World, failed
 from tests.support.waiting import until, until_async
-from workflows import book, children
+from workflows import children
 from workflows.batch import BatchWorkflow
 from workflows.chunk import ChunkWorkflow
-
-
-@pytest.fixture
-def low_limits(monkeypatch):
-    """Eleven documents are a large batch, with children of five."""
-    monkeypatch.setattr(book, "MAX_DOCUMENTS_PER_WORKFLOW", 10)
-    monkeypatch.setattr(children, "MIN_CHILD_DOCUMENTS", 5)
-    monkeypatch.setattr(children, "MAX_DOCUMENTS_PER_WORKFLOW", 10)
 
 
 async def hears_pause(child) -> None:

@@ -572,3 +572,19 @@ async def test_document_ids_name_documents_of_their_batch(api):
         for tail in ("", "/raw", "/text"):
             response = await api.http.get(f"/v1/batches/{batch['id']}/documents/{file_id}{tail}")
             assert (response.status_code, response.json()["code"]) == (404, "document_not_found")
+
+
+async def test_a_retry_without_a_key_that_the_batch_took_before_it_ended_is_not_sent_again(api):
+    """It got no answer in time, was carried out, and the batch ended: to open it again would end it twice."""
+    batch = await api.submit()
+    sent = api.engine.messages
+
+    async def took_and_ended(batch_id, name, request):
+        sent.append((batch_id, name, request))
+        await api.end(batch_id, BatchState.FAILED, failed=1, handled=(request.request_id,))
+        raise BatchClosedError
+
+    api.engine.send = took_and_ended
+    response = await api.http.post(f"/v1/batches/{batch['id']}/retry")
+    assert (response.status_code, response.json()["status"]) == (202, "failed")
+    assert [name for _, name, _ in sent].count("reopen") == 0
