@@ -262,8 +262,8 @@ class BatchEngine:
     async def _refuse_while_cancelling(self, batch_id: str) -> None:
         """A batch that is being cancelled ignores a retry that comes as a signal, and it would be answered for all the same."""
         status = await self.status(batch_id)
-        is_open = status.presence is Presence.OPEN and status.progress is not None
-        if is_open and status.progress.state is BatchState.CANCELLING:
+        state = status.progress.state if status.progress is not None else None
+        if status.presence is Presence.OPEN and state is BatchState.CANCELLING:
             raise InvalidStateError(
                 "The batch is being cancelled: it takes a retry when that is over.",
                 action="Retry it in a moment.",
