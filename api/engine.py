@@ -95,6 +95,8 @@ class EngineStatus:
     progress: BatchProgress | None = None
     """From the memo."""
     was_terminated: bool = False
+    is_to_cancel: bool = False
+    """It is open, and a cancel was asked for, whether a worker has heard of it or not."""
     closed_at: datetime | None = None
 
 
@@ -155,7 +157,8 @@ class BatchEngine:
 
         That is when it did not answer in time, or the run has had all the updates the server allows it.
 
-        Raises ``BatchClosedError`` when no workflow is open, or the error the workflow refused it with.
+        Raises ``BatchClosedError`` when no workflow is open, ``InvalidStateError`` for a retry that would have to go as a
+        signal to a batch that is being cancelled, or the error the workflow refused it with.
         """
         handle = self._client.get_workflow_handle(workflow_id_for(batch_id))
         try:
@@ -260,10 +263,8 @@ class BatchEngine:
         return None
 
     async def _refuse_while_cancelling(self, batch_id: str) -> None:
-        """A batch that is being cancelled ignores a retry that comes as a signal, and it would be answered for all the same."""
-        status = await self.status(batch_id)
-        state = status.progress.state if status.progress is not None else None
-        if status.presence is Presence.OPEN and state is BatchState.CANCELLING:
+        """A batch that is to be cancelled ignores a retry that comes as a signal, and it would be answered for all the same."""
+        if (await self.status(batch_id)).is_to_cancel:
             raise InvalidStateError(
                 "The batch is being cancelled: it takes a retry when that is over.",
                 action="Retry it in a moment.",
@@ -282,6 +283,7 @@ class BatchEngine:
         return EngineStatus(
             presence=Presence.OPEN if is_open else Presence.CLOSED,
             progress=await description.memo_value(MEMO_PROGRESS, None, type_hint=BatchProgress),
+            is_to_cancel=is_open and description.raw_description.workflow_extended_info.cancel_requested,
             was_terminated=description.status in (WorkflowExecutionStatus.TERMINATED, WorkflowExecutionStatus.FAILED),
             closed_at=description.close_time,
         )

@@ -49,6 +49,7 @@ with workflow.unsafe.imports_passed_through():
         BuildManifestInput,
         BuildManifestOutput,
         ChildQuiet,
+        ClosedBatch,
         ControlAnswer,
         ControlNote,
         ControlRequest,
@@ -87,7 +88,7 @@ _FORGETS_IGNORED = "a signal that changed nothing may be sent again"
 _NO_LATE_SEAL = "no seal once a cancel is under way"
 """The change since which there is none: it replaced a ledger whose counts were written already."""
 _ENDS_ONCE = "a cancel after the last word changes nothing"
-"""The change since which it does not: the batch was ended, and told, a second time."""
+"""The change since which it does not, nor while it is written: the batch was ended, and told, a second time."""
 _LONGEST_REASON = 200
 
 
@@ -98,8 +99,8 @@ class BatchWorkflow:
         self._book = BatchBook(batch)
         self._trail = AuditTrail(batch.spec)
         self._is_reporting = False
-        self._last_word: BatchSummary | None = None
-        """How the batch ended, once the catalog knows; a retry takes it back."""
+        self._end: ClosedBatch | None = None
+        """How the batch ends, once that is being written; a retry takes it back."""
 
     @workflow.run
     async def run(self, batch: BatchInput) -> BatchSummary:
@@ -269,19 +270,25 @@ class BatchWorkflow:
         try:
             if stages is not None and book.has_manifest:
                 await stages.finish(book.spec, closed)
-            output = await workflow.execute_activity_method(
-                RecordActivities.finish_batch,
-                FinishBatchInput(tenant_id=book.spec.tenant_id, batch_id=book.spec.batch_id, closed=closed),
-                summary=closed.summary.state.value,
-                **RECORDS,
-            )
-            self._last_word = closed.summary.model_copy(update={"report_key": output.report_key})
+            self._end = closed
+            summary = await self._write_end(closed)
             await releasing
             if stages is not None:
                 await stages.conclude(book.spec, closed.summary)
         finally:
             self._is_reporting = False
-        return self._last_word
+        return summary
+
+    async def _write_end(self, closed: ClosedBatch) -> BatchSummary:
+        """The report and the catalog's last word; the same again changes nothing."""
+        spec = self._book.spec
+        output = await workflow.execute_activity_method(
+            RecordActivities.finish_batch,
+            FinishBatchInput(tenant_id=spec.tenant_id, batch_id=spec.batch_id, closed=closed),
+            summary=closed.summary.state.value,
+            **RECORDS,
+        )
+        return closed.summary.model_copy(update={"report_key": output.report_key})
 
     async def _messages_settled(self) -> None:
         """Every message that was taken is carried out and on record, and what came of it is told."""
@@ -292,8 +299,8 @@ class BatchWorkflow:
     async def _cancel(self, batch: BatchInput) -> BatchSummary:
         """Stop what runs, keep what is finished, count the rest as cancelled, write the report."""
         book = self._book
-        if self._last_word is not None and workflow.patched(_ENDS_ONCE):
-            return await self._end_as_said(self._last_word)
+        if self._end is not None and workflow.patched(_ENDS_ONCE):
+            return await self._end_as_said(self._end)
         self._note_cancel()
         book.cancelling = True
         book.changed()
@@ -314,11 +321,15 @@ class BatchWorkflow:
         await workflow.wait_condition(lambda: self._trail.is_written and self._book.news.is_told)
         return summary
 
-    async def _end_as_said(self, summary: BatchSummary) -> BatchSummary:
-        """A cancel came when the catalog had the last word: finish what follows it, and take no retry any more."""
+    async def _end_as_said(self, closed: ClosedBatch) -> BatchSummary:
+        """End as was being written when the cancel came: it may be written, and told, by now. Take no retry any more.
+
+        What was interrupted is made again, all of it safe to repeat.
+        """
         book, stages = self._book, self._stages
         book.cancelling = True
         await book.place.release()
+        summary = await self._write_end(closed)
         if stages is not None:
             await stages.conclude(book.spec, summary)
         await self._messages_settled()
@@ -334,7 +345,7 @@ class BatchWorkflow:
     @workflow.query
     def outcomes(self, after: int) -> OutcomesPage:
         """What happened from journal position ``after`` on, in order, up to 1,000 entries."""
-        return self._book.journal.answer(after, self._book.progress())
+        return self._book.outcomes(after)
 
     # --- Updates, and signals of the same meaning -------------------------------------------
 
@@ -477,8 +488,9 @@ class BatchWorkflow:
             self._set_priority(request)
 
     def _takes(self, request: ControlRequest, allowed: bool) -> bool:
-        """Whether a signal takes effect, once. One that its state does not allow is forgotten, and may come again."""
+        """Whether a signal takes effect, once. One that its state does not allow may come again."""
         if not allowed and workflow.patched(_FORGETS_IGNORED):
+            self._book.ignore(request)
             return False
         return self._book.is_new(request) and allowed
 
@@ -527,7 +539,7 @@ class BatchWorkflow:
         )
         if not ordinals:
             return 0
-        self._last_word = None
+        self._end = None
         book.retry_round += 1
         documents.retry_round = book.retry_round
         documents.forgive(ordinals)

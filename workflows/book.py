@@ -30,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
         CarriedState,
         ClosedBatch,
         ControlRequest,
+        OutcomesPage,
         ReadManifestOutput,
         SealRequest,
     )
@@ -100,6 +101,8 @@ class BatchBook:
         self._created_at = workflow.now()
         self._version = 0
         self._handled: dict[str, None] = {}
+        self._ignored: dict[str, int] = {}
+        """Length of the history when a signal changed nothing, by request id."""
         self._noted_state: BatchState | None = None
         self._visibility = Visibility(batch.spec)
         self._awaits_state = batch.reopen and batch.carried is None
@@ -107,6 +110,7 @@ class BatchBook:
         self._to_restore = batch.carried
         if self._to_restore is not None and workflow.patched(_CARRIED_FIRST):
             self.restore()
+            self.place.reprioritise(self.priority)
 
     @property
     def state(self) -> BatchState:
@@ -188,6 +192,13 @@ class BatchBook:
             rested_ms=self.rested_ms,
         )
 
+    def outcomes(self, after: int) -> OutcomesPage:
+        """What the query of that name answers: nothing yet where the journal that it goes on with is not known."""
+        progress = self.progress()
+        if self._awaits_state:
+            return OutcomesPage(first=after, next=after, entries=(), more=False, progress=progress)
+        return self.journal.answer(after, progress)
+
     def begin_documents(self, manifest: ReadManifestOutput) -> None:
         """From now on documents can run, here."""
         options = self.spec.options
@@ -257,13 +268,24 @@ class BatchBook:
         )
 
     def is_new(self, request: ControlRequest) -> bool:
-        """Remember a request id; False when it took effect before."""
+        """Remember a request id; False when it took effect before, or was ignored a moment ago."""
         if request.request_id in self._handled:
+            return False
+        if self._ignored.get(request.request_id) == workflow.info().get_current_history_length():
             return False
         self._handled[request.request_id] = None
         while len(self._handled) > REMEMBERED_REQUESTS:
             del self._handled[next(iter(self._handled))]
         return True
+
+    def ignore(self, request: ControlRequest) -> None:
+        """Of a signal that changed nothing, the update that it was sent in place of changes nothing either.
+
+        Both wait for a worker, and come in one task; what comes later was sent again.
+        """
+        self._ignored[request.request_id] = workflow.info().get_current_history_length()
+        while len(self._ignored) > REMEMBERED_REQUESTS:
+            del self._ignored[next(iter(self._ignored))]
 
     def was_handled(self, request: ControlRequest) -> bool:
         """Whether a request id took effect before."""
@@ -310,7 +332,6 @@ class BatchBook:
         self.held = False
         self.paused = carried.paused
         self.priority = carried.priority
-        self.place.reprioritise(carried.priority)
         self.retry_round = carried.retry_round
         self._next_child = carried.next_child
         self._alone, self._kills = tuple(decode_bitmap(carried.alone)), carried.kills

@@ -25,8 +25,14 @@ from api.service.receiving import Receiving
 from ingather.domain.audit import batch_event, seal_details
 from ingather.domain.submission_parts import check_takes_more
 from ingather.models.audit import SYSTEM, Actor, AuditType
-from ingather.models.batch import BatchRecord, SubmissionPart, SubmissionTotals
-from ingather.models.errors import DependencyError, EmptyBatchError, IdempotencyKeyReusedError, IngatherError
+from ingather.models.batch import BatchRecord, BatchState, SubmissionPart, SubmissionTotals
+from ingather.models.errors import (
+    DependencyError,
+    EmptyBatchError,
+    IdempotencyKeyReusedError,
+    IngatherError,
+    InvalidStateError,
+)
 from ingather.models.messages import SealRequest
 from ingather.ports.catalog import Catalog
 
@@ -115,10 +121,11 @@ class AdditionService:
     async def seal(self, tenant_id: str, batch_id: str, *, by: Actor = SYSTEM) -> BatchSnapshot:
         """Let an open batch run. Sealing again changes nothing; a batch that never was open is sealed.
 
-        Raises ``EmptyBatchError`` for a batch without documents, ``InvalidStateError`` for one that ended unsealed or has
-        not begun yet.
+        Raises ``EmptyBatchError`` for a batch without documents, ``InvalidStateError`` for one that ended unsealed, is
+        being cancelled or has not begun yet.
         """
         record = await self.batches.record(tenant_id, batch_id)
+        await self._refuse_while_cancelling(record)
         totals = await self.catalog.seal(batch_id)
         self.signals.forget(batch_id)
         # The id is the same every time, so the batch takes one seal.
@@ -131,6 +138,16 @@ class AdditionService:
         if not record.spec.open or record.state.is_final:
             return await self.batches.snapshot(tenant_id, batch_id)
         return await self._tell(record, request)
+
+    async def _refuse_while_cancelling(self, record: BatchRecord) -> None:
+        """Before the seal is on record: the batch would not take it."""
+        takes_seal = record.spec.open and record.sealed_at is None and not record.state.is_final
+        if takes_seal and (await self.engine.status(record.batch_id)).is_to_cancel:
+            raise InvalidStateError(
+                "The batch is being cancelled: it cannot be sealed any more.",
+                current_status=BatchState.CANCELLING.value,
+                wanted="seal",
+            )
 
     async def _tell(self, record: BatchRecord, request: SealRequest) -> BatchSnapshot:
         """Tell the workflow."""

@@ -103,6 +103,8 @@ class World:
     """What was recorded, in that order."""
     news: list[BatchNews] = field(default_factory=list)
     """What webhooks were told, in that order."""
+    reports: list[int] = field(default_factory=list)
+    """Versions of the ends that were written."""
     news_gate: asyncio.Event | None = None
     """While set and not open, webhooks are being told."""
     closed: ClosedBatch | None = None
@@ -224,6 +226,7 @@ class World:
             if not self.ignores_cancel:
                 raise
         self.closed = request.closed
+        self.reports.append(request.closed.summary.version)
         self.ended.append("finish_batch")
         return FinishBatchOutput(report_key="report.jsonl")
 

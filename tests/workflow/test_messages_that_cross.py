@@ -2,16 +2,18 @@
 
 import asyncio
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
+from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError, WorkflowUpdateStage
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from api.engine import BatchEngine
 from ingather.domain.ledger import Ledger
 from ingather.models.batch import BatchState, Counts
 from ingather.models.engine import WORKFLOW_QUEUE
+from ingather.models.errors import InvalidStateError
 from ingather.models.identity import child_workflow_id_for, workflow_id_for
 from ingather.models.messages import (
     AddedRequest,
@@ -22,7 +24,7 @@ from ingather.models.messages import (
     SealRequest,
     SteerRequest,
 )
-from tests.support.batch_driver import driven, request, retry
+from tests.support.batch_driver import BatchDriver, driven, request, retry
 from tests.support.fake_activities import DONE, World, failed
 from tests.support.sheet_world import SheetWorld
 from tests.support.waiting import until, until_async
@@ -83,9 +85,11 @@ async def test_a_later_run_asks_for_its_place_with_its_new_priority(client):
     async with driven(client, world) as driver:
         await begun(driver, BatchInput(spec=driver.spec(), carried=carried(2, priority=1)))
         await until(lambda: world.calls["finish_batch"] == 1)
-        retrying = asyncio.create_task(driver.handle.execute_update(BatchWorkflow.retry, retry()))
+        retrying = await driver.handle.start_update(
+            BatchWorkflow.retry, retry(), wait_for_stage=WorkflowUpdateStage.ACCEPTED
+        )
         world.report_gate.set()
-        await retrying
+        await retrying.result()
         await driver.handle.result()
 
         assert [asked.entry.priority for asked in await requested_places(driver.handle)] == [1]
@@ -112,10 +116,12 @@ async def test_a_pause_in_the_first_moment_of_a_retry_is_told_once_the_batch_is_
         await driver.handle.signal("pause_signal", request())
         await asyncio.sleep(0.5)
         memo = await (await driver.handle.describe()).memo()
+        early = await driver.handle.query(BatchWorkflow.outcomes, 4)
         world.reopen_gate.set()
         page = await until_async(lambda: told_of_its_pause(driver.handle))
 
         assert "progress" not in memo  # the batch that it is was not known
+        assert (early.first, early.next, early.entries) == (4, 4, ())  # whoever reads on does not begin anew
         assert page.first > 0
         assert page.progress.counts == Counts(total=3, pending=1, done=2)
         assert page.progress.version > first.version
@@ -132,12 +138,13 @@ async def told_of_its_pause(handle) -> OutcomesPage | None:
 async def test_a_cancel_waits_for_children_that_are_being_started(client, low_limits, monkeypatch):
     """The server takes it before it knows them: each ends before the report all the same, and returns what it did."""
     sent, dispatched, dispatch = threading.Event(), threading.Event(), ChildRun._dispatch
+    in_time: list[bool] = []
 
     def slowly(self: ChildRun) -> None:
         dispatch(self)
         if self._running and not dispatched.is_set():
             dispatched.set()
-            sent.wait(1.5)
+            in_time.append(sent.wait(1.5))
 
     monkeypatch.setattr(ChildRun, "_dispatch", slowly)
     world = World(document_count=40, gate=asyncio.Event())
@@ -149,6 +156,7 @@ async def test_a_cancel_waits_for_children_that_are_being_started(client, low_li
         with pytest.raises(WorkflowFailureError):
             await handle.result()
 
+        assert in_time == [True]
         assert world.closed.summary.counts == Counts(total=40, cancelled=40)
         events = [event.event_type for event in (await handle.fetch_history()).events]
         started = events.count(EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
@@ -212,23 +220,40 @@ async def test_no_seal_is_taken_once_a_cancel_is_under_way(client):
 
 @pytest.mark.parametrize("pipeline", ["ingest", "sheets"])
 async def test_a_cancel_after_the_last_word_changes_nothing(client, pipeline):
-    """The catalog has the end, and what follows is under way: it is written and told once, as it was."""
+    """The catalog has the end, and what follows is under way: that end is the only one, and the last."""
     world = SheetWorld(audit_gate=asyncio.Event()) if pipeline == "sheets" else World(audit_gate=asyncio.Event())
     async with driven(client, world) as driver:
         handle = await driver.start(hold=True, pipeline=pipeline)
         await driver.reaches(BatchState.PENDING)
         await handle.execute_update(BatchWorkflow.start, request())
-        await until(lambda: world.ended == ["finish_batch"])
-        await asyncio.sleep(0.5)  # its answer is with the batch, which waits for the record of the start
+        await until(lambda: bool(world.reports))  # the batch waits for the record of its start
         await handle.cancel()
         await until_async(lambda: asked_to_stop(handle))
         world.audit_gate.set()
         summary = await handle.result()
 
         assert summary.state is BatchState.COMPLETED
-        assert world.ended == ["finish_batch"]
+        assert set(world.reports) == {summary.version}
         if isinstance(world, SheetWorld):
-            assert set(world.concluded) == {"completed"}
+            assert set(world.concluded) == {"completed"}  # told again is told once: the version is the same
+
+
+async def test_a_cancel_while_the_last_word_is_written_changes_nothing(client):
+    """It may be in the catalog and with listeners by then; the batch ends so, and takes no retry any more."""
+    world = World(report_gate=asyncio.Event(), outcome=lambda ordinal, _: failed() if ordinal == 1 else DONE)
+    async with driven(client, world) as driver:
+        handle = await driver.start()
+        await until(lambda: world.calls["finish_batch"] == 1)
+        before = await handle.query(BatchWorkflow.progress)
+        await handle.cancel()
+        await until_async(lambda: asked_to_stop(handle))
+        with pytest.raises(WorkflowUpdateFailedError):
+            await handle.execute_update(BatchWorkflow.retry, retry())
+        world.report_gate.set()
+        summary = await handle.result()
+
+        assert (summary.state, summary.counts) == (BatchState.COMPLETED_WITH_FAILURES, before.counts)
+        assert set(world.reports) == {summary.version} == {before.version + 1}
 
 
 async def asked_to_stop(handle) -> bool | None:
@@ -251,3 +276,22 @@ async def test_a_cancel_begins_no_further_page_of_sheets(client):
             await handle.result()
 
     assert len(world.pages) <= 8
+
+
+async def test_a_retry_is_refused_where_no_worker_has_heard_of_a_cancel_yet(client):
+    """As a signal it would be ignored, or be undone by the cancel, and be answered for all the same."""
+    driver = BatchDriver(client, World())
+    handle = await driver.start()
+    engine = BatchEngine(client, update_timeout=timedelta(seconds=0.3))
+    try:
+        await engine.cancel(driver.batch_id, request())
+        for message in (
+            engine.send(driver.batch_id, "retry", retry()),
+            engine.reopen(driver.spec(), datetime.now(UTC), retry()),
+        ):
+            with pytest.raises(InvalidStateError, match="being cancelled"):
+                await message
+        events = [event.event_type for event in (await handle.fetch_history()).events]
+        assert EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED not in events
+    finally:
+        await driver.clean_up()

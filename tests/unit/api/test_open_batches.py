@@ -1,6 +1,7 @@
 """Open batches: they take documents until they are sealed, whatever breaks off in between."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -331,3 +332,19 @@ async def test_an_open_batch_that_is_opened_again_counts_for_all_that_was_added(
     assert (await api.http.post(f"/v1/batches/{batch_id}/retry")).status_code == 202
     spec = api.engine.specs[batch_id]
     assert (spec.submitted_bytes, spec.submitted_count, spec.open, spec.hold) == (1_000, 2, False, False)
+
+
+async def test_a_seal_after_a_cancel_is_refused_before_it_is_on_record(api):
+    """The batch would not take it; neither the catalog nor the audit log says that it did."""
+    batch_id = await opened(api)
+    await add(api, batch_id, ("a", b"a"))
+    status = api.engine.status
+
+    async def to_cancel(asked_for):
+        return replace(await status(asked_for), is_to_cancel=True)
+
+    api.engine.status = to_cancel
+    response = await api.http.post(f"/v1/batches/{batch_id}/seal")
+    assert (response.status_code, response.json()["code"]) == (409, "invalid_state")
+    assert (await api.catalog.get_batch(batch_id)).sealed_at is None
+    assert "batch.sealed" not in (await api.http.get("/v1/audit")).text

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from temporalio.client import WorkflowExecutionStatus
 
 from api.engine import BatchEngine
 from api.engine_overview import EngineOverviews
@@ -17,11 +16,10 @@ from api.service.batches import BatchService
 from api.streams.reader import ProgressReader
 from ingather.adapters.memory.catalog import InMemoryCatalog
 from ingather.adapters.memory.event_log import InMemoryEventLog
-from ingather.models.batch import BatchProgress, BatchState, Counts
+from ingather.models.batch import BatchState
 from ingather.models.engine import ROLES
-from ingather.models.errors import EngineUnavailableError, InvalidStateError
+from ingather.models.errors import EngineUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID, DEFAULT_TENANT_NAME, places_workflow_id_for
-from ingather.models.messages import RetryRequest
 from ingather.ports.catalog import BatchFilter
 from tests.support.catalog_records import batch_record
 
@@ -136,37 +134,3 @@ async def test_an_overview_of_a_silent_engine_is_an_error_of_ours_and_remembered
             await overviews.get()
     queues = {f"poll {queue}": 1 for queues in ROLES.values() for queue in queues}
     assert client.asked == {"list": 1, "system": 1, "attributes": 1, **queues}
-
-
-async def test_a_retry_does_not_go_as_a_signal_to_a_batch_that_is_being_cancelled():
-    """Its run would ignore it, and the retry be answered for: it is refused, and may come again in a moment."""
-    progress, signalled = BatchProgress(state=BatchState.CANCELLING, counts=Counts(total=1, cancelled=1)), []
-
-    async def memo_value(*_arguments: Any, **_options: Any) -> BatchProgress:
-        return progress
-
-    async def describe(**_options: Any) -> SimpleNamespace:
-        return SimpleNamespace(status=WorkflowExecutionStatus.RUNNING, memo_value=memo_value, close_time=None)
-
-    async def never(*_arguments: Any, **_options: Any) -> None:
-        await asyncio.Event().wait()
-
-    async def signal(*arguments: Any, **_options: Any) -> None:
-        signalled.append(arguments)
-
-    handle = SimpleNamespace(describe=describe, execute_update=never, signal=signal)
-    client = SimpleNamespace(
-        get_workflow_handle=lambda _id: handle,
-        execute_update_with_start_workflow=never,
-        start_workflow=signal,
-        workflow_service=None,
-        operator_service=None,
-        namespace="default",
-    )
-    engine, record = BatchEngine(client, update_timeout=SHORT), batch_record()
-    request = RetryRequest(request_id="again")
-    with pytest.raises(InvalidStateError, match="being cancelled"):
-        await engine.reopen(record.spec, record.created_at, request)
-    with pytest.raises(InvalidStateError, match="being cancelled"):
-        await engine.send(record.batch_id, "retry", request)
-    assert signalled == []
