@@ -144,6 +144,16 @@ async def retry_while_reporting(driver: BatchDriver) -> None:
     await handle.result()
 
 
+async def cancel_while_reporting(driver: BatchDriver) -> None:
+    """It ends as was being written."""
+    handle = await driver.start(options=ONE_AT_A_TIME)
+    await until(lambda: driver.world.calls["finish_batch"] == 1)
+    await handle.cancel()
+    await until(lambda: driver.world.calls["finish_batch"] == 2)
+    driver.world.report_gate.set()
+    await handle.result()
+
+
 async def manifest_refused(driver: BatchDriver) -> None:
     """Refused once the line has answered; a request still under way would be cancelled."""
     handle = await driver.start(options=ONE_AT_A_TIME)
@@ -377,6 +387,7 @@ SCENARIOS = {
     "retry_while_reporting": Scenario(
         retry_while_reporting, lambda: World(report_gate=asyncio.Event(), outcome=_first_round_fails(1))
     ),
+    "cancel_while_reporting": Scenario(cancel_while_reporting, lambda: World(report_gate=asyncio.Event())),
     "manifest_refused": Scenario(
         manifest_refused,
         lambda: World(
