@@ -57,7 +57,11 @@ Bars = list[tuple[str, float]]
 
 
 def _rates(found: dict[str, Any]) -> Bars:
-    return [(f"{name} of pool", entry["of_pool_median"] * 100) for name, entry in found["workloads"].items()]
+    return [
+        (f"{name}, of {what}", entry[f"of_{key}_median"] * 100)
+        for name, entry in found["workloads"].items()
+        for what, key in (("a pool into S3", "pool_into_s3"), ("a pool into a folder", "pool"))
+    ]
 
 
 def _quarters(found: dict[str, Any]) -> Bars:

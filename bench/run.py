@@ -20,7 +20,7 @@ from bench.direct import run_direct
 from bench.end_to_end import EndToEndResult, run_batch
 from bench.meters import settle
 from bench.pool import PoolResult, run_pool
-from bench.workload import Workload, corpus, small_texts
+from bench.workload import Workload, copies_of, corpus, small_texts
 from ingather.logging import configure_logging
 from ingather.stack.local import LocalStack
 
@@ -94,7 +94,10 @@ def _round(name: str, number: int, scratch: Path, stack: dict[str, Any], argumen
 def _workload(name: str, number: int, scratch: Path, arguments: argparse.Namespace) -> Workload | None:
     if name.startswith("texts"):
         return small_texts(scratch / f"{name}-{number}", arguments.texts, seed=number + 1)
-    return corpus(arguments.corpus)
+    found = corpus(arguments.corpus)
+    if found is None or arguments.copies == 1:
+        return found
+    return copies_of(found, scratch / "copies", arguments.copies)
 
 
 def _summary(rounds: list[Round]) -> dict[str, Any]:
@@ -126,6 +129,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=500, help="how many small texts")
     parser.add_argument("--corpus", type=Path, default=None, help="folder with files/ (default: INGATHER_CORPUS)")
+    parser.add_argument("--copies", type=int, default=1, help="how often each document of the corpus, no two alike")
     parser.add_argument("--workloads", nargs="+", default=WORKLOADS, choices=WORKLOADS)
     parser.add_argument("--output", type=Path, default=None, help="JSON file for the figures")
     arguments = parser.parse_args()

@@ -111,6 +111,21 @@ def corpus(folder: Path | None) -> Workload | None:
     return Workload("corpus", tuple(files)) if files else None
 
 
+def copies_of(workload: Workload, folder: Path, count: int) -> Workload:
+    """Every document so many times, no two alike: of the same content, one is worked on at a time. Line ends at its end differ."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Workload(
+        f"{count} copies of {workload.name}",
+        tuple(_copy(path, folder, number) for number in range(count) for path in workload.files),
+    )
+
+
+def _copy(path: Path, folder: Path, number: int) -> Path:
+    copy = folder / f"{path.stem}-{number}{path.suffix}"
+    copy.write_bytes(path.read_bytes() + b"\n" * number)
+    return copy
+
+
 def _documents(folder: Path) -> list[Path]:
     found: Iterable[Path] = folder.glob("*") if folder.is_dir() else ()
     return sorted(path for path in found if path.is_file() and path.suffix != ".zip")
