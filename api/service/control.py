@@ -90,8 +90,13 @@ class ControlService:
         return await self._send(tenant_id, batch_id, "resume", key, by)
 
     async def cancel(self, tenant_id: str, batch_id: str, key: str | None, *, by: Actor = SYSTEM) -> Controlled:
-        """Stop what runs and keep what is done. A cancelled batch may be cancelled again."""
+        """Stop what runs and keep what is done. A cancelled batch may be cancelled again.
+
+        Under a key that took effect it is not: the batch may have been opened again since.
+        """
         record = await self._batches.record(tenant_id, batch_id)
+        if await self.took(batch_id, key, "cancel"):
+            return await self._cancelled_before(record)
         request_id, was_replayed = self._keys.remember(batch_id, check_key(key), "cancel")
         if not record.state.is_final:
             try:
@@ -108,6 +113,12 @@ class ControlService:
         if not snapshot.is_final:
             snapshot = _shown_as(snapshot, BatchState.CANCELLING)
         return Controlled(snapshot, was_replayed)
+
+    async def _cancelled_before(self, record: BatchRecord) -> Controlled:
+        controlled = await self._replayed(record)
+        if not controlled.snapshot.is_final and (await self._engine.status(record.batch_id)).is_to_cancel:
+            return replace(controlled, snapshot=_shown_as(controlled.snapshot, BatchState.CANCELLING))
+        return controlled
 
     async def retry(
         self, tenant_id: str, batch_id: str, key: str | None, selection: RetrySelection, *, by: Actor = SYSTEM

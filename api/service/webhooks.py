@@ -263,20 +263,21 @@ class WebhookService:
             )
         now = datetime.now(UTC)
         again = delivery_id_for(webhook_id, origin.event_id, f"{delivery_id}\n{check_key(key) or uuid.uuid4().hex}")
-        if (known := await self.webhooks.get_delivery(caller.tenant_id, again)) is not None:
-            return known, True
-        wanted = DeliveryInput(
-            tenant_id=caller.tenant_id, webhook_id=webhook_id, delivery_id=again, redelivery_of=delivery_id
-        )
-        # The workflow first: it notes the delivery itself where this process dies before it can.
-        await self.engine.start_delivery(wanted, f"{origin.event_type} again")
-        await self.webhooks.add_deliveries([redelivery(origin, again, now)])
+        known = await self.webhooks.get_delivery(caller.tenant_id, again)
+        if known is None:
+            wanted = DeliveryInput(
+                tenant_id=caller.tenant_id, webhook_id=webhook_id, delivery_id=again, redelivery_of=delivery_id
+            )
+            # The workflow first: it notes the delivery itself where this process dies before it can.
+            await self.engine.start_delivery(wanted, f"{origin.event_type} again")
+            await self.webhooks.add_deliveries([redelivery(origin, again, now)])
+        # For a repeat too: what it repeats may have broken off before this.
         await self.webhooks.note_attempt(origin, None, DeliveryStatus.FAILED, at=now)
         event = account_event(
             AuditType.WEBHOOK_REDELIVERED, webhook, caller.actor, now, delivery_id=again, event_type=origin.event_type
         )
-        await self.audit.record([event])
-        return await self.delivery(caller.tenant_id, webhook_id, again), False
+        await self.audit.record([event.model_copy(update={"event_id": str(uuid.uuid5(uuid.NAMESPACE_URL, again))})])
+        return known or await self.delivery(caller.tenant_id, webhook_id, again), known is not None
 
     # --- One batch -----------------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ class EventWriter:
     async def lead(self) -> bool:
         """Become or stay the one who writes; False while somebody else is.
 
-        Raises ``SupersededError`` when somebody else has told on meanwhile.
+        Raises ``SupersededError`` when somebody else tells on, or has: what is remembered here is of before.
         """
         now = time.monotonic()
         since = now - self._renewed_at
@@ -93,6 +93,8 @@ class EventWriter:
             return True
         if not await self._log.elect(self._key, self._owner, self._lease_seconds):
             self._renewed_at = 0.0
+            if self._is_restored:
+                raise SupersededError
             return False
         if since > self._lease_seconds and self._is_restored:
             known = await self._log.range(self._key)

@@ -301,6 +301,20 @@ async def test_cancel_is_on_its_way_at_once_and_repeatable(api):
     assert (again.status_code, again.json()["status"]) == (202, "cancelled")
 
 
+async def test_a_cancel_repeated_under_its_key_does_not_cancel_what_was_opened_again(api):
+    """It took effect, and its answer was lost; who repeats it means the run that it cancelled."""
+    batch = await api.submit()
+    path, headers = f"/v1/batches/{batch['id']}", {"Idempotency-Key": "stop"}
+    await api.http.post(f"{path}/cancel", headers=headers)
+    await api.end(batch["id"], BatchState.CANCELLED, cancelled=1)
+    await api.http.post(f"{path}/retry", json={"include_cancelled": True})
+    again = await api.http.post(f"{path}/cancel", headers=headers)
+
+    assert (again.status_code, again.json()["status"]) == (202, "retrying")
+    assert again.headers["idempotency-replayed"] == "true"
+    assert [name for _, name, _ in api.engine.messages] == ["cancel", "reopen"]
+
+
 async def test_retry_of_a_closed_batch_opens_it_again(api):
     """All that failed, or a selection."""
     batch = await api.submit()

@@ -347,4 +347,4 @@ async def test_a_seal_after_a_cancel_is_refused_before_it_is_on_record(api):
     response = await api.http.post(f"/v1/batches/{batch_id}/seal")
     assert (response.status_code, response.json()["code"]) == (409, "invalid_state")
     assert (await api.catalog.get_batch(batch_id)).sealed_at is None
-    assert "batch.sealed" not in (await api.http.get("/v1/audit")).text
+    assert "BATCH_SEALED" not in (await api.http.get("/v1/audit")).text

@@ -1,5 +1,8 @@
 """`/v1/webhook-endpoints`: what is kept, what is shown once, and what comes of trying; and an address for one batch."""
 
+import uuid
+from datetime import UTC, datetime
+
 import pytest
 from cryptography.fernet import Fernet
 
@@ -8,9 +11,10 @@ from ingather.domain.webhooks import new_secret
 from ingather.models.accounts import TenantLimits
 from ingather.models.audit import AuditType
 from ingather.models.batch import BatchState
+from ingather.models.errors import CatalogUnavailableError
 from ingather.models.identity import DEFAULT_TENANT_ID
 from ingather.models.messages import ListenerAdded
-from ingather.models.webhook import DeliveryStatus
+from ingather.models.webhook import DeliveryStatus, WebhookDelivery
 from ingather.ports.audit import AuditFilter
 from ingather.settings import Limits, Settings, SourceSettings, WebhookSettings
 from tests.support.api import api_in_process
@@ -189,6 +193,39 @@ async def test_the_same_request_turns_a_secret_over_once(api):
     assert (await kinds(api)).count(AuditType.WEBHOOK_ROTATED) == 2
     refused = await api.http.post(f"{path}/rotate", headers={"Idempotency-Key": " "})
     assert refused.status_code == 400
+
+
+async def test_a_repeat_finishes_a_redelivery_that_broke_off(api):
+    """The new delivery was on its way, and the old one not given up: the event would arrive twice."""
+    made = await create(api, {"url": "https://hooks.example.com/"})
+    path = f"/v1/webhook-endpoints/{made['webhook_id']}"
+    origin = WebhookDelivery(
+        delivery_id=str(uuid.uuid4()),
+        tenant_id=DEFAULT_TENANT_ID,
+        webhook_id=made["webhook_id"],
+        event_id=str(uuid.uuid4()),
+        event_type="batch.completed",
+        payload={},
+        created_at=datetime.now(UTC),
+    )
+    await api.catalog.webhooks.add_deliveries([origin])
+    note, calls = api.catalog.webhooks.note_attempt, []
+
+    async def away_once(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise CatalogUnavailableError("The catalog is away.")
+        return await note(*arguments, **options)
+
+    api.catalog.webhooks.note_attempt = away_once
+    headers = {"Idempotency-Key": "once more"}
+    broken, repeated = [
+        await api.http.post(f"{path}/deliveries/{origin.delivery_id}/redeliver", headers=headers) for _ in range(2)
+    ]
+    assert (broken.status_code, repeated.status_code) == (503, 202)
+    log = (await api.http.get(f"{path}/deliveries", params={"status": "pending"})).json()["data"]
+    assert [each["delivery_id"] for each in log] == [repeated.json()["delivery_id"]]
+    assert (await api.http.get("/v1/audit")).text.count("WEBHOOK_REDELIVERED") == 1
 
 
 async def test_an_event_is_sent_again(api):

@@ -19,7 +19,7 @@ from ingather.models.errors import CatalogUnavailableError, EventLogUnavailableE
 from ingather.models.messages import DocumentHeartbeat
 from tests.support.house import House
 from tests.support.scripted_batch import ScriptedBatch
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 
 
 async def logged(log: InMemoryEventLog, batch: ScriptedBatch) -> list[str]:
@@ -84,6 +84,36 @@ async def test_a_poller_that_slept_cannot_write_beside_its_successor(batch) -> N
     types = await logged(log, batch)
     assert types.count("document.succeeded") == 4
     assert types.count("batch.completed") == 1
+
+
+async def test_a_poller_that_stood_by_gives_no_number_a_second_time(batch, monkeypatch) -> None:
+    """Another process told on meanwhile, and then the log lost everything: what it remembers of before counts no more."""
+    monkeypatch.setattr(poller_module, "LEASE_SECONDS", 0.6)
+    log = InMemoryEventLog()
+    batch.state(BatchState.RUNNING)
+    former, latter = (Poller(batch.key, batch.parts(log), name) for name in ("former", "latter"))
+    standing_by = asyncio.create_task(former.run())
+    await former.ready.wait()
+    await log.resign(batch.key, "former")
+    leading = asyncio.create_task(latter.run())
+    await latter.ready.wait()
+    await until(lambda: not former._writer._is_restored)
+    await batch.run(range(3))
+    await until_async(lambda: told(log, batch, "document.succeeded", 3))
+    last = (await log.range(batch.key)).latest
+    leading.cancel()
+    await log.flush()
+    await until(lambda: former._writer._is_restored)
+    await asyncio.sleep(0.5)
+    await batch.run([3])
+    await until_async(lambda: told(log, batch, "document.succeeded", 1))
+    standing_by.cancel()
+
+    assert min(event.seq for event in await log.read(batch.key, 0, 10_000)) > last
+
+
+async def told(log: InMemoryEventLog, batch: ScriptedBatch, event_type: str, count: int) -> bool | None:
+    return True if (await logged(log, batch)).count(event_type) >= count else None
 
 
 @pytest.mark.parametrize("port", ["catalog numbers", "catalog rows", "log"])
