@@ -50,3 +50,9 @@ async def to_its_end(step: Coroutine[Any, Any, None]) -> None:
             if running.cancelled():
                 raise
     running.result()
+
+
+def is_batch_cancelled() -> bool:
+    """Whether the workflow asked for the end. A worker that shuts down hands its pack to another one instead."""
+    details = activity.cancellation_details()
+    return details is not None and details.cancel_requested

@@ -7,6 +7,7 @@ goes on where the first one stopped. A document that kills its parser, or meets 
 is handed back to run again alone; its neighbours do not notice.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any
 import structlog
 from temporalio import activity
 
+from activities.attempts import is_batch_cancelled
 from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
 from activities.failures import translate_errors_and_give_up
 from activities.ingestion import Ingestion, log_starts
@@ -68,14 +70,11 @@ class PackActivities:
             ]
             ingestions = self._ingestions(request, refs, heartbeats)
             log_starts(ingestions)
-            # As for single documents: whoever has the same content waits, and finds it in the catalog. And in
-            # the same order, contents before bytes, or one would wait for the other.
-            await stack.enter_async_context(self._same_content.hold_all(each.content for each in ingestions))
-            await stack.enter_async_context(self._budget.hold(sum(ref.blob.size_bytes for ref in refs if ref.blob)))
-            run = PackRun(self._blobs, self._catalog, self._preparer, progress, own_objects=request.own_objects)
-            for group in _each_content_once(ingestions):
-                if not await run.ingest(group):
-                    break
+            if await self._has_its_turn(stack, ingestions):
+                run = PackRun(self._blobs, self._catalog, self._preparer, progress, own_objects=request.own_objects)
+                for group in _each_content_once(ingestions):
+                    if not await run.ingest(group):
+                        break
         output = progress.output()
         log.info(
             "pack.ended",
@@ -85,6 +84,22 @@ class PackActivities:
             statuses=output.statuses,
         )
         return output
+
+    async def _has_its_turn(self, stack: AsyncExitStack, ingestions: Sequence[Ingestion]) -> bool:
+        """Wait for contents and room; False where the batch is cancelled meanwhile: what an earlier attempt did stays done.
+
+        As for single documents, whoever has the same content waits, and finds it in the catalog. And in the same order,
+        contents before bytes, or one would wait for the other.
+        """
+        blobs = [each.document.blob for each in ingestions]
+        try:
+            await stack.enter_async_context(self._same_content.hold_all(each.content for each in ingestions))
+            await stack.enter_async_context(self._budget.hold(sum(blob.size_bytes for blob in blobs if blob)))
+        except asyncio.CancelledError:
+            if not is_batch_cancelled():
+                raise
+            return False
+        return True
 
     async def _progress(self, request: IngestPackInput) -> PackProgress:
         """Empty in a first attempt; in a later one, what those before it got done."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
-from temporalio import activity
 
+from activities.attempts import is_batch_cancelled
 from activities.failures import described, to_document_failure
 from activities.ingestion import Ingestion, fetch_content, log_end
 from activities.pack_progress import PackProgress
@@ -76,7 +76,7 @@ class PackRun:
             await _stopped(working)
             with suppress(IngatherError):
                 await self._flush()
-            if not _is_batch_cancelled():
+            if not is_batch_cancelled():
                 raise
             return False
         finally:
@@ -229,9 +229,3 @@ async def _stopped(working: asyncio.Future[None]) -> None:
     """Cancel what still runs, and see it end."""
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
-
-
-def _is_batch_cancelled() -> bool:
-    """Whether the workflow asked for the end. A worker that shuts down hands its pack to another one instead."""
-    details = activity.cancellation_details()
-    return details is not None and details.cancel_requested

@@ -11,6 +11,7 @@ from activities.failures import translate_errors
 from activities.heartbeats import beating_plainly
 from activities.webhooks import Newsroom
 from ingather.domain.audit import batch_ended, batch_event
+from ingather.domain.batch_state import outlives
 from ingather.domain.bitmap import decode_bitmap
 from ingather.domain.keys import (
     end_prefix,
@@ -100,8 +101,8 @@ class RecordActivities:
     async def _raise_if_outlived(self, summary: BatchSummary) -> None:
         """Stop an attempt that was given up for dead and woke up after a later run of its batch had the last word."""
         found = await self._catalog.get_batch(summary.batch_id)
-        if found is not None and found.version > summary.version:
-            raise InvalidStateError("The batch has ended once more since; its later report stays.")
+        if found is not None and outlives(found, summary):
+            raise InvalidStateError("The batch was opened again since this end; what came of that stays.")
 
     @activity.defn(name="reopen_batch")
     @translate_errors

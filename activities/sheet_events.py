@@ -9,7 +9,7 @@ import structlog
 
 from ingather.domain.sheet_events import share_of
 from ingather.models.batch import Counts
-from ingather.models.errors import EventLogUnavailableError
+from ingather.models.errors import EventLogUnavailableError, IngatherError
 from ingather.models.sheets import SheetStage, StageEvent
 from ingather.ports.catalog import Catalog
 from ingather.ports.sheet_progress import SheetProgress
@@ -128,8 +128,13 @@ class SheetCounts:
             self._told_at.clear()
             self._began_at.clear()
         self._told_at[batch_id] = now
-        counts = await self.catalog.count_documents(batch_id)
-        event = processing_event(batch_id, counts, await self._beginning(batch_id), retry_round)
+        try:
+            counts = await self.catalog.count_documents(batch_id)
+            event = processing_event(batch_id, counts, await self._beginning(batch_id), retry_round)
+        except IngatherError as error:
+            # The sheet is kept: it is not done again for a number that the next one tells.
+            log.warning("sheets.not_counted", batch_id=batch_id, code=error.code)
+            return
         if not await tell(self.progress, event):
             self._told_at[batch_id] = time.monotonic() + AWAY_SECONDS
 

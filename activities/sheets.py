@@ -68,9 +68,7 @@ class SheetActivities:
             document = await self._manifest.document(request.tenant_id, request.batch_id, request.ordinal)
             heartbeat.filename = document.filename
             record = await self._ended(request, document, heartbeat.enter)
-            events = documents_ingested([record], request.actor)
-            await to_its_end(self._catalog.save_outcome(record, events))
-            await self._counts.sheet_ended(request.batch_id, request.retry_round)
+            await to_its_end(self._keep([record], request, request.retry_round))
         log_end(record)
         return output_of(record)
 
@@ -86,12 +84,18 @@ class SheetActivities:
                 document = await self._manifest.document(request.tenant_id, request.batch_id, ordinal)
                 one = IngestDocumentInput(ordinal=ordinal, **shared)
                 records.append(await self._ended(one, document, partial(heartbeats.under_way, document)))
-            await to_its_end(self._catalog.save_outcomes(records, documents_ingested(records, request.actor)))
+            await to_its_end(self._keep(records, request))
             for record in records:
                 progress.ended(record)
                 log_end(record)
-            await self._counts.sheet_ended(request.batch_id, 0)
         return progress.output()
+
+    async def _keep(
+        self, records: list[DocumentRecord], request: IngestDocumentInput | IngestPackInput, retry_round: int = 0
+    ) -> None:
+        """Both, or a cancel in between would call cancelled what is done."""
+        await self._catalog.save_outcomes(records, documents_ingested(records, request.actor))
+        await self._counts.sheet_ended(request.batch_id, retry_round)
 
     async def _ended(
         self, request: IngestDocumentInput, document: DocumentRef, on_stage: Callable[[Stage], None]

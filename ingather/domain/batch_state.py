@@ -1,6 +1,6 @@
-"""Which state a batch ends in."""
+"""Which state a batch ends in, and whether an end still counts."""
 
-from ingather.models.batch import BatchProblem, BatchState, Counts
+from ingather.models.batch import BatchProblem, BatchRecord, BatchState, BatchSummary, Counts
 
 
 def final_state(counts: Counts, problem: BatchProblem | None, *, was_cancelled: bool = False) -> BatchState:
@@ -12,3 +12,9 @@ def final_state(counts: Counts, problem: BatchProblem | None, *, was_cancelled: 
     if was_cancelled and not counts.total:
         return BatchState.CANCELLED
     return BatchState.COMPLETED_WITH_FAILURES if counts.failed else BatchState.COMPLETED
+
+
+def outlives(record: BatchRecord, summary: BatchSummary) -> bool:
+    """Whether a batch has had a later end than this one, or was opened again since: who still tells this one comes too late."""
+    is_open_again = record.version == summary.version and not record.state.is_final
+    return record.version > summary.version or is_open_again

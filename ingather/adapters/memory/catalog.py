@@ -12,6 +12,7 @@ from ingather.adapters.memory.connections import InMemoryConnections
 from ingather.adapters.memory.sheet_rows import InMemorySheetRows
 from ingather.adapters.memory.uploads import InMemoryUploads
 from ingather.adapters.memory.webhooks import InMemoryWebhooks
+from ingather.domain.batch_state import outlives
 from ingather.domain.batch_sums import documents_by_source, ran_ms
 from ingather.domain.submission_parts import check_room, check_sealable, check_takes_more
 from ingather.models.accounts import Tenant
@@ -187,7 +188,7 @@ class InMemoryCatalog:
     async def finish_batch(self, summary: BatchSummary, events: Sequence[AuditEvent] = ()) -> None:
         await self.audit.record(events)
         found = self._batches.get(summary.batch_id)
-        if found is not None and found.version <= summary.version:
+        if found is not None and not outlives(found, summary):
             said = {name: getattr(summary, name) for name in type(summary).model_fields if name != "rested_ms"}
             said["ran_ms"] = ran_ms(summary.started_at, summary.ended_at, summary.rested_ms)
             said["sources"] = summary.sources or found.sources

@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 from ingather.models.content import BlobRef
-from ingather.models.errors import IngatherError
+from ingather.models.errors import BlobNotFoundError, IngatherError, StorageUnavailableError
 
 PART_BYTES: Final = 8 * 1024 * 1024
 _PARTS_IN_FLIGHT: Final = 1
@@ -27,6 +27,7 @@ class PartUploader:
         self._where = {"Bucket": bucket, "Key": key}
         self._upload_id: str | None = None
         self._etags: dict[int, str] = {}
+        self._sizes: dict[int, int] = {}
 
     async def add(self, number: int, content: bytes | bytearray) -> None:
         """Upload part ``number``, 1-based. Parts may arrive in any order once the first call has begun the upload."""
@@ -35,12 +36,29 @@ class PartUploader:
             self._upload_id = made["UploadId"]
         part = {**self._where, "UploadId": self._upload_id, "PartNumber": number, "Body": content}
         answer = await self._call(lambda s3: s3.upload_part(**part))
-        self._etags[number] = answer["ETag"]
+        self._etags[number], self._sizes[number] = answer["ETag"], len(content)
 
     async def complete(self) -> None:
+        """Make the object visible. Raises ``StorageUnavailableError`` where it is not, whatever the store says of the upload."""
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())]
         done = {**self._where, "UploadId": self._upload_id, "MultipartUpload": {"Parts": parts}}
-        await self._call(lambda s3: s3.complete_multipart_upload(**done))
+        try:
+            await self._call(lambda s3: s3.complete_multipart_upload(**done))
+        except (BlobNotFoundError, StorageUnavailableError) as error:
+            # An answer that was lost is asked for again, and of an upload that is complete a store knows nothing.
+            if await self._is_there():
+                return
+            if isinstance(error, StorageUnavailableError):
+                raise
+            key = self._where["Key"]
+            raise StorageUnavailableError(f"Object storage lost the parts of {key}.", key=key) from error
+
+    async def _is_there(self) -> bool:
+        try:
+            found = await self._call(lambda s3: s3.head_object(**self._where))
+        except BlobNotFoundError:
+            return False
+        return bool(found["ContentLength"] == sum(self._sizes.values()))
 
     async def abort(self, upload_id: str | None = None) -> None:
         """Give the parts up. A store that cannot be reached keeps them until ``ensure_bucket`` drops them."""

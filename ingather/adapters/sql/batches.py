@@ -9,6 +9,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     RowMapping,
+    and_,
     case,
     delete,
     func,
@@ -235,7 +236,10 @@ def finish(summary: BatchSummary, connection: Connection) -> None:
     changes |= _counted(summary.counts)
     changes["ran_ms"] = ran_ms(summary.started_at, summary.ended_at, summary.rested_ms)
     this_one = batches.c.batch_id == summary.batch_id
-    done = connection.execute(update(batches).where(this_one, batches.c.version <= summary.version).values(changes))
+    # The same end may be told again; one whose batch was opened again since has been outlived by that.
+    same_end = and_(batches.c.version == summary.version, batches.c.state.in_(_FINAL))
+    is_news = or_(batches.c.version < summary.version, same_end)
+    done = connection.execute(update(batches).where(this_one, is_news).values(changes))
     if done.rowcount and summary.sources:
         owner = select(batches.c.tenant_id, batches.c.contract, batches.c.created_by).where(this_one)
         _note_sources(summary.batch_id, connection.execute(owner).one(), summary.sources, connection)

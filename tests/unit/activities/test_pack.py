@@ -265,6 +265,19 @@ async def test_a_cancelled_pack_keeps_what_is_done(workshop, preparer):
     assert [row.status for row in await workshop.rows(batch_id)] == [DocumentStatus.DONE, DocumentStatus.PENDING]
 
 
+async def test_a_pack_that_is_cancelled_while_it_waits_keeps_what_an_earlier_attempt_did(workshop, preparer):
+    """Its turn has not come when the batch is cancelled: what is done is told all the same."""
+    batch_id = await workshop.batch(*TEXTS[:2])
+    await workshop.ingest_pack(batch_id, 0)
+    environment = activity_environment(attempt=2)
+    request = await workshop.pack_request(batch_id, 0, 1)
+    async with workshop.pack_activities._budget.hold(DEFAULT_BUDGET_BYTES):
+        running = asyncio.create_task(environment.run(workshop.pack_activities.ingest_pack, request))
+        await asyncio.sleep(0.1)
+        environment.cancel()
+        assert (await running).statuses == "dp"
+
+
 async def test_a_worker_that_stops_hands_its_pack_to_another(workshop, preparer):
     """That is no end of the batch: what is done is written, and the next attempt goes on from there."""
     batch_id = await workshop.batch(*TEXTS[:2])

@@ -177,6 +177,24 @@ async def test_a_report_frozen_while_it_is_written_changes_nothing_of_the_later_
     assert closed.summary.counts.done == 2
 
 
+@pytest.mark.parametrize("frozen_in", ["save_outcome", "mark_cancelled", "finish_batch"])
+async def test_a_report_frozen_while_it_is_written_closes_no_retry_under_way(workshop, frozen_in):
+    """The same end again, when the batch was opened since: it runs on, and is called so."""
+    batch_id = await ingested(workshop, 2)
+    first = closed_batch(batch_id, d0="cancelled", d1="failed:encrypted")
+    frozen, thaw = workshop.catalog.freeze(frozen_in)
+    late = asyncio.create_task(finish(workshop, first))
+    await frozen.wait()
+    await finish(workshop, first)  # the attempt that took over
+    request = ResetDocumentsInput(tenant_id=TENANT, batch_id=batch_id, ordinals=encode_bitmap([0, 1]))
+    await run_activity(workshop.record_activities.reset_documents, request)
+
+    thaw.set()
+    with pytest.raises(ApplicationError):
+        await late
+    assert (await workshop.catalog.get_batch(batch_id)).state is BatchState.RETRYING
+
+
 @pytest.mark.parametrize("name", ["reset_documents", "reopen_batch"])
 async def test_a_reset_that_comes_late_opens_no_ended_batch(workshop, name):
     """Its worker was frozen, another did it, and the retry has ended: the last word stays, and so does every row."""
