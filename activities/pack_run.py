@@ -1,6 +1,7 @@
 """One attempt at the documents of a pack, from bytes to rows."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -201,8 +202,9 @@ class PackRun:
             ingestion.done(result)
             return [ingestion]
         tenant_id, _, fingerprint = complete[0][0].address
-        key = artifact_pack_key(tenant_id, fingerprint, [ingestion.address[1] for ingestion, _ in complete])
-        await self._blobs.put(key, b"".join(result.artifact for _, result in complete))
+        artifacts = b"".join(result.artifact for _, result in complete)
+        key = artifact_pack_key(tenant_id, fingerprint, hashlib.sha256(artifacts).hexdigest())
+        await self._blobs.put(key, artifacts)
         offset = 0
         for ingestion, result in complete:
             ingestion.done(result, StoredBytes(key, offset, len(result.artifact)))

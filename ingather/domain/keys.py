@@ -1,7 +1,6 @@
 """Object keys: every one starts with its kind and its tenant, none holds an attempt or a time."""
 
 import hashlib
-from collections.abc import Iterable
 
 INCOMING = "incoming/"
 """Pieces of uploads, of all tenants: what is left behind there is found in one go."""
@@ -17,10 +16,12 @@ def artifact_key(tenant_id: str, sha256: str, fingerprint: str) -> str:
     return f"derived/{tenant_id}/{sha256}/{fingerprint}/chunks.arrow"
 
 
-def artifact_pack_key(tenant_id: str, fingerprint: str, contents: Iterable[str]) -> str:
-    """Artifacts of several small contents, one behind the other: the same contents in the same order, the same object."""
-    digest = hashlib.sha256("".join(contents).encode()).hexdigest()
-    return f"derived/{tenant_id}/packs/{fingerprint}/{digest}.arrow"
+def artifact_pack_key(tenant_id: str, fingerprint: str, sha256: str) -> str:
+    """Artifacts of several small contents, one behind the other, by the hash of all their bytes.
+
+    Other names, or another order, make other bytes of the same contents: rows that point into this one must not see them.
+    """
+    return f"derived/{tenant_id}/packs/{fingerprint}/{sha256}.arrow"
 
 
 def parsed_key(tenant_id: str, sha256: str, fingerprint: str) -> str:

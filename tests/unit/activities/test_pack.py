@@ -436,3 +436,15 @@ async def test_a_pack_that_is_given_out_again_finds_what_is_done(workshop):
 
     assert (await workshop.ingest_pack(batch_id, 0, 1, 2, again=True)).statuses == "ddd"
     assert sorted(workshop.preparer.parsed) == ["document-0.txt", "document-1.txt", "document-2.txt"]
+
+
+async def test_the_same_contents_under_other_names_damage_no_artifact(workshop):
+    """Parsed as something else they make other bytes, in an object of their own: rows of the first pack read theirs."""
+    texts = [b"# Night log\n\nSeeing was good.", b"# Day log\n\nThe dome was cleaned."]
+    plain = await workshop.batch(*texts, names=["night.txt", "day.txt"])
+    await workshop.ingest_pack(plain, 0, 1)
+    before = [await stored(workshop, artifact_of(row)) for row in await workshop.rows(plain)]
+    marked = await workshop.batch(*texts, names=["night.md", "day.md"])
+    await workshop.ingest_pack(marked, 0, 1, options=ProcessingOptions(skip_existing=False))
+
+    assert [await stored(workshop, artifact_of(row)) for row in await workshop.rows(plain)] == before
