@@ -178,8 +178,11 @@ class ChildRun:
         await workflow.wait_condition(lambda: not self._steering)
 
     async def stop(self) -> None:
-        """Cancel the children; each returns what it did. One that the server does not know yet could not be asked to."""
-        if not self._are_known and workflow.patched(_KNOWN_FIRST):
+        """Cancel the children; each returns what it did.
+
+        One that the server does not know yet could not be asked to; one that has ended by now keeps its answer.
+        """
+        if self._running and workflow.patched(_KNOWN_FIRST):
             await workflow.wait_condition(lambda: self._are_known)
         for task in self._tasks.values():
             task.cancel()

@@ -40,6 +40,9 @@ MAX_SUMMARY_BYTES = 400
 """What the Temporal UI shows of an activity's summary."""
 SHOWN_IN_FLIGHT = 48
 
+_ENDS_HOLD = "documents that ended when a cancel came have ended"
+"""The change since which they have: those whose end came in one task with the cancel counted as cancelled."""
+
 _PACK_STATUSES = {"d": DocumentStatus.DONE, "f": DocumentStatus.FAILED, "s": DocumentStatus.SKIPPED}
 
 
@@ -170,8 +173,13 @@ class DocumentRun:
         self._index.stop_timer()
 
     async def stop(self) -> None:
-        """Stop what is in flight, and start nothing more."""
+        """Stop what is in flight, and start nothing more.
+
+        An activity that is cancelled in the task that brings its end loses it in the SDK: first what has ended ends.
+        """
         self._stopping = True
+        if len(self._window) and workflow.patched(_ENDS_HOLD):
+            await workflow.wait_condition(lambda: True)
         self._window.cancel()
         self._index.hurry()
         await self._window.drained()

@@ -1,6 +1,7 @@
 """Messages that cross each other, an end or a beginning: what was answered for holds, and nothing is told twice."""
 
 import asyncio
+import contextlib
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +21,7 @@ from ingather.models.messages import (
     BatchInput,
     CarriedState,
     OutcomesPage,
+    PriorityRequest,
     RequestPlaceInput,
     SealRequest,
     SteerRequest,
@@ -31,6 +33,7 @@ from tests.support.waiting import until, until_async
 from workflows.batch import BatchWorkflow
 from workflows.children import ChildRun
 from workflows.chunk import ChunkWorkflow
+from workflows.documents import DocumentRun
 
 HANGS = 30.0
 """Seconds after which what must come is taken to be lost."""
@@ -295,3 +298,46 @@ async def test_a_retry_is_refused_where_no_worker_has_heard_of_a_cancel_yet(clie
         assert EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED not in events
     finally:
         await driver.clean_up()
+
+
+@pytest.mark.parametrize("documents", [8, 12])
+async def test_documents_whose_end_comes_with_the_cancel_have_ended(client, low_limits, monkeypatch, documents):
+    """A batch that was busy hears of both in one task, itself or in a child; they are done, and found."""
+    is_held, held, heard = threading.Event(), threading.Event(), threading.Event()
+    dispatch, in_time = DocumentRun._dispatch, []
+
+    def slowly(self: DocumentRun) -> None:
+        dispatch(self)
+        if is_held.is_set() and not held.is_set():
+            held.set()
+            in_time.append(heard.wait(1.8))
+
+    monkeypatch.setattr(DocumentRun, "_dispatch", slowly)
+    world = World(document_count=documents, gate=asyncio.Event())
+    async with driven(client, world) as driver:
+        handle = await driver.start(children_at_once=1)
+        await until(lambda: world.waiting in {5, 8})
+        is_held.set()
+        urgent = PriorityRequest(request_id="urgent", priority=1)
+        steering = asyncio.create_task(handle.execute_update(BatchWorkflow.set_priority, urgent))
+        await until(held.is_set)
+        ended = world.waiting
+        world.gate.set()
+        await until(lambda: world.in_flight == 0)
+        await asyncio.sleep(0.2)  # their answers are with the server
+        await cancelled_everywhere(driver, documents)
+        heard.set()
+        await steering
+        with contextlib.suppress(WorkflowFailureError):
+            await handle.result()
+
+        assert in_time == [True]
+        assert world.closed.summary.counts == Counts(total=documents, done=ended, cancelled=documents - ended)
+        assert sum(map(len, world.indexed)) == ended
+
+
+async def cancelled_everywhere(driver, documents: int) -> None:
+    """Cancel a batch; its child too, which would hear of it when its own task is over."""
+    await driver.handle.cancel()
+    if documents > 10:
+        await driver.client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0)).cancel()
