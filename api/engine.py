@@ -56,6 +56,8 @@ log = structlog.get_logger(__name__)
 RPC_TIMEOUT = timedelta(seconds=3)
 MESSAGE_TIMEOUT = timedelta(seconds=5)
 """For all tries of a message: it is worth more of them than a read."""
+_LOST_ON_A_CANCEL = frozenset({"retry", "seal"})
+"""Messages that are not sent as signals to a batch that is being cancelled: it would ignore them."""
 UPDATE_TIMEOUT = timedelta(seconds=3)
 """How long a client waits for a synchronous answer, before the message goes as a signal."""
 
@@ -157,8 +159,8 @@ class BatchEngine:
 
         That is when it did not answer in time, or the run has had all the updates the server allows it.
 
-        Raises ``BatchClosedError`` when no workflow is open, ``InvalidStateError`` for a retry that would have to go as a
-        signal to a batch that is being cancelled, or the error the workflow refused it with.
+        Raises ``BatchClosedError`` when no workflow is open, ``InvalidStateError`` for a retry or seal that would have to
+        go as a signal to a batch that is being cancelled, or the error the workflow refused it with.
         """
         handle = self._client.get_workflow_handle(workflow_id_for(batch_id))
         try:
@@ -176,8 +178,8 @@ class BatchEngine:
                 return answer
         except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError, _NoMoreUpdatesError):
             log.info("control.sent_as_signal", batch_id=batch_id, message=name)
-        if isinstance(request, RetryRequest):
-            await self._refuse_while_cancelling(batch_id)
+        if name in _LOST_ON_A_CANCEL:
+            await self._refuse_while_cancelling(batch_id, name)
         # The update may still be applied; the request id makes the two one.
         async with _translated(closed_is_known=True):
             await handle.signal(f"{name}_signal", request, rpc_timeout=RPC_TIMEOUT)
@@ -250,7 +252,7 @@ class BatchEngine:
                 return answer
         except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError, _NoMoreUpdatesError):
             log.info("control.sent_as_signal", batch_id=spec.batch_id, message="retry")
-        await self._refuse_while_cancelling(spec.batch_id)
+        await self._refuse_while_cancelling(spec.batch_id, "retry")
         async with _translated():
             await self._client.start_workflow(
                 BATCH_WORKFLOW,
@@ -262,14 +264,14 @@ class BatchEngine:
             )
         return None
 
-    async def _refuse_while_cancelling(self, batch_id: str) -> None:
-        """A batch that is to be cancelled ignores a retry that comes as a signal, and it would be answered for all the same."""
+    async def _refuse_while_cancelling(self, batch_id: str, name: str) -> None:
+        """A batch that is to be cancelled ignores it as a signal, and it would be answered for all the same."""
         if (await self.status(batch_id)).is_to_cancel:
             raise InvalidStateError(
-                "The batch is being cancelled: it takes a retry when that is over.",
-                action="Retry it in a moment.",
+                f"The batch is being cancelled: it cannot {name} now.",
+                action="Read the batch when that is over; then it takes a retry.",
                 current_status=BatchState.CANCELLING.value,
-                wanted="retry",
+                wanted=name,
             )
 
     async def status(self, batch_id: str) -> EngineStatus:

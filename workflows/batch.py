@@ -299,9 +299,10 @@ class BatchWorkflow:
     async def _cancel(self, batch: BatchInput) -> BatchSummary:
         """Stop what runs, keep what is finished, count the rest as cancelled, write the report."""
         book = self._book
-        if self._end is not None and workflow.patched(_ENDS_ONCE):
-            return await self._end_as_said(self._end)
+        ends_so = self._end if self._end is not None and workflow.patched(_ENDS_ONCE) else None
         self._note_cancel()
+        if ends_so is not None:
+            return await self._end_as_said(ends_so)
         book.cancelling = True
         book.changed()
         if book.documents is not None:

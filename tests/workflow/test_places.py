@@ -261,7 +261,8 @@ async def test_a_line_of_many_continues_as_new_and_forgets_nobody(short_history_
         await asyncio.gather(*map(run_and_end, batches))
 
         await tenant.line.result()
-        assert len(runs) > 2
+        # How many depends on how many requests come in one task.
+        assert len(runs) > 1
 
 
 async def test_a_crowd_that_asks_at_once_is_let_in_by_and_by(client):

@@ -44,14 +44,11 @@ class PartUploader:
         done = {**self._where, "UploadId": self._upload_id, "MultipartUpload": {"Parts": parts}}
         try:
             await self._call(lambda s3: s3.complete_multipart_upload(**done))
-        except (BlobNotFoundError, StorageUnavailableError) as error:
+        except BlobNotFoundError as error:
             # An answer that was lost is asked for again, and of an upload that is complete a store knows nothing.
-            if await self._is_there():
-                return
-            if isinstance(error, StorageUnavailableError):
-                raise
-            key = self._where["Key"]
-            raise StorageUnavailableError(f"Object storage lost the parts of {key}.", key=key) from error
+            if not await self._is_there():
+                key = self._where["Key"]
+                raise StorageUnavailableError(f"Object storage lost the parts of {key}.", key=key) from error
 
     async def _is_there(self) -> bool:
         try:
