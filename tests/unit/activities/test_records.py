@@ -150,9 +150,8 @@ async def test_a_report_that_comes_late_leaves_the_later_one(workshop):
     assert [row.status for row in await workshop.rows(batch_id)] == ["done"] * 3
 
 
-@pytest.mark.parametrize("frozen_in", ["save_outcome", "mark_cancelled", "finish_batch"])
-async def test_a_report_frozen_while_it_is_written_changes_nothing_of_the_later_one(workshop, frozen_in):
-    """Wherever its worker stood still while the batch was retried and ended again: rows, report and record stay."""
+async def frozen_report(workshop, frozen_in):
+    """A batch that is being retried while its report of before stands still: its id, that attempt, and what thaws it."""
     batch_id = await ingested(workshop, 2)
     first = closed_batch(batch_id, d0="cancelled", d1="failed:encrypted")
     frozen, thaw = workshop.catalog.freeze(frozen_in)
@@ -161,6 +160,13 @@ async def test_a_report_frozen_while_it_is_written_changes_nothing_of_the_later_
     await finish(workshop, first)  # the attempt that took over
     request = ResetDocumentsInput(tenant_id=TENANT, batch_id=batch_id, ordinals=encode_bitmap([0, 1]))
     await run_activity(workshop.record_activities.reset_documents, request)
+    return batch_id, late, thaw
+
+
+@pytest.mark.parametrize("frozen_in", ["save_outcome", "mark_cancelled", "finish_batch"])
+async def test_a_report_frozen_while_it_is_written_changes_nothing_of_the_later_one(workshop, frozen_in):
+    """Wherever its worker stood still while the batch was retried and ended again: rows, report and record stay."""
+    batch_id, late, thaw = await frozen_report(workshop, frozen_in)
     await workshop.ingest(batch_id, 0, retry_round=1)
     await workshop.ingest(batch_id, 1, retry_round=1)
     output = await finish(workshop, closed_batch(batch_id, version=9, d0="done", d1="done"))
@@ -180,14 +186,7 @@ async def test_a_report_frozen_while_it_is_written_changes_nothing_of_the_later_
 @pytest.mark.parametrize("frozen_in", ["save_outcome", "mark_cancelled", "finish_batch"])
 async def test_a_report_frozen_while_it_is_written_closes_no_retry_under_way(workshop, frozen_in):
     """The same end again, when the batch was opened since: it runs on, and is called so."""
-    batch_id = await ingested(workshop, 2)
-    first = closed_batch(batch_id, d0="cancelled", d1="failed:encrypted")
-    frozen, thaw = workshop.catalog.freeze(frozen_in)
-    late = asyncio.create_task(finish(workshop, first))
-    await frozen.wait()
-    await finish(workshop, first)  # the attempt that took over
-    request = ResetDocumentsInput(tenant_id=TENANT, batch_id=batch_id, ordinals=encode_bitmap([0, 1]))
-    await run_activity(workshop.record_activities.reset_documents, request)
+    batch_id, late, thaw = await frozen_report(workshop, frozen_in)
 
     thaw.set()
     with pytest.raises(ApplicationError):
