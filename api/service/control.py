@@ -97,7 +97,7 @@ class ControlService:
         record = await self._batches.record(tenant_id, batch_id)
         if await self.took(batch_id, key, "cancel"):
             return await self._cancelled_before(record)
-        request_id, was_replayed = self._keys.remember(batch_id, check_key(key), "cancel")
+        request_id, _ = self._keys.remember(batch_id, check_key(key), "cancel")
         if not record.state.is_final:
             try:
                 cancel = ControlRequest(request_id=request_id, by=by)
@@ -112,7 +112,7 @@ class ControlService:
         snapshot = await self._batches.snapshot(tenant_id, batch_id)
         if not snapshot.is_final:
             snapshot = _shown_as(snapshot, BatchState.CANCELLING)
-        return Controlled(snapshot, was_replayed)
+        return Controlled(snapshot)
 
     async def _cancelled_before(self, record: BatchRecord) -> Controlled:
         controlled = await self._replayed(record)

@@ -175,6 +175,7 @@ async def large_cancel(driver: BatchDriver) -> None:
     handle = await driver.start(options=ONE_AT_A_TIME)
     await until(lambda: driver.world.waiting == 1)
     await handle.execute_update(BatchWorkflow.pause, request())
+    await _child_shows(driver, lambda progress: progress.state is BatchState.PAUSING)
     driver.world.gate.set()
     await driver.reaches(BatchState.PAUSED)
     driver.world.gate.clear()
