@@ -37,7 +37,7 @@ from ingather.models.errors import (
 from ingather.ports.document_preparer import DocumentPreparer
 from ingather.ports.embedder import Vectors
 from tests.support.chat_stand_in import chat_stand_in
-from tests.support.preparing import ACCIDENTS, MIB, busy_pid, eventually, ignore, lives, request
+from tests.support.preparing import ACCIDENTS, MIB, busy_pid, eventually, ignore, lives, request, stopped
 from tests.support.scans import looks, scanned
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -386,20 +386,19 @@ class TestProcesses:
         await task
         assert heard[-1] == Stage.WRITING
 
-    async def test_a_document_on_its_way_has_no_stage_yet(self, accidents: SupervisedPreparer) -> None:
+    async def test_a_document_on_its_way_has_no_stage_yet(
+        self, accident_prone: Callable[..., SupervisedPreparer]
+    ) -> None:
         """The stage in which the last document ended is not told of the next one."""
-        await accidents.prepare(request(b"first"), ignore)
-        pids = accidents.pool.pids
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        preparer = accident_prone()
+        await preparer.prepare(request(b"first"), ignore)
+        await eventually(lambda: len(preparer.pool.pids) == 2)
         stages: list[Stage] = []
-        second = asyncio.create_task(accidents.prepare(request(b"second"), stages.append))
-        await asyncio.sleep(0.3)
-        on_its_way = list(stages)
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        with stopped(preparer.pool.pids):
+            second = asyncio.create_task(preparer.prepare(request(b"second"), stages.append))
+            await asyncio.sleep(0.3)
+            assert stages == []
         await second
-        assert on_its_way == []
         assert stages[-1] == Stage.WRITING
 
     async def test_fork_server_has_no_thread(self) -> None:
