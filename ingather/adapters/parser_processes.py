@@ -32,12 +32,12 @@ from ingather.ports.embedder import Embedder, RemoteEmbedder
 
 log = structlog.get_logger(__name__)
 
-_STAGE_POLL_SECONDS: Final = 0.1
+_STAGE_POLL_SECONDS: Final = 0.05
 _EXIT_REPORT_SECONDS: Final = 2.0
 _LOST_SERVERS_TOLERATED: Final = 3
 _UNUSUAL: Final = 8
 """A document that takes this many times as long as others do is set aside."""
-_LEAST_PATIENCE_SECONDS: Final = 0.25
+_LEAST_PATIENCE_SECONDS: Final = 0.1
 _WEIGHT_OF_LATEST: Final = 0.05
 _FAIR_SECONDS_A_MEGABYTE: Final = 2.0
 _FAIR_SECONDS: Final = 10.0
@@ -113,7 +113,7 @@ class SupervisedPreparer:
         self._pool.give_back(await self._pool.take())
 
     async def prepare(self, request: PrepareRequest, on_stage: Callable[[Stage], None]) -> PreparedDocument:
-        """See the port. A stage that takes less than a tenth of a second may be announced when the next one began."""
+        """See the port. A stage that takes less than a twentieth of a second may be announced when the next one began."""
         while True:
             (outcome,) = await self._outcomes([request], lambda _position, stage: on_stage(stage))
             if isinstance(outcome, PreparedDocument):
