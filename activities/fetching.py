@@ -2,8 +2,8 @@
 
 A file is fetched by the activity that goes on with it, so that its retries, its heartbeats and its cancel are the
 document's. Memory stays flat whatever the size: a small file is held for a moment, a large one passes through into an
-object under an upload key, and to its own key once its hash is known. Every key follows from the batch, the ordinal
-and the content, so that a second attempt writes the same objects.
+object under a key of this attempt, and to its own key once its hash is known. That one follows from the batch, the
+ordinal and the content, so that a second attempt writes the same object.
 """
 
 import asyncio
@@ -101,14 +101,16 @@ class Fetcher:
 
     async def _store_large(self, ingestion: Ingestion, first: bytes, rest: AsyncIterator[bytes]) -> BlobRef:
         request = ingestion.request
-        key = upload_key(request.tenant_id, request.batch_id, f"source-{request.ordinal:07d}")
+        # An attempt that was given up may still be at it, and the file may have been another one then.
+        name = f"source-{request.ordinal:07d}-{request.retry_round}-{ingestion.attempt}"
+        key = upload_key(request.tenant_id, request.batch_id, name)
         passing = await self._blobs.put_stream(key, _joined(first, rest))
         own_key = _own_key(ingestion, passing.sha256)
         try:
             await self._blobs.copy(key, own_key)
         except BlobNotFoundError as error:
             raise SourceUnavailableError(
-                "Another attempt at this document took its place while it was fetched."
+                "The batch ended while the file was fetched, and with it what had come in."
             ) from error
         await self._blobs.delete(key)
         return passing.model_copy(update={"key": own_key})

@@ -54,7 +54,7 @@ class Ingestion:
         options = request.options
         self.clock = AttemptClock(options.timeout_seconds if options.timeout_bounds_attempt else None)
         """Of this attempt, where its batch bounds the whole of it."""
-        self._attempt = attempt
+        self.attempt = attempt
         self._on_stage = on_stage
         # The server's clock, one for all workers: the catalog tells by it which of two attempts came later.
         self._started_at = activity.info().started_time
@@ -206,7 +206,7 @@ class Ingestion:
                 "filename": document.filename,
                 "original_filename": document.original_filename,
                 "collection": self.request.collection,
-                "attempts": self._attempt,
+                "attempts": self.attempt,
                 "sha256": self.sha256,
                 "size_bytes": document.blob.size_bytes if document.blob else None,
                 "metadata": document.metadata,

@@ -290,13 +290,17 @@ class BatchService:
         await self._catalog.edit_batch(batch_id, name=name, priority=priority, events=events)
 
     async def give_up(self, record: BatchRecord) -> None:
-        """Write down that a batch never began."""
+        """Write down that a batch never began; where it begins in the same moment, that it did."""
         problem = BatchProblem(
             code=NOT_STARTED,
             message="The submission was interrupted before the batch began; no document was processed.",
             action="Submit it again, with the same Idempotency-Key if it had one.",
         )
         await self._finish(record, BatchSnapshot.from_record(record).progress, problem)
+        # Another request under its key may have started it since the engine was asked. Who starts it looks, too.
+        with contextlib.suppress(EngineUnavailableError):
+            if (await self._engine.status(record.batch_id)).presence is not Presence.MISSING:
+                await note_begun(self._catalog, record)
 
     async def running(self, tenant_id: str) -> dict[str, BatchProgress]:
         """Memos of a tenant's running batches, at most a second old. Raises ``EngineUnavailableError``."""
@@ -413,6 +417,15 @@ class BatchService:
 def never_began(record: BatchRecord) -> bool:
     """Whether it was given up before its workflow was started: handed in again under its key, it begins."""
     return record.state.is_final and record.problem is not None and record.problem.code == NOT_STARTED
+
+
+async def note_begun(catalog: Catalog, record: BatchRecord) -> None:
+    """A batch's workflow is there, and its record says so: whoever gave it up a moment before was wrong."""
+    there = await catalog.get_batch(record.batch_id)
+    if there is not None and there.ended_at is not None and never_began(there):
+        # Should it be over by now, its own end came after that word, and stays.
+        before = there.ended_at + timedelta(microseconds=1)
+        await catalog.set_batch_state(record.batch_id, record.state, record.counts.total, before=before)
 
 
 def _not_begun(record: BatchRecord) -> InvalidStateError:

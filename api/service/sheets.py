@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import structlog
 
 from api.engine import BatchEngine
-from api.service.batches import never_began
+from api.service.batches import never_began, note_begun
 from api.service.listeners import Listeners
 from api.service.tenants import TenantBook
 from ingather.domain.audit import batch_submitted
@@ -95,6 +95,7 @@ class SheetService:
             there = there.model_copy(update=again)
         if not there.state.is_final:
             await self.engine.start(there.spec, there.created_at)
+            await note_begun(self.catalog, there)
             if not there.spec.is_heard:
                 await Listeners(self.catalog, self.engine).has_begun_meanwhile(there.tenant_id, there.batch_id)
         log.info("batch.accepted", batch_id=upload.batch_id, file_count=len(upload.objects), was_replayed=not is_new)

@@ -20,7 +20,7 @@ from api.idempotency import check_key
 from api.preview import ARCHIVE, PreviewIntake, PreviewLines, SubmissionPreview
 from api.reception import Feed, Reception, SubmissionSpec, Tally
 from api.resources import BatchSnapshot
-from api.service.batches import BatchService, never_began
+from api.service.batches import BatchService, never_began, note_begun
 from api.service.metadata_rules import RulesOf, no_rules
 from api.service.receiving import Receiving
 from api.service.tenants import TenantBook
@@ -328,6 +328,7 @@ class SubmissionService:
         except DependencyError:
             await self._clean_up(record, received)
             raise
+        await note_begun(self.catalog, record)
         if not record.spec.is_heard:
             await self.webhooks.listeners.has_begun_meanwhile(record.tenant_id, record.batch_id)
         log.info(

@@ -7,7 +7,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.fetching import HELD_BYTES, Fetcher
 from activities.open_sources import OpenSources
-from ingather.domain.keys import raw_key, upload_key
+from ingather.domain.keys import raw_key, upload_prefix
 from ingather.models.batch import ProcessingOptions
 from ingather.models.content import Stage
 from ingather.models.document import DocumentStatus
@@ -58,7 +58,24 @@ async def test_a_large_file_passes_through_and_leaves_nothing_behind(workshop, s
 
     assert output.status is DocumentStatus.DONE
     assert await workshop.blobs.get((await workshop.row(batch_id)).raw_key) == LARGE
-    assert await workshop.blobs.stat(upload_key(TENANT, batch_id, "source-0000000")) is None
+    assert [stat.key async for stat in workshop.blobs.list(upload_prefix(TENANT, batch_id))] == []
+
+
+async def test_an_attempt_that_was_given_up_harms_none(workshop, shelf, monkeypatch):
+    """It goes on with the file as it was, while the next one fetches it as it is: no hash stands for other bytes."""
+    batch_id = await workshop.batch_of_sources(ref("shelf", "book.txt"))
+    copy, as_it_was = workshop.blobs.copy, LARGE + b"Erratum.\n"
+
+    async def copied_late(key, target):
+        monkeypatch.setattr(workshop.blobs, "copy", copy)
+        shelf.files["book.txt"] = as_it_was
+        await workshop.ingest(batch_id, attempt=1)
+        await copy(key, target)
+
+    monkeypatch.setattr(workshop.blobs, "copy", copied_late)
+    assert (await workshop.ingest(batch_id, attempt=2)).status is DocumentStatus.DONE
+    for content in (LARGE, as_it_was):
+        assert await workshop.blobs.get(raw_key(TENANT, file_id_for(batch_id, 0), sha256_of(content))) == content
 
 
 async def test_the_same_content_is_parsed_once_wherever_it_came_from(workshop, shelf):

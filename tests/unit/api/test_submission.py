@@ -376,6 +376,56 @@ async def test_a_replay_completes_a_submission_that_broke_off(api):
     assert seen["status"] == "running"
 
 
+async def test_a_batch_given_up_while_its_replay_starts_it_goes_on(api):
+    """The first request gives up what the second is just about to start: the second one's word holds."""
+    begin = api.engine.start
+
+    async def given_up_first(spec, created_at):
+        await api.parts.batches.give_up(await api.catalog.get_batch(spec.batch_id))
+        await begin(spec, created_at)
+
+    seen = await _replayed(api, given_up_first)
+    assert (seen["status"], seen["problem"]) == ("running", None)
+
+
+async def test_a_batch_started_while_it_is_given_up_goes_on(api):
+    """The first request asked the engine before the second one started it, and gives up afterwards."""
+    begin = api.engine.start
+
+    async def given_up_afterwards(spec, created_at):
+        record = await api.catalog.get_batch(spec.batch_id)
+        await begin(spec, created_at)
+        await api.parts.batches.give_up(record)
+
+    seen = await _replayed(api, given_up_afterwards)
+    assert (seen["status"], seen["problem"]) == ("running", None)
+
+
+async def test_a_batch_that_ended_at_once_keeps_its_end(api):
+    """What comes of being given up by mistake is undone, and nothing that came since."""
+    begin = api.engine.start
+
+    async def given_up_and_done(spec, created_at):
+        await api.parts.batches.give_up(await api.catalog.get_batch(spec.batch_id))
+        await begin(spec, created_at)
+        await api.end(spec.batch_id, BatchState.COMPLETED, done=1)
+
+    seen = await _replayed(api, given_up_and_done)
+    assert seen["status"] == "completed"
+
+
+async def _replayed(api, start):
+    """The batch, once a request that broke off was sent again; ``start`` is what starting it comes to then."""
+    headers = {"Idempotency-Key": "order-1"}
+    api.engine.fails_to_start = True
+    await api.http.post("/v1/batches", **form(("a.txt", b"a")), headers=headers)
+    api.engine.fails_to_start = False
+    api.engine.start = start
+    again = await api.http.post("/v1/batches", **form(("a.txt", b"a")), headers=headers)
+    assert again.status_code == 202
+    return (await api.http.get(f"/v1/batches/{again.json()['id']}")).json()
+
+
 async def test_a_silent_engine_is_told_before_anything_is_uploaded(api):
     """503 with Retry-After, and no object, no record."""
     api.engine.is_down = True
