@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from ingather.models.events import BATCH_END_EVENTS
 from ingather.models.identity import DEFAULT_TENANT_ID
 from tests.support.up import Up, running_up, wait_until_ready
 from tests.support.watching import Watcher
@@ -180,7 +181,14 @@ class Visitor:
         return [json.loads(line) for line in response.text.splitlines()]
 
     async def events(self, batch_id: str) -> list[Json]:
-        """Every event of an ended batch, as JSON pages."""
+        """Every event of an ended batch, as JSON pages; the last of them comes a moment after its end."""
+        deadline = time.monotonic() + 60
+        while not (found := await self._events(batch_id)) or found[-1]["type"] not in BATCH_END_EVENTS:
+            assert time.monotonic() < deadline, found[-1:]
+            await asyncio.sleep(0.1)
+        return found
+
+    async def _events(self, batch_id: str) -> list[Json]:
         found: list[Json] = []
         after = "0"
         while True:
