@@ -96,6 +96,8 @@ class SupervisedPreparer:
         self._pool = ParserPool(processes, settings)
         self._second_chances = asyncio.Semaphore(processes)
         self._usual_seconds = 0.1
+        self._keepers: set[Child] = set()
+        self._most_keepers = processes // 2
 
     @property
     def description(self) -> dict[str, str]:
@@ -280,7 +282,7 @@ class SupervisedPreparer:
             if (stage := self._stage(child)) is not None:
                 announce(stage)
             overdue = loop.time() - began - max(_LEAST_PATIENCE_SECONDS, _UNUSUAL * self._usual_seconds)
-            if overdue > 0:
+            if overdue > 0 and not (overdue <= fair and self._keeps_its_place(child)):
                 self._pool.set_aside(child)
                 # A second chance is a fairer one: the first may have failed for being at the end of the line.
                 behind = _BEHIND if request.kills else _LAST
@@ -292,6 +294,16 @@ class SupervisedPreparer:
             self._usual_seconds += (loop.time() - began - self._usual_seconds) * _WEIGHT_OF_LATEST
         finally:
             timer.cancel()
+            self._keepers.discard(child)
+
+    def _keeps_its_place(self, child: Child) -> bool:
+        """Whether a long document may go on among those that work: half of them must be there for others."""
+        if child in self._keepers:
+            return True
+        if child.set_aside or len(self._keepers) >= self._most_keepers:
+            return False
+        self._keepers.add(child)
+        return True
 
     def _stage(self, child: Child) -> Stage | None:
         number, _ = self._pool.progress(child)
