@@ -27,10 +27,16 @@ class KeyedLocks:
                 del self._locks[key]
 
     @asynccontextmanager
-    async def hold_all(self, keys: Iterable[str]) -> AsyncIterator[None]:
-        """Hold several keys' locks for the block, each once."""
+    async def hold_all(self, keys: Iterable[str], patience_seconds: float) -> AsyncIterator[set[str]]:
+        """Hold several keys' locks for the block, each once; gives the keys that others do not let go of in that time."""
+        until = asyncio.get_running_loop().time() + patience_seconds
+        busy: set[str] = set()
         async with AsyncExitStack() as stack:
             # In one order for everybody, so that no two wait for each other.
             for key in sorted(set(keys)):
-                await stack.enter_async_context(self.hold(key))
-            yield
+                try:
+                    async with asyncio.timeout_at(until):
+                        await stack.enter_async_context(self.hold(key))
+                except TimeoutError:
+                    busy.add(key)
+            yield busy

@@ -23,7 +23,7 @@ from activities.ingestion import Ingestion, log_starts
 from activities.keyed_locks import KeyedLocks
 from activities.manifest import ManifestReader
 from activities.pack_progress import PackHeartbeats, PackProgress
-from activities.pack_run import PackRun
+from activities.pack_run import PATIENCE_SECONDS, PackRun
 from ingather.domain.bitmap import decode_bitmap
 from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.models.document import DocumentRef
@@ -70,11 +70,10 @@ class PackActivities:
             ]
             ingestions = self._ingestions(request, refs, heartbeats)
             log_starts(ingestions)
-            if await self._has_its_turn(stack, ingestions):
-                run = PackRun(self._blobs, self._catalog, self._preparer, progress, own_objects=request.own_objects)
-                for group in _each_content_once(ingestions):
-                    if not await run.ingest(group):
-                        break
+            run = PackRun(self._blobs, self._catalog, self._preparer, progress, own_objects=request.own_objects)
+            for group in _each_content_once(await self._ready(stack, ingestions)):
+                if not await run.ingest(group):
+                    break
         output = progress.output()
         log.info(
             "pack.ended",
@@ -85,21 +84,23 @@ class PackActivities:
         )
         return output
 
-    async def _has_its_turn(self, stack: AsyncExitStack, ingestions: Sequence[Ingestion]) -> bool:
-        """Wait for contents and room; False where the batch is cancelled meanwhile: what an earlier attempt did stays done.
+    async def _ready(self, stack: AsyncExitStack, ingestions: Sequence[Ingestion]) -> Sequence[Ingestion]:
+        """Wait for contents and room; none where the batch is cancelled meanwhile: what an earlier attempt did stays done.
 
-        As for single documents, whoever has the same content waits, and finds it in the catalog. And in the same order,
-        contents before bytes, or one would wait for the other.
+        As for single documents, whoever has the same content waits, and finds it in the catalog: for a while, since others
+        wait with it. And in the same order, contents before bytes, or one would wait for the other.
         """
+        contents = [each.content for each in ingestions]
         blobs = [each.document.blob for each in ingestions]
         try:
-            await stack.enter_async_context(self._same_content.hold_all(each.content for each in ingestions))
+            busy = await stack.enter_async_context(self._same_content.hold_all(contents, PATIENCE_SECONDS))
             await stack.enter_async_context(self._budget.hold(sum(blob.size_bytes for blob in blobs if blob)))
         except asyncio.CancelledError:
             if not is_batch_cancelled():
                 raise
-            return False
-        return True
+            return []
+        # What is left out here has no outcome, and so runs again alone.
+        return [each for each in ingestions if each.content not in busy]
 
     async def _progress(self, request: IngestPackInput) -> PackProgress:
         """Empty in a first attempt; in a later one, what those before it got done."""

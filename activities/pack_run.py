@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -30,6 +31,10 @@ from ingather.ports.catalog import Catalog
 from ingather.ports.document_preparer import DocumentPreparer
 
 log = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS = 2.0
+"""How long documents wait for one they share an activity with, before it is to run alone: one that takes longer than
+others do, or whose content somebody else is at."""
 
 FLUSH_SECONDS = 1.0
 """How long what is done may wait to be written together with more: what a crash can cost."""
@@ -148,7 +153,10 @@ class PackRun:
         def conclude(position: int, outcome: PreparedDocument | DocumentError) -> None:
             self._conclude(fresh[position][0], outcome)
 
-        requests = [ingestion.prepare_request(content) for ingestion, content in fresh]
+        requests = [
+            replace(ingestion.prepare_request(content), patience_seconds=PATIENCE_SECONDS)
+            for ingestion, content in fresh
+        ]
         try:
             await self._preparer.prepare_many(requests, announce, conclude)
         except IngatherError:
@@ -163,7 +171,7 @@ class PackRun:
             self._unwritten()
         elif isinstance(outcome, ParserKilledError):
             # It gets another chance, in a process of its own.
-            self._progress.alone(ingestion.document.ordinal, killed=True)
+            self._progress.alone(ingestion.document.ordinal, killed=outcome.facts["kills"] > 0)
         else:
             self._failed(ingestion, to_document_failure(outcome, ingestion.stage))
 

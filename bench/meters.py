@@ -98,9 +98,10 @@ def temporal_calls(metrics_port: int) -> dict[str, int]:
     return dict(calls)
 
 
-def settle(seconds: float = 60.0) -> None:
-    """Wait until nothing else keeps the machine busy: an index tidied up after the round before, say. At most so long."""
-    deadline = time.monotonic() + seconds
+def settle(quiet_seconds: int = 1, *, at_most_seconds: float = 120.0) -> None:
+    """Wait until nothing has kept the machine busy for so long in a row."""
+    deadline = time.monotonic() + at_most_seconds
+    quiet = 0
     psutil.cpu_percent()
-    while time.monotonic() < deadline and psutil.cpu_percent(interval=1.0) > _BUSY_PERCENT:
-        pass
+    while quiet < quiet_seconds and time.monotonic() < deadline:
+        quiet = quiet + 1 if psutil.cpu_percent(interval=1.0) <= _BUSY_PERCENT else 0

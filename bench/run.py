@@ -27,6 +27,8 @@ from ingather.stack.local import LocalStack
 RESULTS = Path(__file__).parent / "results"
 
 WORKLOADS = ["texts", "texts-packed", "corpus", "corpus-packed"]
+UPKEEP_SECONDS = 15
+"""An index is tidied up so long after the last write to it, at the latest: by the next round it is over."""
 PACKED = {"texts-packed", "corpus-packed"}
 """Workloads whose batches let small documents share activities."""
 
@@ -74,7 +76,7 @@ def _round(name: str, number: int, scratch: Path, stack: dict[str, Any], argumen
         return None
     cores = os.cpu_count() or 1
     packed = name in PACKED
-    settle()
+    settle(UPKEEP_SECONDS)
     pool = run_pool(workload, scratch / "pool" / name / str(number), cores)
     settle()
     pool_s3 = run_pool(workload, stack["s3"], cores)

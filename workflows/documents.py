@@ -43,6 +43,9 @@ SHOWN_IN_FLIGHT = 48
 _ENDS_HOLD = "documents that ended when a cancel came have ended"
 """The change since which they have: those whose end came in one task with the cancel counted as cancelled."""
 
+_OTHERS_FIRST = "documents that were handed back wait for the others"
+"""The change since which they do: they were begun at once, and a dozen that hang took every place."""
+
 _PACK_STATUSES = {"d": DocumentStatus.DONE, "f": DocumentStatus.FAILED, "s": DocumentStatus.SKIPPED}
 
 
@@ -217,7 +220,7 @@ class DocumentRun:
 
     def _dispatch(self) -> None:
         while not (self.paused or self.draining or self._holds) and self._window.has_room:
-            positions = self._share.plan.next(self._ledger)
+            positions = self._share.plan.next(self._ledger, others_first=self._others_first)
             if not positions:
                 return
             for position in positions:
@@ -227,6 +230,10 @@ class DocumentRun:
                 self._start_document(positions[0])
             else:
                 self._start_pack(positions)
+
+    @property
+    def _others_first(self) -> bool:
+        return self._share.plan.has_handed_back and workflow.patched(_OTHERS_FIRST)
 
     def _start_document(self, position: int) -> None:
         spec, ordinal = self._spec, self._share.ordinals[position]

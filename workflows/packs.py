@@ -42,6 +42,7 @@ class PackPlan:
         self._packable = set(packable) if limit > 1 else set()
         self._limit = limit
         self._alone: set[int] = set()
+        self._handed_back: set[int] = set()
         self._kills: dict[int, int] = {}
 
     @property
@@ -53,6 +54,11 @@ class PackPlan:
     def all_kills(self) -> dict[int, int]:
         """How often a document killed its parser while it shared an activity, where it did."""
         return dict(sorted(self._kills.items()))
+
+    @property
+    def has_handed_back(self) -> bool:
+        """Whether any document was sent back by those it shared an activity with."""
+        return bool(self._handed_back)
 
     @property
     def packs(self) -> bool:
@@ -68,22 +74,31 @@ class PackPlan:
         return self._kills.get(position, 0)
 
     def run_alone(self, position: int, *, kills: int = 0) -> None:
-        """From now on this document gets an activity of its own."""
+        """Those it shared an activity with sent it back: from now on it gets one of its own."""
         self._packable.discard(position)
         self._alone.add(position)
+        self._handed_back.add(position)
         if kills:
             self._kills[position] = self._kills.get(position, 0) + kills
 
     def forgive(self, position: int) -> None:
         """A person asked to run it again: what it killed before no longer counts."""
         self.run_alone(position)
+        self._handed_back.discard(position)
         self._kills.pop(position, None)
 
-    def next(self, ledger: Ledger) -> list[int]:
-        """The next pending document, with those that share its activity; empty when nothing is pending."""
+    def next(self, ledger: Ledger, *, others_first: bool) -> list[int]:
+        """The next pending document, with those that share its activity; empty when nothing is pending.
+
+        ``others_first`` is whether one that was handed back waits until all others have begun: it may take all the time
+        there is, and a dozen of them would keep everything waiting.
+        """
         first = ledger.next_pending()
         if first is None:
             return []
+        if others_first and first in self._handed_back:
+            pending = ledger.where(DocumentStatus.PENDING, first)
+            first = next((position for position in pending if position not in self._handed_back), first)
         if first not in self._packable:
             return [first]
         following = islice(ledger.where(DocumentStatus.PENDING, first), LOOK_AHEAD)

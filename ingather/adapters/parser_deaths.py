@@ -24,7 +24,11 @@ class ServerLostError(Exception):
 
 
 class CalledOffError(Exception):
-    """The process made room for those set aside before it; the document is to begin again."""
+    """The process made room for those set aside before it, or for those behind it; the document is to begin again."""
+
+    def __init__(self, stage: Stage | None) -> None:
+        super().__init__()
+        self.stage = stage
 
 
 class ChildDiedError(Exception):
@@ -73,6 +77,16 @@ def error_of(death: Death, request: PrepareRequest, *, memory_bytes: int) -> Par
         )
     often = {1: "once", 2: "twice"}.get(kills, f"{kills} times")
     return ParserCrashedError(f"parser died {often} on {request.filename}, the last time of {_cause(facts)}", **facts)
+
+
+def handed_back(request: PrepareRequest, stage: Stage | None) -> ParserTimeoutError:
+    """The error of a document that was stopped for the sake of those behind it, which is no fault of its own."""
+    return ParserTimeoutError(
+        f"{request.filename} takes longer than those behind it are to wait ({request.patience_seconds:g} s)",
+        stage=stage.value if stage else "starting",
+        kills=request.kills,
+        quarantined=False,
+    )
 
 
 def _ran_out_of_time(death: Death) -> bool:

@@ -129,8 +129,13 @@ class ParserPool:
             child.niceness = niceness
         self._aside.put(child, held_bytes(child.pid, besides=self._server.pid))
         if (youngest := self._aside.call_off()) is not None:
-            youngest.called_off = True
-            self._server.kill(youngest)
+            self.call_off(youngest)
+
+    def call_off(self, child: Child) -> None:
+        """End a child through no fault of its document: whoever waits for its answer learns that it ended so."""
+        child.called_off = True
+        if self._server is not None:
+            self._server.kill(child)
 
     async def one_aside_leaves(self) -> None:
         """Wait until a document that was called off may begin again."""

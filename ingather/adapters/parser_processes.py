@@ -13,7 +13,14 @@ import structlog
 from ingather.adapters.embedding import fill_vectors, restore_prepared
 from ingather.adapters.parser_child import ChildSettings
 from ingather.adapters.parser_confinement import SandboxSettings
-from ingather.adapters.parser_deaths import CalledOffError, ChildDiedError, Death, ServerLostError, error_of
+from ingather.adapters.parser_deaths import (
+    CalledOffError,
+    ChildDiedError,
+    Death,
+    ServerLostError,
+    error_of,
+    handed_back,
+)
 from ingather.adapters.parser_pool import ParserPool
 from ingather.adapters.parser_server import ServerSettings
 from ingather.adapters.parser_server_link import Child
@@ -164,7 +171,10 @@ class SupervisedPreparer:
             try:
                 async with self._chance(requests[len(outcomes)]):
                     await self._begin(requests, len(outcomes), on_stage, conclude)
-            except CalledOffError:
+            except CalledOffError as error:
+                if requests[len(outcomes)].patience_seconds is not None:
+                    conclude(handed_back(requests[len(outcomes)], error.stage))
+                    continue
                 # In line once more, where its time stands still.
                 on_stage(len(outcomes), Stage.WAITING)
                 await self._pool.one_aside_leaves()
@@ -244,7 +254,7 @@ class SupervisedPreparer:
     ) -> ChildDiedError | ServerLostError | CalledOffError:
         """Why a conversation broke off; the child was killed by now, if it lived."""
         if child.called_off:
-            return CalledOffError()
+            return CalledOffError(stage)
         if isinstance(error, ChildDiedError):
             return error
         ended = await self._exit_of(child)
@@ -265,7 +275,6 @@ class SupervisedPreparer:
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        fair = min(_FAIR_SECONDS, _FAIR_SECONDS_A_MEGABYTE * len(request.content) / 1_000_000)
         latest = 0
 
         def announce(stage: Stage) -> None:
@@ -281,12 +290,7 @@ class SupervisedPreparer:
             timer = loop.call_later(_STAGE_POLL_SECONDS, poll)
             if (stage := self._stage(child)) is not None:
                 announce(stage)
-            overdue = loop.time() - began - max(_LEAST_PATIENCE_SECONDS, _UNUSUAL * self._usual_seconds)
-            if overdue > 0 and not (overdue <= fair and self._keeps_its_place(child)):
-                self._pool.set_aside(child)
-                # A second chance is a fairer one: the first may have failed for being at the end of the line.
-                behind = _BEHIND if request.kills else _LAST
-                self._pool.keep_watch(child, niceness=behind if overdue > fair else None)
+            self._see_to(child, request, loop.time() - began)
 
         timer = loop.call_later(_STAGE_POLL_SECONDS, poll)
         try:
@@ -295,6 +299,23 @@ class SupervisedPreparer:
         finally:
             timer.cancel()
             self._keepers.discard(child)
+
+    def _see_to(self, child: Child, request: PrepareRequest, took_seconds: float) -> None:
+        """Do something about a document that takes longer than others do, so that they need not wait for it."""
+        overdue = took_seconds - max(_LEAST_PATIENCE_SECONDS, _UNUSUAL * self._usual_seconds)
+        if overdue <= 0:
+            return
+        if request.patience_seconds is not None and took_seconds > request.patience_seconds:
+            self._pool.call_off(child)
+            return
+        fair = min(_FAIR_SECONDS, _FAIR_SECONDS_A_MEGABYTE * len(request.content) / 1_000_000)
+        if overdue <= fair and self._keeps_its_place(child):
+            return
+        self._keepers.discard(child)
+        self._pool.set_aside(child)
+        # A second chance is a fairer one: the first may have failed for being at the end of the line.
+        behind = _BEHIND if request.kills else _LAST
+        self._pool.keep_watch(child, niceness=behind if overdue > fair else None)
 
     def _keeps_its_place(self, child: Child) -> bool:
         """Whether a long document may go on among those that work: half of them must be there for others."""

@@ -159,6 +159,8 @@ class PrepareRequest:
     """The model that the chunks are embedded by; None for the deployment's own."""
     timeout_seconds: float = 60.0
     """Wall clock for the parser process."""
+    patience_seconds: float | None = None
+    """Wall clock after which, among several, those behind it need not wait for one that takes longer than others do."""
     page: int | None = None
     """Draw this page, 1-based, in place of preparing the document: the artifact is a PNG (``ingather.adapters.page_drawing``)."""
     width: int = 0

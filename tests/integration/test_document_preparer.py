@@ -280,6 +280,17 @@ class TestAccidents:
             else:
                 assert outcome.chunk_count == 1
 
+    async def test_those_behind_one_that_takes_long_need_not_wait(self, accidents: SupervisedPreparer) -> None:
+        """It is stopped without blame, however much time it has; one that takes no longer than others do is not."""
+        contents = [b"one", b"hang", b"three"]
+        wanted = [request(content, patience_seconds=0.3, timeout_seconds=3_600) for content in contents]
+        one, stopped_early, three = await accidents.prepare_many(wanted, lambda _position, _stage: None)
+        assert (one.chunk_count, three.chunk_count) == (1, 1)
+        assert type(stopped_early) is ParserTimeoutError
+        assert stopped_early.facts == {"stage": "parsing", "kills": 0, "quarantined": False}
+        usual = [request(b"fine", patience_seconds=0.0) for _ in range(20)]
+        assert all(one.chunk_count == 1 for one in await accidents.prepare_many(usual, lambda _position, _stage: None))
+
     async def test_first_crash_is_tried_again(self, accidents: SupervisedPreparer) -> None:
         """A crash that does not come again costs nothing: the second process finishes the document."""
         before = set(accidents.pool.pids)

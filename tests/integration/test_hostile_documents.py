@@ -306,7 +306,7 @@ class TestOthers:
             await eventually(lambda: {psutil.Process(pid).nice() for pid in preparer.pool.pids} == {nicer})
 
     async def test_a_large_one_that_is_slow_keeps_its_share_for_a_while(self) -> None:
-        """Others are prepared meanwhile, and it does not end last for having been long."""
+        """Others are prepared meanwhile, in the place that is left, and it does not end last for having been long."""
         async with accident_prone(processes=2) as preparer:
             large = asyncio.create_task(preparer.prepare(request(b"hang" + b" " * 5_000_000), ignore))
             of_large = await busy_pid(preparer)
@@ -314,9 +314,21 @@ class TestOthers:
             await eventually(lambda: 19 in [psutil.Process(pid).nice() for pid in preparer.pool.busy_pids])
             assert psutil.Process(of_large).nice() < 19
             assert (await preparer.prepare(request(b"fine"), ignore)).chunk_count == 1
+            # The large one and another work, the small one is set aside, and one is spare.
+            await eventually(lambda: len(preparer.pool.pids) == 4)
             for task in (large, small):
                 task.cancel()
             await asyncio.gather(large, small, return_exceptions=True)
+
+    async def test_half_of_the_places_are_there_for_others(self) -> None:
+        """A second large one is set aside beside the first, and what is small is prepared."""
+        async with accident_prone(processes=2) as preparer:
+            hanging = [asyncio.create_task(preparer.prepare(request(b"hang" + b" " * 5_000_000), ignore)) for _ in "12"]
+            await eventually(lambda: len(preparer.pool.busy_pids) == 2 and len(preparer.pool.pids) == 4)
+            assert (await preparer.prepare(request(b"fine"), ignore)).chunk_count == 1
+            for task in hanging:
+                task.cancel()
+            await asyncio.gather(*hanging, return_exceptions=True)
 
     async def test_a_death_keeps_nobody_waiting_for_a_process(self) -> None:
         """Whoever works in a dead process's place was ready before it died, time after time."""

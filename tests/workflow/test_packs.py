@@ -86,6 +86,23 @@ async def test_a_document_that_could_not_be_settled_in_its_pack_runs_alone(clien
         assert sorted(chain.from_iterable(world.indexed)) == list(range(100))
 
 
+async def test_what_was_handed_back_waits_for_the_others(client):
+    """It may take all the time there is: a dozen of them would otherwise have every place, and the others none."""
+    world = World(
+        document_count=400,
+        is_small=lambda _: True,
+        pack_outcome=lambda ordinal: PACK_RETRY_ALONE if ordinal < 20 else DONE,
+        gate=asyncio.Event(),
+        open_for=25,
+    )
+    async with driven(client, world) as driver:
+        handle = await driver.start(**PACKED)
+        await until(lambda: world.waiting == 12)
+        assert len(world.packs) == 25
+        world.gate.set()
+        assert (await handle.result()).counts == Counts(total=400, done=400)
+
+
 async def test_a_pack_that_fails_for_good_gives_each_document_its_own_chance(client):
     """Whatever was wrong with it."""
     broken = ApplicationError("a bug", type="internal_error", non_retryable=True)

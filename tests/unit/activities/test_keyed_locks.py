@@ -66,7 +66,8 @@ async def test_several_keys_are_held_together_and_in_one_order():
     locks, order = KeyedLocks(), []
 
     async def work(*keys):
-        async with locks.hold_all(keys):
+        async with locks.hold_all(keys, 1) as busy:
+            assert not busy
             order.append(f"{keys} in")
             await asyncio.sleep(0)
             order.append(f"{keys} out")
@@ -75,4 +76,18 @@ async def test_several_keys_are_held_together_and_in_one_order():
         await asyncio.gather(work("a", "b", "a"), work("b", "a"))
 
     assert [entry.split()[-1] for entry in order] == ["in", "out", "in", "out"]
+    assert vars(locks) == {"_locks": {}}
+
+
+async def test_what_others_hold_for_long_is_not_waited_for():
+    """It is told, all the others are held, and nothing of it stays behind."""
+    locks = KeyedLocks()
+    async with locks.hold("b"):
+        async with locks.hold_all(["c", "a", "b"], 0.05) as busy:
+            assert busy == {"b"}
+            assert set(locks._locks) == {"a", "b", "c"}
+        assert set(locks._locks) == {"b"}
+        async with locks.hold_all(["a"], 0) as busy:
+            assert not busy
+
     assert vars(locks) == {"_locks": {}}
