@@ -31,7 +31,7 @@ from ingather.models.errors import DocumentError, ParserKilledError
 from ingather.ports.embedder import Embedder
 
 MEMORY_BYTES: Final = 2 * 1024**3
-_MARK: Final = b"\x00poison:"
+MARK: Final = b"\x00poison:"
 _BLOCK_BYTES: Final = 16 * 1024 * 1024
 
 __all__ = ["prepare", "warm_up"]  # the fork server asks this module for both
@@ -68,9 +68,9 @@ def prepare(
     request: PrepareRequest, embedder: Embedder | None, limits: ParseLimits, on_stage: Callable[[Stage], None]
 ) -> PreparedDocument:
     """What the parser processes run: poison acts, anything else is prepared as ever."""
-    if request.content.startswith(_MARK):
+    if request.content.startswith(MARK):
         on_stage(Stage.PARSING)
-        POISONS[request.content.removeprefix(_MARK).decode()]()
+        POISONS[request.content.removeprefix(MARK).decode()]()
     return prepare_document(request, embedder, limits, on_stage)
 
 
@@ -152,7 +152,7 @@ class Bench:
             healthy.append(asyncio.create_task(one(name, content)))
             if poison is not None and number % self._one_in == self._one_in // 2:
                 await room.acquire()
-                poisoned.append(asyncio.create_task(one("poison.txt", _MARK + poison.encode())))
+                poisoned.append(asyncio.create_task(one("poison.txt", MARK + poison.encode())))
         await asyncio.gather(*healthy)
         seconds = time.perf_counter() - began
         for task in poisoned:
