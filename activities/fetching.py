@@ -10,6 +10,8 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 
+from temporalio import activity
+
 from activities.attempts import failure_of
 from activities.byte_budget import ByteBudget
 from activities.ingestion import Ingestion
@@ -102,7 +104,8 @@ class Fetcher:
     async def _store_large(self, ingestion: Ingestion, first: bytes, rest: AsyncIterator[bytes]) -> BlobRef:
         request = ingestion.request
         # An attempt that was given up may still be at it, and the file may have been another one then.
-        name = f"source-{request.ordinal:07d}-{request.retry_round}-{ingestion.attempt}"
+        run_id = activity.info().workflow_run_id
+        name = f"source-{request.ordinal:07d}-{run_id}-{request.retry_round}-{ingestion.attempt}"
         key = upload_key(request.tenant_id, request.batch_id, name)
         passing = await self._blobs.put_stream(key, _joined(first, rest))
         own_key = _own_key(ingestion, passing.sha256)

@@ -10,10 +10,47 @@ class KeyedLocks:
 
     def __init__(self) -> None:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._held_alone: set[str] = set()
+        """Keys whose holder has no other."""
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
         """Hold the key's lock for the block."""
+        async with self._held(key):
+            self._held_alone.add(key)
+            try:
+                yield
+            finally:
+                self._held_alone.discard(key)
+
+    @asynccontextmanager
+    async def hold_all(self, keys: Iterable[str], patience_seconds: float) -> AsyncIterator[set[str]]:
+        """Hold several keys' locks for the block, each once; gives the keys that were not to be had.
+
+        Those are keys that somebody holds alone, and for so long: he may hold his for any time. Whoever holds several
+        goes on soon, and is waited for.
+        """
+        busy: set[str] = set()
+        async with AsyncExitStack() as stack:
+            # In one order for everybody, so that no two wait for each other.
+            for key in sorted(set(keys)):
+                if not await self._had(key, stack, patience_seconds):
+                    busy.add(key)
+            yield busy
+
+    async def _had(self, key: str, stack: AsyncExitStack, patience_seconds: float) -> bool:
+        while True:
+            try:
+                async with asyncio.timeout(patience_seconds):
+                    await stack.enter_async_context(self._held(key))
+            except TimeoutError:
+                if key in self._held_alone:
+                    return False
+            else:
+                return True
+
+    @asynccontextmanager
+    async def _held(self, key: str) -> AsyncIterator[None]:
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)
         try:
@@ -25,18 +62,3 @@ class KeyedLocks:
                 self._locks[key] = (lock, users - 1)
             else:
                 del self._locks[key]
-
-    @asynccontextmanager
-    async def hold_all(self, keys: Iterable[str], patience_seconds: float) -> AsyncIterator[set[str]]:
-        """Hold several keys' locks for the block, each once; gives the keys that others do not let go of in that time."""
-        until = asyncio.get_running_loop().time() + patience_seconds
-        busy: set[str] = set()
-        async with AsyncExitStack() as stack:
-            # In one order for everybody, so that no two wait for each other.
-            for key in sorted(set(keys)):
-                try:
-                    async with asyncio.timeout_at(until):
-                        await stack.enter_async_context(self.hold(key))
-                except TimeoutError:
-                    busy.add(key)
-            yield busy

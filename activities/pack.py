@@ -3,8 +3,8 @@
 An activity costs Temporal and its SDK more than a small document costs the parser, and an object in
 storage costs as much. So up to sixteen of them are fetched, prepared and written together.
 What is done is written about once a second and told in the heartbeats, so a second attempt
-goes on where the first one stopped. A document that kills its parser, or meets a bug of ours,
-is handed back to run again alone; its neighbours do not notice.
+goes on where the first one stopped. A document that kills its parser, meets a bug of ours, or
+keeps its neighbours waiting is sent back to run again alone.
 """
 
 import asyncio
@@ -69,9 +69,10 @@ class PackActivities:
                 for ordinal in progress.open_ordinals
             ]
             ingestions = self._ingestions(request, refs, heartbeats)
-            log_starts(ingestions)
             run = PackRun(self._blobs, self._catalog, self._preparer, progress, own_objects=request.own_objects)
-            for group in _each_content_once(await self._ready(stack, ingestions)):
+            ready = await self._ready(stack, ingestions)
+            log_starts(ready)
+            for group in _each_content_once(ready):
                 if not await run.ingest(group):
                     break
         output = progress.output()
@@ -91,16 +92,17 @@ class PackActivities:
         wait with it. And in the same order, contents before bytes, or one would wait for the other.
         """
         contents = [each.content for each in ingestions]
-        blobs = [each.document.blob for each in ingestions]
         try:
             busy = await stack.enter_async_context(self._same_content.hold_all(contents, PATIENCE_SECONDS))
+            # What is left out here has no outcome, and so runs again alone.
+            ready = [each for each in ingestions if each.content not in busy]
+            blobs = [each.document.blob for each in ready]
             await stack.enter_async_context(self._budget.hold(sum(blob.size_bytes for blob in blobs if blob)))
         except asyncio.CancelledError:
             if not is_batch_cancelled():
                 raise
             return []
-        # What is left out here has no outcome, and so runs again alone.
-        return [each for each in ingestions if each.content not in busy]
+        return ready
 
     async def _progress(self, request: IngestPackInput) -> PackProgress:
         """Empty in a first attempt; in a later one, what those before it got done."""

@@ -96,6 +96,8 @@ class BatchBook:
         self._next_child = 0
         self._alone: tuple[int, ...] = ()
         """Documents that ran alone in an earlier run of this batch."""
+        self._sent_back: tuple[int, ...] = ()
+        """Those of them that a pack sent back."""
         self._kills: dict[int, int] = {}
         """What they killed before, by ordinal."""
         self._created_at = workflow.now()
@@ -208,6 +210,8 @@ class BatchBook:
         plan = PackPlan(packable, pack_limit(len(packable)))
         for ordinal in self._alone:
             plan.run_alone(ordinal, kills=self._kills.get(ordinal, 0))
+        for ordinal in self._sent_back:
+            plan.send_back(ordinal)
         in_sources = frozenset(decode_bitmap(manifest.in_sources))
         ordinals, window = range(len(self.ledger)), options.workers or MAX_IN_FLIGHT
         at_once = packed_index_batch_size(len(ordinals)) if plan.packs else INDEX_BATCH_SIZE
@@ -312,6 +316,7 @@ class BatchBook:
             journal=entries,
             handled_requests=tuple(self._handled),
             alone=encode_bitmap(plan.alone),
+            sent_back=encode_bitmap(plan.sent_back),
             kills=plan.all_kills,
             created_at=self._created_at,
             queued_at=self.queued_at,
@@ -335,6 +340,7 @@ class BatchBook:
         self.retry_round = carried.retry_round
         self._next_child = carried.next_child
         self._alone, self._kills = tuple(decode_bitmap(carried.alone)), carried.kills
+        self._sent_back = tuple(decode_bitmap(carried.sent_back))
         # A worker of before did not note the former.
         self.queued_at = carried.queued_at or carried.started_at
         self.started_at = carried.started_at

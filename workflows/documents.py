@@ -43,7 +43,7 @@ SHOWN_IN_FLIGHT = 48
 _ENDS_HOLD = "documents that ended when a cancel came have ended"
 """The change since which they have: those whose end came in one task with the cancel counted as cancelled."""
 
-_OTHERS_FIRST = "documents that were handed back wait for the others"
+_OTHERS_FIRST = "documents that were sent back wait for the others"
 """The change since which they do: they were begun at once, and a dozen that hang took every place."""
 
 _PACK_STATUSES = {"d": DocumentStatus.DONE, "f": DocumentStatus.FAILED, "s": DocumentStatus.SKIPPED}
@@ -233,7 +233,7 @@ class DocumentRun:
 
     @property
     def _others_first(self) -> bool:
-        return self._share.plan.has_handed_back and workflow.patched(_OTHERS_FIRST)
+        return self._share.plan.has_sent_back and workflow.patched(_OTHERS_FIRST)
 
     def _start_document(self, position: int) -> None:
         spec, ordinal = self._spec, self._share.ordinals[position]
@@ -310,7 +310,7 @@ class DocumentRun:
         else:
             # Whatever is wrong with the pack, each of its documents gets its own chance.
             for position in positions:
-                self._run_alone(position)
+                self._send_back(position)
         self.wake()
 
     def _take_answers(self, positions: Sequence[int], output: IngestPackOutput) -> None:
@@ -318,12 +318,12 @@ class DocumentRun:
         for place, (position, letter) in enumerate(zip(positions, output.statuses, strict=True)):
             status = _PACK_STATUSES.get(letter)
             if status is None:
-                self._run_alone(position, kills=int(letter == PACK_KILLED))
+                self._send_back(position, kills=int(letter == PACK_KILLED))
             else:
                 self._end(position, status, codes.get(place), is_blank=not self._pipeline.indexes_blank)
 
-    def _run_alone(self, position: int, *, kills: int = 0) -> None:
-        self._share.plan.run_alone(position, kills=kills)
+    def _send_back(self, position: int, *, kills: int = 0) -> None:
+        self._share.plan.send_back(position, kills=kills)
         self._ledger.move(position, DocumentStatus.PENDING)
 
     def _end(self, position: int, status: DocumentStatus, code: str | None, *, is_blank: bool = False) -> None:

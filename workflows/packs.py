@@ -42,7 +42,7 @@ class PackPlan:
         self._packable = set(packable) if limit > 1 else set()
         self._limit = limit
         self._alone: set[int] = set()
-        self._handed_back: set[int] = set()
+        self._sent_back: set[int] = set()
         self._kills: dict[int, int] = {}
 
     @property
@@ -56,9 +56,14 @@ class PackPlan:
         return dict(sorted(self._kills.items()))
 
     @property
-    def has_handed_back(self) -> bool:
-        """Whether any document was sent back by those it shared an activity with."""
-        return bool(self._handed_back)
+    def sent_back(self) -> list[int]:
+        """Documents that a pack sent back, and nobody asked for since, rising."""
+        return sorted(self._sent_back)
+
+    @property
+    def has_sent_back(self) -> bool:
+        """Whether there is any."""
+        return bool(self._sent_back)
 
     @property
     def packs(self) -> bool:
@@ -74,31 +79,35 @@ class PackPlan:
         return self._kills.get(position, 0)
 
     def run_alone(self, position: int, *, kills: int = 0) -> None:
-        """Those it shared an activity with sent it back: from now on it gets one of its own."""
+        """From now on this document gets an activity of its own."""
         self._packable.discard(position)
         self._alone.add(position)
-        self._handed_back.add(position)
         if kills:
             self._kills[position] = self._kills.get(position, 0) + kills
+
+    def send_back(self, position: int, *, kills: int = 0) -> None:
+        """The same for one that a pack could not settle: when the others have begun."""
+        self.run_alone(position, kills=kills)
+        self._sent_back.add(position)
 
     def forgive(self, position: int) -> None:
         """A person asked to run it again: what it killed before no longer counts."""
         self.run_alone(position)
-        self._handed_back.discard(position)
+        self._sent_back.discard(position)
         self._kills.pop(position, None)
 
     def next(self, ledger: Ledger, *, others_first: bool) -> list[int]:
         """The next pending document, with those that share its activity; empty when nothing is pending.
 
-        ``others_first`` is whether one that was handed back waits until all others have begun: it may take all the time
+        ``others_first`` is whether one that was sent back waits until all others have begun: it may take all the time
         there is, and a dozen of them would keep everything waiting.
         """
         first = ledger.next_pending()
         if first is None:
             return []
-        if others_first and first in self._handed_back:
+        if others_first and first in self._sent_back:
             pending = ledger.where(DocumentStatus.PENDING, first)
-            first = next((position for position in pending if position not in self._handed_back), first)
+            first = next((position for position in pending if position not in self._sent_back), first)
         if first not in self._packable:
             return [first]
         following = islice(ledger.where(DocumentStatus.PENDING, first), LOOK_AHEAD)

@@ -422,10 +422,10 @@ def never_began(record: BatchRecord) -> bool:
 async def note_begun(catalog: Catalog, record: BatchRecord) -> None:
     """A batch's workflow is there, and its record says so: whoever gave it up a moment before was wrong."""
     there = await catalog.get_batch(record.batch_id)
-    if there is not None and there.ended_at is not None and never_began(there):
-        # Should it be over by now, its own end came after that word, and stays.
-        before = there.ended_at + timedelta(microseconds=1)
-        await catalog.set_batch_state(record.batch_id, record.state, record.counts.total, before=before)
+    if there is not None and never_began(there):
+        log.warning("batch.began_after_all", batch_id=record.batch_id)
+        # Should it be over by now, its own end has another version, and stays.
+        await catalog.set_batch_state(record.batch_id, record.state, record.counts.total, version=there.version)
 
 
 def _not_begun(record: BatchRecord) -> InvalidStateError:

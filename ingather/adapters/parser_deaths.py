@@ -82,7 +82,7 @@ def error_of(death: Death, request: PrepareRequest, *, memory_bytes: int) -> Par
 def handed_back(request: PrepareRequest, stage: Stage | None) -> ParserTimeoutError:
     """The error of a document that was stopped for the sake of those behind it, which is no fault of its own."""
     return ParserTimeoutError(
-        f"{request.filename} takes longer than those behind it are to wait ({request.patience_seconds:g} s)",
+        f"{request.filename} was stopped so that the documents beside it need not wait",
         stage=stage.value if stage else "starting",
         kills=request.kills,
         quarantined=False,

@@ -83,7 +83,7 @@ class ParserPool:
         """The child can take another document."""
         if child.ended.done() or self._closed:
             return
-        if child.set_aside:
+        if child.set_aside or child.called_off:
             self.kill(child)
             return
         if child.documents:

@@ -231,8 +231,8 @@ class SupervisedPreparer:
                             reply = await reader.receive()
                     conclude(_outcome(reply, self._stage(child), announce))
                     retire = retire or reply.retire
-                    if child.set_aside:
-                        break  # Those after it need not go on where it had to.
+                    if child.set_aside or child.called_off:
+                        break  # Those after it need not go on where it had to, nor where the end is on its way.
         except (ChildDiedError, OSError, ValueError) as error:
             stage, begun = self._stage(child), self._pool.progress(child)[1]
             self._pool.kill(child)
@@ -295,18 +295,22 @@ class SupervisedPreparer:
         timer = loop.call_later(_STAGE_POLL_SECONDS, poll)
         try:
             yield announce
-            self._usual_seconds += (loop.time() - began - self._usual_seconds) * _WEIGHT_OF_LATEST
+            self._learn(loop.time() - began)
         finally:
             timer.cancel()
             self._keepers.discard(child)
 
+    def _learn(self, took_seconds: float) -> None:
+        self._usual_seconds += (took_seconds - self._usual_seconds) * _WEIGHT_OF_LATEST
+
     def _see_to(self, child: Child, request: PrepareRequest, took_seconds: float) -> None:
         """Do something about a document that takes longer than others do, so that they need not wait for it."""
         overdue = took_seconds - max(_LEAST_PATIENCE_SECONDS, _UNUSUAL * self._usual_seconds)
-        if overdue <= 0:
+        if overdue <= 0 or child.called_off:
             return
         if request.patience_seconds is not None and took_seconds > request.patience_seconds:
             self._pool.call_off(child)
+            self._learn(took_seconds)  # Where all take so long, it is not unusual.
             return
         fair = min(_FAIR_SECONDS, _FAIR_SECONDS_A_MEGABYTE * len(request.content) / 1_000_000)
         if overdue <= fair and self._keeps_its_place(child):

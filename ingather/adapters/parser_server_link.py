@@ -34,7 +34,7 @@ class Child:
     set_aside: bool = False
     """Its document takes unusually long: others need not wait for it."""
     called_off: bool = False
-    """It was set aside and is ended to make room, through no fault of its document."""
+    """It is ended for the sake of others, through no fault of its document."""
     niceness: int | None = None
     """Once it is not that of all the others any more."""
     documents: int = 0

@@ -160,7 +160,8 @@ class PrepareRequest:
     timeout_seconds: float = 60.0
     """Wall clock for the parser process."""
     patience_seconds: float | None = None
-    """Wall clock after which, among several, those behind it need not wait for one that takes longer than others do."""
+    """In ``prepare_many``: seconds after which a document that also takes longer than others do may be stopped, so that
+    those behind it need not wait."""
     page: int | None = None
     """Draw this page, 1-based, in place of preparing the document: the artifact is a PNG (``ingather.adapters.page_drawing``)."""
     width: int = 0

@@ -114,6 +114,8 @@ class CarriedState(Message):
     handled_requests: tuple[str, ...]
     alone: str = ""
     """Documents that may no longer share an activity, as a bitmap."""
+    sent_back: str = ""
+    """Those of them that a pack sent back, in the same way."""
     kills: dict[int, int] = Field(default_factory=dict)
     """How many parsers a document killed while it shared one, by ordinal."""
     created_at: datetime

@@ -201,9 +201,18 @@ class Catalog(Protocol):
         ...
 
     async def set_batch_state(
-        self, batch_id: str, state: BatchState, document_count: int | None = None, *, before: datetime | None = None
+        self,
+        batch_id: str,
+        state: BatchState,
+        document_count: int | None = None,
+        *,
+        before: datetime | None = None,
+        version: int | None = None,
     ) -> None:
-        """Note a state (and the total, once known) of a batch under way; with ``before``, unless it ended since then."""
+        """Note a state (and the total, once known) of a batch under way.
+
+        With ``before``, unless it ended since then; with ``version``, unless a last word of another version is there.
+        """
         ...
 
     async def edit_batch(

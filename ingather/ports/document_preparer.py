@@ -38,9 +38,10 @@ class DocumentPreparer(Protocol):
         ``on_outcome`` each outcome as soon as it is there.
         Each request has a single chance: where a process dies, the document it had at that moment
         is answered with its ``ParserKilledError``, those before it keep what they became, and those after it
-        run in another process. One that outlasts its ``patience_seconds`` is stopped and answered with a
-        ``ParserTimeoutError`` that blames it for nothing: its ``kills`` are what they were. Give a killed or stopped
-        document whose error is not ``quarantined`` to ``prepare`` with the ``kills`` it has by now.
+        run in another process. One that has ``patience_seconds`` and outlasts them, or that has to make room, is stopped
+        where processes are supervised, and answered with a ``ParserTimeoutError`` that blames it for nothing: its
+        ``kills`` are what they were. Give a killed or stopped document whose error is not ``quarantined`` to ``prepare``
+        with the ``kills`` it has by now.
         Cancelling and everything else as in ``prepare``.
         """
         ...

@@ -171,6 +171,21 @@ async def test_a_state_that_comes_late_opens_no_batch_that_ended_since(catalog, 
     assert (await catalog.get_batch(batch_id)).state is BatchState.RETRYING
 
 
+async def test_a_state_of_one_last_word_changes_no_other(catalog, batch_id):
+    """It takes back the word that was read, and not the one that took its place since."""
+    given_up = BatchSummary(batch_id=batch_id, state=BatchState.FAILED, counts=Counts(), version=3, ended_at=NOON)
+    await catalog.finish_batch(given_up)
+    await catalog.set_batch_state(batch_id, BatchState.QUEUED, version=3)
+    assert (await catalog.get_batch(batch_id)).state is BatchState.QUEUED
+    # Its clock may go behind.
+    done = BatchSummary(
+        batch_id=batch_id, state=BatchState.COMPLETED, counts=Counts(), version=9, ended_at=NOON - SECOND
+    )
+    await catalog.finish_batch(done)
+    await catalog.set_batch_state(batch_id, BatchState.QUEUED, version=3)
+    assert (await catalog.get_batch(batch_id)).state is BatchState.COMPLETED
+
+
 async def test_a_batch_is_renamed_and_reprioritised(catalog, batch_id):
     """What is not given stays."""
     await catalog.edit_batch(batch_id, name="Renamed")

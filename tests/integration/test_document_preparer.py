@@ -280,16 +280,25 @@ class TestAccidents:
             else:
                 assert outcome.chunk_count == 1
 
-    async def test_those_behind_one_that_takes_long_need_not_wait(self, accidents: SupervisedPreparer) -> None:
-        """It is stopped without blame, however much time it has; one that takes no longer than others do is not."""
+    async def test_those_behind_one_that_takes_long_need_not_wait(
+        self, accident_prone: Callable[..., SupervisedPreparer]
+    ) -> None:
+        """It is stopped without blame, however much time it has, and they go on in another process."""
         contents = [b"one", b"hang", b"three"]
-        wanted = [request(content, patience_seconds=0.3, timeout_seconds=3_600) for content in contents]
-        one, stopped_early, three = await accidents.prepare_many(wanted, lambda _position, _stage: None)
+        wanted = [request(content, patience_seconds=2.0, timeout_seconds=3_600) for content in contents]
+        one, long, three = await accident_prone().prepare_many(wanted, lambda _position, _stage: None)
         assert (one.chunk_count, three.chunk_count) == (1, 1)
-        assert type(stopped_early) is ParserTimeoutError
-        assert stopped_early.facts == {"stage": "parsing", "kills": 0, "quarantined": False}
-        usual = [request(b"fine", patience_seconds=0.0) for _ in range(20)]
-        assert all(one.chunk_count == 1 for one in await accidents.prepare_many(usual, lambda _position, _stage: None))
+        assert type(long) is ParserTimeoutError
+        assert long.facts == {"stage": "parsing", "kills": 0, "quarantined": False}
+
+    async def test_where_all_take_long_none_is_stopped_for_it(
+        self, accident_prone: Callable[..., SupervisedPreparer]
+    ) -> None:
+        """Patience is for what takes longer than others do, which is seen when some have been stopped."""
+        preparer = accident_prone(processes=2)
+        slow = [request(b"slow", patience_seconds=0.0) for _ in range(30)]
+        outcomes = await preparer.prepare_many(slow, lambda _position, _stage: None)
+        assert all(one.chunk_count == 1 for one in outcomes[-5:])
 
     async def test_first_crash_is_tried_again(self, accidents: SupervisedPreparer) -> None:
         """A crash that does not come again costs nothing: the second process finishes the document."""

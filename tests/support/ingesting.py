@@ -75,6 +75,8 @@ class WatchedPreparer:
         """How many lives each of them had cost already."""
         self.given: list[float] = []
         """Seconds that each of them might take."""
+        self.patience: set[float | None] = set()
+        """Seconds that those behind documents of a pack might be kept waiting."""
         self.gate: asyncio.Event | None = None
         self.open_for = 0
         """Documents of a pack that pass a closed gate."""
@@ -103,6 +105,7 @@ class WatchedPreparer:
         on_outcome: Callable[[int, PreparedDocument | DocumentError], None] | None = None,
     ) -> list[PreparedDocument | DocumentError]:
         self.parsed += [request.filename for request in requests]
+        self.patience |= {request.patience_seconds for request in requests}
         if self.gate is not None:
             first = await self._inner.prepare_many(requests[: self.open_for], on_stage, on_outcome)
             try:

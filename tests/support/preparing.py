@@ -67,9 +67,9 @@ def lives(pid: int) -> bool:
 @contextmanager
 def stopped(pids: Sequence[int]) -> Iterator[None]:
     """Processes that stand still meanwhile, whatever comes of the test; one that has ended by then is let go."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
     try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
         yield
     finally:
         for pid in pids:

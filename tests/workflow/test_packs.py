@@ -86,7 +86,7 @@ async def test_a_document_that_could_not_be_settled_in_its_pack_runs_alone(clien
         assert sorted(chain.from_iterable(world.indexed)) == list(range(100))
 
 
-async def test_what_was_handed_back_waits_for_the_others(client):
+async def test_what_was_sent_back_waits_for_the_others(client):
     """It may take all the time there is: a dozen of them would otherwise have every place, and the others none."""
     world = World(
         document_count=400,

@@ -166,10 +166,18 @@ class InMemoryCatalog:
             self._edit_batch(batch_id, {"state": BatchState.QUEUED})
 
     async def set_batch_state(
-        self, batch_id: str, state: BatchState, document_count: int | None = None, *, before: datetime | None = None
+        self,
+        batch_id: str,
+        state: BatchState,
+        document_count: int | None = None,
+        *,
+        before: datetime | None = None,
+        version: int | None = None,
     ) -> None:
         found = self._batches.get(batch_id)
         if found is not None and before is not None and found.ended_at is not None and found.ended_at >= before:
+            return
+        if found is not None and version is not None and found.version != version:
             return
         counts = {} if document_count is None else {"counts": Counts(total=document_count, pending=document_count)}
         self._edit_batch(batch_id, {"state": state, "is_told": False, **counts})

@@ -210,7 +210,13 @@ def note_queued(batch_id: str, connection: Connection) -> None:
 
 
 def set_state(
-    batch_id: str, state: BatchState, document_count: int | None, before: datetime | None, connection: Connection
+    batch_id: str,
+    state: BatchState,
+    document_count: int | None,
+    connection: Connection,
+    *,
+    before: datetime | None = None,
+    version: int | None = None,
 ) -> None:
     changes: dict[str, Any] = {"state": state, "is_told": False}
     if document_count is not None:
@@ -218,6 +224,8 @@ def set_state(
     these = update(batches).where(batches.c.batch_id == batch_id)
     if before is not None:
         these = these.where(or_(batches.c.ended_at.is_(None), batches.c.ended_at < before))
+    if version is not None:
+        these = these.where(batches.c.version == version)
     connection.execute(these.values(changes))
 
 

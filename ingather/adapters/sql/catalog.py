@@ -130,9 +130,18 @@ class SqlCatalog:
         await self._write("note a batch's state", partial(batches.note_queued, batch_id))
 
     async def set_batch_state(
-        self, batch_id: str, state: BatchState, document_count: int | None = None, *, before: datetime | None = None
+        self,
+        batch_id: str,
+        state: BatchState,
+        document_count: int | None = None,
+        *,
+        before: datetime | None = None,
+        version: int | None = None,
     ) -> None:
-        await self._write("note a batch's state", partial(batches.set_state, batch_id, state, document_count, before))
+        await self._write(
+            "note a batch's state",
+            partial(batches.set_state, batch_id, state, document_count, before=before, version=version),
+        )
 
     async def edit_batch(
         self,

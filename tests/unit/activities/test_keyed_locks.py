@@ -58,7 +58,7 @@ async def test_nothing_is_kept_of_keys_nobody_holds():
         async with locks.hold(str(number)):
             pass
 
-    assert vars(locks) == {"_locks": {}}
+    assert vars(locks) == {"_locks": {}, "_held_alone": set()}
 
 
 async def test_several_keys_are_held_together_and_in_one_order():
@@ -76,10 +76,10 @@ async def test_several_keys_are_held_together_and_in_one_order():
         await asyncio.gather(work("a", "b", "a"), work("b", "a"))
 
     assert [entry.split()[-1] for entry in order] == ["in", "out", "in", "out"]
-    assert vars(locks) == {"_locks": {}}
+    assert vars(locks) == {"_locks": {}, "_held_alone": set()}
 
 
-async def test_what_others_hold_for_long_is_not_waited_for():
+async def test_what_somebody_holds_alone_for_long_is_not_waited_for():
     """It is told, all the others are held, and nothing of it stays behind."""
     locks = KeyedLocks()
     async with locks.hold("b"):
@@ -90,4 +90,20 @@ async def test_what_others_hold_for_long_is_not_waited_for():
         async with locks.hold_all(["a"], 0) as busy:
             assert not busy
 
-    assert vars(locks) == {"_locks": {}}
+    assert vars(locks) == {"_locks": {}, "_held_alone": set()}
+
+
+async def test_what_somebody_holds_among_others_is_waited_for():
+    """He goes on soon, and lets go of it."""
+    locks, order = KeyedLocks(), []
+
+    async def hold_for(seconds, *keys):
+        async with locks.hold_all(keys, 0.02) as busy:
+            assert not busy
+            await asyncio.sleep(seconds)
+            order.append(keys)
+
+    await asyncio.gather(hold_for(0.2, "a", "b"), hold_for(0, "b", "c"))
+
+    assert order == [("a", "b"), ("b", "c")]
+    assert vars(locks) == {"_locks": {}, "_held_alone": set()}

@@ -9,7 +9,6 @@ from structlog.testing import capture_logs
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import pack
 from activities.byte_budget import DEFAULT_BUDGET_BYTES
 from ingather.domain.artifact import decode
 from ingather.domain.bitmap import decode_bitmap
@@ -127,17 +126,17 @@ async def test_a_document_that_kills_its_parser_is_handed_back(workshop, prepare
     assert [row.status for row in await workshop.rows(batch_id)] == [DocumentStatus.PENDING] * 2
 
 
-async def test_a_document_that_keeps_others_waiting_is_handed_back(workshop, preparer):
+async def test_a_document_that_keeps_others_waiting_is_sent_back(workshop, preparer):
     """It is to run alone, and is blamed for nothing."""
     batch_id = await workshop.batch(*TEXTS[:2])
     preparer.error = ParserTimeoutError("takes long", kills=0, quarantined=False)
 
     assert (await workshop.ingest_pack(batch_id, 0, 1)).statuses == "pp"
+    assert preparer.patience == {2.0}
 
 
-async def test_a_document_whose_content_somebody_is_at_for_long_is_handed_back(workshop, preparer, monkeypatch):
+async def test_a_document_whose_content_another_is_at_for_long_is_sent_back(workshop, preparer):
     """The others of its pack do not wait for the end of that."""
-    monkeypatch.setattr(pack, "PATIENCE_SECONDS", 0.1)
     preparer.gate = asyncio.Event()
     elsewhere = await workshop.batch(TEXTS[1])
     working = asyncio.create_task(workshop.ingest(elsewhere))

@@ -1,0 +1,54 @@
+"""Which documents run next: a plan over a ledger."""
+
+from ingather.domain.ledger import Ledger
+from ingather.models.document import DocumentStatus
+from workflows.packs import PackPlan
+
+
+def begun(plan: PackPlan, ledger: Ledger, *, others_first: bool = True) -> list[list[int]]:
+    """What is begun one after the other, until nothing is pending."""
+    order = []
+    while positions := plan.next(ledger, others_first=others_first):
+        for position in positions:
+            ledger.move(position, DocumentStatus.IN_FLIGHT)
+        order.append(positions)
+    return order
+
+
+def test_what_a_pack_sent_back_is_begun_after_the_others():
+    """Each by itself, in their order."""
+    plan = PackPlan(range(8), limit=4)
+    plan.send_back(1, kills=1)
+    plan.send_back(0)
+    assert begun(plan, Ledger(8)) == [[2, 3, 4, 5], [6, 7], [0], [1]]
+    assert (plan.kills(0), plan.kills(1)) == (0, 1)
+
+
+def test_batches_of_before_keep_their_order():
+    """What was sent back began at once, and does so in their histories."""
+    plan = PackPlan(range(8), limit=4)
+    plan.send_back(1)
+    assert begun(plan, Ledger(8), others_first=False) == [[0, 2, 3, 4], [1], [5, 6, 7]]
+
+
+def test_what_a_person_asked_for_has_its_turn():
+    """It was sent back, and forgiven since."""
+    plan = PackPlan(range(8), limit=4)
+    plan.send_back(1, kills=1)
+    plan.forgive(1)
+    assert begun(plan, Ledger(8)) == [[0, 2, 3, 4], [1], [5, 6, 7]]
+    assert (plan.sent_back, plan.alone, plan.kills(1)) == ([], [1], 0)
+
+
+def test_a_plan_goes_on_from_what_another_run_noted():
+    """Who runs alone, who waits for the others, and what they killed."""
+    before = PackPlan(range(8), limit=4)
+    before.send_back(1, kills=1)
+    before.run_alone(2)
+    after = PackPlan(range(8), limit=4)
+    for position in before.alone:
+        after.run_alone(position, kills=before.kills(position))
+    for position in before.sent_back:
+        after.send_back(position)
+    assert (after.sent_back, after.alone, after.all_kills) == ([1], [1, 2], {1: 1})
+    assert begun(after, Ledger(8)) == [[0, 3, 4, 5], [2], [6, 7], [1]]
