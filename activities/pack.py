@@ -23,7 +23,7 @@ from activities.ingestion import Ingestion, log_starts
 from activities.keyed_locks import KeyedLocks
 from activities.manifest import ManifestReader
 from activities.pack_progress import PackHeartbeats, PackProgress
-from activities.pack_run import PATIENCE_SECONDS, PackRun
+from activities.pack_run import PackRun
 from ingather.domain.bitmap import decode_bitmap
 from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.models.document import DocumentRef
@@ -34,12 +34,19 @@ from ingather.ports.document_preparer import DocumentPreparer
 
 log = structlog.get_logger(__name__)
 
+PATIENCE_SECONDS = 2.0
+
 _SHARED = ("tenant_id", "batch_id", "collection", "options", "actor", "again")
 """What the documents of a pack have in common."""
 
 
 class PackActivities:
-    """``same_content`` and ``budget`` are those of ``IngestActivities``: it is one worker."""
+    """``same_content`` and ``budget`` are those of ``IngestActivities``: it is one worker.
+
+    Args:
+        patience_seconds: how long documents wait for one they share an activity with, before it is to run alone: one that
+            takes longer than others do, or whose content a document that runs alone is at.
+    """
 
     def __init__(
         self,
@@ -50,6 +57,7 @@ class PackActivities:
         *,
         budget: ByteBudget | None = None,
         same_content: KeyedLocks | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._blobs = blobs
         self._catalog = catalog
@@ -57,6 +65,7 @@ class PackActivities:
         self._manifest = manifest
         self._budget = budget or ByteBudget(DEFAULT_BUDGET_BYTES)
         self._same_content = same_content or KeyedLocks()
+        self.patience_seconds = patience_seconds
 
     @activity.defn(name="ingest_pack")
     @translate_errors_and_give_up
@@ -69,7 +78,14 @@ class PackActivities:
                 for ordinal in progress.open_ordinals
             ]
             ingestions = self._ingestions(request, refs, heartbeats)
-            run = PackRun(self._blobs, self._catalog, self._preparer, progress, own_objects=request.own_objects)
+            run = PackRun(
+                self._blobs,
+                self._catalog,
+                self._preparer,
+                progress,
+                own_objects=request.own_objects,
+                patience_seconds=self.patience_seconds,
+            )
             ready = await self._ready(stack, ingestions)
             log_starts(ready)
             for group in _each_content_once(ready):
@@ -93,7 +109,7 @@ class PackActivities:
         """
         contents = [each.content for each in ingestions]
         try:
-            busy = await stack.enter_async_context(self._same_content.hold_all(contents, PATIENCE_SECONDS))
+            busy = await stack.enter_async_context(self._same_content.hold_all(contents, self.patience_seconds))
             # What is left out here has no outcome, and so runs again alone.
             ready = [each for each in ingestions if each.content not in busy]
             blobs = [each.document.blob for each in ready]

@@ -32,10 +32,6 @@ from ingather.ports.document_preparer import DocumentPreparer
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_SECONDS = 2.0
-"""How long documents wait for one they share an activity with, before it is to run alone: one that takes longer than
-others do, or whose content somebody else is at."""
-
 FLUSH_SECONDS = 1.0
 """How long what is done may wait to be written together with more: what a crash can cost."""
 
@@ -52,8 +48,11 @@ class PackRun:
         preparer: DocumentPreparer,
         progress: PackProgress,
         *,
+        patience_seconds: float,
         own_objects: bool = False,
     ) -> None:
+        self._patience_seconds = patience_seconds
+        """How long those behind a document wait for it, where it takes longer than others do."""
         self._own_objects = own_objects
         """Whether bytes are brought to each document's own key, also where they could stay as they came in."""
         self._blobs = blobs
@@ -154,7 +153,7 @@ class PackRun:
             self._conclude(fresh[position][0], outcome)
 
         requests = [
-            replace(ingestion.prepare_request(content), patience_seconds=PATIENCE_SECONDS)
+            replace(ingestion.prepare_request(content), patience_seconds=self._patience_seconds)
             for ingestion, content in fresh
         ]
         try:

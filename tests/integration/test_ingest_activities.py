@@ -174,6 +174,7 @@ async def test_poison_in_a_pack_takes_no_neighbour_down(workshop):
 async def test_cancelling_a_pack_kills_its_parser_and_keeps_what_was_done(workshop):
     """The document it hung at is left as it was; the one before it is done."""
     batch_id = await workshop.batch(b"The dome opens at nine.\n", b"hang")
+    workshop.pack_activities.patience_seconds = 3_600
     environment, beats = activity_environment(), []
     environment.on_heartbeat = beats.append
     request = await workshop.pack_request(batch_id, 0, 1)
@@ -185,6 +186,13 @@ async def test_cancelling_a_pack_kills_its_parser_and_keeps_what_was_done(worksh
 
     assert (await asyncio.wait_for(running, 5)).statuses == "dp"
     await until(lambda: not lives(parser), seconds=3)
+
+
+async def test_a_pack_does_not_wait_for_a_document_that_hangs(workshop):
+    """It is sent back without blame, long before its time is up; those behind it are done."""
+    batch_id = await workshop.batch(b"The dome opens at nine.\n", b"hang", b"Visitors wait at the gate.\n")
+
+    assert (await workshop.ingest_pack(batch_id, 0, 1, 2)).statuses == "dpd"
 
 
 async def test_a_time_limit_that_is_over_before_the_first_stage_is_an_outcome(workshop):
