@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+_LOOK_SECONDS = 0.1
+"""From one look at who holds a key to the next, once there is no patience left."""
+
 
 class KeyedLocks:
     """One holder a key at a time, in this process."""
@@ -27,27 +30,34 @@ class KeyedLocks:
     async def hold_all(self, keys: Iterable[str], patience_seconds: float) -> AsyncIterator[set[str]]:
         """Hold several keys' locks for the block, each once; gives the keys that were not to be had.
 
-        Those are keys that somebody holds alone, and for so long: he may hold his for any time. Whoever holds several
-        goes on soon, and is waited for.
+        Those are keys that somebody holds alone when so much time has passed: he may hold his for any time. Whoever
+        holds several has no such patience himself, and is waited for.
         """
+        until = asyncio.get_running_loop().time() + patience_seconds
         busy: set[str] = set()
         async with AsyncExitStack() as stack:
             # In one order for everybody, so that no two wait for each other.
             for key in sorted(set(keys)):
-                if not await self._had(key, stack, patience_seconds):
+                if key not in self._locks:
+                    await stack.enter_async_context(self._held(key))
+                elif not await self._had(key, stack, until):
                     busy.add(key)
             yield busy
 
-    async def _had(self, key: str, stack: AsyncExitStack, patience_seconds: float) -> bool:
-        while True:
-            try:
-                async with asyncio.timeout(patience_seconds):
-                    await stack.enter_async_context(self._held(key))
-            except TimeoutError:
-                if key in self._held_alone:
+    async def _had(self, key: str, stack: AsyncExitStack, until: float) -> bool:
+        """Whether a key could be had that somebody holds. Our place in the line is kept while we look who does."""
+        loop = asyncio.get_running_loop()
+        entering = asyncio.ensure_future(stack.enter_async_context(self._held(key)))
+        try:
+            while not (await asyncio.wait({entering}, timeout=max(until - loop.time(), _LOOK_SECONDS)))[0]:
+                if key in self._held_alone and loop.time() >= until:
                     return False
-            else:
-                return True
+            await entering
+        finally:
+            if not entering.done():
+                entering.cancel()
+                await asyncio.wait({entering})
+        return True
 
     @asynccontextmanager
     async def _held(self, key: str) -> AsyncIterator[None]:

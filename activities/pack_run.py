@@ -170,8 +170,8 @@ class PackRun:
             self._unwritten()
         elif isinstance(outcome, ParserKilledError):
             # It gets another chance, in a process of its own.
-            request, ordinal = ingestion.request, ingestion.document.ordinal
-            log.info("document.sent_back", batch_id=request.batch_id, ordinal=ordinal, **outcome.facts)
+            batch = {"batch_id": ingestion.request.batch_id, "tenant_id": ingestion.request.tenant_id}
+            log.info("document.sent_back", **batch, ordinal=ingestion.document.ordinal, **outcome.facts)
             self._progress.alone(ingestion.document.ordinal, killed=outcome.facts["kills"] > 0)
         else:
             self._failed(ingestion, to_document_failure(outcome, ingestion.stage))

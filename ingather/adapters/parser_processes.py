@@ -103,6 +103,8 @@ class SupervisedPreparer:
         self._pool = ParserPool(processes, settings)
         self._second_chances = asyncio.Semaphore(processes)
         self._usual_seconds = 0.1
+        self._bearable_seconds = 0.1
+        """The same, with those that were stopped for taking long: where all do, it is not unusual."""
         self._keepers: set[Child] = set()
         self._most_keepers = processes // 2
 
@@ -302,15 +304,17 @@ class SupervisedPreparer:
 
     def _learn(self, took_seconds: float) -> None:
         self._usual_seconds += (took_seconds - self._usual_seconds) * _WEIGHT_OF_LATEST
+        self._bearable_seconds += (took_seconds - self._bearable_seconds) * _WEIGHT_OF_LATEST
 
     def _see_to(self, child: Child, request: PrepareRequest, took_seconds: float) -> None:
         """Do something about a document that takes longer than others do, so that they need not wait for it."""
         overdue = took_seconds - max(_LEAST_PATIENCE_SECONDS, _UNUSUAL * self._usual_seconds)
         if overdue <= 0 or child.called_off:
             return
-        if request.patience_seconds is not None and took_seconds > request.patience_seconds:
+        patience = request.patience_seconds
+        if patience is not None and took_seconds > max(patience, _UNUSUAL * self._bearable_seconds):
             self._pool.call_off(child)
-            self._learn(took_seconds)  # Where all take so long, it is not unusual.
+            self._bearable_seconds += (min(took_seconds, patience) - self._bearable_seconds) * _WEIGHT_OF_LATEST
             return
         fair = min(_FAIR_SECONDS, _FAIR_SECONDS_A_MEGABYTE * len(request.content) / 1_000_000)
         if overdue <= fair and self._keeps_its_place(child):

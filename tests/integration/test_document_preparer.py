@@ -297,7 +297,7 @@ class TestAccidents:
         """Patience is for what takes longer than others do: after some quick ones, a few are stopped until that is seen."""
         preparer = accident_prone()
         await preparer.prepare_many([request(b"fine") for _ in range(80)], lambda _position, _stage: None)
-        slow = [request(b"slow", patience_seconds=0.0) for _ in range(12)]
+        slow = [request(b"slow", patience_seconds=0.5) for _ in range(24)]
         outcomes = await preparer.prepare_many(slow, lambda _position, _stage: None)
         assert all(outcome.chunk_count == 1 for outcome in outcomes[-4:])
 
