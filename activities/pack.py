@@ -35,6 +35,7 @@ from ingather.ports.document_preparer import DocumentPreparer
 log = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 2.0
+"""Several hundred times what a small document takes."""
 
 _SHARED = ("tenant_id", "batch_id", "collection", "options", "actor", "again")
 """What the documents of a pack have in common."""
