@@ -79,7 +79,7 @@ def error_of(death: Death, request: PrepareRequest, *, memory_bytes: int) -> Par
     return ParserCrashedError(f"parser died {often} on {request.filename}, the last time of {_cause(facts)}", **facts)
 
 
-def handed_back(request: PrepareRequest, stage: Stage | None) -> ParserTimeoutError:
+def sent_back(request: PrepareRequest, stage: Stage | None) -> ParserTimeoutError:
     """The error of a document that was stopped for the sake of those behind it, which is no fault of its own."""
     return ParserTimeoutError(
         f"{request.filename} was stopped so that the documents beside it need not wait",

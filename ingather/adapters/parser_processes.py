@@ -19,7 +19,7 @@ from ingather.adapters.parser_deaths import (
     Death,
     ServerLostError,
     error_of,
-    handed_back,
+    sent_back,
 )
 from ingather.adapters.parser_pool import ParserPool
 from ingather.adapters.parser_server import ServerSettings
@@ -175,7 +175,7 @@ class SupervisedPreparer:
                     await self._begin(requests, len(outcomes), on_stage, conclude)
             except CalledOffError as error:
                 if requests[len(outcomes)].patience_seconds is not None:
-                    conclude(handed_back(requests[len(outcomes)], error.stage))
+                    conclude(sent_back(requests[len(outcomes)], error.stage))
                     continue
                 # In line once more, where its time stands still.
                 on_stage(len(outcomes), Stage.WAITING)
