@@ -97,7 +97,7 @@ class BatchBook:
         self._alone: tuple[int, ...] = ()
         """Documents that ran alone in an earlier run of this batch."""
         self._sent_back: tuple[int, ...] = ()
-        """Those of them that a pack sent back."""
+        """Documents that a pack sent back."""
         self._kills: dict[int, int] = {}
         """What they killed before, by ordinal."""
         self._created_at = workflow.now()
@@ -220,7 +220,8 @@ class BatchBook:
 
     def begin_children(self) -> None:
         """From now on documents can run, in children."""
-        self._begin(ChildRun(self.spec, self.ledger, self.journal, self.changed, self._next_child))
+        sent_back = {ordinal: self._kills.get(ordinal, 0) for ordinal in self._sent_back}
+        self._begin(ChildRun(self.spec, self.ledger, self.journal, self.changed, self._next_child, sent_back))
 
     def _begin(self, documents: DocumentRun | ChildRun) -> None:
         documents.paused, documents.priority, documents.retry_round = self.paused, self.priority, self.retry_round
@@ -300,7 +301,7 @@ class BatchBook:
     def carried(self) -> CarriedState:
         """What the next run of this batch goes on from."""
         first, entries = self.journal.tail()
-        plan = self.documents.plan if isinstance(self.documents, DocumentRun) else PackPlan()
+        alone, sent_back, kills = self._out_of_packs()
         ledger, failures = self.ledger.written()
         return CarriedState(
             ledger=ledger,
@@ -315,15 +316,25 @@ class BatchBook:
             journal_first=first,
             journal=entries,
             handled_requests=tuple(self._handled),
-            alone=encode_bitmap(plan.alone),
-            sent_back=encode_bitmap(plan.sent_back),
-            kills=plan.all_kills,
+            alone=encode_bitmap(alone),
+            sent_back=encode_bitmap(sent_back),
+            kills=kills,
             created_at=self._created_at,
             queued_at=self.queued_at,
             started_at=self.started_at,
             rested_ms=self.rested_ms,
             is_heard=self.news.is_heard,
         )
+
+    def _out_of_packs(self) -> tuple[list[int], list[int], dict[int, int]]:
+        """Documents that may no longer share an activity, those that packs sent back, and what each killed there."""
+        match self.documents:
+            case DocumentRun(plan=plan):
+                return plan.alone, plan.sent_back, plan.all_kills
+            case ChildRun(sent_back=sent_back):
+                return [], list(sent_back), {ordinal: kills for ordinal, kills in sent_back.items() if kills}
+            case _:
+                return [], [], {}
 
     def restore(self) -> None:
         """Go on from where an earlier run stopped, unless that has been done."""

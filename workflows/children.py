@@ -4,12 +4,13 @@ The parent's ledger holds every document. A child takes the next pending ones, w
 in flight until it returns how each ended; nothing else is kept, so children of a retry are
 composed in the same way. A child that came to nothing (somebody terminated it) is made
 again. All of its documents run once more, and go on from what they left; watchers hear of
-their ends a second time.
+their ends a second time. What packs sent back may take all the time there is: children leave it
+to the last, so that none of them lasts for it while others wait.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -40,6 +41,8 @@ MAX_HISTORY_EVENTS = 8_000
 """A child costs its parent about nine events; the server warns at 10,240."""
 MAX_CHILD_FAILURES = 3
 """A document whose children came to nothing more often fails."""
+MAX_SENT_BACK = 10_000
+"""Documents kept for the last; past so many, children run theirs themselves."""
 _KNOWN_FIRST = "a cancel waits for children that are being started"
 """The change since which it does: it gave them up, and they ran on beside the report."""
 _STAYS_PAUSED = "a new priority lets a paused batch stay paused"
@@ -58,6 +61,8 @@ class _Child:
     retry_round: int
     ordinals: list[int]
     told: SteerRequest
+    sent_back: bool = False
+    """Its documents are some that packs sent back."""
     quiet_since: int = -1
     """Number of the word to pause since which it has had nothing in flight."""
     handle: ChildWorkflowHandle[ChunkWorkflow, ChunkOutput] | None = None
@@ -80,10 +85,17 @@ class ChildRun:
         journal: where starts and ends of children are noted.
         on_change: called once an activation in which something changed.
         first_index: index of the first child, past those of an earlier run.
+        sent_back: documents that packs sent back, and how often each killed its parser there.
     """
 
     def __init__(
-        self, spec: BatchSpec, ledger: Ledger, journal: Journal, on_change: Callable[[], None], first_index: int = 0
+        self,
+        spec: BatchSpec,
+        ledger: Ledger,
+        journal: Journal,
+        on_change: Callable[[], None],
+        first_index: int = 0,
+        sent_back: Mapping[int, int] | None = None,
     ) -> None:
         self.priority = spec.priority
         self.retry_round = 0
@@ -100,6 +112,7 @@ class ChildRun:
         self._running: dict[int, _Child] = {}
         self._tasks: dict[int, asyncio.Task[ChunkOutput]] = {}
         self._steering: set[asyncio.Task[None]] = set()
+        self._sent_back = dict(sent_back or {})
         self._lost: Counter[int] = Counter()
         """By ordinal, how many children a document was given to that came to nothing."""
         self._holds = 0
@@ -117,6 +130,11 @@ class ChildRun:
             ChildProgress(index=child.index, retry_round=child.retry_round, document_count=len(child.ordinals))
             for child in self._running.values()
         )
+
+    @property
+    def sent_back(self) -> dict[int, int]:
+        """Documents that packs sent back and that have not ended since, with how often each killed its parser there."""
+        return dict(sorted(self._sent_back.items()))
 
     @property
     def is_under_way(self) -> bool:
@@ -196,11 +214,12 @@ class ChildRun:
         self._ledger.move_all(DocumentStatus.PENDING, DocumentStatus.CANCELLED)
 
     def forgive(self, positions: Sequence[int]) -> None:
-        """These run again because somebody asked for it."""
-        if not self._lost:
+        """These run again because somebody asked for it, or have ended."""
+        if not (self._lost or self._sent_back):
             return  # nearly always, and it may be a million
         for ordinal in positions:
             self._lost.pop(ordinal, None)
+            self._sent_back.pop(ordinal, None)
 
     async def retry_running(self, request: RetryRequest) -> None:
         """Pass a retry on to the children at work; one that ended meanwhile has told its failures."""
@@ -212,20 +231,32 @@ class ChildRun:
 
     def _dispatch(self) -> None:
         while not (self.paused or self.draining or self._holds) and len(self._running) < self._at_once:
-            first = self._ledger.next_pending()
-            if first is None:
+            ordinals = self._next_share()
+            if not ordinals:
                 return
-            ordinals = list(islice(self._ledger.where(DocumentStatus.PENDING, first), self._size))
             for ordinal in ordinals:
                 self._ledger.move(ordinal, DocumentStatus.IN_FLIGHT)
             told = SteerRequest(paused=self.paused, priority=self.priority, number=self._word_number)
-            child = _Child(self.next_index, self.retry_round, ordinals, told)
+            child = _Child(self.next_index, self.retry_round, ordinals, told, ordinals[0] in self._sent_back)
             self.next_index += 1
             self._running[child.index] = child
             self._journal.child_started(child.index, child.retry_round)
             task = asyncio.create_task(self._run_child(child))
             self._tasks[child.index] = task
             task.add_done_callback(lambda ended, child=child: self._child_ended(child, ended))  # type: ignore[misc]  # bound default
+
+    def _next_share(self) -> list[int]:
+        """The next pending documents; those that packs sent back when all others of the batch have ended."""
+        first = self._ledger.next_pending()
+        if first is None:
+            return []
+        pending = self._ledger.where(DocumentStatus.PENDING, first)
+        if not self._sent_back:
+            return list(islice(pending, self._size))
+        others = list(islice((ordinal for ordinal in pending if ordinal not in self._sent_back), self._size))
+        if others or not all(child.sent_back for child in self._running.values()):
+            return others
+        return list(islice(self._ledger.where(DocumentStatus.PENDING, first), self._size))
 
     async def _run_child(self, child: _Child) -> ChunkOutput:
         spec = self._spec
@@ -239,6 +270,9 @@ class ChildRun:
                 window=self._window(),
                 steer=child.told,
                 again=any(ordinal in self._lost for ordinal in child.ordinals),
+                returns_sent_back=not child.sent_back and len(self._sent_back) < MAX_SENT_BACK,
+                sent_back=child.sent_back,
+                kills={ordinal: kills for ordinal in child.ordinals if (kills := self._sent_back.get(ordinal))},
             ),
             id=child_workflow_id_for(spec.batch_id, child.index, child.retry_round),
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -263,24 +297,37 @@ class ChildRun:
         del self._running[child.index]
         del self._tasks[child.index]
         if has_answer(task):
-            output = task.result()
-            self._ledger.apply(child.ordinals, output.ledger, output.failures)
-            self.forgive(child.ordinals)
+            settled = self._take_answer(child, task.result())
         else:
+            settled = child.ordinals
             self._give_back(child, cancelled=was_cancelled(task))
-        self._journal.child_ended(child.index, child.retry_round, encode_bitmap(child.ordinals))
+        self._journal.child_ended(child.index, child.retry_round, encode_bitmap(settled))
         self.wake()
+
+    def _take_answer(self, child: _Child, output: ChunkOutput) -> list[int]:
+        """Take in how its documents ended; answers which did, without those that packs sent back."""
+        self._ledger.apply(child.ordinals, output.ledger, output.failures)
+        self.forgive(child.ordinals)
+        settled = []
+        for ordinal in child.ordinals:
+            if self._ledger[ordinal] is DocumentStatus.PENDING:
+                self._sent_back[ordinal] = output.kills.get(ordinal, 0)
+            else:
+                settled.append(ordinal)
+        return settled
 
     def _give_back(self, child: _Child, *, cancelled: bool) -> None:
         """It was never started, or somebody ended it from outside."""
         for ordinal in child.ordinals:
             self._lost[ordinal] += 1
+            if not cancelled and self._lost[ordinal] <= MAX_CHILD_FAILURES:
+                self._ledger.move(ordinal, DocumentStatus.PENDING)
+                continue
+            self._sent_back.pop(ordinal, None)
             if cancelled:
                 self._ledger.move(ordinal, DocumentStatus.CANCELLED)
-            elif self._lost[ordinal] > MAX_CHILD_FAILURES:
-                self._ledger.move(ordinal, DocumentStatus.FAILED, IngatherError.code)
             else:
-                self._ledger.move(ordinal, DocumentStatus.PENDING)
+                self._ledger.move(ordinal, DocumentStatus.FAILED, IngatherError.code)
 
     # --- Steering -------------------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 
 One workflow execution is one lock, so a large batch is many executions. A child knows
 nothing of manifests, places or reports: it runs the documents it was given, hears from its
-parent how to go on, and returns how each of them ended. It never fails because a document
+parent how to go on, and returns how each of them ended, or that a pack sent it back: who may
+take long runs after all others of the batch, in a child of its own kind. It never fails because a document
 did, and never continues as new; cancelled, it returns what it did.
 """
 
 import asyncio
+from collections.abc import Iterable
 
 from temporalio import workflow
 from temporalio.exceptions import TemporalError, is_cancelled_exception
@@ -61,16 +63,16 @@ class ChunkWorkflow:
     @workflow.run
     async def run(self, chunk: ChunkInput) -> ChunkOutput:  # noqa: ARG002  # read by __init__
         try:
-            self._documents = self._begin(await self._read_manifest())
-            while self._ledger.next_pending() is not None:
-                await self._documents.run()
+            self._documents = documents = self._begin(await self._read_manifest())
+            while not documents.plan.is_through(self._ledger):
+                await documents.run()
                 await workflow.wait_condition(workflow.all_handlers_finished)
         except (Exception, asyncio.CancelledError) as error:
             # A cancel surfaces as asyncio's error, or as the error of the activity it interrupted.
             if not is_cancelled_exception(error):
                 raise
             await self._cancel()
-        return ChunkOutput(ledger=self._ledger.letters(), failures=self._ledger.failures())
+        return ChunkOutput(ledger=self._ledger.letters(), failures=self._ledger.failures(), kills=self._kills)
 
     async def _read_manifest(self) -> ReadManifestOutput:
         spec = self._chunk.spec
@@ -82,9 +84,7 @@ class ChunkWorkflow:
 
     def _begin(self, manifest: ReadManifestOutput) -> DocumentRun:
         spec = self._chunk.spec
-        wants_packs = spec.options.packs_documents and self._chunk.retry_round == 0
-        packs = wants_packs and PIPELINES[spec.pipeline].process_pack is not None
-        plan = PackPlan(decode_bitmap(manifest.packable), PACK_DOCUMENTS if packs else 1)
+        plan = self._plan(decode_bitmap(manifest.packable))
         in_sources = frozenset(decode_bitmap(manifest.in_sources))
         # Other children write while this one parses: what matters is that writes are few.
         at_once = PACKED_INDEX_BATCH_SIZE if plan.packs else INDEX_BATCH_SIZE
@@ -93,6 +93,24 @@ class ChunkWorkflow:
         documents.paused, documents.priority = self._told.paused, self._told.priority
         documents.retry_round, documents.again = self._retry_round, self._chunk.again
         return documents
+
+    def _plan(self, packable: Iterable[int]) -> PackPlan:
+        chunk = self._chunk
+        wants_packs = chunk.spec.options.packs_documents and chunk.retry_round == 0 and not chunk.sent_back
+        packs = wants_packs and PIPELINES[chunk.spec.pipeline].process_pack is not None
+        plan = PackPlan(packable, PACK_DOCUMENTS if packs else 1, leaves_sent_back=chunk.returns_sent_back)
+        for position, ordinal in enumerate(self._ordinals):
+            if kills := chunk.kills.get(ordinal):
+                plan.run_alone(position, kills=kills)
+        return plan
+
+    @property
+    def _kills(self) -> dict[int, int]:
+        """Of the documents that the parent is to run."""
+        if self._documents is None or not self._chunk.returns_sent_back:
+            return {}
+        plan = self._documents.plan
+        return {self._ordinals[position]: plan.kills(position) for position in plan.sent_back if plan.kills(position)}
 
     async def _cancel(self) -> None:
         self._cancelling = True

@@ -164,13 +164,13 @@ class DocumentRun:
         self._ticks += 1
 
     async def run(self) -> None:
-        """Work until nothing is pending, in flight or unindexed; or, when draining, until nothing is under way."""
+        """Work until nothing is left to run, in flight or unindexed; or, when draining, until nothing is under way."""
         while True:
             seen = self._ticks
             self._dispatch()
             self._index.write_what_is_due(nothing_comes=self._nothing_comes)
             self._on_change()
-            if self._is_settled and (self.draining or self._ledger.next_pending() is None):
+            if self._is_settled and (self.draining or self._share.plan.is_through(self._ledger)):
                 break
             await workflow.wait_condition(lambda seen=seen: self._ticks != seen)  # type: ignore[misc]  # bound default
         self._index.stop_timer()
@@ -210,7 +210,7 @@ class DocumentRun:
 
     @property
     def _nothing_comes(self) -> bool:
-        return not len(self._window) and (self.paused or self.draining or self._ledger.next_pending() is None)
+        return not len(self._window) and (self.paused or self.draining or self._share.plan.is_through(self._ledger))
 
     @property
     def _is_settled(self) -> bool:
@@ -233,7 +233,8 @@ class DocumentRun:
 
     @property
     def _others_first(self) -> bool:
-        return self._share.plan.has_sent_back and workflow.patched(_OTHERS_FIRST)
+        plan = self._share.plan
+        return plan.leaves_sent_back or (plan.has_sent_back and workflow.patched(_OTHERS_FIRST))
 
     def _start_document(self, position: int) -> None:
         spec, ordinal = self._spec, self._share.ordinals[position]

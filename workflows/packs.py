@@ -36,9 +36,11 @@ class PackPlan:
     Args:
         packable: documents small enough to share an activity.
         limit: how many may share one; 1 for none.
+        leaves_sent_back: documents that a pack sends back are for somebody else to run.
     """
 
-    def __init__(self, packable: Iterable[int] = (), limit: int = 1) -> None:
+    def __init__(self, packable: Iterable[int] = (), limit: int = 1, *, leaves_sent_back: bool = False) -> None:
+        self.leaves_sent_back = leaves_sent_back
         self._packable = set(packable) if limit > 1 else set()
         self._limit = limit
         self._alone: set[int] = set()
@@ -96,14 +98,20 @@ class PackPlan:
         self._sent_back.discard(position)
         self._kills.pop(position, None)
 
+    def is_through(self, ledger: Ledger) -> bool:
+        """Whether no pending document is left to run."""
+        if self.leaves_sent_back:
+            return ledger.count(DocumentStatus.PENDING) == len(self._sent_back)
+        return ledger.next_pending() is None
+
     def next(self, ledger: Ledger, *, others_first: bool) -> list[int]:
-        """The next pending document, with those that share its activity; empty when nothing is pending.
+        """The next pending document, with those that share its activity; empty when none is left to run.
 
         ``others_first`` is whether one that was sent back waits until all others have begun: it may take all the time
         there is, and a dozen of them would keep everything waiting.
         """
         first = ledger.next_pending()
-        if first is None:
+        if first is None or self.is_through(ledger):
             return []
         if others_first and first in self._sent_back:
             pending = ledger.where(DocumentStatus.PENDING, first)

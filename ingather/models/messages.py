@@ -113,9 +113,9 @@ class CarriedState(Message):
     journal: tuple[JournalEntry, ...]
     handled_requests: tuple[str, ...]
     alone: str = ""
-    """Documents that may no longer share an activity, as a bitmap."""
+    """Documents that may no longer share an activity, as a bitmap; none where children run them."""
     sent_back: str = ""
-    """Those of them that a pack sent back, in the same way."""
+    """Documents that a pack sent back, in the same way."""
     kills: dict[int, int] = Field(default_factory=dict)
     """How many parsers a document killed while it shared one, by ordinal."""
     created_at: datetime
@@ -165,15 +165,26 @@ class ChunkInput(Message):
     steer: SteerRequest
     again: bool = False
     """An earlier child that had some of these documents came to nothing: they may have left results."""
+    returns_sent_back: bool = False
+    """Documents that a pack sends back are its parent's to run; a child of earlier versions runs them itself."""
+    sent_back: bool = False
+    """Packs sent all of these back: each runs in an activity of its own."""
+    kills: dict[int, int] = Field(default_factory=dict)
+    """How often a document killed its parser in a pack, by ordinal, where it did."""
 
 
 class ChunkOutput(Message):
-    """How a child's documents ended. It never fails because one did, and a cancelled child returns what it did."""
+    """How a child's documents ended. It never fails because one did, and a cancelled child returns what it did.
+
+    Pending are those that packs sent back, where its parent runs them.
+    """
 
     ledger: str
     """One letter a document, in the order of their ordinals (``ingather.domain.ledger``)."""
     failures: dict[str, str] = Field(default_factory=dict)
     """Failed documents by error code, as bitmaps of their place in that order."""
+    kills: dict[int, int] = Field(default_factory=dict)
+    """How often a pending document, one that a pack sent back, killed its parser there, by ordinal, where it did."""
 
 
 # --- Updates and signals -------------------------------------------------------------------

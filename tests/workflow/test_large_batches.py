@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 from ingather.domain.bitmap import decode_bitmap
 from ingather.models.batch import BatchState, Counts
 from ingather.models.identity import child_workflow_id_for
-from ingather.models.messages import JournalKind, PriorityRequest
+from ingather.models.messages import PACK_KILLED, PACK_RETRY_ALONE, JournalKind, PriorityRequest
 from tests.support.batch_driver import driven, request, retry
 from tests.support.fake_activities import DONE, World, failed
 from tests.support.waiting import until, until_async
@@ -38,6 +38,15 @@ async def hears_priority(child, priority: int) -> None:
         return True if (await child.query(ChunkWorkflow.progress)).priority == priority else None
 
     await until_async(heard)
+
+
+async def has_done(batch, documents: int) -> None:
+    """Wait until children have told of so many."""
+
+    async def there() -> bool | None:
+        return True if (await batch.query(BatchWorkflow.progress)).counts.done == documents else None
+
+    await until_async(there)
 
 
 @pytest.mark.parametrize(
@@ -386,3 +395,128 @@ async def test_a_long_history_continues_as_new_when_no_child_runs(client, low_li
         assert sorted(world.started) == list(range(60))
         described = await driver.handle.describe()
         assert described.run_id != first.first_execution_run_id
+
+
+def hanging(documents: int, **fields: object) -> World:
+    """Small documents, of which the second of each five kills its parser in its pack and the fourth keeps others waiting."""
+    letters = {1: PACK_KILLED, 3: PACK_RETRY_ALONE}
+    return World(
+        document_count=documents,
+        is_small=lambda _: True,
+        pack_outcome=lambda ordinal: letters.get(ordinal % 5, DONE),
+        **fields,
+    )
+
+
+async def test_what_packs_sent_back_runs_after_all_others_of_the_batch(client, low_limits):
+    """No child lasts for it while others wait; it runs alone, and what it killed goes with it."""
+    world = hanging(40, seconds=0.05)
+    async with driven(client, world, sandbox=True) as driver:
+        handle = await driver.start(children_at_once=2)
+        summary = await handle.result()
+
+        assert summary.counts == Counts(total=40, done=40)
+        assert sorted(chain.from_iterable(world.packs)) == list(range(40))
+        assert {each.ordinal: each.kills for each in world.inputs} == {
+            ordinal: int(ordinal % 5 == 1) for ordinal in range(40) if ordinal % 5 in {1, 3}
+        }
+        assert sorted(chain.from_iterable(world.indexed)) == list(range(40))
+        entries = (await handle.query(BatchWorkflow.outcomes, 0)).entries
+        begun = [entry.child for entry in entries if entry.kind is JournalKind.CHILD_STARTED]
+        ended = {entry.child: decode_bitmap(entry.ordinals or "") for entry in entries if entry.ordinals}
+        assert begun == list(range(12))
+        assert sorted(chain.from_iterable(ended[child] for child in range(8))) == [n for n in range(40) if n % 5 % 2 == 0]
+        assert sorted(chain.from_iterable(ended[child] for child in range(8, 12))) == [n for n in range(40) if n % 5 % 2]
+        # The last of the others ended before the first of these began.
+        kinds = [(entry.kind, entry.child) for entry in entries]
+        assert max(kinds.index((JournalKind.CHILD_ENDED, child)) for child in range(8)) < kinds.index(
+            (JournalKind.CHILD_STARTED, 8)
+        )
+
+
+async def test_all_that_was_sent_back_may_run_at_once(client, low_limits):
+    """In as many children as the batch may have: each may take all the time there is."""
+    world = hanging(25, gate=asyncio.Event(), open_for=5)
+    async with driven(client, world) as driver:
+        handle = await driver.start()
+        await until(lambda: world.waiting == 10)
+        progress = await handle.query(BatchWorkflow.progress)
+        assert [(child.index, child.document_count) for child in progress.children] == [(5, 5), (6, 5)]
+        assert progress.counts == Counts(total=25, in_flight=10, done=15)
+        world.gate.set()
+        assert (await handle.result()).counts == Counts(total=25, done=25)
+
+
+async def test_a_cancel_counts_what_was_sent_back_and_had_not_begun_as_cancelled(client, low_limits):
+    """What its pack did not settle, nobody has."""
+    world = hanging(15, gate=asyncio.Event(), open_for=2)
+    async with driven(client, world) as driver:
+        handle = await driver.start()
+        await has_done(handle, 6)
+        await handle.cancel()
+        await until(lambda: world.closed is not None)
+        assert world.closed is not None
+        assert world.closed.summary.counts == Counts(total=15, done=6, cancelled=9)
+        assert world.inputs == []
+
+
+async def test_a_child_of_documents_sent_back_that_somebody_ended_is_made_again(client, low_limits):
+    """They still run alone, and what they killed in their packs still counts."""
+    world = hanging(15, gate=asyncio.Event(), open_for=3)
+    async with driven(client, world) as driver:
+        handle = await driver.start()
+        await until(lambda: world.waiting == 6)
+        await client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 3, 0)).terminate("by an operator")
+        await until(lambda: len(world.inputs) == 11)
+        world.gate.set()
+        assert (await handle.result()).counts == Counts(total=15, done=15)
+        again = {each.ordinal: each.kills for each in world.inputs if each.again}
+        assert again == {1: 1, 3: 0, 6: 1, 8: 0, 11: 1}
+        assert len(world.packs) == 3
+
+
+async def test_what_was_sent_back_goes_on_over_a_continue_as_new(client, low_limits, monkeypatch):
+    """It is neither packed again nor forgiven."""
+    monkeypatch.setattr(children, "MAX_HISTORY_EVENTS", 40)
+    world = hanging(60)
+    async with driven(client, world) as driver:
+        first = await client.start_workflow(
+            BatchWorkflow.run, driver.input(), id=driver.handle.id, task_queue="ingather-workflows"
+        )
+        assert (await driver.handle.result()).counts == Counts(total=60, done=60)
+        assert (await driver.handle.describe()).run_id != first.first_execution_run_id
+        assert sorted(chain.from_iterable(world.packs)) == list(range(60))
+        assert sorted((each.ordinal, each.kills) for each in world.inputs) == [
+            (ordinal, int(ordinal % 5 == 1)) for ordinal in range(60) if ordinal % 5 in {1, 3}
+        ]
+
+
+async def test_where_very_many_are_sent_back_children_run_theirs_themselves(client, low_limits, monkeypatch):
+    """What the batch keeps for the last is bounded."""
+    monkeypatch.setattr(children, "MAX_SENT_BACK", 2)
+    world = hanging(15)
+    async with driven(client, world) as driver:
+        handle = await driver.start(children_at_once=1)
+        assert (await handle.result()).counts == Counts(total=15, done=15)
+        order = [each.ordinal for each in world.inputs]
+        assert [sorted(order[:2]), sorted(order[2:4]), sorted(order[4:])] == [[6, 8], [11, 13], [1, 3]]
+
+
+async def test_a_retry_while_others_were_sent_back_runs_first(client, low_limits):
+    """Failed documents that somebody asks for again do not wait behind those that may take long."""
+    outcomes = {0: failed(), 1: PACK_RETRY_ALONE, 6: PACK_RETRY_ALONE}
+    world = World(
+        document_count=12,
+        is_small=lambda _: True,
+        pack_outcome=lambda ordinal: outcomes.get(ordinal, DONE),
+        gate=asyncio.Event(),
+        open_for=2,
+    )
+    async with driven(client, world) as driver:
+        handle = await driver.start(children_at_once=1)
+        await has_done(handle, 7)
+        await handle.execute_update(BatchWorkflow.retry, retry())
+        world.gate.set()
+        assert (await handle.result()).counts == Counts(total=12, done=12)
+        order = [each.ordinal for each in world.inputs]
+        assert [order[:1], sorted(order[1:])] == [[0], [1, 6]]

@@ -52,3 +52,20 @@ def test_a_plan_goes_on_from_what_another_run_noted():
         after.send_back(position)
     assert (after.sent_back, after.alone, after.all_kills) == ([1], [1, 2], {1: 1})
     assert begun(after, Ledger(8)) == [[0, 3, 4, 5], [2], [6, 7], [1]]
+
+
+def test_what_packs_sent_back_is_left_where_somebody_else_runs_it():
+    """The plan is through when all others have been begun and none of them is pending again."""
+    plan, ledger = PackPlan(range(6), limit=4, leaves_sent_back=True), Ledger(6)
+    assert begun(plan, ledger) == [[0, 1, 2, 3], [4, 5]]
+    for position in (1, 4):
+        plan.send_back(position)
+        ledger.move(position, DocumentStatus.PENDING)
+    assert plan.is_through(ledger)
+    assert begun(plan, ledger) == []
+
+    ledger.move(0, DocumentStatus.PENDING)
+    plan.forgive(0)
+    assert not plan.is_through(ledger)
+    assert begun(plan, ledger) == [[0]]
+    assert [ledger[position] for position in (1, 4)] == [DocumentStatus.PENDING] * 2
