@@ -19,13 +19,19 @@ from activities.heartbeats import StageHeartbeat
 from activities.ingestion import Ingestion, fetch_content, log_end, log_start, output_of, store_content
 from activities.keyed_locks import KeyedLocks
 from activities.manifest import ManifestReader
+from activities.quarantine import Quarantine
 from activities.reuse import is_good_enough, take_over
 from ingather.domain.audit import documents_ingested
 from ingather.domain.fingerprint import pipeline_fingerprint
 from ingather.domain.keys import artifact_key, parsed_key
 from ingather.models.content import PreparedDocument, Stage
 from ingather.models.document import DocumentRecord
-from ingather.models.errors import ArtifactUnreadableError, DocumentTimeoutError, ParserTimeoutError
+from ingather.models.errors import (
+    ArtifactUnreadableError,
+    DocumentTimeoutError,
+    ParserKilledError,
+    ParserTimeoutError,
+)
 from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
 from ingather.ports.blob_store import BlobStore
 from ingather.ports.catalog import Catalog
@@ -34,6 +40,10 @@ from ingather.ports.document_preparer import DocumentPreparer
 log = structlog.get_logger(__name__)
 
 
+_FAIR_SHARE = 0.5
+"""Of its time: a document that had so much is to blame for taking longer."""
+_WHOLE_SHARE = 0.9
+"""Of its time: where it had so much, so are its copies."""
 DEFAULT_FETCHED_AT_ONCE = 12
 """Documents out of sources that are worked on at one time, once they are here."""
 
@@ -59,6 +69,7 @@ class IngestActivities:
         self._same_content = same_content or KeyedLocks()
         self._fetcher = fetcher
         self._fetched = asyncio.Semaphore(fetched_at_once)
+        self._quarantine = Quarantine()
 
     @activity.defn(name="ingest_document")
     @translate_errors_and_give_up
@@ -133,11 +144,15 @@ class IngestActivities:
         return prepared
 
     async def _parse(self, ingestion: Ingestion, content: bytes) -> PreparedDocument:
+        self._quarantine.look_up(ingestion)
         request, full_seconds = ingestion.prepare_request(content), ingestion.request.options.timeout_seconds
         try:
             return await self._preparer.prepare(request, ingestion.enter)
-        except ParserTimeoutError as error:
-            if request.timeout_seconds >= full_seconds / 2:
+        except ParserKilledError as error:
+            is_timeout, share = isinstance(error, ParserTimeoutError), request.timeout_seconds / full_seconds
+            if not is_timeout or share >= _WHOLE_SHARE:
+                self._quarantine.note(ingestion, error)
+            if not is_timeout or share >= _FAIR_SHARE:
                 raise
             # The document is not to blame for what others left of its time: another attempt may have more.
             raise DocumentTimeoutError(

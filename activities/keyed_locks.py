@@ -1,11 +1,11 @@
 """Locks by name, kept only while somebody holds or awaits one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Container, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 _LOOK_SECONDS = 0.1
-"""From one look at who holds a key to the next, once there is no patience left."""
+"""From one look at who holds a key to the next."""
 
 
 class KeyedLocks:
@@ -27,11 +27,13 @@ class KeyedLocks:
                 self._held_alone.discard(key)
 
     @asynccontextmanager
-    async def hold_all(self, keys: Iterable[str], patience_seconds: float) -> AsyncIterator[set[str]]:
+    async def hold_all(
+        self, keys: Iterable[str], patience_seconds: float, hopeless: Container[str] = ()
+    ) -> AsyncIterator[set[str]]:
         """Hold several keys' locks for the block, each once; gives the keys that were not to be had.
 
         Those are keys that somebody holds alone when so much time has passed: he may hold his for any time. Whoever
-        holds several has no such patience himself, and is waited for.
+        holds several has no such patience himself, and is waited for, until he says that a key is ``hopeless``.
         """
         until = asyncio.get_running_loop().time() + patience_seconds
         busy: set[str] = set()
@@ -40,17 +42,17 @@ class KeyedLocks:
             for key in sorted(set(keys)):
                 if key not in self._locks:
                     await stack.enter_async_context(self._held(key))
-                elif not await self._had(key, stack, until):
+                elif not await self._had(key, stack, until, hopeless):
                     busy.add(key)
             yield busy
 
-    async def _had(self, key: str, stack: AsyncExitStack, until: float) -> bool:
+    async def _had(self, key: str, stack: AsyncExitStack, until: float, hopeless: Container[str]) -> bool:
         """Whether a key could be had that somebody holds. Our place in the line is kept while we look who does."""
         loop = asyncio.get_running_loop()
         entering = asyncio.ensure_future(stack.enter_async_context(self._held(key)))
         try:
-            while not (await asyncio.wait({entering}, timeout=max(until - loop.time(), _LOOK_SECONDS)))[0]:
-                if key in self._held_alone and loop.time() >= until:
+            while not (await asyncio.wait({entering}, timeout=_LOOK_SECONDS))[0]:
+                if key in hopeless or (key in self._held_alone and loop.time() >= until):
                     return False
             await entering
         finally:

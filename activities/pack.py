@@ -21,6 +21,7 @@ from activities.byte_budget import DEFAULT_BUDGET_BYTES, ByteBudget
 from activities.failures import translate_errors_and_give_up
 from activities.ingestion import Ingestion, log_starts
 from activities.keyed_locks import KeyedLocks
+from activities.lately import Lately
 from activities.manifest import ManifestReader
 from activities.pack_progress import PackHeartbeats, PackProgress
 from activities.pack_run import PackRun
@@ -34,8 +35,9 @@ from ingather.ports.document_preparer import DocumentPreparer
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_SECONDS = 2.0
-"""Several hundred times what a small document takes."""
+PATIENCE_SECONDS = 0.5
+"""A hundred times what a small document takes. Who is sent back too soon costs an activity, and one who is waited for costs
+all those behind it so long."""
 
 _SHARED = ("tenant_id", "batch_id", "collection", "options", "actor", "again")
 """What the documents of a pack have in common."""
@@ -66,6 +68,8 @@ class PackActivities:
         self._manifest = manifest
         self._budget = budget or ByteBudget(DEFAULT_BUDGET_BYTES)
         self._same_content = same_content or KeyedLocks()
+        self._sent_back: Lately[bool] = Lately()
+        """Contents that packs of this worker sent back."""
         self.patience_seconds = patience_seconds
 
     @activity.defn(name="ingest_pack")
@@ -84,6 +88,7 @@ class PackActivities:
                 self._catalog,
                 self._preparer,
                 progress,
+                self._sent_back,
                 own_objects=request.own_objects,
                 patience_seconds=self.patience_seconds,
             )
@@ -106,11 +111,13 @@ class PackActivities:
         """Wait for contents and room; none where the batch is cancelled meanwhile: what an earlier attempt did stays done.
 
         As for single documents, whoever has the same content waits, and finds it in the catalog: for a while, since others
-        wait with it. And in the same order, contents before bytes, or one would wait for the other.
+        wait with it, and not for one that will not be there. And in the same order, contents before bytes, or one would
+        wait for the other.
         """
         contents = [each.content for each in ingestions]
+        holding = self._same_content.hold_all(contents, self.patience_seconds, hopeless=self._sent_back)
         try:
-            busy = await stack.enter_async_context(self._same_content.hold_all(contents, self.patience_seconds))
+            busy = await stack.enter_async_context(holding)
             # What is left out here has no outcome, and so runs again alone.
             ready = [each for each in ingestions if each.content not in busy]
             blobs = [each.document.blob for each in ready]

@@ -12,6 +12,7 @@ import structlog
 from activities.attempts import is_batch_cancelled
 from activities.failures import described, to_document_failure
 from activities.ingestion import Ingestion, fetch_content, log_end
+from activities.lately import Lately
 from activities.pack_progress import PackProgress
 from activities.reuse import take_over
 from ingather.domain.audit import documents_ingested
@@ -47,6 +48,7 @@ class PackRun:
         catalog: Catalog,
         preparer: DocumentPreparer,
         progress: PackProgress,
+        sent_back: Lately[bool],
         *,
         patience_seconds: float,
         own_objects: bool = False,
@@ -59,6 +61,8 @@ class PackRun:
         self._catalog = catalog
         self._preparer = preparer
         self._progress = progress
+        self._sent_back = sent_back
+        """Contents that need not be tried: one would keep its neighbours waiting once more, or cost a parser."""
         self._prepared: list[tuple[Ingestion, PreparedDocument]] = []
         """Prepared, with an artifact that is not stored yet."""
         self._settled: list[Ingestion] = []
@@ -104,8 +108,10 @@ class PackRun:
         # One after the other: small documents came in together, and the first read fetches them all.
         found = [(ingestion, await self._content(ingestion)) for ingestion in group]
         fetched = [(ingestion, content) for ingestion, content in found if content is not None]
-        if fresh := await self._not_taken_over(fetched):
-            await self._prepare(fresh)
+        fresh = await self._not_taken_over(fetched)
+        # What is not tried has no outcome, and so runs again alone.
+        if to_try := [(each, content) for each, content in fresh if each.content not in self._sent_back]:
+            await self._prepare(to_try)
 
     # --- Before the parser ----------------------------------------------------------------
 
@@ -172,6 +178,7 @@ class PackRun:
             # It gets another chance, in a process of its own.
             batch = {"batch_id": ingestion.request.batch_id, "tenant_id": ingestion.request.tenant_id}
             log.info("document.sent_back", **batch, ordinal=ingestion.document.ordinal, **outcome.facts)
+            self._sent_back.note(ingestion.content, True)
             self._progress.alone(ingestion.document.ordinal, killed=outcome.facts["kills"] > 0)
         else:
             self._failed(ingestion, to_document_failure(outcome, ingestion.stage))

@@ -70,7 +70,8 @@ def prepare(
     """What the parser processes run: poison acts, anything else is prepared as ever."""
     if request.content.startswith(MARK):
         on_stage(Stage.PARSING)
-        POISONS[request.content.removeprefix(MARK).decode()]()
+        kind, _, _ = request.content.removeprefix(MARK).partition(b"\n")
+        POISONS[kind.decode()]()
     return prepare_document(request, embedder, limits, on_stage)
 
 

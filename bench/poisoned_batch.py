@@ -2,7 +2,7 @@
 
 Texts over HTTP into a running stack, packed and with one poisonous document in a thousand among them or without,
 in turns. The poison is the same file each time, as it is where one broken program writes it, so whoever does not do
-the same content twice at once waits for it as well. The others' rate counts until the last of them is done; what is
+the same content twice at once waits for it as well; with ``--unlike`` no two are alike. The others' rate counts until the last of them is done; what is
 left of the batch then is cancelled.
 """
 
@@ -62,7 +62,8 @@ def _round(client: httpx.Client, scratch: Path, poison: str, number: int, argume
     healthy = _parts(files)
     poisoned = healthy[:]
     for place in reversed(range(arguments.one_in // 2, len(files), arguments.one_in)):
-        poisoned.insert(place, ("files", (f"poison-{place}.txt", MARK + poison.encode())))
+        content = MARK + poison.encode() + (f"\n{number}-{place}".encode() if arguments.unlike else b"")
+        poisoned.insert(place, ("files", (f"poison-{place}.txt", content)))
     # Whichever goes second finds a warmer machine, so they take turns at that too.
     order = [healthy, poisoned] if number % 2 == 0 else [poisoned, healthy]
     seconds = {}
@@ -110,6 +111,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=3_000)
     parser.add_argument("--one-in", type=int, default=1_000, help="one poisonous document in so many")
+    parser.add_argument("--unlike", action="store_true", help="no two poisonous documents with the same content")
     parser.add_argument("--poisons", nargs="+", default=list(POISONS), choices=list(POISONS))
     parser.add_argument("--output", type=Path, default=None, help="JSON file for the figures")
     arguments = parser.parse_args()

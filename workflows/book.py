@@ -221,7 +221,10 @@ class BatchBook:
     def begin_children(self) -> None:
         """From now on documents can run, in children."""
         sent_back = {ordinal: self._kills.get(ordinal, 0) for ordinal in self._sent_back}
-        self._begin(ChildRun(self.spec, self.ledger, self.journal, self.changed, self._next_child, sent_back))
+        children = ChildRun(
+            self.spec, self.ledger, self.journal, self.changed, first_index=self._next_child, sent_back=sent_back
+        )
+        self._begin(children)
 
     def _begin(self, documents: DocumentRun | ChildRun) -> None:
         documents.paused, documents.priority, documents.retry_round = self.paused, self.priority, self.retry_round

@@ -43,6 +43,8 @@ MAX_CHILD_FAILURES = 3
 """A document whose children came to nothing more often fails."""
 MAX_SENT_BACK = 10_000
 """Documents kept for the last; past so many, children run theirs themselves."""
+_LEFT_TO_THE_LAST = "pending documents of a child's answer are left to the last"
+"""The change since which they are: they were as any others, where a worker of before took such an answer."""
 _KNOWN_FIRST = "a cancel waits for children that are being started"
 """The change since which it does: it gave them up, and they ran on beside the report."""
 _STAYS_PAUSED = "a new priority lets a paused batch stay paused"
@@ -94,6 +96,7 @@ class ChildRun:
         ledger: Ledger,
         journal: Journal,
         on_change: Callable[[], None],
+        *,
         first_index: int = 0,
         sent_back: Mapping[int, int] | None = None,
     ) -> None:
@@ -256,7 +259,14 @@ class ChildRun:
         others = list(islice((ordinal for ordinal in pending if ordinal not in self._sent_back), self._size))
         if others or not all(child.sent_back for child in self._running.values()):
             return others
-        return list(islice(self._ledger.where(DocumentStatus.PENDING, first), self._size))
+        return list(islice(self._ledger.where(DocumentStatus.PENDING, first), self._size_of_the_last))
+
+    @property
+    def _size_of_the_last(self) -> int:
+        """Of a child with documents that were sent back: where each child may do few at once, all children have some."""
+        if self._spec.options.workers is None:
+            return self._size
+        return -(-len(self._sent_back) // self._at_once)
 
     async def _run_child(self, child: _Child) -> ChunkOutput:
         spec = self._spec
@@ -307,13 +317,12 @@ class ChildRun:
     def _take_answer(self, child: _Child, output: ChunkOutput) -> list[int]:
         """Take in how its documents ended; answers which did, without those that packs sent back."""
         self._ledger.apply(child.ordinals, output.ledger, output.failures)
-        self.forgive(child.ordinals)
-        settled = []
-        for ordinal in child.ordinals:
-            if self._ledger[ordinal] is DocumentStatus.PENDING:
-                self._sent_back[ordinal] = output.kills.get(ordinal, 0)
-            else:
-                settled.append(ordinal)
+        left = [ordinal for ordinal in child.ordinals if self._ledger[ordinal] is DocumentStatus.PENDING]
+        if left and not workflow.patched(_LEFT_TO_THE_LAST):
+            left = []
+        self._sent_back.update((ordinal, output.kills.get(ordinal, 0)) for ordinal in left)
+        settled = sorted(set(child.ordinals).difference(left))
+        self.forgive(settled)
         return settled
 
     def _give_back(self, child: _Child, *, cancelled: bool) -> None:

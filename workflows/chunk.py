@@ -39,6 +39,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.packs import PackPlan
     from workflows.pipelines import PIPELINES
 
+_LEFT_TO_THE_LAST = "documents that were sent back are left to the last of their batch"
+"""The change since which they are: a child ran them itself, and a worker of before does whatever its input says."""
 _LAST_WORD_HOLDS = "a word of before changes nothing"
 """The change since which it does not: a child could stay paused in a batch that runs."""
 
@@ -96,18 +98,21 @@ class ChunkWorkflow:
 
     def _plan(self, packable: Iterable[int]) -> PackPlan:
         chunk = self._chunk
-        wants_packs = chunk.spec.options.packs_documents and chunk.retry_round == 0 and not chunk.sent_back
+        wants_packs = chunk.spec.options.packs_documents and chunk.retry_round == 0
         packs = wants_packs and PIPELINES[chunk.spec.pipeline].process_pack is not None
-        plan = PackPlan(packable, PACK_DOCUMENTS if packs else 1, leaves_sent_back=chunk.returns_sent_back)
+        is_known = (chunk.returns_sent_back or chunk.sent_back) and workflow.patched(_LEFT_TO_THE_LAST)
+        if not (is_known and chunk.sent_back):
+            limit = PACK_DOCUMENTS if packs else 1
+            return PackPlan(packable, limit, leaves_sent_back=is_known and chunk.returns_sent_back)
+        plan = PackPlan()
         for position, ordinal in enumerate(self._ordinals):
-            if kills := chunk.kills.get(ordinal):
-                plan.run_alone(position, kills=kills)
+            plan.run_alone(position, kills=chunk.kills.get(ordinal, 0))
         return plan
 
     @property
     def _kills(self) -> dict[int, int]:
-        """Of the documents that the parent is to run."""
-        if self._documents is None or not self._chunk.returns_sent_back:
+        """Of the documents that the parent is to run; a cancel leaves it none."""
+        if self._documents is None or not self._documents.plan.leaves_sent_back or self._cancelling:
             return {}
         plan = self._documents.plan
         return {self._ordinals[position]: plan.kills(position) for position in plan.sent_back if plan.kills(position)}

@@ -118,6 +118,7 @@ class Poller:
         self._beats: dict[int, DocumentHeartbeat] = {}
         self._beats_at = 0.0
         self._children: tuple[ChildProgress, ...] = ()
+        self._in_flight: tuple[int, ...] = ()
 
     async def run(self) -> None:
         """Lead, or stand by to lead, until the batch has ended. Cancel it when nobody watches any more."""
@@ -230,12 +231,14 @@ class Poller:
         began_before = datetime.now(UTC) - SLOW_DOCUMENT
         running = self._writer.story.running
         slow = {o: running[o] for o in progress.in_flight if o in running and running[o] <= began_before}
-        self._children = progress.children
+        self._children, self._in_flight = progress.children, progress.in_flight
         return live_files(self._key.batch_id, slow, self._beats, self._teller.names, self._teller.sources)
 
     async def _feel_pulses(self, now: float) -> None:
         """Ask once in a while for the stages of files that are slow, or about to be."""
-        oldest = min(self._writer.story.running.values(), default=None)
+        running = self._writer.story.running
+        # What a pack sent back began, and waits.
+        oldest = min((running[ordinal] for ordinal in self._in_flight if ordinal in running), default=None)
         is_slow = oldest is not None and datetime.now(UTC) - oldest >= SLOW_DOCUMENT / 2
         if is_slow and now - self._beats_at >= STAGES_SECONDS:
             self._beats_at = now

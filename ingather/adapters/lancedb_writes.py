@@ -7,7 +7,8 @@ that dies half-way leaves files nobody refers to.
 Where nothing is there yet, which is the rule, rows are appended instead: a quarter of the work. Two
 who do so at the same moment both succeed. So whoever appends looks at the table's version
 afterwards: where others wrote meanwhile he counts, and where they wrote the same documents he
-removes what there is and merges. The last one who counts sees all.
+removes every row but the first of each id and merges. The last one who counts sees all. Whoever
+dies half-way may leave rows of another writer's document twice, and does not leave fewer of them.
 """
 
 import asyncio
@@ -40,12 +41,32 @@ async def replace_documents(table: Any, replacement: Replacement) -> None:
         # A count reads the whole table; nobody else's write makes it unnecessary.
         if await table.version() == version or await table.count_rows(condition) == rows.num_rows:
             return
-        await _persistently(lambda: table.delete(condition))
+        await _remove_repeats(table, condition)
     await _merge_all(table, replacement)
-    if await table.count_rows(condition) > rows.num_rows:
-        # Rows that were there twice, left by writers who all died before they could count.
-        await _persistently(lambda: table.delete(condition))
+    for _ in range(_ATTEMPTS):
+        if await table.count_rows(condition) <= rows.num_rows:
+            return
+        # Rows that were there twice, left by writers who all died before they could count; or they have been moved.
+        await _remove_repeats(table, condition)
         await _merge_all(table, replacement)
+
+
+async def _remove_repeats(table: Any, condition: str) -> None:
+    """Of rows with the same id, leave the first alone.
+
+    Several who do so at once choose the same one. A row's number is never given to another: where a compaction moved
+    the rows since they were looked up, nothing is removed, and whoever counts afterwards begins again.
+    """
+    found = await table.query().where(condition).select(["id"]).with_row_id().to_arrow()
+    seen: set[str] = set()
+    repeats: list[int] = []
+    for number, row_id in sorted(zip(found["_rowid"].to_pylist(), found["id"].to_pylist(), strict=True)):
+        if row_id in seen:
+            repeats.append(number)
+        seen.add(row_id)
+    for start in range(0, len(repeats), _ROWS_AT_ONCE):
+        numbers = ", ".join(map(str, repeats[start : start + _ROWS_AT_ONCE]))
+        await _persistently(lambda numbers=numbers: table.delete(f"_rowid IN ({numbers})"))  # type: ignore[misc]  # bound default
 
 
 async def _merge_all(table: Any, replacement: Replacement) -> None:

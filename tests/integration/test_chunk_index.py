@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ingather.adapters import lancedb_writes
 from ingather.adapters.lancedb_index import LanceDbChunkIndex
 from ingather.adapters.memory.chunk_index import InMemoryChunkIndex
 from ingather.models.errors import ConfigurationError, IndexUnavailableError
@@ -442,6 +443,29 @@ async def test_rows_left_twice_are_put_right(index):
     await index.upsert(TENANT, [document])
 
     assert await index.count(TENANT) == 2
+    assert sorted(texts(await search(index, "apple"))) == ["apple a", "apple b"]
+
+
+@on_disk
+async def test_who_dies_while_he_puts_rows_right_costs_nobody_any(index, monkeypatch):
+    """What is there twice may be another batch's too, which has been told that search finds it."""
+    document = entry("apple a", "apple b")
+    await index.upsert(TENANT, [document])
+    table = await index._open(TENANT, create=False)
+    await table.add(await table.query().to_arrow())
+    merges = []
+
+    async def die_at_the_second(*arguments):
+        merges.append(arguments)
+        if len(merges) == 2:
+            raise MemoryError("the writer is gone")
+        await merge_all(*arguments)
+
+    merge_all = lancedb_writes._merge_all
+    monkeypatch.setattr(lancedb_writes, "_merge_all", die_at_the_second)
+    with pytest.raises(MemoryError):
+        await index.upsert(TENANT, [document])
+
     assert sorted(texts(await search(index, "apple"))) == ["apple a", "apple b"]
 
 

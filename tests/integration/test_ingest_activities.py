@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from ingather import samples
 from ingather.adapters.cached_blob_store import CachedBlobStore
@@ -160,7 +161,7 @@ async def test_poison_in_a_pack_takes_no_neighbour_down(workshop):
 
     output = await workshop.ingest_pack(batch_id, *range(7), options=options)
 
-    assert (output.statuses, output.failures) == ("dkdkdkd", {})
+    assert (output.statuses, output.failures) == ("dkdpdkd", {})
     alone = await workshop.ingest(batch_id, 1, options=options, kills=1)
     assert (alone.status, alone.code) == (DocumentStatus.FAILED, "parser_crashed")
     assert (await workshop.row(batch_id, 1)).error.facts["kills"] == 2
@@ -193,6 +194,18 @@ async def test_a_pack_does_not_wait_for_a_document_that_hangs(workshop):
     batch_id = await workshop.batch(b"The dome opens at nine.\n", b"hang", b"Visitors wait at the gate.\n")
 
     assert (await workshop.ingest_pack(batch_id, 0, 1, 2)).statuses == "dpd"
+
+
+async def test_packs_with_the_same_document_that_hangs_do_not_wait_for_each_other(workshop):
+    """One of them tries it; the other, in line for the same content, leaves it to run alone as soon as that is known."""
+    texts = [b"Note %d: the dome opens at nine.\n" % number for number in range(4)]
+    batch_id = await workshop.batch(texts[0], b"hang", texts[1], texts[2], b"hang", texts[3])
+
+    with capture_logs() as logs:
+        packs = await asyncio.gather(workshop.ingest_pack(batch_id, 0, 1, 2), workshop.ingest_pack(batch_id, 3, 4, 5))
+
+    assert [pack.statuses for pack in packs] == ["dpd", "dpd"]
+    assert sum(line["event"] == "document.sent_back" for line in logs) == 1
 
 
 async def test_a_time_limit_that_is_over_before_the_first_stage_is_an_outcome(workshop):

@@ -5,7 +5,7 @@ The recorder writes their histories, and the fingerprint test plays them again o
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from temporalio.client import WorkflowFailureError, WorkflowUpdateStage
@@ -40,8 +40,8 @@ class Scenario:
     play: Callable[[BatchDriver], Awaitable[None]]
     world: Callable[[], World] = field(default=World)
     short_history: bool = False
-    with_child: bool = False
-    """Its first child's history belongs to it."""
+    children: Sequence[int] = ()
+    """Children of its first round whose histories belong to it."""
     limits: PlaceLimits = PLACES
     """What its tenant may have running."""
     asks_slowly: bool = False
@@ -290,9 +290,20 @@ async def large_child_lost(driver: BatchDriver) -> None:
     await handle.result()
 
 
-async def _child_shows(driver: BatchDriver, is_so: Callable[[BatchProgress], bool]) -> None:
-    """Wait until the first child's own progress fits."""
-    child = driver.client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0))
+async def large_poison_cancelled(driver: BatchDriver) -> None:
+    """The child of what packs sent back hears of a priority; then the batch is cancelled."""
+    handle = await driver.start(options=ONE_AT_A_TIME)
+    await until(lambda: len(driver.world.inputs) == 2 and driver.world.waiting == 1)
+    await handle.execute_update(BatchWorkflow.set_priority, PriorityRequest(request_id="urgent", priority=1))
+    await _child_shows(driver, lambda progress: progress.priority == 1, index=5)
+    await handle.cancel()
+    with contextlib.suppress(WorkflowFailureError):
+        await handle.result()
+
+
+async def _child_shows(driver: BatchDriver, is_so: Callable[[BatchProgress], bool], *, index: int = 0) -> None:
+    """Wait until a child's own progress fits."""
+    child = driver.client.get_workflow_handle(child_workflow_id_for(driver.batch_id, index, 0))
 
     async def shown() -> bool | None:
         return True if is_so(await child.query(ChunkWorkflow.progress)) else None
@@ -398,9 +409,15 @@ SCENARIOS = {
     ),
     "packed": Scenario(packed, lambda: _small_documents(30, pack_outcome=_one_runs_alone)),
     "packed_in_quarters": Scenario(packed, lambda: _small_documents(120)),
-    "large": Scenario(large, lambda: _small_documents(1_001, pack_outcome=_one_runs_alone), with_child=True),
+    "large": Scenario(large, lambda: _small_documents(1_001, pack_outcome=_one_runs_alone), children=(0, 5)),
+    "large_poison_cancelled": Scenario(
+        large_poison_cancelled,
+        # Sixteen packs in each of four children, and one document alone.
+        lambda: _small_documents(1_001, pack_outcome=_one_runs_alone, gate=asyncio.Event(), open_for=65),
+        children=(0, 5),
+    ),
     "large_cancel": Scenario(
-        large_cancel, lambda: _small_documents(1_001, gate=asyncio.Event(), open_for=1), with_child=True
+        large_cancel, lambda: _small_documents(1_001, gate=asyncio.Event(), open_for=1), children=(0,)
     ),
     "open": Scenario(opened_and_sealed),
     "cancelled_empty": Scenario(cancelled_empty),
@@ -414,14 +431,14 @@ SCENARIOS = {
     "large_steered": Scenario(
         large_steered,
         lambda: _small_documents(1_001, gate=asyncio.Event(), open_for=1, pack_outcome=_one_fails),
-        with_child=True,
+        children=(0,),
     ),
     "cancel_asking": Scenario(cancel_asking, asks_slowly=True),
     "large_paused": Scenario(
-        large_paused, lambda: _small_documents(1_001, gate=asyncio.Event(), open_for=1), with_child=True
+        large_paused, lambda: _small_documents(1_001, gate=asyncio.Event(), open_for=1), children=(0,)
     ),
     "large_child_lost": Scenario(large_child_lost, lambda: _small_documents(1_001, gate=asyncio.Event())),
-    "large_reopen": Scenario(reopen, lambda: _small_documents(1_001, pack_outcome=_one_fails), with_child=True),
+    "large_reopen": Scenario(reopen, lambda: _small_documents(1_001, pack_outcome=_one_fails), children=(0,)),
     "texts": Scenario(texts),
     "texts_cancelled": Scenario(texts_cancelled, _gated),
     "sheets": Scenario(sheets, SheetWorld),

@@ -54,7 +54,7 @@ def without_repeats(words: list[str]) -> list[str]:
 
 
 async def play(client: Client, scenario: Scenario) -> list[WorkflowHistory]:
-    """Play a scenario; answers the history of every run of its workflow, oldest first, and of its first child."""
+    """Play a scenario; answers the history of every run of its workflow, oldest first, and of the children that belong to it."""
     world = scenario.world()
     accounts = SlowAccounts() if scenario.asks_slowly else None
     async with driven(client, world, limits=scenario.limits, accounts=accounts) as driver:
@@ -67,7 +67,7 @@ async def play(client: Client, scenario: Scenario) -> list[WorkflowHistory]:
             await client.get_workflow_handle(workflow_id_for(driver.batch_id), run_id=run_id).fetch_history()
             for _, run_id in sorted(runs)
         ]
-        if scenario.with_child:
-            child = client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0))
+        for index in scenario.children:
+            child = client.get_workflow_handle(child_workflow_id_for(driver.batch_id, index, 0))
             histories.append(await child.fetch_history())
         return histories

@@ -36,7 +36,7 @@ from ingather.models.batch import BatchRecord, BatchSpec, BatchState, BatchSumma
 from ingather.models.content import BlobRef, PreparedDocument, PrepareRequest, Stage
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentRef
 from ingather.models.errors import DocumentError
-from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for
+from ingather.models.identity import DEFAULT_TENANT_ID, file_id_for, workflow_id_for
 from ingather.models.messages import (
     IndexDocumentsInput,
     IndexDocumentsOutput,
@@ -368,6 +368,8 @@ async def run_activity(
 ) -> Answer:
     """Run an activity as a worker would, in one of its attempts."""
     environment = activity_environment(attempt)
+    if batch_id := getattr(request, "batch_id", None):
+        environment.info = dataclasses.replace(environment.info, workflow_id=workflow_id_for(batch_id))
     if on_heartbeat is not None:
         environment.on_heartbeat = on_heartbeat
     return await environment.run(method, request)

@@ -425,8 +425,12 @@ async def test_what_packs_sent_back_runs_after_all_others_of_the_batch(client, l
         begun = [entry.child for entry in entries if entry.kind is JournalKind.CHILD_STARTED]
         ended = {entry.child: decode_bitmap(entry.ordinals or "") for entry in entries if entry.ordinals}
         assert begun == list(range(12))
-        assert sorted(chain.from_iterable(ended[child] for child in range(8))) == [n for n in range(40) if n % 5 % 2 == 0]
-        assert sorted(chain.from_iterable(ended[child] for child in range(8, 12))) == [n for n in range(40) if n % 5 % 2]
+        assert sorted(chain.from_iterable(ended[child] for child in range(8))) == [
+            n for n in range(40) if n % 5 % 2 == 0
+        ]
+        assert sorted(chain.from_iterable(ended[child] for child in range(8, 12))) == [
+            n for n in range(40) if n % 5 % 2
+        ]
         # The last of the others ended before the first of these began.
         kinds = [(entry.kind, entry.child) for entry in entries]
         assert max(kinds.index((JournalKind.CHILD_ENDED, child)) for child in range(8)) < kinds.index(
@@ -520,3 +524,77 @@ async def test_a_retry_while_others_were_sent_back_runs_first(client, low_limits
         assert (await handle.result()).counts == Counts(total=12, done=12)
         order = [each.ordinal for each in world.inputs]
         assert [order[:1], sorted(order[1:])] == [[0], [1, 6]]
+
+
+async def test_what_was_sent_back_is_shared_out_where_a_child_may_do_few_at_once(client, low_limits):
+    """All that a batch may do at once, it does: each may take all the time there is."""
+    world = hanging(25, gate=asyncio.Event(), open_for=5)
+    async with driven(client, world) as driver:
+        handle = await driver.start(options={"max_workers": 4})
+        await until(lambda: world.waiting == 4)
+        progress = await handle.query(BatchWorkflow.progress)
+        assert [child.document_count for child in progress.children] == [3, 3, 3, 1]
+        world.gate.set()
+        assert (await handle.result()).counts == Counts(total=25, done=25)
+
+
+async def test_a_child_may_have_nothing_but_documents_sent_back(client, low_limits):
+    """It ends without any, and they run all the same."""
+    world = World(
+        document_count=12,
+        is_small=lambda _: True,
+        pack_outcome=lambda ordinal: PACK_RETRY_ALONE if ordinal < 5 else DONE,
+    )
+    async with driven(client, world) as driver:
+        handle = await driver.start()
+        assert (await handle.result()).counts == Counts(total=12, done=12)
+        entries = (await handle.query(BatchWorkflow.outcomes, 0)).entries
+        ended = {
+            entry.child: list(decode_bitmap(entry.ordinals or ""))
+            for entry in entries
+            if entry.kind is JournalKind.CHILD_ENDED
+        }
+        assert ended == {0: [], 1: [5, 6, 7, 8, 9], 2: [10, 11], 3: [0, 1, 2, 3, 4]}
+
+
+async def test_a_pause_holds_what_was_sent_back(client, low_limits):
+    """It begins with the resume."""
+    world = hanging(15, gate=asyncio.Event(), open_for=2)
+    async with driven(client, world) as driver:
+        handle = await driver.start()
+        await has_done(handle, 6)
+        await handle.execute_update(BatchWorkflow.pause, request())
+        world.gate.set()
+        await driver.reaches(BatchState.PAUSED)
+        await has_done(handle, 9)
+        await asyncio.sleep(0.3)
+        assert world.inputs == []
+
+        await handle.execute_update(BatchWorkflow.resume, request())
+        assert (await handle.result()).counts == Counts(total=15, done=15)
+
+
+async def test_a_retry_in_a_child_runs_there_and_what_was_sent_back_does_not(client, low_limits):
+    """A person asked for the failed ones; the others still wait for the rest of the batch."""
+    outcomes = {0: failed(), 1: PACK_KILLED}
+    world = World(
+        document_count=12,
+        is_small=lambda ordinal: ordinal < 4 or ordinal >= 5,
+        pack_outcome=lambda ordinal: outcomes.get(ordinal, DONE),
+        gate=asyncio.Event(),
+        open_for=1,
+    )
+    async with driven(client, world) as driver:
+        handle = await driver.start(children_at_once=1, options={"max_workers": 1})
+        await until(lambda: world.waiting == 1)
+        child = client.get_workflow_handle(child_workflow_id_for(driver.batch_id, 0, 0))
+
+        async def has_failed() -> bool | None:
+            return True if (await child.query(ChunkWorkflow.progress)).counts.failed == 1 else None
+
+        await until_async(has_failed)
+        await handle.execute_update(BatchWorkflow.retry, retry())
+        world.gate.set()
+        assert (await handle.result()).counts == Counts(total=12, done=12)
+        assert [each.ordinal for each in world.inputs] == [4, 0, 1]
+        assert [each.kills for each in world.inputs] == [0, 0, 1]

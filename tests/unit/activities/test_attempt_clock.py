@@ -95,6 +95,7 @@ async def test_a_parser_gets_what_is_left_of_the_attempt(workshop, preparer, she
     # The download of a source that took nearly all of it.
     used = LONG.model_copy(update={"timeout_seconds": 0.4})
     shelf.seconds_before_bytes = 0.3
+    batch_id = await workshop.batch_of_sources(ref("shelf", "a.txt"))
     assert (await workshop.ingest(batch_id, options=used)).code == "document_timeout"
     assert all(seconds < 0.2 for seconds in preparer.given[1:])
 
@@ -105,3 +106,22 @@ async def test_a_batch_that_does_not_ask_bounds_the_parse_alone(workshop, shelf)
     batch_id = await workshop.batch_of_sources(ref("shelf", "a.txt"))
     plain = ProcessingOptions(timeout_seconds=0.04)
     assert (await workshop.ingest(batch_id, options=plain)).status is DocumentStatus.DONE
+
+
+async def test_copies_are_not_judged_by_a_document_that_had_less_than_its_time(workshop, preparer, monkeypatch):
+    """It is to blame for the time that it had; they may have all of it."""
+    get = workshop.blobs.get
+
+    async def slowly(key, **place):
+        await asyncio.sleep(0.6)
+        return await get(key, **place)
+
+    options = LONG.model_copy(update={"timeout_seconds": 3.0})
+    batch_id = await workshop.batch(TEXT, TEXT)
+    await workshop.ingest(await workshop.batch(b"so that the manifest and all else is at hand"), options=options)
+    monkeypatch.setattr(workshop.blobs, "get", slowly)
+    preparer.error = ParserTimeoutError("It hung.", kills=1, quarantined=True)
+    assert (await workshop.ingest(batch_id, 0, options=options)).code == "parser_timeout"
+    preparer.error = None
+
+    assert (await workshop.ingest(batch_id, 1, options=options)).status is DocumentStatus.DONE

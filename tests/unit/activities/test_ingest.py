@@ -4,6 +4,7 @@ import hashlib
 from importlib.resources import files
 
 import pytest
+from temporalio.exceptions import ApplicationError
 
 from ingather.domain.artifact import decode
 from ingather.domain.keys import raw_key
@@ -11,8 +12,10 @@ from ingather.models.batch import ProcessingOptions
 from ingather.models.content import Stage
 from ingather.models.document import DocumentFailure, DocumentStatus
 from ingather.models.errors import (
+    CatalogUnavailableError,
     DocumentError,
     ParserCrashedError,
+    ParserTimeoutError,
     error_classes,
 )
 from ingather.models.identity import file_id_for
@@ -134,3 +137,46 @@ async def test_an_ingested_document_is_on_record_once(workshop):
     [event] = await workshop.catalog.audit.list_events(AuditFilter(TENANT), 10)
     assert (event.event_type, event.resource_type) == ("DOCUMENT_INGESTED", "document")
     assert (event.resource_id, event.actor) == ((await workshop.row(batch_id)).file_id, "ada")
+
+
+async def test_a_copy_of_what_ended_its_parser_shares_the_verdict(workshop, preparer):
+    """It is stored, costs no parser, and says which document was tried; its own batch alone goes by that, and no retry."""
+    preparer.error = ParserCrashedError("It died twice.", stage="parsing", kills=2, quarantined=True)
+    batch_id = await workshop.batch(TEXT, TEXT)
+    await workshop.ingest(batch_id, 0)
+    copy = await workshop.ingest(batch_id, 1)
+
+    assert (copy.status, copy.code, len(preparer.parsed)) == (DocumentStatus.FAILED, "parser_crashed", 1)
+    row = await workshop.row(batch_id, 1)
+    assert (row.error.facts["same_as"], row.error.facts["kills"]) == (0, 2)
+    assert row.error.message.startswith(f"{row.filename} is the same file as document 0")
+    assert await workshop.blobs.get(row.raw_key) == TEXT
+
+    await workshop.ingest(batch_id, 1, retry_round=1)
+    await workshop.ingest(await workshop.batch(TEXT), 0)
+    assert len(preparer.parsed) == 3
+
+
+async def test_a_document_whose_end_could_not_be_written_ends_as_it_had(workshop, preparer):
+    """It is no copy of itself: the next attempt has the error of the first, and costs no parser either."""
+    preparer.error = ParserCrashedError("It died twice.", stage="parsing", kills=2, quarantined=True)
+    batch_id = await workshop.batch(TEXT)
+    workshop.catalog.faults["save_outcome"] = CatalogUnavailableError("away")
+    with pytest.raises(ApplicationError):
+        await workshop.ingest(batch_id)
+    workshop.catalog.faults.clear()
+
+    await workshop.ingest(batch_id, attempt=2)
+
+    error = (await workshop.row(batch_id)).error
+    assert (error.message, error.facts.get("same_as"), len(preparer.parsed)) == ("It died twice.", None, 1)
+
+
+async def test_files_that_are_read_by_their_names_are_no_copies_of_each_other(workshop, preparer):
+    """What hangs a parser as HTML may pass as plain text."""
+    preparer.error = ParserTimeoutError("It hung.", stage="parsing", kills=1, quarantined=True)
+    batch_id = await workshop.batch(TEXT, TEXT, names=("note.html", "note.txt"))
+    await workshop.ingest(batch_id, 0)
+    preparer.error = None
+
+    assert (await workshop.ingest(batch_id, 1)).status is DocumentStatus.DONE

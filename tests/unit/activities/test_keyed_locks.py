@@ -107,3 +107,15 @@ async def test_what_somebody_holds_among_others_is_waited_for():
 
     assert order == [("a", "b"), ("b", "c")]
     assert vars(locks) == {"_locks": {}, "_held_alone": set()}
+
+
+async def test_nobody_waits_for_what_is_hopeless():
+    """Whoever is in line for it when it turns out to be goes on without it; what nobody holds is to be had all the same."""
+    locks, hopeless = KeyedLocks(), {"c"}
+    async with locks.hold_all(["b"], 60) as nothing:
+        asyncio.get_running_loop().call_later(0.05, hopeless.add, "b")
+        async with asyncio.timeout(1), locks.hold_all(["a", "b", "c"], 60, hopeless) as busy:
+            assert (nothing, busy) == (set(), {"b"})
+            assert set(locks._locks) == {"a", "b", "c"}
+
+    assert vars(locks) == {"_locks": {}, "_held_alone": set()}

@@ -132,7 +132,21 @@ async def test_a_document_that_keeps_others_waiting_is_sent_back(workshop, prepa
     preparer.error = ParserTimeoutError("takes long", kills=0, quarantined=False)
 
     assert (await workshop.ingest_pack(batch_id, 0, 1)).statuses == "pp"
-    assert preparer.patience == {2.0}
+    assert preparer.patience == {0.5}
+
+
+async def test_a_content_that_was_sent_back_is_not_tried_in_a_pack_again(workshop, preparer):
+    """It would keep others waiting once more: neither a copy in the same pack, nor in a later one."""
+    batch_id = await workshop.batch(*TEXTS[:2], TEXTS[0])
+    preparer.pack_error = ParserTimeoutError("takes long", kills=0, quarantined=False)
+    assert (await workshop.ingest_pack(batch_id, 0, 2)).statuses == "pp"
+    preparer.pack_error = None
+
+    assert (await workshop.ingest_pack(batch_id, 0, 1, 2)).statuses == "pdp"
+    assert preparer.parsed == ["document-0.txt", "document-1.txt"]
+    # Once it is done all the same, its copies need no parser, and so keep nobody waiting.
+    assert (await workshop.ingest(batch_id, 0)).status is DocumentStatus.DONE
+    assert (await workshop.ingest_pack(batch_id, 1, 2)).statuses == "ds"
 
 
 async def test_a_document_whose_content_another_is_at_for_long_is_sent_back(workshop, preparer):
