@@ -1,7 +1,7 @@
 """A batch that does what a test says: its workflow's answers and its catalog rows, kept in step."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -139,9 +139,13 @@ class ScriptedBatch:
         self._note_child(JournalKind.CHILD_STARTED, ChildKey(index, retry_round))
         return child
 
-    def end_child(self, index: int, retry_round: int = 0) -> None:
-        """It returned, and its parent knows."""
+    def end_child(self, index: int, retry_round: int = 0, *, leaving: Collection[int] = ()) -> None:
+        """It returned, and its parent knows; what it leaves is pending again."""
         key = ChildKey(index, retry_round)
+        child = self.children[key]
+        for ordinal in leaving:
+            self.statuses[ordinal] = DocumentStatus.PENDING
+        child.ordinals = tuple(ordinal for ordinal in child.ordinals if ordinal not in leaving)
         self._note_child(JournalKind.CHILD_ENDED, key)
         del self.children[key]
 

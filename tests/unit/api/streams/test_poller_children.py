@@ -69,6 +69,23 @@ async def test_documents_of_children_are_told_as_they_end(house, batch) -> None:
     assert "stream.reset" not in watcher.names
 
 
+async def test_what_a_child_leaves_is_told_by_the_one_that_runs_it(house, batch) -> None:
+    """Whoever reads late finds its end in the catalog while that child is at work: it is told once all the same."""
+    batch.begin_child(0, range(12))
+    await batch.run(range(11))
+    batch.start(11)
+    batch.end_child(0, leaving=[11])
+    batch.begin_child(1, [11])
+    await batch.run([11])
+    watcher = house.watch("0")
+    await watcher.sees("document.succeeded", 12)
+    batch.end_child(1)
+    await batch.close()
+    await watcher.closes()
+
+    assert sorted(ends(watcher)) == sorted(starts(watcher)) == list(range(12))
+
+
 async def test_progress_is_exact_and_never_goes_back(house, batch) -> None:
     """Counts add up to the total while children begin, fall silent and end, and no document is un-done."""
     watcher = house.watch()
