@@ -116,6 +116,7 @@ class ChildRun:
         self._tasks: dict[int, asyncio.Task[ChunkOutput]] = {}
         self._steering: set[asyncio.Task[None]] = set()
         self._sent_back = dict(sent_back or {})
+        self._children_leave_some = True
         self._lost: Counter[int] = Counter()
         """By ordinal, how many children a document was given to that came to nothing."""
         self._holds = 0
@@ -262,6 +263,10 @@ class ChildRun:
         return list(islice(self._ledger.where(DocumentStatus.PENDING, first), self._size_of_the_last))
 
     @property
+    def _has_enough_for_the_last(self) -> bool:
+        return len(self._sent_back) >= MAX_SENT_BACK
+
+    @property
     def _size_of_the_last(self) -> int:
         """Of a child with documents that were sent back: where each child may do few at once, all children have some."""
         if self._spec.options.workers is None:
@@ -280,7 +285,9 @@ class ChildRun:
                 window=self._window(),
                 steer=child.told,
                 again=any(ordinal in self._lost for ordinal in child.ordinals),
-                returns_sent_back=not child.sent_back and len(self._sent_back) < MAX_SENT_BACK,
+                returns_sent_back=self._children_leave_some
+                and not child.sent_back
+                and not self._has_enough_for_the_last,
                 sent_back=child.sent_back,
                 kills={ordinal: kills for ordinal in child.ordinals if (kills := self._sent_back.get(ordinal))},
             ),
@@ -319,7 +326,8 @@ class ChildRun:
         self._ledger.apply(child.ordinals, output.ledger, output.failures)
         left = [ordinal for ordinal in child.ordinals if self._ledger[ordinal] is DocumentStatus.PENDING]
         if left and not workflow.patched(_LEFT_TO_THE_LAST):
-            left = []
+            # They were put among the others in this history: whoever takes them next must settle them.
+            left, self._children_leave_some = [], False
         self._sent_back.update((ordinal, output.kills.get(ordinal, 0)) for ordinal in left)
         settled = sorted(set(child.ordinals).difference(left))
         self.forgive(settled)

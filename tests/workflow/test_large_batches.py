@@ -598,3 +598,16 @@ async def test_a_retry_in_a_child_runs_there_and_what_was_sent_back_does_not(cli
         assert (await handle.result()).counts == Counts(total=12, done=12)
         assert [each.ordinal for each in world.inputs] == [4, 0, 1]
         assert [each.kills for each in world.inputs] == [0, 0, 1]
+
+
+async def test_what_a_worker_of_before_took_for_pending_is_settled_by_the_next_child(client, low_limits, monkeypatch):
+    """It must not be sent back for ever: in such a history children run theirs themselves from then on."""
+    patched = workflow.patched
+    monkeypatch.setattr(workflow, "patched", lambda change: change != children._LEFT_TO_THE_LAST and patched(change))
+    world = hanging(15)
+    async with driven(client, world) as driver:
+        handle = await driver.start(children_at_once=1)
+        assert (await handle.result()).counts == Counts(total=15, done=15)
+        assert sorted(each.ordinal for each in world.inputs) == [1, 3, 6, 8, 11, 13]
+        # Those that the first child left share an activity once more, and run alone in the child that has them then.
+        assert world.packs == [(0, 1, 2, 3, 4), (1, 3, 5, 6, 7), (8, 9, 10, 11, 12), (13, 14)]
