@@ -107,6 +107,8 @@ class IngestActivities:
         # A cancel that comes now is too late: the catalog and the workflow must not tell two different ends.
         events = documents_ingested([record], ingestion.request.actor)
         await to_its_end(self._catalog.save_outcome(record, events))
+        if ingestion.verdict is not None:
+            self._quarantine.note(ingestion, ingestion.verdict)
         return record
 
     async def _ingest(self, ingestion: Ingestion) -> None:
@@ -151,7 +153,7 @@ class IngestActivities:
         except ParserKilledError as error:
             is_timeout, share = isinstance(error, ParserTimeoutError), request.timeout_seconds / full_seconds
             if not is_timeout or share >= _WHOLE_SHARE:
-                self._quarantine.note(ingestion, error)
+                ingestion.verdict = error
             if not is_timeout or share >= _FAIR_SHARE:
                 raise
             # The document is not to blame for what others left of its time: another attempt may have more.

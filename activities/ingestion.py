@@ -14,7 +14,7 @@ from ingather.domain.keys import raw_key, upload_prefix
 from ingather.domain.stored import StoredBytes
 from ingather.models.content import BlobRef, PreparedDocument, PrepareRequest, SheetReading, Stage
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentRef, DocumentStatus
-from ingather.models.errors import DocumentEmptyError, SourceUnavailableError
+from ingather.models.errors import DocumentEmptyError, ParserKilledError, SourceUnavailableError
 from ingather.models.identity import file_id_for
 from ingather.models.messages import IngestDocumentInput, IngestDocumentOutput
 from ingather.ports.blob_store import BlobStore
@@ -51,6 +51,8 @@ class Ingestion:
         self.stage = Stage.FETCHING
         self.raw: StoredBytes | None = None
         """Where its own bytes lie, once they do."""
+        self.verdict: ParserKilledError | None = None
+        """Why its file is not to be tried again."""
         options = request.options
         self.clock = AttemptClock(options.timeout_seconds if options.timeout_bounds_attempt else None)
         """Of this attempt, where its batch bounds the whole of it."""

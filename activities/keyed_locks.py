@@ -32,8 +32,8 @@ class KeyedLocks:
     ) -> AsyncIterator[set[str]]:
         """Hold several keys' locks for the block, each once; gives the keys that were not to be had.
 
-        Those are keys that somebody holds alone when so much time has passed: he may hold his for any time. Whoever
-        holds several has no such patience himself, and is waited for, until he says that a key is ``hopeless``.
+        Those are keys of somebody else that are ``hopeless``, or that he holds alone when so much time has passed: he may
+        hold his for any time. Whoever holds several has no such patience himself, and is waited for.
         """
         until = asyncio.get_running_loop().time() + patience_seconds
         busy: set[str] = set()

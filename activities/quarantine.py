@@ -1,4 +1,4 @@
-"""Contents that ended their parsers: a copy in the same batch shares the verdict, and costs no parser and no minute."""
+"""Files that ended their parsers: a copy shares the verdict, and costs no parser and no minute."""
 
 from pathlib import PurePath
 
@@ -16,21 +16,15 @@ class Quarantine:
         self._verdicts: Lately[tuple[int, ParserKilledError]] = Lately()
 
     def note(self, ingestion: Ingestion, error: ParserKilledError) -> None:
-        """This document had its last chance, with all the time that it may have."""
+        """This document has failed, with all the time that it may have, and is on record as failed."""
         verdict = type(error)(error.message, action=error.action, **error.facts)  # without what it was caused by
         self._verdicts.note(_key(ingestion), (ingestion.document.ordinal, verdict))
 
     def look_up(self, ingestion: Ingestion) -> None:
-        """Raises the ``ParserKilledError`` that this file has had already.
-
-        Of a copy ``facts['same_as']`` is the ordinal of the document that was tried; a later attempt at that one itself,
-        whose end could not be written, has its own error once more.
-        """
-        ordinal, verdict = self._verdicts.get(_key(ingestion)) or (None, None)
-        if verdict is None:
+        """Raises the ``ParserKilledError`` of a file's copy; ``facts['same_as']`` is the document that was tried."""
+        if (noted := self._verdicts.get(_key(ingestion))) is None:
             return
-        if ordinal == ingestion.document.ordinal:
-            raise type(verdict)(verdict.message, action=verdict.action, **verdict.facts)
+        ordinal, verdict = noted
         message = (
             f"{ingestion.document.filename} is the same file as document {ordinal}, which ended its parser,"
             " and was not tried again"

@@ -92,7 +92,7 @@ class DocumentFault(Resource):
     action: str = ""
     facts: dict[str, Any] = Field(default_factory=dict)
     """What the code is about: of a document that killed its parser ``quarantined``, ``kills``, ``peak_memory_bytes``
-    and ``exit_signal``."""
+    and ``exit_signal``; of a copy of one that was not tried ``same_as``, the number of that document."""
 
 
 class DocumentSource(Resource):

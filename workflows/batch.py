@@ -11,7 +11,7 @@ fails because a document did. A crash of any worker or server costs the time to 
 
 What survives. Everything: the state is this workflow's history. It continues as new only
 when nothing is in flight, no handler runs and the server asks for it; ledger, journal tail,
-paused flag, round and handled request ids travel along.
+paused flag, round, handled request ids and which documents packs sent back travel along.
 
 Messages. Updates ``start``, ``seal``, ``pause``, ``resume``, ``retry``, ``set_priority`` answer
 with the new state; signals of the same meaning are for when an update got no answer in time, and

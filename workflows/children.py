@@ -115,8 +115,10 @@ class ChildRun:
         self._running: dict[int, _Child] = {}
         self._tasks: dict[int, asyncio.Task[ChunkOutput]] = {}
         self._steering: set[asyncio.Task[None]] = set()
-        self._sent_back = dict(sent_back or {})
+        # Also of what an earlier run left: a worker of before would give it to its next child among the others.
+        self._sent_back = dict(sent_back) if sent_back and workflow.patched(_LEFT_TO_THE_LAST) else {}
         self._children_leave_some = True
+        """False once this history shows that a worker of before put such documents among the others."""
         self._lost: Counter[int] = Counter()
         """By ordinal, how many children a document was given to that came to nothing."""
         self._holds = 0
@@ -219,9 +221,8 @@ class ChildRun:
 
     def forgive(self, positions: Sequence[int]) -> None:
         """These run again because somebody asked for it, or have ended."""
-        if not (self._lost or self._sent_back):
-            return  # nearly always, and it may be a million
-        for ordinal in positions:
+        # Few are known here, nearly always none, and positions may be a million.
+        for ordinal in (self._lost.keys() | self._sent_back.keys()).intersection(positions):
             self._lost.pop(ordinal, None)
             self._sent_back.pop(ordinal, None)
 
@@ -271,7 +272,7 @@ class ChildRun:
         """Of a child with documents that were sent back: where each child may do few at once, all children have some."""
         if self._spec.options.workers is None:
             return self._size
-        return -(-len(self._sent_back) // self._at_once)
+        return min(self._size, -(-len(self._sent_back) // self._at_once))
 
     async def _run_child(self, child: _Child) -> ChunkOutput:
         spec = self._spec
@@ -294,7 +295,7 @@ class ChildRun:
             id=child_workflow_id_for(spec.batch_id, child.index, child.retry_round),
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
-            static_summary=f"{len(child.ordinals)} documents from {child.ordinals[0]} on",
+            static_summary=_summary(child),
             priority=Priority(
                 priority_key=child.told.priority,
                 fairness_key=spec.tenant_id,
@@ -360,6 +361,11 @@ class ChildRun:
                 task = asyncio.create_task(_signalled(child.handle.signal(ChunkWorkflow.steer, child.told)))
                 self._steering.add(task)
                 task.add_done_callback(self._steering.discard)
+
+
+def _summary(child: _Child) -> str:
+    documents = f"{len(child.ordinals)} documents"
+    return f"{documents} that packs sent back" if child.sent_back else f"{documents} from {child.ordinals[0]} on"
 
 
 async def _signalled(signal: Awaitable[None]) -> None:

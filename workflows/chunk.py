@@ -2,8 +2,8 @@
 
 One workflow execution is one lock, so a large batch is many executions. A child knows
 nothing of manifests, places or reports: it runs the documents it was given, hears from its
-parent how to go on, and returns how each of them ended, or that a pack sent it back: who may
-take long runs after all others of the batch, in a child of its own kind. It never fails because a document
+parent how to go on, and returns how each of them ended; one that a pack sent back it returns as
+pending, where its parent asks for that. It never fails because a document
 did, and never continues as new; cancelled, it returns what it did.
 """
 

@@ -311,7 +311,7 @@ class DocumentRun:
         else:
             # Whatever is wrong with the pack, each of its documents gets its own chance.
             for position in positions:
-                self._send_back(position)
+                self._run_alone(position)
         self.wake()
 
     def _take_answers(self, positions: Sequence[int], output: IngestPackOutput) -> None:
@@ -322,6 +322,12 @@ class DocumentRun:
                 self._send_back(position, kills=int(letter == PACK_KILLED))
             else:
                 self._end(position, status, codes.get(place), is_blank=not self._pipeline.indexes_blank)
+
+    def _run_alone(self, position: int) -> None:
+        """One of a pack that failed as a whole: here, also where documents that were sent back are somebody else's."""
+        plan = self._share.plan
+        (plan.run_alone if plan.leaves_sent_back else plan.send_back)(position)
+        self._ledger.move(position, DocumentStatus.PENDING)
 
     def _send_back(self, position: int, *, kills: int = 0) -> None:
         self._share.plan.send_back(position, kills=kills)

@@ -237,7 +237,7 @@ class Poller:
     async def _feel_pulses(self, now: float) -> None:
         """Ask once in a while for the stages of files that are slow, or about to be."""
         running = self._writer.story.running
-        # What a pack sent back began, and waits.
+        # One that a pack sent back has begun, and is not in flight.
         oldest = min((running[ordinal] for ordinal in self._in_flight if ordinal in running), default=None)
         is_slow = oldest is not None and datetime.now(UTC) - oldest >= SLOW_DOCUMENT / 2
         if is_slow and now - self._beats_at >= STAGES_SECONDS:

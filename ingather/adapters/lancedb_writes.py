@@ -17,9 +17,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pyarrow as pa
+import structlog
 
 from ingather.adapters.lancedb_rows import Replacement
 from ingather.adapters.lancedb_upkeep import is_conflict
+
+log = structlog.get_logger(__name__)
 
 _ROWS_AT_ONCE = 8_192
 """Rows written at one time: LanceDB checks them on the event loop, which this keeps to milliseconds."""
@@ -49,13 +52,15 @@ async def replace_documents(table: Any, replacement: Replacement) -> None:
         # Rows that were there twice, left by writers who all died before they could count; or they have been moved.
         await _remove_repeats(table, condition)
         await _merge_all(table, replacement)
+    log.warning("index.rows_left_twice", documents=len(replacement.documents))
 
 
 async def _remove_repeats(table: Any, condition: str) -> None:
     """Of rows with the same id, leave the first alone.
 
-    Several who do so at once choose the same one. A row's number is never given to another: where a compaction moved
-    the rows since they were looked up, nothing is removed, and whoever counts afterwards begins again.
+    Several who do so at once choose the same one, but for a compaction between their two looks. A row's number is never
+    given to another: where one moved the rows since they were looked up, nothing is removed, and whoever counts
+    afterwards begins again.
     """
     found = await table.query().where(condition).select(["id"]).with_row_id().to_arrow()
     seen: set[str] = set()

@@ -97,8 +97,9 @@ class ParserKilledError(DocumentError):
     """The document cost a parser process its life: it crashed, or was stopped at a limit.
 
     ``facts['kills']`` counts how many processes it cost, and ``facts['quarantined']`` says whether
-    it had its last chance: no attempt follows by itself then, only a ``retry``. A copy of such a file in the same batch
-    fails with it untried: ``facts['same_as']`` is the number of the document that was tried, which the other facts are of.
+    it had its last chance: no attempt follows by itself then, only a ``retry``. A copy of such a file that comes to the
+    same worker within ten minutes, in the same batch or child of a large one, fails with it untried:
+    ``facts['same_as']`` is the number of the document that was tried, which the other facts are of.
     """
 
     code = "parser_killed"

@@ -69,7 +69,7 @@ class JournalEntry:
     """Index of a child."""
     retry_round: int = 0
     ordinals: str | None = None
-    """The documents of a child that ended, as a bitmap."""
+    """The documents that ended in a child, when it has, as a bitmap: without those that it left pending."""
 
 
 JOURNAL_ENTRY: Final = TypeAdapter(JournalEntry)

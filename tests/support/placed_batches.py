@@ -115,9 +115,9 @@ class Tenant:
     def batch(self, batch_id: str) -> WorkflowHandle[PlacedWorkflow, None]:
         return self.client.get_workflow_handle_for(PlacedWorkflow.run, workflow_id_for(batch_id))
 
-    async def runs(self, batch_id: str) -> None:
+    async def runs(self, batch_id: str, *, seconds: float = 60.0) -> None:
         """Wait until a batch has its place."""
-        await self._until(batch_id, True)
+        await self._until(batch_id, True, seconds=seconds)
 
     async def waits(self, batch_id: str, behind: int) -> None:
         """Wait until a batch is known to the line with ``behind`` others in it."""
@@ -145,11 +145,11 @@ class Tenant:
         except RPCError:
             return None
 
-    async def _until(self, batch_id: str, wanted: bool) -> None:
+    async def _until(self, batch_id: str, wanted: bool, *, seconds: float = 60.0) -> None:
         async def there() -> bool | None:
             return True if await self.batch(batch_id).query(PlacedWorkflow.has_place) is wanted else None
 
-        await until_async(there)
+        await until_async(there, seconds)
 
     async def clean_up(self) -> None:
         """Leave nothing running for the next test's workers to pick up."""

@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 from temporalio import workflow
 from temporalio.client import WorkflowFailureError, WorkflowUpdateStage
-from temporalio.exceptions import CancelledError
+from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError
 
 from ingather.domain.bitmap import decode_bitmap
@@ -611,3 +611,14 @@ async def test_what_a_worker_of_before_took_for_pending_is_settled_by_the_next_c
         assert sorted(each.ordinal for each in world.inputs) == [1, 3, 6, 8, 11, 13]
         # Those that the first child left share an activity once more, and run alone in the child that has them then.
         assert world.packs == [(0, 1, 2, 3, 4), (1, 3, 5, 6, 7), (8, 9, 10, 11, 12), (13, 14)]
+
+
+async def test_packs_that_fail_as_a_whole_are_settled_by_their_own_children(client, low_limits):
+    """What was wrong with them is nobody's poison: while something is away, children wait for it as ever."""
+    broken = ApplicationError("away", type="catalog_unavailable", non_retryable=True)
+    world = World(document_count=12, is_small=lambda _: True, pack_error=broken)
+    async with driven(client, world) as driver:
+        handle = await driver.start()
+        assert (await handle.result()).counts == Counts(total=12, done=12)
+        entries = (await handle.query(BatchWorkflow.outcomes, 0)).entries
+        assert sum(entry.kind is JournalKind.CHILD_STARTED for entry in entries) == 3

@@ -253,7 +253,8 @@ async def test_a_line_of_many_continues_as_new_and_forgets_nobody(short_history_
         runs = set()
 
         async def run_and_end(batch: str) -> None:
-            await tenant.runs(batch)
+            # All of them wait from the first moment on.
+            await tenant.runs(batch, seconds=240)
             assert (await tenant.seen()).held <= 3
             runs.add((await tenant.line.describe()).run_id)
             await tenant.ends(batch)
