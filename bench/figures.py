@@ -30,6 +30,7 @@ BENCHES = {
     "fairness": ["bench.fairness"],
     "watchers": ["bench.watchers"],
     "poison": ["bench.poison", "--rounds", "2", "--texts", "1500"],
+    "poisoned-batch": ["bench.poisoned_batch", "--rounds", "3"],
 }
 """The command of each, as a person types it after ``python -m``."""
 
@@ -99,6 +100,10 @@ def _poisoned(found: dict[str, Any]) -> Bars:
     ]
 
 
+def _poisoned_batches(found: dict[str, Any]) -> Bars:
+    return [(poison, entry["of_healthy_median"] * 100) for poison, entry in found["poisons"].items()]
+
+
 def _fairness(found: dict[str, Any]) -> Bars:
     """Its aim follows from the rounds alone, so it is a bar."""
     aim = found["aim"] * statistics.median(found["alone_seconds"])
@@ -132,6 +137,13 @@ PLOTTED: dict[str, tuple[str, str, str, Callable[[dict[str, Any]], Bars], float 
     "latency": ("latency", "While 400 texts run", "milliseconds", _latencies, None),
     "watchers": ("watchers", "Events at 2,000 watchers of 20 batches", "milliseconds", _watched, 1_000),
     "poison": ("poison", "Rate of the others with one poisonous document in a hundred", "%", _poisoned, 90),
+    "poisoned-batch": (
+        "poisoned-batch",
+        "Rate of the others with three poisonous texts among 3,000, through the whole product",
+        "%",
+        _poisoned_batches,
+        90,
+    ),
     "fairness": (
         "fairness",
         "A small batch, alone and beside a tenant with 5,000 documents",
