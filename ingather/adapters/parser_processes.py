@@ -45,6 +45,8 @@ _LOST_SERVERS_TOLERATED: Final = 3
 _UNUSUAL: Final = 8
 """A document that takes this many times as long as others do is set aside."""
 _LEAST_PATIENCE_SECONDS: Final = 0.1
+_PATIENCE_BESIDE_LONG_SECONDS: Final = 0.5
+"""The same while a long document keeps its place: one more process would take of its share of the cores."""
 _WEIGHT_OF_LATEST: Final = 0.05
 _FAIR_SECONDS_A_MEGABYTE: Final = 2.0
 _FAIR_SECONDS: Final = 10.0
@@ -308,7 +310,9 @@ class SupervisedPreparer:
 
     def _see_to(self, child: Child, request: PrepareRequest, took_seconds: float) -> None:
         """Do something about a document that takes longer than others do, so that they need not wait for it."""
-        overdue = took_seconds - max(_LEAST_PATIENCE_SECONDS, _UNUSUAL * self._usual_seconds)
+        is_beside_long = self._keepers and child not in self._keepers
+        least = _PATIENCE_BESIDE_LONG_SECONDS if is_beside_long else _LEAST_PATIENCE_SECONDS
+        overdue = took_seconds - max(least, _UNUSUAL * self._usual_seconds)
         if overdue <= 0 or child.called_off:
             return
         patience = request.patience_seconds

@@ -17,6 +17,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from ingather.adapters import parser_processes
 from ingather.adapters.parser_confinement import Facility, SandboxSettings
 from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.parsers.limits import ParseLimits
@@ -319,6 +320,19 @@ class TestOthers:
             for task in (large, small):
                 task.cancel()
             await asyncio.gather(large, small, return_exceptions=True)
+
+    async def test_beside_a_large_one_others_have_longer_before_they_are_set_aside(self, monkeypatch) -> None:
+        """What takes a moment takes it in its place: one process more would take of the large one's share."""
+        monkeypatch.setattr(parser_processes, "_PATIENCE_BESIDE_LONG_SECONDS", 30.0)
+        async with accident_prone(processes=2) as preparer:
+            await preparer.prepare_many([request(b"fine") for _ in range(80)], lambda _position, _stage: None)
+            large = asyncio.create_task(preparer.prepare(request(b"hang" + b" " * 5_000_000), ignore))
+            await eventually(lambda: preparer._keepers)
+            before = set(preparer.pool.pids)
+            assert (await preparer.prepare(request(b"slow"), ignore)).chunk_count == 1
+            assert set(preparer.pool.pids) == before
+            large.cancel()
+            await asyncio.gather(large, return_exceptions=True)
 
     async def test_half_of_the_places_are_there_for_others(self) -> None:
         """A second large one is set aside beside the first, and what is small is prepared."""
