@@ -45,6 +45,8 @@ _ENDS_HOLD = "documents that ended when a cancel came have ended"
 
 _OTHERS_FIRST = "documents that were sent back wait for the others"
 """The change since which they do: they were begun at once, and a dozen that hang took every place."""
+_OTHERS_FIRST_BEFORE = "documents that were handed back wait for the others"
+"""The same change under its first name, which batches that ran in between have in their histories."""
 
 _PACK_STATUSES = {"d": DocumentStatus.DONE, "f": DocumentStatus.FAILED, "s": DocumentStatus.SKIPPED}
 
@@ -234,7 +236,9 @@ class DocumentRun:
     @property
     def _others_first(self) -> bool:
         plan = self._share.plan
-        return plan.leaves_sent_back or (plan.has_sent_back and workflow.patched(_OTHERS_FIRST))
+        if plan.leaves_sent_back or not plan.has_sent_back:
+            return plan.leaves_sent_back
+        return workflow.patched(_OTHERS_FIRST) or workflow.patched(_OTHERS_FIRST_BEFORE)
 
     def _start_document(self, position: int) -> None:
         spec, ordinal = self._spec, self._share.ordinals[position]
