@@ -30,7 +30,7 @@ from ingather.models.audit import SYSTEM, AuditType
 from ingather.models.batch import SubmissionPart
 from ingather.models.content import BlobRef, Stage
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentRef, Submitted
-from ingather.models.engine import MANIFEST_PAGE_SIZE, PACKABLE_BYTES
+from ingather.models.engine import LARGE_BYTES, MANIFEST_PAGE_SIZE, PACKABLE_BYTES
 from ingather.models.errors import BlobNotFoundError, DocumentTooLargeError
 from ingather.models.identity import file_id_for
 from ingather.models.messages import BuildManifestInput, BuildManifestOutput, ReadManifestInput, ReadManifestOutput
@@ -143,7 +143,7 @@ class ManifestActivities:
     @activity.defn(name="read_manifest")
     @translate_errors
     async def read_manifest(self, request: ReadManifestInput) -> ReadManifestOutput:
-        """The file names of these documents, and which of them may share an activity."""
+        """The file names of these documents, which of them may share an activity, and which are large."""
         reader = ManifestReader(self._blobs)
         ordinals = decode_bitmap(request.ordinals)
         async with beating_plainly():
@@ -152,6 +152,7 @@ class ManifestActivities:
             filenames=tuple(ref.filename for ref in refs),
             packable=encode_bitmap(place for place, ref in enumerate(refs) if _is_packable(ref)),
             in_sources=encode_bitmap(place for place, ref in enumerate(refs) if ref.source is not None),
+            large=encode_bitmap(place for place, ref in enumerate(refs) if _is_large(ref)),
         )
 
     async def _rules(self, key: str | None) -> RuledMetadata | None:
@@ -329,6 +330,12 @@ def _is_packable(ref: DocumentRef) -> bool:
         return False
     # A sheet that was read before has nothing left to be read.
     return ref.sheet is not None or ref.blob.size_bytes <= PACKABLE_BYTES
+
+
+def _is_large(ref: DocumentRef) -> bool:
+    if ref.refused is not None or ref.blob is None or ref.sheet is not None:
+        return False
+    return ref.blob.size_bytes >= LARGE_BYTES
 
 
 def _row(request: BuildManifestInput, ref: DocumentRef) -> DocumentRecord:

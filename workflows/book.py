@@ -35,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
         SealRequest,
     )
     from workflows.children import ChildRun
-    from workflows.documents import DocumentRun, Share
+    from workflows.documents import DocumentRun, Share, begins_early
     from workflows.indexing import INDEX_BATCH_SIZE, packed_index_batch_size
     from workflows.journal import Journal
     from workflows.news import News
@@ -207,7 +207,7 @@ class BatchBook:
         wants_packs = options.pack_small and options.packs_documents and self.retry_round == 0
         packs = wants_packs and PIPELINES[self.spec.pipeline].process_pack is not None
         packable = set(decode_bitmap(manifest.packable)) if packs else set()
-        plan = PackPlan(packable, pack_limit(len(packable)))
+        plan = PackPlan(packable, pack_limit(len(packable)), large=begins_early(manifest, self.spec))
         for ordinal in self._alone:
             plan.run_alone(ordinal, kills=self._kills.get(ordinal, 0))
         for ordinal in self._sent_back:

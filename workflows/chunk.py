@@ -32,7 +32,7 @@ with workflow.unsafe.imports_passed_through():
         RetryRequest,
         SteerRequest,
     )
-    from workflows.documents import DocumentRun, Share
+    from workflows.documents import DocumentRun, Share, begins_early
     from workflows.indexing import INDEX_BATCH_SIZE, PACKED_INDEX_BATCH_SIZE
     from workflows.journal import Journal
     from workflows.options import PAGE, RECORDS
@@ -86,7 +86,7 @@ class ChunkWorkflow:
 
     def _begin(self, manifest: ReadManifestOutput) -> DocumentRun:
         spec = self._chunk.spec
-        plan = self._plan(decode_bitmap(manifest.packable))
+        plan = self._plan(decode_bitmap(manifest.packable), begins_early(manifest, spec))
         in_sources = frozenset(decode_bitmap(manifest.in_sources))
         # Other children write while this one parses: what matters is that writes are few.
         at_once = PACKED_INDEX_BATCH_SIZE if plan.packs else INDEX_BATCH_SIZE
@@ -96,14 +96,14 @@ class ChunkWorkflow:
         documents.retry_round, documents.again = self._retry_round, self._chunk.again
         return documents
 
-    def _plan(self, packable: Iterable[int]) -> PackPlan:
+    def _plan(self, packable: Iterable[int], large: Iterable[int]) -> PackPlan:
         chunk = self._chunk
         wants_packs = chunk.spec.options.packs_documents and chunk.retry_round == 0
         packs = wants_packs and PIPELINES[chunk.spec.pipeline].process_pack is not None
         is_known = (chunk.returns_sent_back or chunk.sent_back) and workflow.patched(_LEFT_TO_THE_LAST)
         if not (is_known and chunk.sent_back):
             limit = PACK_DOCUMENTS if packs else 1
-            return PackPlan(packable, limit, leaves_sent_back=is_known and chunk.returns_sent_back)
+            return PackPlan(packable, limit, large=large, leaves_sent_back=is_known and chunk.returns_sent_back)
         plan = PackPlan()
         for position, ordinal in enumerate(self._ordinals):
             plan.run_alone(position, kills=chunk.kills.get(ordinal, 0))

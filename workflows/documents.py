@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         IngestDocumentOutput,
         IngestPackInput,
         IngestPackOutput,
+        ReadManifestOutput,
         RetryRequest,
     )
     from workflows.indexing import INDEX_BATCH_SIZE, IndexQueue
@@ -47,6 +48,9 @@ _OTHERS_FIRST = "documents that were sent back wait for the others"
 """The change since which they do: they were begun at once, and a dozen that hang took every place."""
 _OTHERS_FIRST_BEFORE = "documents that were handed back wait for the others"
 """The same change under its first name, which batches that ran in between have in their histories."""
+
+_LARGE_FIRST = "large documents begin before their turn"
+"""The change since which they do: one in the middle of a batch went on alone when all others had ended."""
 
 _PACK_STATUSES = {"d": DocumentStatus.DONE, "f": DocumentStatus.FAILED, "s": DocumentStatus.SKIPPED}
 
@@ -347,6 +351,12 @@ class DocumentRun:
 
     def _not_searchable(self, ordinal: int, code: str) -> None:
         self._end(self._positions[ordinal], DocumentStatus.FAILED, code)
+
+
+def begins_early(manifest: ReadManifestOutput, spec: BatchSpec) -> Iterator[int]:
+    """Places of the documents that begin before their turn; none where one runs at a time, which keeps the order."""
+    has_turns = spec.options.workers == 1 or not manifest.large or not workflow.patched(_LARGE_FIRST)
+    return decode_bitmap("" if has_turns else manifest.large)
 
 
 def _summary(text: str) -> str:

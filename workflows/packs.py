@@ -5,6 +5,7 @@ batch has very many small documents, or asks for it, up to 16 of them share one:
 costs the server and the SDK more than such a document costs the parser.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 
@@ -24,6 +25,10 @@ PACKS_FOR_ALL = 24
 PACKS_IN_FLIGHT = 12
 """So many keep workers busy, and a pause takes effect soon."""
 
+LARGE_AT_ONCE = 4
+"""So many large documents are under way before their turn: enough that none is left to run alone at the end, and few
+enough that the others go on beside them."""
+
 
 def pack_limit(document_count: int) -> int:
     """How many documents may share an activity where a batch of this size asks for packs."""
@@ -36,13 +41,25 @@ class PackPlan:
     Args:
         packable: documents small enough to share an activity.
         limit: how many may share one; 1 for none.
+        large: documents that begin before their turn, a few at a time.
         leaves_sent_back: documents that a pack sends back are for somebody else to run.
     """
 
-    def __init__(self, packable: Iterable[int] = (), limit: int = 1, *, leaves_sent_back: bool = False) -> None:
+    def __init__(
+        self,
+        packable: Iterable[int] = (),
+        limit: int = 1,
+        *,
+        large: Iterable[int] = (),
+        leaves_sent_back: bool = False,
+    ) -> None:
         self.leaves_sent_back = leaves_sent_back
         self._packable = set(packable) if limit > 1 else set()
         self._limit = limit
+        self._large = deque(large)
+        """Those not yet begun before their turn, rising."""
+        self._ahead: list[int] = []
+        """Those that were, and may be in flight."""
         self._alone: set[int] = set()
         self._sent_back: set[int] = set()
         self._kills: dict[int, int] = {}
@@ -113,6 +130,8 @@ class PackPlan:
         first = ledger.next_pending()
         if first is None or self.is_through(ledger):
             return []
+        if (large := self._next_large(ledger)) is not None:
+            return [large]
         if others_first and first in self._sent_back:
             pending = ledger.where(DocumentStatus.PENDING, first)
             first = next((position for position in pending if position not in self._sent_back), first)
@@ -120,3 +139,13 @@ class PackPlan:
             return [first]
         following = islice(ledger.where(DocumentStatus.PENDING, first), LOOK_AHEAD)
         return list(islice((position for position in following if position in self._packable), self._limit))
+
+    def _next_large(self, ledger: Ledger) -> int | None:
+        """A large document that begins before its turn; None where none is left, or enough of them are under way."""
+        self._ahead = [position for position in self._ahead if ledger[position] is DocumentStatus.IN_FLIGHT]
+        while self._large and len(self._ahead) < LARGE_AT_ONCE:
+            position = self._large.popleft()
+            if ledger[position] is DocumentStatus.PENDING:
+                self._ahead.append(position)
+                return position
+        return None

@@ -8,13 +8,20 @@ from typing import Final
 _NICEST: Final = 19
 
 
-def be_nicer(pid: int, niceness: int) -> bool:
+def own_niceness() -> int:
+    """Of this process."""
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def set_niceness(pid: int, niceness: int) -> bool:
     """Set the niceness of a process that leads a session, 19 at the most; whether it counts now.
 
     Linux may share the processors out by session (``sched_autogroup_enabled``, on in the kernels of most
     distributions, though not inside containers). The niceness of a process then counts inside its session only, where
     it is alone, so the session gets the same. See ``sched(7)``, "The autogroup feature". Without privileges one
     session in the whole system may change a tenth of a second, so False asks for another try.
+
+    A process, unlike a session, takes privileges to be made less nice than it is: without them it stays so.
     """
     niceness = min(niceness, _NICEST)
     with contextlib.suppress(OSError):

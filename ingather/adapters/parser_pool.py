@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from ingather.adapters.niceness import be_nicer
+from ingather.adapters.niceness import own_niceness, set_niceness
 from ingather.adapters.parser_aside import Aside, held_bytes
 from ingather.adapters.parser_confinement import Confinement
 from ingather.adapters.parser_line import ParserLine
@@ -83,7 +83,7 @@ class ParserPool:
         """The child can take another document."""
         if child.ended.done() or self._closed:
             return
-        if child.set_aside or child.called_off:
+        if child.set_aside or child.called_off or child.niceness is not None:
             self.kill(child)
             return
         if child.documents:
@@ -118,6 +118,15 @@ class ParserPool:
             self._uncount(child)
             self._top_up()
 
+    def favour(self, child: Child) -> None:
+        """Let a child's document go on beside the worker, not behind it."""
+        self._set_niceness(child, own_niceness())
+
+    def disfavour(self, child: Child) -> None:
+        """Have it stand behind the worker again, as all others do. One where that fails is not given back."""
+        if self._set_niceness(child, own_niceness() + self._settings.child.niceness):
+            child.niceness = None
+
     def keep_watch(self, child: Child, *, niceness: int | None) -> None:
         """See to a child that was set aside: what it holds, and its ``niceness`` where it has had its share.
 
@@ -125,8 +134,8 @@ class ParserPool:
         """
         if self._server is None or child.pid is None or child not in self._aside:
             return
-        if niceness is not None and child.niceness != niceness and be_nicer(child.pid, niceness):
-            child.niceness = niceness
+        if niceness is not None:
+            self._set_niceness(child, niceness)
         self._aside.put(child, held_bytes(child.pid, besides=self._server.pid))
         if (youngest := self._aside.call_off()) is not None:
             self.call_off(youngest)
@@ -224,6 +233,13 @@ class ParserPool:
                 child.admitted = True
                 admitted += 1
                 self.give_back(child)
+
+    def _set_niceness(self, child: Child, niceness: int) -> bool:
+        if child.pid is None or child.ended.done():
+            return False
+        if child.niceness != niceness and set_niceness(child.pid, niceness):
+            child.niceness = niceness
+        return child.niceness == niceness
 
     def _fork(self, server: ServerLink) -> Child:
         number, self._next_number = self._next_number, self._next_number + 1

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ingather.adapters import parser_kernel as kernel
-from ingather.adapters.niceness import be_nicer
+from ingather.adapters.niceness import own_niceness, set_niceness
 from ingather.adapters.parser_child import ChildSettings, Work, open_peak_reset, serve
 from ingather.adapters.parser_confinement import Room
 from ingather.adapters.parser_sandbox import Sandbox
@@ -174,7 +174,7 @@ class _ForkServer:
         # A session of its own: one signal reaches whatever it starts, as long as that does not leave it.
         os.setsid()
         # Than the worker, which may have been started with a niceness of its own.
-        be_nicer(os.getpid(), os.getpriority(os.PRIO_PROCESS, 0) + self._work.settings.niceness)
+        set_niceness(os.getpid(), own_niceness() + self._work.settings.niceness)
         with contextlib.suppress(OSError):
             # Should the whole machine run out of memory, a parser goes before the worker.
             Path("/proc/self/oom_score_adj").write_text("800")

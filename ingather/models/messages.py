@@ -322,6 +322,8 @@ class ReadManifestOutput(Message):
     """Documents small enough to share an activity, as a bitmap of their place in that order."""
     in_sources: str = ""
     """Documents whose bytes are still in a connected source, in the same way."""
+    large: str = ""
+    """Documents that may take as long as all others, in the same way."""
 
 
 class IngestDocumentInput(Message):

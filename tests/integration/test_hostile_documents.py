@@ -62,6 +62,10 @@ def session_niceness(pid: int) -> int:
     return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
 
 
+def os_niceness(pid: int) -> int:
+    return os.getpriority(os.PRIO_PROCESS, pid)
+
+
 async def outcome_of(preparer: SupervisedPreparer, content: bytes, **changes: object) -> DocumentError:
     with pytest.raises(DocumentError) as raised:
         await preparer.prepare(request(content, **changes), ignore)
@@ -320,6 +324,32 @@ class TestOthers:
             for task in (large, small):
                 task.cancel()
             await asyncio.gather(large, small, return_exceptions=True)
+
+    async def test_a_large_one_stands_beside_the_worker_while_it_keeps_its_place(self) -> None:
+        """Then behind it again, in the same process."""
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        async with accident_prone(processes=2) as preparer:
+            await preparer.prepare_many([request(b"fine") for _ in range(80)], lambda _position, _stage: None)
+            before = set(preparer.pool.pids)
+            large = asyncio.create_task(preparer.prepare(request(b"sleep 2" + b" " * 5_000_000), ignore))
+            of_large = await busy_pid(preparer)
+            niceness = session_niceness if Path("/proc/self/autogroup").exists() else os_niceness
+            if niceness is os_niceness and os.geteuid() != 0:
+                pytest.skip("only the privileged make a process less nice")
+            await eventually(lambda: niceness(of_large) == own)
+            await large
+            assert {niceness(pid) for pid in preparer.pool.pids} == {own + 5}
+            assert set(preparer.pool.pids) == before
+
+    async def test_a_large_one_that_had_its_share_stands_behind_all(self, monkeypatch) -> None:
+        """It was beside the worker for as long as is fair."""
+        monkeypatch.setattr(parser_processes, "_FAIR_SECONDS", 1.0)
+        async with accident_prone(processes=2) as preparer:
+            large = asyncio.create_task(preparer.prepare(request(b"hang" + b" " * 5_000_000), ignore))
+            of_large = await busy_pid(preparer)
+            await eventually(lambda: os_niceness(of_large) == 19)
+            large.cancel()
+            await asyncio.gather(large, return_exceptions=True)
 
     async def test_beside_a_large_one_others_have_longer_before_they_are_set_aside(self, monkeypatch) -> None:
         """What takes a moment takes it in its place: one process more would take of the large one's share."""

@@ -166,6 +166,14 @@ async def packed(driver: BatchDriver) -> None:
     await (await driver.start(options=ONE_AT_A_TIME | {"pack_small": True})).result()
 
 
+async def large_document(driver: BatchDriver) -> None:
+    """Two at a time, the large one first: one at a time they would keep their order."""
+    handle = await driver.start(options={"max_workers": 2})
+    await until(lambda: driver.world.waiting == 2)
+    driver.world.gate.set()
+    await handle.result()
+
+
 async def large(driver: BatchDriver) -> None:
     await (await driver.start(options=ONE_AT_A_TIME)).result()
 
@@ -408,6 +416,9 @@ SCENARIOS = {
         ),
     ),
     "packed": Scenario(packed, lambda: _small_documents(30, pack_outcome=_one_runs_alone)),
+    "large_document": Scenario(
+        large_document, lambda: World(document_count=4, is_large=lambda ordinal: ordinal == 3, gate=asyncio.Event())
+    ),
     "packed_in_quarters": Scenario(packed, lambda: _small_documents(120)),
     "large": Scenario(large, lambda: _small_documents(1_001, pack_outcome=_one_runs_alone), children=(0, 5)),
     "large_poison_cancelled": Scenario(

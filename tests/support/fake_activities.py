@@ -57,6 +57,8 @@ class World:
     """Whether a document may share an activity."""
     is_in_source: Callable[[int], bool] = lambda _ordinal: False
     """Whether a document is fetched first."""
+    is_large: Callable[[int], bool] = lambda _ordinal: False
+    """Whether a document may take as long as all others."""
     manifest_error: ApplicationError | None = None
     gate: asyncio.Event | None = None
     """While set and not open, documents wait inside their activity until cancelled."""
@@ -134,8 +136,9 @@ class World:
         ordinals = list(decode_bitmap(request.ordinals))
         packable = encode_bitmap(place for place, ordinal in enumerate(ordinals) if self.is_small(ordinal))
         in_sources = encode_bitmap(place for place, ordinal in enumerate(ordinals) if self.is_in_source(ordinal))
+        large = encode_bitmap(place for place, ordinal in enumerate(ordinals) if self.is_large(ordinal))
         names = tuple(f"document-{n}.txt" for n in ordinals)
-        return ReadManifestOutput(filenames=names, packable=packable, in_sources=in_sources)
+        return ReadManifestOutput(filenames=names, packable=packable, in_sources=in_sources, large=large)
 
     @activity.defn(name="ingest_document")
     async def ingest_document(self, request: IngestDocumentInput) -> IngestDocumentOutput:

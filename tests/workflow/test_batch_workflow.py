@@ -105,9 +105,19 @@ async def test_no_more_than_max_workers_are_in_flight(client):
         assert world.most_in_flight <= 4
 
 
+async def test_large_documents_begin_before_their_turn(client):
+    """One that takes as long as all others is not left to go on alone when they have ended."""
+    world = World(document_count=60, is_large=lambda ordinal: ordinal >= 58)
+    async with driven(client, world) as driver:
+        await (await driver.start(options={"max_workers": 2})).result()
+
+        assert set(world.started[:2]) == {58, 59}
+        assert sorted(world.started) == list(range(60))
+
+
 async def test_without_parallel_processing_documents_run_one_after_the_other(client):
     """``parallel_processing: false`` keeps their order, whatever ``max_workers`` and ``pack_small`` say."""
-    world = World(document_count=12, is_small=lambda _: True)
+    world = World(document_count=12, is_small=lambda _: True, is_large=lambda ordinal: ordinal == 11)
     async with driven(client, world) as driver:
         options = {"parallel_processing": False, "max_workers": 8, "pack_small": True}
         await (await driver.start(options=options)).result()

@@ -109,13 +109,23 @@ async def test_no_more_children_run_at_once_than_the_batch_may_have(client, low_
 
 
 async def test_without_parallel_processing_a_large_batch_keeps_its_order(client, low_limits):
-    """One child at a time, one document at a time, none of them in a pack."""
-    world = World(document_count=15, is_small=lambda _: True)
+    """One child at a time, one document at a time, none of them in a pack, and the large in their turn."""
+    world = World(document_count=15, is_small=lambda _: True, is_large=lambda ordinal: ordinal == 4)
     async with driven(client, world) as driver:
         await (await driver.start(options={"parallel_processing": False})).result()
 
         assert world.most_in_flight == 1
         assert [each.ordinal for each in world.inputs] == list(range(15))
+
+
+async def test_large_documents_begin_before_their_turn_in_each_child(client, low_limits):
+    """No child ends later for one of them."""
+    world = World(document_count=15, is_large=lambda ordinal: ordinal in (4, 9))
+    async with driven(client, world) as driver:
+        handle = await driver.start(children_at_once=1, options={"max_workers": 2})
+        assert (await handle.result()).counts == Counts(total=15, done=15)
+        assert world.started.index(4) < world.started.index(1)
+        assert world.started.index(9) < world.started.index(6)
 
 
 @pytest.mark.parametrize(("max_workers", "in_flight"), [(None, 40), (20, 16), (15, 8), (5, 5)])

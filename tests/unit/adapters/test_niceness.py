@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ingather.adapters.niceness import be_nicer
+from ingather.adapters.niceness import set_niceness
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def pid() -> Iterator[int]:
 
 def test_a_process_is_as_nice_as_it_is_told(pid: int) -> None:
     """As nice as can be where that would be nicer."""
-    be_nicer(pid, 99)
+    set_niceness(pid, 99)
     assert os.getpriority(os.PRIO_PROCESS, pid) == 19
 
 
@@ -30,7 +30,7 @@ def test_a_process_is_as_nice_as_it_is_told(pid: int) -> None:
 def test_so_is_its_session(pid: int) -> None:
     """Unless another one has just changed, which is told."""
     until = time.monotonic() + 30
-    while not be_nicer(pid, 19):
+    while not set_niceness(pid, 19):
         assert time.monotonic() < until
         time.sleep(0.01)
     assert Path(f"/proc/{pid}/autogroup").read_text().split()[-1] == "19"
@@ -38,4 +38,4 @@ def test_so_is_its_session(pid: int) -> None:
 
 def test_a_process_that_is_gone_is_no_error() -> None:
     """Nor one to try again with."""
-    assert be_nicer(2**22 + 1, 19)
+    assert set_niceness(2**22 + 1, 19)

@@ -2,7 +2,7 @@
 
 from ingather.domain.ledger import Ledger
 from ingather.models.document import DocumentStatus
-from workflows.packs import PackPlan
+from workflows.packs import LARGE_AT_ONCE, PackPlan
 
 
 def begun(plan: PackPlan, ledger: Ledger, *, others_first: bool = True) -> list[list[int]]:
@@ -69,3 +69,32 @@ def test_what_packs_sent_back_is_left_where_somebody_else_runs_it():
     assert not plan.is_through(ledger)
     assert begun(plan, ledger) == [[0]]
     assert [ledger[position] for position in (1, 4)] == [DocumentStatus.PENDING] * 2
+
+
+def test_large_documents_begin_before_their_turn():
+    """Each by itself, then the others in their order."""
+    plan = PackPlan({0, 1, 2, 4, 5}, limit=4, large=[3, 6])
+    assert begun(plan, Ledger(7)) == [[3], [6], [0, 1, 2, 4], [5]]
+
+
+def test_a_few_large_documents_are_ahead_at_a_time():
+    """The next one when one of them has ended; meanwhile it is everybody's turn, theirs too."""
+    plan, ledger = PackPlan(large=range(2, 20)), Ledger(20)
+    ahead = list(range(2, 2 + LARGE_AT_ONCE))
+    order = []
+    for _ in range(LARGE_AT_ONCE + 3):
+        (position,) = plan.next(ledger, others_first=True)
+        ledger.move(position, DocumentStatus.IN_FLIGHT)
+        order.append(position)
+    assert order == [*ahead, 0, 1, ahead[-1] + 1]
+    ledger.move(ahead[0], DocumentStatus.DONE)
+    assert plan.next(ledger, others_first=True) == [ahead[-1] + 2]
+
+
+def test_a_large_document_that_runs_again_has_its_turn():
+    """It was ahead once; who asked for it again waits no longer than others do."""
+    plan, ledger = PackPlan(large=[2]), Ledger(3)
+    assert begun(plan, ledger) == [[2], [0], [1]]
+    ledger.move(1, DocumentStatus.PENDING)
+    ledger.move(2, DocumentStatus.PENDING)
+    assert begun(plan, ledger) == [[1], [2]]
