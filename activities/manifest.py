@@ -30,7 +30,7 @@ from ingather.models.audit import SYSTEM, AuditType
 from ingather.models.batch import SubmissionPart
 from ingather.models.content import BlobRef, Stage
 from ingather.models.document import DocumentFailure, DocumentRecord, DocumentRef, Submitted
-from ingather.models.engine import LARGE_BYTES, MANIFEST_PAGE_SIZE, PACKABLE_BYTES
+from ingather.models.engine import LARGE_BYTES, MANIFEST_PAGE_SIZE, MOST_LARGE_BYTES, PACKABLE_BYTES
 from ingather.models.errors import BlobNotFoundError, DocumentTooLargeError
 from ingather.models.identity import file_id_for
 from ingather.models.messages import BuildManifestInput, BuildManifestOutput, ReadManifestInput, ReadManifestOutput
@@ -333,9 +333,10 @@ def _is_packable(ref: DocumentRef) -> bool:
 
 
 def _is_large(ref: DocumentRef) -> bool:
+    """Whether it begins before its turn."""
     if ref.refused is not None or ref.blob is None or ref.sheet is not None:
         return False
-    return ref.blob.size_bytes >= LARGE_BYTES
+    return LARGE_BYTES <= ref.blob.size_bytes <= MOST_LARGE_BYTES
 
 
 def _row(request: BuildManifestInput, ref: DocumentRef) -> DocumentRecord:

@@ -39,7 +39,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.indexing import INDEX_BATCH_SIZE, packed_index_batch_size
     from workflows.journal import Journal
     from workflows.news import News
-    from workflows.packs import PackPlan, pack_limit
+    from workflows.packs import PackPlan, large_at_once, pack_limit
     from workflows.pipelines import PIPELINES
     from workflows.place import Place
     from workflows.visibility import Visibility
@@ -207,13 +207,15 @@ class BatchBook:
         wants_packs = options.pack_small and options.packs_documents and self.retry_round == 0
         packs = wants_packs and PIPELINES[self.spec.pipeline].process_pack is not None
         packable = set(decode_bitmap(manifest.packable)) if packs else set()
-        plan = PackPlan(packable, pack_limit(len(packable)), large=begins_early(manifest, self.spec))
+        window = options.workers or MAX_IN_FLIGHT
+        ahead = large_at_once(window)
+        plan = PackPlan(packable, pack_limit(len(packable)), large=begins_early(manifest, ahead), ahead=ahead)
         for ordinal in self._alone:
             plan.run_alone(ordinal, kills=self._kills.get(ordinal, 0))
         for ordinal in self._sent_back:
             plan.send_back(ordinal)
         in_sources = frozenset(decode_bitmap(manifest.in_sources))
-        ordinals, window = range(len(self.ledger)), options.workers or MAX_IN_FLIGHT
+        ordinals = range(len(self.ledger))
         at_once = packed_index_batch_size(len(ordinals)) if plan.packs else INDEX_BATCH_SIZE
         share = Share(ordinals, manifest.filenames, plan, window, in_sources, at_once)
         self._begin(DocumentRun(self.spec, self.ledger, share, self.journal, self.changed))

@@ -8,7 +8,6 @@ did, and never continues as new; cancelled, it returns what it did.
 """
 
 import asyncio
-from collections.abc import Iterable
 
 from temporalio import workflow
 from temporalio.exceptions import TemporalError, is_cancelled_exception
@@ -36,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.indexing import INDEX_BATCH_SIZE, PACKED_INDEX_BATCH_SIZE
     from workflows.journal import Journal
     from workflows.options import PAGE, RECORDS
-    from workflows.packs import PackPlan
+    from workflows.packs import PackPlan, large_at_once
     from workflows.pipelines import PIPELINES
 
 _LEFT_TO_THE_LAST = "documents that were sent back are left to the last of their batch"
@@ -86,7 +85,7 @@ class ChunkWorkflow:
 
     def _begin(self, manifest: ReadManifestOutput) -> DocumentRun:
         spec = self._chunk.spec
-        plan = self._plan(decode_bitmap(manifest.packable), begins_early(manifest, spec))
+        plan = self._plan(manifest)
         in_sources = frozenset(decode_bitmap(manifest.in_sources))
         # Other children write while this one parses: what matters is that writes are few.
         at_once = PACKED_INDEX_BATCH_SIZE if plan.packs else INDEX_BATCH_SIZE
@@ -96,14 +95,20 @@ class ChunkWorkflow:
         documents.retry_round, documents.again = self._retry_round, self._chunk.again
         return documents
 
-    def _plan(self, packable: Iterable[int], large: Iterable[int]) -> PackPlan:
+    def _plan(self, manifest: ReadManifestOutput) -> PackPlan:
         chunk = self._chunk
         wants_packs = chunk.spec.options.packs_documents and chunk.retry_round == 0
         packs = wants_packs and PIPELINES[chunk.spec.pipeline].process_pack is not None
         is_known = (chunk.returns_sent_back or chunk.sent_back) and workflow.patched(_LEFT_TO_THE_LAST)
         if not (is_known and chunk.sent_back):
-            limit = PACK_DOCUMENTS if packs else 1
-            return PackPlan(packable, limit, large=large, leaves_sent_back=is_known and chunk.returns_sent_back)
+            ahead = large_at_once(chunk.window)
+            return PackPlan(
+                decode_bitmap(manifest.packable),
+                limit=PACK_DOCUMENTS if packs else 1,
+                large=begins_early(manifest, ahead),
+                ahead=ahead,
+                leaves_sent_back=is_known and chunk.returns_sent_back,
+            )
         plan = PackPlan()
         for position, ordinal in enumerate(self._ordinals):
             plan.run_alone(position, kills=chunk.kills.get(ordinal, 0))

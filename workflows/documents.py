@@ -353,9 +353,9 @@ class DocumentRun:
         self._end(self._positions[ordinal], DocumentStatus.FAILED, code)
 
 
-def begins_early(manifest: ReadManifestOutput, spec: BatchSpec) -> Iterator[int]:
-    """Places of the documents that begin before their turn; none where one runs at a time, which keeps the order."""
-    has_turns = spec.options.workers == 1 or not manifest.large or not workflow.patched(_LARGE_FIRST)
+def begins_early(manifest: ReadManifestOutput, ahead: int) -> Iterator[int]:
+    """Places of the documents that begin before their turn, so many at a time: where one activity runs, all have their turn."""
+    has_turns = not ahead or not manifest.large or not workflow.patched(_LARGE_FIRST)
     return decode_bitmap("" if has_turns else manifest.large)
 
 

@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from ingather.models.engine import PACK_DOCUMENTS
 
 LOOK_AHEAD = 64
-"""Pending documents looked at for a pack: the order of a batch is kept as far as packs allow."""
+"""Pending documents looked at for a pack: the order of a batch is kept as far as packs, and large documents, allow."""
 
 PACKS_FOR_ALL = 24
 """A short batch makes at least so many packs, so that they occupy more than one worker."""
@@ -26,13 +26,17 @@ PACKS_IN_FLIGHT = 12
 """So many keep workers busy, and a pause takes effect soon."""
 
 LARGE_AT_ONCE = 4
-"""So many large documents are under way before their turn: enough that none is left to run alone at the end, and few
-enough that the others go on beside them."""
+"""So many large documents at most are under way before their turn."""
 
 
 def pack_limit(document_count: int) -> int:
     """How many documents may share an activity where a batch of this size asks for packs."""
     return max(1, min(PACK_DOCUMENTS, -(-document_count // PACKS_FOR_ALL)))
+
+
+def large_at_once(window: int) -> int:
+    """How many large documents are under way before their turn, of so many activities: the others go on beside them."""
+    return min(LARGE_AT_ONCE, window // 2)
 
 
 class PackPlan:
@@ -41,7 +45,8 @@ class PackPlan:
     Args:
         packable: documents small enough to share an activity.
         limit: how many may share one; 1 for none.
-        large: documents that begin before their turn, a few at a time.
+        large: documents that begin before their turn.
+        ahead: how many of these at a time.
         leaves_sent_back: documents that a pack sends back are for somebody else to run.
     """
 
@@ -51,6 +56,7 @@ class PackPlan:
         limit: int = 1,
         *,
         large: Iterable[int] = (),
+        ahead: int = LARGE_AT_ONCE,
         leaves_sent_back: bool = False,
     ) -> None:
         self.leaves_sent_back = leaves_sent_back
@@ -58,8 +64,9 @@ class PackPlan:
         self._limit = limit
         self._large = deque(large)
         """Those not yet begun before their turn, rising."""
+        self._most_ahead = ahead
         self._ahead: list[int] = []
-        """Those that were, and may be in flight."""
+        """Those that were begun so, and may be in flight."""
         self._alone: set[int] = set()
         self._sent_back: set[int] = set()
         self._kills: dict[int, int] = {}
@@ -143,7 +150,7 @@ class PackPlan:
     def _next_large(self, ledger: Ledger) -> int | None:
         """A large document that begins before its turn; None where none is left, or enough of them are under way."""
         self._ahead = [position for position in self._ahead if ledger[position] is DocumentStatus.IN_FLIGHT]
-        while self._large and len(self._ahead) < LARGE_AT_ONCE:
+        while self._large and len(self._ahead) < self._most_ahead:
             position = self._large.popleft()
             if ledger[position] is DocumentStatus.PENDING:
                 self._ahead.append(position)

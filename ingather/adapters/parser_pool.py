@@ -83,7 +83,7 @@ class ParserPool:
         """The child can take another document."""
         if child.ended.done() or self._closed:
             return
-        if child.set_aside or child.called_off or child.niceness is not None:
+        if child.set_aside or child.called_off or child.is_favoured:
             self.kill(child)
             return
         if child.documents:
@@ -119,13 +119,14 @@ class ParserPool:
             self._top_up()
 
     def favour(self, child: Child) -> None:
-        """Let a child's document go on beside the worker, not behind it."""
-        self._set_niceness(child, own_niceness())
+        """Let a child's document go on beside the worker, not behind it, where this process may do that."""
+        if self._set_niceness(child, own_niceness()):
+            child.is_favoured = True
 
     def disfavour(self, child: Child) -> None:
-        """Have it stand behind the worker again, as all others do. One where that fails is not given back."""
-        if self._set_niceness(child, own_niceness() + self._settings.child.niceness):
-            child.niceness = None
+        """Have one that was favoured stand behind the worker again. Where that fails it is not given back."""
+        if child.is_favoured and self._set_niceness(child, own_niceness() + self._settings.child.niceness):
+            child.is_favoured = False
 
     def keep_watch(self, child: Child, *, niceness: int | None) -> None:
         """See to a child that was set aside: what it holds, and its ``niceness`` where it has had its share.

@@ -28,6 +28,7 @@ from ingather.adapters.parser_versions import pipeline_description
 from ingather.adapters.parser_wire import STAGES, Exit, Refusal, Reply, ReplyReader, is_silent, sent_along
 from ingather.adapters.parsers.limits import ParseLimits
 from ingather.models.content import PreparedDocument, PrepareRequest, Stage
+from ingather.models.engine import LARGE_BYTES
 from ingather.models.errors import (
     DependencyError,
     DocumentCorruptError,
@@ -300,9 +301,10 @@ class SupervisedPreparer:
         try:
             yield announce
             self._learn(loop.time() - began)
+            self._pool.disfavour(child)
         finally:
             timer.cancel()
-            self._let_go(child)
+            self._keepers.discard(child)
 
     def _learn(self, took_seconds: float) -> None:
         self._usual_seconds += (took_seconds - self._usual_seconds) * _WEIGHT_OF_LATEST
@@ -322,9 +324,11 @@ class SupervisedPreparer:
             return
         fair = min(_FAIR_SECONDS, _FAIR_SECONDS_A_MEGABYTE * len(request.content) / 1_000_000)
         if overdue <= fair and self._keeps_its_place(child):
-            self._pool.favour(child)
+            if len(request.content) >= LARGE_BYTES:
+                self._pool.favour(child)
             return
-        self._let_go(child)
+        self._keepers.discard(child)
+        self._pool.disfavour(child)
         self._pool.set_aside(child)
         # A second chance is a fairer one: the first may have failed for being at the end of the line.
         behind = _BEHIND if request.kills else _LAST
@@ -338,12 +342,6 @@ class SupervisedPreparer:
             return False
         self._keepers.add(child)
         return True
-
-    def _let_go(self, child: Child) -> None:
-        """One that kept its place is as all others are."""
-        if child in self._keepers:
-            self._keepers.discard(child)
-            self._pool.disfavour(child)
 
     def _stage(self, child: Child) -> Stage | None:
         number, _ = self._pool.progress(child)

@@ -36,7 +36,9 @@ class Child:
     called_off: bool = False
     """It is ended for the sake of others, through no fault of its document."""
     niceness: int | None = None
-    """Once it is not that of all the others any more."""
+    """What it was set to since it was forked; None for that of all the others."""
+    is_favoured: bool = False
+    """That is the worker's own."""
     documents: int = 0
     pid: int | None = None
 

@@ -109,7 +109,10 @@ class ProcessingOptions(BaseModel):
     Without it, what the workers can take: a batch keeps 48 in flight, a larger one 48 in each of its children.
     """
     parallel_processing: bool = True
-    """Work on several documents at once; without it on one after the other, in their order, whatever ``max_workers`` says."""
+    """Work on several documents at once, a few large ones ahead of their turn.
+
+    Without it on one after the other, in their order, whatever ``max_workers`` says.
+    """
     retry_failed_files: bool = True
     """Try a document again by itself that failed for a reason that may pass."""
     max_retries: int = Field(default=3, ge=0, le=20)

@@ -63,6 +63,8 @@ PACKABLE_BYTES = 64 * 1024
 """A document may share an activity up to this size."""
 LARGE_BYTES = 1_000_000
 """A document of this size may take as long as all others of its batch: it begins before its turn."""
+MOST_LARGE_BYTES = 32_000_000
+"""A larger one has its turn: a worker lends bytes in the order of asking, and all others would wait behind a few of these."""
 
 WORKFLOW_TASK_TIMEOUT = timedelta(seconds=3)
 """How long a worker may think about what happens next in a batch; one that was killed while it did is waited for so

@@ -323,7 +323,7 @@ class ReadManifestOutput(Message):
     in_sources: str = ""
     """Documents whose bytes are still in a connected source, in the same way."""
     large: str = ""
-    """Documents that may take as long as all others, in the same way."""
+    """Documents that begin before their turn for their size, in the same way."""
 
 
 class IngestDocumentInput(Message):

@@ -8,6 +8,8 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +19,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from ingather.adapters import parser_processes
+from ingather.adapters import parser_pool, parser_processes
 from ingather.adapters.parser_confinement import Facility, SandboxSettings
 from ingather.adapters.parser_processes import SupervisedPreparer
 from ingather.adapters.parsers.limits import ParseLimits
@@ -58,12 +60,25 @@ def without(*facilities: Facility) -> SandboxSettings:
     return SandboxSettings(temporary_bytes=8 * MIB, without=frozenset(facilities))
 
 
+OWN = os.getpriority(os.PRIO_PROCESS, 0)
+"""Niceness of the process that has the parsers."""
+
+
 def session_niceness(pid: int) -> int:
     return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
 
 
 def os_niceness(pid: int) -> int:
     return os.getpriority(os.PRIO_PROCESS, pid)
+
+
+def needs_to_lower_niceness() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        os.setpriority(os.PRIO_PROCESS, process.pid, OWN + 1)
+        try:
+            os.setpriority(os.PRIO_PROCESS, process.pid, OWN)
+        except PermissionError:
+            pytest.skip("only the privileged make a process less nice")
 
 
 async def outcome_of(preparer: SupervisedPreparer, content: bytes, **changes: object) -> DocumentError:
@@ -327,29 +342,48 @@ class TestOthers:
 
     async def test_a_large_one_stands_beside_the_worker_while_it_keeps_its_place(self) -> None:
         """Then behind it again, in the same process."""
-        own = os.getpriority(os.PRIO_PROCESS, 0)
+        needs_to_lower_niceness()
         async with accident_prone(processes=2) as preparer:
             await preparer.prepare_many([request(b"fine") for _ in range(80)], lambda _position, _stage: None)
             before = set(preparer.pool.pids)
             large = asyncio.create_task(preparer.prepare(request(b"sleep 2" + b" " * 5_000_000), ignore))
             of_large = await busy_pid(preparer)
-            niceness = session_niceness if Path("/proc/self/autogroup").exists() else os_niceness
-            if niceness is os_niceness and os.geteuid() != 0:
-                pytest.skip("only the privileged make a process less nice")
-            await eventually(lambda: niceness(of_large) == own)
+            await eventually(lambda: os_niceness(of_large) == OWN)
             await large
-            assert {niceness(pid) for pid in preparer.pool.pids} == {own + 5}
+            assert os_niceness(of_large) == OWN + 5
             assert set(preparer.pool.pids) == before
+
+    async def test_a_small_one_that_is_slow_does_not(self) -> None:
+        """It may be done in a moment, and takes what the services leave."""
+        async with accident_prone(processes=2) as preparer:
+            slow = asyncio.create_task(preparer.prepare(request(b"sleep 1" + b" " * 900_000), ignore))
+            of_slow = await busy_pid(preparer)
+            await eventually(lambda: preparer._keepers)
+            await asyncio.sleep(0.2)
+            assert os_niceness(of_slow) > OWN
+            await slow
 
     async def test_a_large_one_that_had_its_share_stands_behind_all(self, monkeypatch) -> None:
         """It was beside the worker for as long as is fair."""
+        needs_to_lower_niceness()
         monkeypatch.setattr(parser_processes, "_FAIR_SECONDS", 1.0)
         async with accident_prone(processes=2) as preparer:
             large = asyncio.create_task(preparer.prepare(request(b"hang" + b" " * 5_000_000), ignore))
             of_large = await busy_pid(preparer)
+            await eventually(lambda: os_niceness(of_large) == OWN)
             await eventually(lambda: os_niceness(of_large) == 19)
             large.cancel()
             await asyncio.gather(large, return_exceptions=True)
+
+    async def test_one_that_stays_beside_the_worker_gets_no_other_document(self, monkeypatch) -> None:
+        """Where the system does not let it be put behind again, another process takes its place."""
+        monkeypatch.setattr(parser_pool, "set_niceness", lambda _pid, niceness: niceness == OWN)
+        async with accident_prone(processes=2) as preparer:
+            large = asyncio.create_task(preparer.prepare(request(b"sleep 2" + b" " * 5_000_000), ignore))
+            of_large = await busy_pid(preparer)
+            assert (await large).chunk_count == 1
+            await eventually(lambda: of_large not in preparer.pool.pids and len(preparer.pool.pids) == 3)
+            assert (await preparer.prepare(request(b"fine"), ignore)).chunk_count == 1
 
     async def test_beside_a_large_one_others_have_longer_before_they_are_set_aside(self, monkeypatch) -> None:
         """What takes a moment takes it in its place: one process more would take of the large one's share."""

@@ -17,7 +17,7 @@ from ingather.models.archive import ArchiveLimits
 from ingather.models.batch import SubmissionPart
 from ingather.models.content import SMALL_UPLOAD_BYTES, BlobRef
 from ingather.models.document import DocumentFailure, DocumentRef, DocumentStatus, Submitted
-from ingather.models.engine import LARGE_BYTES, PACKABLE_BYTES
+from ingather.models.engine import LARGE_BYTES, MOST_LARGE_BYTES, PACKABLE_BYTES
 from ingather.models.identity import file_id_for
 from ingather.models.messages import BuildManifestOutput, ReadManifestInput, ReadManifestOutput
 from ingather.models.source import SourceRef, SourceType
@@ -176,15 +176,19 @@ async def test_a_workflow_hears_names_and_which_documents_are_small() -> None:
 
 
 async def test_a_page_says_which_documents_are_large() -> None:
-    """Those begin before their turn; what was refused has nothing to begin with."""
+    """Those begin before their turn, but for the very largest; what was refused has nothing to begin with."""
     submission = Submission()
-    for name, size in {"a.txt": 1, "b.txt": LARGE_BYTES, "c.txt": LARGE_BYTES - 1}.items():
+    sizes = {"a.txt": LARGE_BYTES - 1, "b.txt": LARGE_BYTES, "c.txt": MOST_LARGE_BYTES, "d.txt": MOST_LARGE_BYTES + 1}
+    for name, size in sizes.items():
         await submission.add(name, bytes(size))
+    await submission.add("e.txt", bytes(LARGE_BYTES))
+    refused = DocumentFailure(code="file_too_large", message="too large")
+    submission.lines[-1] = submission.lines[-1].model_copy(update={"refused": refused})
     await submission.build()
     activities = ManifestActivities(submission.blobs, submission.catalog, ZipArchiveReader(), submission.limits)
-    request = ReadManifestInput(tenant_id=TENANT, batch_id=BATCH, ordinals=encode_bitmap([0, 1, 2]))
+    request = ReadManifestInput(tenant_id=TENANT, batch_id=BATCH, ordinals=encode_bitmap(range(5)))
     page = await ActivityEnvironment().run(activities.read_manifest, request)
-    assert page.large == encode_bitmap([1])
+    assert page.large == encode_bitmap([1, 2])
 
 
 async def test_a_page_says_which_documents_are_still_in_a_source() -> None:

@@ -2,7 +2,7 @@
 
 from ingather.domain.ledger import Ledger
 from ingather.models.document import DocumentStatus
-from workflows.packs import LARGE_AT_ONCE, PackPlan
+from workflows.packs import LARGE_AT_ONCE, PackPlan, large_at_once
 
 
 def begun(plan: PackPlan, ledger: Ledger, *, others_first: bool = True) -> list[list[int]]:
@@ -91,8 +91,14 @@ def test_a_few_large_documents_are_ahead_at_a_time():
     assert plan.next(ledger, others_first=True) == [ahead[-1] + 2]
 
 
-def test_a_large_document_that_runs_again_has_its_turn():
-    """It was ahead once; who asked for it again waits no longer than others do."""
+def test_half_of_the_activities_are_there_for_the_others():
+    """Where there is one at a time, everybody has their turn."""
+    assert [large_at_once(window) for window in (1, 2, 3, 4, 12, 48)] == [0, 1, 1, 2, LARGE_AT_ONCE, LARGE_AT_ONCE]
+    assert begun(PackPlan(large=[1], ahead=0), Ledger(2)) == [[0], [1]]
+
+
+def test_a_large_document_that_is_pending_again_has_its_turn():
+    """Once it was ahead in this run, it waits no longer than others do."""
     plan, ledger = PackPlan(large=[2]), Ledger(3)
     assert begun(plan, ledger) == [[2], [0], [1]]
     ledger.move(1, DocumentStatus.PENDING)
